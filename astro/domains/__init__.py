@@ -1,0 +1,56 @@
+"""What a problem is: its prompt, the syntax of its steps, and its grading. One module per domain, one Protocol for all."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.records import Chain, Problem, Verdict
+
+
+class Domain(Protocol):
+    """All that search, linearization, training and evaluation need to know about a kind of problem."""
+
+    step_end: str
+    """The text that ends a step; the engine stops there, and it is not part of the step."""
+
+    def prompt(self, problem: Problem) -> str:
+        """The text that a model continues."""
+
+    def response(self, steps: Sequence[str], rest: str = "") -> str:
+        """The continuation of the prompt that consists of `steps` and then the raw text `rest`."""
+
+    def is_terminal(self, step: str) -> bool:
+        """Does the step hold a final answer?"""
+
+    def state_key(self, steps: Sequence[str]) -> str:
+        """Equal for sibling steps that reach the same state: the search merges them."""
+
+    def extract(self, text: str) -> str | None:
+        """Final answer of a whole response; None: it holds none."""
+
+    def grade(self, problem: Problem, answer: str | None) -> Verdict:
+        """Grade of an extracted answer."""
+
+    def abandoned(self, step: str) -> str:
+        """A terminal step as it reads when its attempt is given up: the finding stays, the final answer goes."""
+
+    def restate(self, problem: Problem, steps: Sequence[str]) -> str:
+        """Names the state that a chain returns to, so that what follows depends on nearby text only."""
+
+    def vote_prompt(self, problem: Problem, steps: Sequence[str]) -> tuple[str, str]:
+        """(prompt, sound): the LM is asked whether the solution is sound; an answer that begins with `sound` is a yes."""
+
+    def parse_chain(self, problem: Problem, text: str) -> Chain:
+        """A generated chain of thought as a directed graph."""
+
+
+def get_domain(name: str) -> Domain:
+    """The domain called `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name == "countdown":
+        from astro.domains.countdown import Countdown
+
+        return Countdown()
+    raise ValueError(f"run.domain: no domain is called {name!r}; there is: countdown")

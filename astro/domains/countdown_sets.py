@@ -1,0 +1,137 @@
+"""Seeded Countdown problem sets and the base corpus. Every draw comes from the generator that is handed in."""
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+from types import MappingProxyType
+
+from astro.domains.countdown import Move, apply_move, legal_moves, question, write_solution
+from schemas.records import Problem
+
+MAX_TRIES = 1000
+"""Draws without a new problem before the world is called exhausted."""
+
+
+@lru_cache(maxsize=200_000)
+def outcome_shares(numbers: tuple[int, ...], value_max: int) -> MappingProxyType[int, float]:
+    """Final value -> exact share of random legal paths (each legal move of a state equally likely) that end there.
+
+    `numbers` must be sorted (the cache's key). The shares of dead ends are missing, so they may add up to less than 1.
+    """
+    if len(numbers) == 1:
+        return MappingProxyType({numbers[0]: 1.0})
+    shares: dict[int, float] = {}
+    moves = legal_moves(numbers, value_max)
+    for move in moves:
+        for value, share in outcome_shares(tuple(sorted(apply_move(numbers, move))), value_max).items():
+            shares[value] = shares.get(value, 0.0) + share / len(moves)
+    return MappingProxyType(shares)
+
+
+def chance_of(target: int, numbers: list[int], value_max: int) -> float:
+    """Exact share of random legal paths that reach `target`."""
+    return outcome_shares(tuple(sorted(numbers)), value_max).get(target, 0.0)
+
+
+def problem_key(target: int, numbers: list[int]) -> tuple[int, ...]:
+    """Equal for problems that differ in the order of their numbers only."""
+    return (target, *sorted(numbers))
+
+
+def draw_problem(
+    rng: random.Random, *, numbers: int, number_max: int, target_min: int, target_max: int, value_max: int
+) -> tuple[int, list[int], float]:
+    """One solvable problem: (target, numbers, chance). The target is uniform over what the numbers can reach."""
+    while True:
+        drawn = [rng.randint(1, number_max) for _ in range(numbers)]
+        shares = outcome_shares(tuple(sorted(drawn)), value_max)
+        targets = sorted(v for v in shares if target_min <= v <= target_max)
+        if targets:
+            target = rng.choice(targets)
+            return target, drawn, shares[target]
+
+
+def generate_set(
+    rng: random.Random, *, name: str, sizes: list[int], taken: set[tuple[int, ...]], world: dict[str, int]
+) -> tuple[list[Problem], int]:
+    """Problems of a set, none of them in `taken` (which grows), and how many draws were dropped for standing there.
+
+    Args:
+        sizes: how many numbers the i-th problem has.
+        world: number_max, target_min, target_max, value_max.
+
+    Raises:
+        ValueError: the world holds too few different problems.
+    """
+    problems, dropped = [], 0
+    for position, size in enumerate(sizes):
+        for _ in range(MAX_TRIES):
+            target, numbers, chance = draw_problem(rng, numbers=size, **world)
+            key = problem_key(target, numbers)
+            if key not in taken:
+                break
+            dropped += 1
+        else:
+            raise ValueError(
+                f"problems: set {name!r} wants {len(sizes)} problems, but {MAX_TRIES} draws in a row gave no new one "
+                f"with {size} numbers after {position}; enlarge number_max or target_max, or ask for fewer"
+            )
+        taken.add(key)
+        problems.append(make_problem(f"{name}-{position:05d}", target, numbers, value_max=world["value_max"]))
+    return problems, dropped
+
+
+def make_problem(identifier: str, target: int, numbers: list[int], *, value_max: int) -> Problem:
+    """The record of a problem, with its exact chance."""
+    return Problem(
+        id=identifier,
+        domain="countdown",
+        question=question(target, numbers),
+        gold=str(target),
+        level=len(numbers),
+        chance=round(chance_of(target, numbers, value_max), 9),
+    )
+
+
+def random_path(rng: random.Random, numbers: list[int], value_max: int) -> list[Move] | None:
+    """A random legal path to one number; None: a dead end was met. Operands of + and * come in either order."""
+    state, moves = list(numbers), []
+    while len(state) > 1:
+        options = legal_moves(state, value_max)
+        if not options:
+            return None
+        move = rng.choice(options)
+        if move.op in "+*" and rng.random() < 0.5:
+            move = Move(move.b, move.op, move.a, move.result)
+        moves.append(move)
+        state = apply_move(state, move)
+    return moves
+
+
+def corpus(
+    rng: random.Random,
+    *,
+    levels: dict[str, float],
+    miss_share: float,
+    excluded: set[tuple[int, ...]],
+    world: dict[str, int],
+) -> Iterator[str]:
+    """Endless solutions in one go: a question and its steps, of which `miss_share` end beside the target and say so.
+
+    The path is drawn first and the target after it, so a solution's steps follow from its operands and not from the
+    target: a base that saw only successes would fake arithmetic (docs/log.md). No problem of `excluded` appears.
+    """
+    sizes, weights = [int(k) for k in levels], list(levels.values())
+    low, high = world["target_min"], world["target_max"]
+    while True:
+        numbers = [rng.randint(1, world["number_max"]) for _ in range(rng.choices(sizes, weights)[0])]
+        moves = random_path(rng, numbers, world["value_max"])
+        if moves is None:
+            continue
+        result = moves[-1].result
+        target = result
+        if rng.random() < miss_share:
+            target = rng.randint(low, high)
+        if not low <= target <= high or problem_key(target, numbers) in excluded:
+            continue
+        yield "\n".join([question(target, numbers), *write_solution(target, numbers, moves)])

@@ -1,0 +1,265 @@
+"""What long stages stand on: work folders that survive a kill, atomic writes, JSON lines with line numbers in their errors.
+
+A leaf: imports nothing of the project but the contracts.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+R = TypeVar("R", bound=BaseModel)
+
+PR_SET_PDEATHSIG = 1
+"""prctl option: the signal this process gets when its parent dies (Linux)."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: printed without a trace, exit code 2."""
+
+
+def root() -> Path:
+    """The folder the stage runs in: the repository, or DVC's copy of it."""
+    return Path.cwd()
+
+
+def home_root() -> Path:
+    """The main checkout, also from one of DVC's copies: work folders and the MLflow store live here."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent (DVC) ends: a killed `dvc repro` leaves no orphan."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's main: user errors become one line and exit code 2, everything else keeps its trace and exits with 1."""
+    if os.environ.get("DVC_STAGE"):
+        die_with_parent()
+    try:
+        main()
+    except (UserError, ValidationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        sys.exit(2)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("ASTRO_TRACE"):
+            raise
+        sys.exit(2)
+
+
+# --- writing -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A temporary neighbour of `target` to write to; it takes the target's place when the block ends well.
+
+    Works for files and folders; a failed block leaves the target as it was and no temporary behind.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if temporary.is_dir() and target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: object) -> None:
+    """Sorted, indented JSON, so the same value gives the same bytes. Pydantic records are taken as they are."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(target: Path, records: Iterable[BaseModel]) -> int:
+    """One record per line; how many. The whole file or nothing."""
+    count = 0
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(record.model_dump_json() + "\n")
+            count += 1
+    return count
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def explain(error: ValidationError) -> str:
+    """The first faults of a record: field, what was expected, what came."""
+    faults = []
+    for fault in error.errors()[:5]:
+        field = ".".join(str(part) for part in fault["loc"]) or "record"
+        shown = repr(fault.get("input"))
+        faults.append(f"field {field!r}: {fault['msg']}" + (f" (got {shown[:80]})" if fault["type"] != "missing" else ""))
+    return "; ".join(faults)
+
+
+def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
+    """The records of a file.
+
+    Raises:
+        UserError: the file is missing, or a line is broken; names file, line and field.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield record.model_validate_json(line)
+            except ValidationError as error:
+                cut = "" if line.endswith(b"\n") else " (the line is cut short: no line end)"
+                raise UserError(f"{path}, line {number}: {explain(error)}{cut}") from None
+
+
+def read_shards(folder: Path, record: type[R]) -> Iterator[R]:
+    """The records of all *.jsonl files of a folder, by file name.
+
+    Raises:
+        UserError: no shard, or a broken line.
+    """
+    shards = sorted(folder.glob("*.jsonl"))
+    if not shards:
+        raise UserError(f"{folder}: holds no .jsonl shard")
+    for shard in shards:
+        yield from read_jsonl(shard, record)
+
+
+def read_json(path: Path, record: type[R]) -> R:
+    """One record from a JSON file.
+
+    Raises:
+        UserError: missing, or not valid; names file and field.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+
+
+# --- work folders ------------------------------------------------------------------------------------------------------
+
+
+def digest(*values: object) -> str:
+    """Short hash of JSON-able values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def digest_path(path: Path) -> str:
+    """Hash of a file, or of all files of a folder with their names."""
+    hasher = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        hasher.update(str(file.relative_to(path) if path.is_dir() else file.name).encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                hasher.update(block)
+    return hasher.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def work_folder(stage: str, key: str) -> Iterator[Path]:
+    """`work/<stage>/<key>` in the main checkout, locked against a second process of the same work.
+
+    `key` hashes all that determines the result (params, inputs, code), so what a killed run left there is exactly what
+    this run may go on from. Folders of other keys of the stage stay: an experiment beside this one may be using them.
+
+    Raises:
+        UserError: another process works on the same.
+    """
+    folder = home_root() / "work" / stage / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is doing the same work; wait for it, or end it") from None
+        yield folder
+
+
+def clear_folder(folder: Path) -> None:
+    """Empty a work folder whose result has been published (its lock stays)."""
+    for item in folder.iterdir():
+        if item.name == "lock":
+            continue
+        shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+class Journal:
+    """Records appended one by one to `path`; a half-written last line (a kill) is cut off when it is opened again."""
+
+    def __init__(self, path: Path, record: type[BaseModel]):
+        self.path = path
+        self.done: list = []
+        if path.exists():
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if len(whole) != len(content):
+                with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                    file.write(whole)
+                os.replace(file.name, path)
+            self.done = list(read_jsonl(path, record))
+        self._file = path.open("ab")
+
+    def append(self, record: BaseModel) -> None:
+        """Write one record through to the kernel: a SIGKILL of this process cannot take it back."""
+        self._file.write(record.model_dump_json().encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Progress:
+    """Prints `label done/total, rate, time left` at most every `every` seconds, and on the last item."""
+
+    def __init__(self, label: str, total: int, *, unit: str = "items", every: float = 10.0, start: int = 0):
+        self.label, self.total, self.unit, self.every = label, total, unit, every
+        self.start, self.began, self.last = start, time.monotonic(), time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` of `total` items are finished."""
+        now = time.monotonic()
+        if now - self.last < self.every and done < self.total:
+            return
+        self.last = now
+        rate = (done - self.start) / max(now - self.began, 1e-9)
+        left = (self.total - done) / rate if rate > 0 else float("inf")
+        clock = f"{left:.0f} s" if left < 120 else f"{left / 60:.1f} min"
+        tail = f", {note}" if note else ""
+        print(f"[{self.label}] {done}/{self.total}, {rate:.1f} {self.unit}/s, {clock} left{tail}", flush=True)

@@ -1,0 +1,97 @@
+"""eval stage: its params and metrics."""
+
+from pydantic import Field, model_validator
+
+from schemas.base import Strict
+
+
+class EvalParams(Strict):
+    """How models are measured (paper section 4)."""
+
+    samples: int = Field(ge=1, description="completions per problem; pass@1 is their mean")
+    majority: int = Field(ge=1, description="k of maj@k; at most samples")
+    temperature: float = Field(ge=0, description="0: greedy")
+    max_tokens: int = Field(ge=1, description="longest completion")
+    bootstrap: int = Field(ge=100, description="resamples of the problems for the 95 % interval")
+
+    @model_validator(mode="after")
+    def _k(self) -> "EvalParams":
+        if self.majority > self.samples:
+            raise ValueError(f"majority {self.majority} is above samples {self.samples}")
+        return self
+
+
+class Estimate(Strict):
+    """A mean over problems with its 95 % percentile-bootstrap interval (problems resampled)."""
+
+    value: float
+    low: float
+    high: float
+    n: int = Field(ge=0, description="problems")
+
+
+class AfterBacktracks(Strict):
+    """Chains that went back exactly so often."""
+
+    backtracks: int = Field(ge=0)
+    chains: int = Field(ge=0)
+    accuracy: float | None = Field(description="share of them that are correct; None: no such chain")
+
+
+class AttemptMetrics(Strict):
+    """The i-th attempt of all chains that made one."""
+
+    attempt: int = Field(ge=1)
+    chains: int = Field(ge=0, description="chains that ended an i-th attempt")
+    right: float | None = Field(description="share of these attempts that solve the problem")
+    valid: float | None = Field(description="share whose every step is legal")
+    novel: float | None = Field(description="share that repeat no earlier attempt of the chain")
+
+
+class Decisions(Strict):
+    """Is it right so far? What the model does at the end of an attempt, against the truth."""
+
+    stop_when_right: float | None = Field(description="recall of stopping: right attempts after which the chain answers")
+    back_when_wrong: float | None = Field(description="wrong attempts after which the chain goes back")
+    stop_precision: float | None = Field(description="of the attempts it stops at, share that are right")
+    claim_accuracy: float | None = Field(description="share of explicit checks (yes / no) that are true")
+    right_attempts: int = Field(ge=0)
+    wrong_attempts: int = Field(ge=0)
+
+
+class ModelMetrics(Strict):
+    """One model on one eval set."""
+
+    pass_at_1: Estimate
+    maj_at_k: Estimate
+    first_attempt: Estimate = Field(description="share of chains whose first finished attempt solves the problem")
+    tokens: float = Field(ge=0, description="mean generated tokens per chain")
+    backtracks: float = Field(ge=0, description="mean per chain")
+    backtracking_share: float = Field(ge=0, le=1, description="share of chains that go back at least once")
+    repeat_share: float | None = Field(description="share of attempts that repeat one already made; None: no attempt")
+    valid_steps: float | None = Field(description="share of legal steps; None: no step")
+    truncated: float = Field(ge=0, le=1, description="share of chains cut by the length limit")
+    unparseable: float = Field(ge=0, le=1, description="share of chains without a readable answer")
+    by_backtracks: list[AfterBacktracks]
+    by_attempt: list[AttemptMetrics]
+    decisions: Decisions
+    backtracks_score_r: float | None = Field(
+        description="Pearson correlation over problems of mean backtracks and mean score; None: no variance"
+    )
+
+
+class PairedDifference(Strict):
+    """pass@1 of `better` minus pass@1 of `worse`, paired on the same problems."""
+
+    better: str
+    worse: str
+    difference: Estimate
+
+
+class EvalMetrics(Strict):
+    """metrics/eval.json: sets -> models -> figures."""
+
+    samples: int = Field(ge=1)
+    seed: int
+    sets: dict[str, dict[str, ModelMetrics]]
+    differences: dict[str, list[PairedDifference]]

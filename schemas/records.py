@@ -1,0 +1,157 @@
+"""The data that flows between stages. One JSON object per line, one class per kind of line.
+
+Every field says its unit, its range and what "absent" (None) means. Records are frozen.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from schemas.base import Strict
+
+Verdict = Literal["correct", "wrong", "unparseable_prediction", "unparseable_gold"]
+"""Grading is not boolean: a text that holds no answer is counted apart from a wrong answer."""
+
+ROOT = 0
+"""Index of the root in `Tree.nodes`."""
+
+NO_PARENT = -1
+"""`Node.parent` of the root."""
+
+
+class Problem(Strict):
+    """One problem of one set."""
+
+    id: str = Field(min_length=1, description="unique over all sets of a run")
+    domain: Literal["countdown"] = Field(description="which module of astro/domains reads it")
+    question: str = Field(min_length=1, description='what the model is asked, e.g. "make 24 from 3 5 7 9"')
+    gold: str = Field(min_length=1, description='reference for the grader, e.g. "24"')
+    level: int = Field(ge=1, description="difficulty; Countdown: how many numbers")
+    chance: float | None = Field(ge=0, le=1, description="exact share of random legal paths that succeed; None: unknown")
+
+
+class Rollout(Strict):
+    """One completion from a node to the end, reduced to what the search uses."""
+
+    answer: str | None = Field(description="extracted final answer; None: the text holds none")
+    verdict: Verdict
+    tokens: int = Field(ge=0, description="generated tokens")
+
+
+class Node(Strict):
+    """One reasoning step in a search tree (the root holds no step)."""
+
+    index: int = Field(ge=0, description="position in Tree.nodes; parents come before children")
+    parent: int = Field(ge=NO_PARENT, description="index of the parent; -1 for the root")
+    depth: int = Field(ge=0, description="steps from the root")
+    text: str = Field(description='the step, without its end mark; "" for the root')
+    prior: float = Field(ge=0, le=1, description="P_LM(a|s), normalised over siblings; 1 for the root")
+    visits: int = Field(ge=0, description="N(s)")
+    q: float = Field(ge=0, le=1, description="Q(s): back-propagated value")
+    reward: float = Field(ge=0, le=1, description="R(s): mean verdict over the node's own rollouts, or its grade if terminal")
+    terminal: bool = Field(description="holds a final answer, or cannot be continued")
+    answer: str | None = Field(description="final answer of a terminal node; None: not terminal, or no answer")
+    verdict: Verdict | None = Field(description="grade of a terminal node; None: not terminal")
+    rollouts: list[Rollout] = Field(description="M rollouts; empty for the root and for terminal nodes")
+
+
+class Tree(Strict):
+    """The search tree of one problem, with the cost of making it."""
+
+    problem: Problem
+    nodes: list[Node] = Field(min_length=1)
+    iterations: int = Field(ge=0, description="simulations done")
+    requests: int = Field(ge=0, description="generation requests sent to the engine")
+    tokens: int = Field(ge=0, description="tokens generated for this tree")
+
+    @model_validator(mode="after")
+    def _parents_precede(self) -> "Tree":
+        for position, node in enumerate(self.nodes):
+            if node.index != position:
+                raise ValueError(f"nodes[{position}].index is {node.index}, expected {position}")
+            if (node.parent == NO_PARENT) != (position == ROOT) or node.parent >= position:
+                raise ValueError(f"nodes[{position}].parent is {node.parent}, expected an earlier node (root: -1)")
+        return self
+
+    def path(self, index: int) -> list[int]:
+        """Indices from the first step (child of the root) to `index`; [] for the root."""
+        found: list[int] = []
+        while index != ROOT:
+            found.append(index)
+            index = self.nodes[index].parent
+        return found[::-1]
+
+    def steps(self, index: int) -> list[str]:
+        """Texts of the steps from the root to `index`."""
+        return [self.nodes[i].text for i in self.path(index)]
+
+
+class Segment(Strict):
+    """A piece of a chain of thought; the pieces of a trace, joined, are its completion."""
+
+    text: str = Field(min_length=1)
+    kind: Literal["step", "wrong_step", "reflection", "return"] = Field(
+        description="step: on the path to the correct answer; wrong_step: on an abandoned branch; "
+        "reflection: doubt before a jump; return: where the chain goes back to"
+    )
+    node: int | None = Field(description="tree node the step comes from, or that a return goes to; None: reflection")
+
+
+class Trace(Strict):
+    """One training example: a tree, linearized (paper section 2.3 and 2.4)."""
+
+    id: str = Field(min_length=1, description="<problem id>/<number within the tree>")
+    problem_id: str
+    kind: Literal["direct", "search"]
+    prompt: str
+    completion: str
+    backtracks: int = Field(ge=0, description="jumps back; 0 for a direct solution")
+    segments: list[Segment] = Field(min_length=1)
+    answer: str = Field(description="final answer of the chain, correct by construction")
+
+    @model_validator(mode="after")
+    def _pieces_make_the_completion(self) -> "Trace":
+        if "".join(s.text for s in self.segments) != self.completion:
+            raise ValueError("segments do not join to completion")
+        if (self.kind == "direct") != (self.backtracks == 0):
+            raise ValueError(f"kind is {self.kind} but backtracks is {self.backtracks}")
+        return self
+
+
+class ChainNode(Strict):
+    """One step of a generated chain of thought."""
+
+    text: str
+    parent: int = Field(ge=-1, description="index of the step it continues; -1: it continues the problem itself")
+    valid: bool = Field(description="obeys the rules of the domain in the state it continues")
+    ends: bool = Field(description="ends an attempt (nothing is left to do)")
+    right: bool | None = Field(description="does the attempt solve the problem; None: it does not end here")
+    claim: bool | None = Field(description="what the chain says of it (right / not right); None: it says nothing")
+
+
+class Chain(Strict):
+    """A chain of thought as a directed graph: nodes are steps, an edge leads from each step to the next one written.
+
+    A back edge leads from the step before a jump to the step (or -1, the problem) that the chain returns to.
+    """
+
+    nodes: list[ChainNode]
+    back_edges: list[tuple[int, int]] = Field(description="(from step, to step or -1), in order of appearance")
+    attempts: list[int] = Field(description="indices of the steps that end an attempt, in order")
+    repeats: int = Field(ge=0, description="attempts that repeat one already made in the same chain")
+    unparsed: int = Field(ge=0, description="lines that are neither a step nor a jump")
+
+
+class Completion(Strict):
+    """One evaluated sample of one model on one problem."""
+
+    model: Literal["base", "sft", "grpo"]
+    set: str = Field(description="name of the eval set")
+    problem_id: str
+    sample: int = Field(ge=0, description="0 .. samples-1")
+    text: str
+    tokens: int = Field(ge=0)
+    finished: bool = Field(description="ended by itself; False: cut by the length limit")
+    answer: str | None
+    verdict: Verdict
+    chain: Chain
