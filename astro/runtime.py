@@ -126,7 +126,13 @@ def explain(error: ValidationError) -> str:
 
 
 def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
-    """The records of a file.
+    """The records of a file; see `enumerate_jsonl`."""
+    for _, value in enumerate_jsonl(path, record):
+        yield value
+
+
+def enumerate_jsonl(path: Path, record: type[R]) -> Iterator[tuple[int, R]]:
+    """The records of a file with their 1-based lines. Blank lines are passed over.
 
     Raises:
         UserError: the file is missing, or a line is broken; names file, line and field.
@@ -138,10 +144,11 @@ def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
             if not line.strip():
                 continue
             try:
-                yield record.model_validate_json(line)
+                value = record.model_validate_json(line)
             except ValidationError as error:
                 cut = "" if line.endswith(b"\n") else " (the line is cut short: no line end)"
                 raise UserError(f"{path}, line {number}: {explain(error)}{cut}") from None
+            yield number, value
 
 
 def read_shards(folder: Path, record: type[R]) -> Iterator[R]:

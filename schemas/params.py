@@ -1,64 +1,16 @@
 """params.yaml as a whole: one section per stage, and the sections that stages share (`run`, `engine`)."""
 
-from typing import Literal
-
-from pydantic import Field
-
 from schemas.base import Strict
 from schemas.base_model import BaseModelParams
+from schemas.engine import EngineParams
 from schemas.evaluate import EvalParams
 from schemas.grpo import GrpoParams
 from schemas.linearize import LinearizeParams
 from schemas.mcts import MctsParams
 from schemas.problems import ProblemsParams
 from schemas.report import ReportParams
+from schemas.run import RunParams
 from schemas.sft import SftParams
-
-
-class RunParams(Strict):
-    """What every stage shares."""
-
-    seed: int = Field(ge=0, lt=2**31, description="root of every seed of the run")
-    domain: Literal["countdown"] = Field(description="module of astro/domains")
-
-
-class VllmParams(Strict):
-    """vLLM in this process."""
-
-    dtype: Literal["float32", "bfloat16", "float16", "auto"]
-    block_size: int = Field(ge=16, description="tokens per KV block")
-    kv_cache_gb: float = Field(gt=0, description="KV cache on CPU, GiB (on GPU gpu_memory_utilization decides)")
-    gpu_memory_utilization: float = Field(gt=0, le=1)
-    tensor_parallel_size: int = Field(ge=1)
-    enforce_eager: bool
-
-
-class HfParams(Strict):
-    """transformers' generate, batch by batch."""
-
-    batch_size: int = Field(ge=1, description="sequences per generate call")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"]
-
-
-class EndpointParams(Strict):
-    """Any OpenAI-compatible completions endpoint."""
-
-    url: str = Field(description='base url, e.g. "http://127.0.0.1:8000/v1"')
-    model: str = Field(description='name the server knows the model by; "": the served one')
-    api_key_env: str = Field(description='environment variable that holds the key; "": none')
-    timeout_s: float = Field(gt=0, description="per request")
-    retries: int = Field(ge=0, description="with exponential back-off")
-
-
-class EngineParams(Strict):
-    """Who generates text for mcts, eval and the pass-rate filter of grpo."""
-
-    kind: Literal["vllm", "hf", "endpoint"]
-    concurrency: int = Field(ge=1, description="sequences in the engine at once")
-    max_model_len: int = Field(ge=16, description="prompt and completion, tokens")
-    vllm: VllmParams
-    hf: HfParams
-    endpoint: EndpointParams
 
 
 class Params(Strict):

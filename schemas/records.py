@@ -52,7 +52,7 @@ class Node(Strict):
     terminal: bool = Field(description="holds a final answer, or cannot be continued")
     answer: str | None = Field(description="final answer of a terminal node; None: not terminal, or no answer")
     verdict: Verdict | None = Field(description="grade of a terminal node; None: not terminal")
-    rollouts: list[Rollout] = Field(description="M rollouts; empty for the root and for terminal nodes")
+    rollouts: list[Rollout] = Field(description="M rollouts; empty for the root, for answers and for nodes closed by max_depth")
 
 
 class Tree(Strict):
@@ -155,3 +155,14 @@ class Completion(Strict):
     answer: str | None
     verdict: Verdict
     chain: Chain
+
+
+class StageRecord(Strict):
+    """records/<stage>.json: which run made a stage's outs. No data: only the report reads it, and it differs from run to run."""
+
+    stage: str
+    run_id: str = Field(description='MLflow run in experiment "stages"; "": nothing was tracked')
+    started: float = Field(ge=0, description="seconds since the epoch")
+    seconds: float = Field(ge=0, description="wall time")
+    host: str
+    peak_memory_gb: float = Field(ge=0, description="largest resident size of the stage's process, GiB")

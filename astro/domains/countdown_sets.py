@@ -3,9 +3,14 @@
 import random
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 
+from pydantic import Field
+
 from astro.domains.countdown import Move, apply_move, legal_moves, question, write_solution
+from astro.runtime import UserError, enumerate_jsonl
+from schemas.base import Strict
 from schemas.records import Problem
 
 MAX_TRIES = 1000
@@ -135,3 +140,72 @@ def corpus(
         if not low <= target <= high or problem_key(target, numbers) in excluded:
             continue
         yield "\n".join([question(target, numbers), *write_solution(target, numbers, moves)])
+
+
+# --- whole problem sets ------------------------------------------------------------------------------------------------
+
+
+def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int]:
+    """All sets of a run: eval first, so train and rl avoid them; each set has its own generator.
+
+    Args:
+        params: the values of schemas.problems.ProblemsParams.
+
+    Returns:
+        Name (train, rl, eval_<name>) -> problems, and the draws dropped because the problem was taken already.
+    """
+    world = {k: params[k] for k in ("number_max", "target_min", "target_max", "value_max")}
+    taken: set[tuple[int, ...]] = set()
+    sets: dict[str, list[Problem]] = {}
+    dropped = 0
+    wanted = {f"eval_{name}": [spec["numbers"]] * spec["size"] for name, spec in params["eval"].items()}
+    for name in ("train", "rl"):
+        rng = random.Random(f"levels/{seed}/{name}")
+        sizes, weights = [int(k) for k in params["levels"]], list(params["levels"].values())
+        wanted[name] = rng.choices(sizes, weights, k=params[name])
+    for name, sizes in wanted.items():
+        rng = random.Random(f"problems/{seed}/{name}")
+        sets[name], lost = generate_set(rng, name=name, sizes=sizes, taken=taken, world=world)
+        dropped += lost
+    return sets, dropped
+
+
+class ProblemRow(Strict):
+    """A line of a user's problem file."""
+
+    id: str = Field(min_length=1)
+    numbers: list[int] = Field(min_length=2, max_length=6)
+    target: int = Field(ge=1)
+
+
+def import_set(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int]:
+    """All sets from the user's files; train and rl problems that also stand in an eval set, or twice, are dropped.
+
+    `seed` is not used: the files' order is kept.
+
+    Raises:
+        UserError: a file is missing or empty, a line is broken, a field is missing, an id comes twice; names file, line
+            and field.
+    """
+    ids: dict[str, str] = {}
+    taken: set[tuple[int, ...]] = set()
+    sets: dict[str, list[Problem]] = {}
+    dropped = 0
+    for name in sorted(params["files"], key=lambda n: (not n.startswith("eval_"), n)):
+        path = Path(params["files"][name])
+        problems = []
+        for line, row in enumerate_jsonl(path, ProblemRow):
+            where = f"{path}, line {line}"
+            if row.id in ids:
+                raise UserError(f"{where}: field 'id': {row.id!r} stands already in {ids[row.id]}")
+            ids[row.id] = where
+            key = problem_key(row.target, row.numbers)
+            if key in taken and not name.startswith("eval_"):
+                dropped += 1
+                continue
+            taken.add(key)
+            problems.append(make_problem(row.id, row.target, row.numbers, value_max=params["value_max"]))
+        if not problems:
+            raise UserError(f"{path}: holds no problem for set {name!r}" + (" that is in no eval set" if dropped else ""))
+        sets[name] = problems
+    return sets, dropped

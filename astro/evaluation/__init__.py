@@ -1,0 +1,1 @@
+"""Measures of evaluated completions: pass@1, maj@k, intervals, behaviour, chains as graphs. Pure functions."""

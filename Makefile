@@ -1,0 +1,56 @@
+# make run    the whole pipeline; make test   all tests. Both set up what they need.
+PYTHON ?= python3.11
+EXTRA ?= cpu
+PORT ?= 5000
+P ?= default
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# All cores, and no spinning while another process works: two OpenMP pools that spin starve each other.
+export OMP_NUM_THREADS ?= $(shell nproc)
+export OMP_WAIT_POLICY ?= PASSIVE
+export PYTHONUNBUFFERED = 1
+export DVC_NO_ANALYTICS = 1
+export PYTHON
+
+.PHONY: run test test-fast lint setup ui profile profiles bench lock clean-work
+.DEFAULT_GOAL := run
+
+setup:
+	@tools/setup.sh $(EXTRA)
+
+run: setup
+	dvc repro
+	@python -m stages.report --table
+
+test: setup
+	ruff check .
+	ruff format --check .
+	python -m pytest
+
+test-fast: setup
+	python -m pytest -m "not slow"
+
+lint: setup
+	ruff check --fix .
+	ruff format .
+
+ui: setup
+	python -m astro.tracking ui --port $(PORT)
+
+# make profile P=smoke: lay profiles/smoke.yaml over params.yaml, checked, and show the difference
+profile: setup
+	python -m astro.profiles apply $(P)
+
+profiles: setup
+	python -m astro.profiles list
+
+bench: setup
+	python -m benchmarks.search
+
+# Lock the environments anew after an edit of pyproject.toml. No index addresses are written.
+lock: setup
+	uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --no-header --no-annotate --quiet -o requirements/cpu.txt
+	uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.11 --no-header --no-annotate --no-sources --quiet -o requirements/gpu.txt
+
+clean-work:
+	rm -rf work reports

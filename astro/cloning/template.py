@@ -1,0 +1,81 @@
+"""Node sequence -> chain of thought with phrases from a file (paper section 2.4, without a rewriting LM)."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from astro.cloning.walk import Walk
+from astro.runtime import UserError, explain
+from schemas.base import Strict
+from schemas.records import ROOT, Segment, Tree
+
+
+class Phrases(Strict):
+    """What a chain says when it doubts and goes back. One of each list is drawn per jump."""
+
+    reflection: list[str] = Field(min_length=1)
+    return_step: list[str] = Field(min_length=1, description="before the restated path to a step")
+    return_root: list[str] = Field(min_length=1, description="before the restated problem")
+
+    def all(self) -> list[str]:
+        """Every phrase once, in the file's order."""
+        return list(dict.fromkeys([*self.reflection, *self.return_step, *self.return_root]))
+
+
+def load_phrases(path: Path) -> Phrases:
+    """Read a phrase file.
+
+    Raises:
+        UserError: missing, no YAML, or a list is missing or empty.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"linearize.phrase_file: {path}: {error.strerror}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: no valid YAML: {error}") from None
+    try:
+        return Phrases.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+
+
+def write_chain(
+    tree: Tree,
+    walk: Walk,
+    *,
+    phrases: Phrases | None,
+    rng: random.Random,
+    step_end: str,
+    abandoned: Callable[[str], str],
+    restate: Callable[[Sequence[str]], str],
+) -> list[Segment]:
+    """The pieces of the chain of thought of a walk.
+
+    A wrong terminal is written as `abandoned(text)`, a return as `restate(steps up to its target)`. Without phrases
+    (None) the wrong branches stay and only the words between them go.
+    """
+    final = set(tree.path(walk.legs[-1].nodes[-1]))
+    segments: list[Segment] = []
+    for position, leg in enumerate(walk.legs):
+        if position:
+            state = restate(tree.steps(leg.start))
+            if phrases is not None:
+                said = rng.choice(phrases.reflection) + step_end
+                segments.append(Segment(text=said, kind="reflection", node=None))
+                kind = phrases.return_root if leg.start == ROOT else phrases.return_step
+                state = rng.choice(kind) + step_end + state
+            segments.append(Segment(text=state, kind="return", node=leg.start))
+        last_leg = position == len(walk.legs) - 1
+        for index in leg.nodes:
+            text = tree.nodes[index].text
+            ends = index == leg.nodes[-1]
+            if ends and not last_leg:
+                text = abandoned(text)
+            if not (ends and last_leg):
+                text += step_end
+            segments.append(Segment(text=text, kind="step" if index in final else "wrong_step", node=index))
+    return segments

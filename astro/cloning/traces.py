@@ -1,0 +1,97 @@
+"""Trees -> training examples: which terminals, which mix, how many per tree."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from astro.cloning.template import Phrases, write_chain
+from astro.cloning.walk import Jump, correct_terminals, plan_walk, wrong_terminals
+from schemas.records import Problem, Trace, Tree
+
+Accept = Callable[[Tree, list[int]], list[int]]
+"""`accept(tree, correct terminals)` -> those that are good enough (the filter), in the same order."""
+
+
+def pair_seed(seed: int, problem_id: str) -> str:
+    """Seed of a tree's generator: the same tree gives the same traces whatever stands beside it."""
+    return f"linearize/{seed}/{problem_id}"
+
+
+def traces_of(
+    tree: Tree,
+    *,
+    candidates: Sequence[int],
+    count: int,
+    max_backtracks: int,
+    direct_share: float,
+    reflection: bool,
+    phrases: Phrases | None,
+    jump: Jump,
+    seed: int,
+    prompt: Callable[[Problem], str],
+    step_end: str,
+    abandoned: Callable[[str], str],
+    restate: Callable[[Problem, Sequence[str]], str],
+) -> list[Trace]:
+    """Up to `count` different chains of one tree, from its accepted correct terminals `candidates` (best first).
+
+    Each is a direct solution with probability `direct_share` (always, where the tree has no wrong terminal), else a
+    search with 1..max_backtracks wrong terminals, uniform. With `reflection` False the same draws are made and the wrong
+    branches are then left out: the direct arm has the same trees, problems and number of examples.
+    """
+    rng = random.Random(pair_seed(seed, tree.problem.id))
+    wrong = wrong_terminals(tree)
+    traces, seen = [], set()
+    for number in range(count):
+        correct = candidates[number % len(candidates)]
+        chosen: list[int] = []
+        if wrong and max_backtracks and rng.random() >= direct_share:
+            chosen = rng.sample(wrong, rng.randint(1, min(max_backtracks, len(wrong))))
+        if (correct, *chosen) in seen:
+            continue  # counted before reflection is taken out, so both arms skip the same ones
+        seen.add((correct, *chosen))
+        walk = plan_walk(tree, correct=correct, wrong=chosen if reflection else [], jump=jump, rng=rng)
+        segments = write_chain(
+            tree,
+            walk,
+            phrases=phrases,
+            rng=rng,
+            step_end=step_end,
+            abandoned=abandoned,
+            restate=lambda steps: restate(tree.problem, steps),
+        )
+        traces.append(
+            Trace(
+                id=f"{tree.problem.id}/{number}",
+                problem_id=tree.problem.id,
+                kind="search" if walk.backtracks else "direct",
+                prompt=prompt(tree.problem),
+                completion="".join(s.text for s in segments),
+                backtracks=walk.backtracks,
+                segments=segments,
+                answer=tree.nodes[correct].answer or "",
+            )
+        )
+    return traces
+
+
+def linearize(
+    trees: Iterable[Tree], *, accept: Accept, make: Callable[[Tree, list[int]], list[Trace]]
+) -> tuple[list[Trace], dict[str, int]]:
+    """All traces, and how many trees were used, unsolved and filtered out.
+
+    `make(tree, accepted terminals)` is `traces_of` with everything but the tree filled in.
+    """
+    traces: list[Trace] = []
+    counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
+    for tree in trees:
+        correct = correct_terminals(tree)
+        if not correct:
+            counts["trees_unsolved"] += 1
+            continue
+        accepted = accept(tree, correct)
+        if not accepted:
+            counts["trees_filtered"] += 1
+            continue
+        counts["trees_used"] += 1
+        traces.extend(make(tree, accepted))
+    return traces, counts

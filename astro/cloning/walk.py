@@ -1,0 +1,96 @@
+"""Tree -> node sequence with backtracks (paper section 2.3, Algorithm 1).
+
+A walk goes root -> wrong terminal -> back to a common ancestor -> next wrong terminal -> ... -> correct terminal. It is
+planned here as node indices; the text comes later (`astro.cloning.template`).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.records import ROOT, Tree
+
+Jump = Literal["common_ancestor", "root", "random_ancestor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One stretch of a walk.
+
+    Attributes:
+        start: node it goes on from: the root for the first leg, else what the walk went back to.
+        nodes: the nodes visited after it, the last one terminal.
+    """
+
+    start: int
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A node sequence: every leg but the last ends at a wrong terminal, the last at the correct one."""
+
+    legs: tuple[Leg, ...]
+
+    @property
+    def backtracks(self) -> int:
+        """Jumps back, k'."""
+        return len(self.legs) - 1
+
+
+def correct_terminals(tree: Tree) -> list[int]:
+    """Correct terminal nodes, best first: by the mean Q along their path (ties: lower index)."""
+    found = [n.index for n in tree.nodes if n.terminal and n.verdict == "correct"]
+    return sorted(found, key=lambda i: (-path_value(tree, i), i))
+
+
+def path_value(tree: Tree, terminal: int) -> float:
+    """Mean Q of the nodes on the path to `terminal`."""
+    path = tree.path(terminal)
+    return sum(tree.nodes[i].q for i in path) / len(path)
+
+
+def lowest_value(tree: Tree, terminal: int) -> float:
+    """Lowest Q on the path: a solution is as sound as its weakest step (filter `value`)."""
+    return min(tree.nodes[i].q for i in tree.path(terminal))
+
+
+def wrong_terminals(tree: Tree) -> list[int]:
+    """Terminal nodes with a wrong answer, one per answer: the k' of Algorithm 1 must differ from each other."""
+    by_answer: dict[str, int] = {}
+    for node in tree.nodes:
+        if node.terminal and node.verdict == "wrong" and node.answer is not None:
+            by_answer.setdefault(node.answer, node.index)
+    return list(by_answer.values())
+
+
+def common_ancestor(tree: Tree, first: int, second: int) -> int:
+    """Deepest node on both paths (possibly the root)."""
+    shared = ROOT
+    for a, b in zip(tree.path(first), tree.path(second), strict=False):
+        if a != b:
+            break
+        shared = a
+    return shared
+
+
+def plan_walk(tree: Tree, *, correct: int, wrong: Sequence[int], jump: Jump, rng: random.Random) -> Walk:
+    """The walk that visits `wrong` in order and ends at `correct`.
+
+    `jump` chooses where it goes back to before each next leg: the deepest common ancestor with the next terminal (the
+    paper), the root, or a random one of their common ancestors.
+    """
+    targets = [*wrong, correct]
+    legs = []
+    for position, target in enumerate(targets):
+        start = ROOT
+        if position:
+            deepest = common_ancestor(tree, targets[position - 1], target)
+            shared = [ROOT, *tree.path(deepest)]
+            start = {"common_ancestor": deepest, "root": ROOT}.get(jump, ROOT)
+            if jump == "random_ancestor":
+                start = rng.choice(shared)
+        path = tree.path(target)
+        legs.append(Leg(start, tuple(path[path.index(start) + 1 :] if start != ROOT else path)))
+    return Walk(tuple(legs))

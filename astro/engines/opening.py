@@ -1,0 +1,40 @@
+"""Which engine the params ask for. The heavy imports happen here and late."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astro.engines.api import Engine
+
+if TYPE_CHECKING:
+    from schemas.engine import EngineParams
+
+
+def open_engine(params: "EngineParams", model: Path | str) -> Engine:
+    """The engine of `params` with `model` loaded (an endpoint has its own model loaded).
+
+    Raises:
+        EngineError: it cannot be started; says why.
+    """
+    if params.kind == "vllm":
+        from astro.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(
+            model, concurrency=params.concurrency, max_model_len=params.max_model_len, **params.vllm.model_dump()
+        )
+    if params.kind == "hf":
+        from astro.engines.hf_engine import HfEngine
+
+        return HfEngine(model, max_model_len=params.max_model_len, **params.hf.model_dump())
+    from astro.engines.endpoint_engine import EndpointEngine
+
+    endpoint = params.endpoint
+    key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else ""
+    return EndpointEngine(
+        endpoint.url,
+        model=endpoint.model,
+        api_key=key,
+        timeout_s=endpoint.timeout_s,
+        retries=endpoint.retries,
+        concurrency=params.concurrency,
+    )

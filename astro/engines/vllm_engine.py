@@ -1,0 +1,149 @@
+"""vLLM in this process, fed continuously: requests join the running batch as they come, finished ones leave it."""
+
+import os
+from pathlib import Path
+
+from astro.engines.api import EngineError, Request
+from astro.search import Sample
+
+# Both are read when vLLM is imported. One process: start-up 4 s instead of 55 s on CPU, and no orphan after a kill.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
+
+
+class VllmEngine:
+    """`Engine` over one `vllm.LLM`.
+
+    A sample depends on its request alone: vLLM draws each sequence from its own generator, seeded seed + i.
+    """
+
+    def __init__(
+        self,
+        model: Path | str,
+        *,
+        concurrency: int,
+        max_model_len: int,
+        dtype: str,
+        block_size: int,
+        kv_cache_gb: float,
+        gpu_memory_utilization: float,
+        tensor_parallel_size: int,
+        enforce_eager: bool,
+        revision: str | None = None,
+    ):
+        """Load `model`.
+
+        Raises:
+            EngineError: vLLM cannot be imported or does not take the model.
+        """
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(max(1, round(kv_cache_gb))))
+        try:
+            import torch
+            from vllm import LLM, SamplingParams
+            from vllm.sampling_params import RequestOutputKind
+        except ImportError as error:
+            raise EngineError(f"engine.kind vllm: vLLM cannot be imported ({error}); install the cpu or gpu extra") from None
+        on_gpu = torch.cuda.is_available()
+        options = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
+        if not on_gpu:
+            # With chunked prefill a seeded request crashes on CPU when its prefill is split over two steps.
+            options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, max_model_len)}
+        try:
+            self._llm = LLM(
+                model=str(model),
+                revision=revision,
+                trust_remote_code=False,
+                dtype=dtype,
+                max_model_len=max_model_len,
+                max_num_seqs=concurrency,
+                block_size=block_size,
+                tensor_parallel_size=tensor_parallel_size,
+                enforce_eager=enforce_eager,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                seed=0,  # unused: every request brings its own
+                **options,
+            )
+        except (ValueError, OSError, RuntimeError) as error:
+            raise EngineError(f"vLLM does not take the model {model}: {error}") from error
+        self._engine = self._llm.llm_engine
+        self._tokenizer = self._llm.get_tokenizer()
+        self._max_model_len = max_model_len
+        self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
+        self._next, self._outstanding = 0, set()
+        self._early: list[tuple[int, list[Sample]]] = []
+        self._stop_ids: dict[tuple[str, ...], list[int] | None] = {}
+        self._prompts: dict[str, list[int]] = {}
+
+    def _single_token_stops(self, stop: tuple[str, ...]) -> list[int] | None:
+        """Ids of the stop strings where each is a whole token wherever it appears (word-level tokenizers), else None."""
+        if stop not in self._stop_ids:
+            ids = None
+            core = getattr(self._tokenizer, "backend_tokenizer", None)
+            if core is not None and type(core.model).__name__ == "WordLevel":
+                encoded = [self._tokenizer.encode(s, add_special_tokens=False) for s in stop]
+                ids = [e[0] for e in encoded] if all(len(e) == 1 for e in encoded) else None
+            self._stop_ids[stop] = ids
+        return self._stop_ids[stop]
+
+    def submit(self, request: Request) -> int:
+        """As `Engine.submit`. A prompt that leaves no room for a token is answered with n empty, unfinished samples."""
+        ticket, self._next = self._next, self._next + 1
+        prompt = self._tokenizer.encode(request.prompt)
+        room = self._max_model_len - len(prompt)
+        if room < 1:
+            self._early.append((ticket, [Sample("", 0.0, 0, False)] * request.n))
+            return ticket
+        stop_ids = self._single_token_stops(request.stop)
+        params = self._params(
+            n=request.n,
+            temperature=request.temperature,
+            max_tokens=min(request.max_tokens, room),
+            seed=request.seed,
+            stop=None if stop_ids is not None else list(request.stop),
+            stop_token_ids=stop_ids,
+            logprobs=0 if request.logprobs else None,
+            detokenize=stop_ids is None,
+            output_kind=self._final,
+        )
+        self._engine.add_request(str(ticket), {"prompt_token_ids": prompt}, params)
+        self._outstanding.add(ticket)
+        return ticket
+
+    def poll(self) -> list[tuple[int, list[Sample]]]:
+        """As `Engine.poll`."""
+        answered, self._early = self._early, []
+        while not answered:
+            if not self._outstanding:
+                raise EngineError("nothing is outstanding")
+            for output in self._engine.step():
+                if output.finished:
+                    ticket = int(output.request_id)
+                    self._outstanding.discard(ticket)
+                    answered.append((ticket, [self._sample(o) for o in sorted(output.outputs, key=lambda o: o.index)]))
+        return answered
+
+    def _sample(self, output) -> Sample:
+        ids = list(output.token_ids)
+        text = output.text
+        if not text and ids:
+            # not detokenized by vLLM: the stop token, where one ended the sample, is not part of the text
+            kept = ids[:-1] if output.finish_reason == "stop" and output.stop_reason is not None else ids
+            text = self._tokenizer.decode(kept, skip_special_tokens=True)
+        return Sample(text, float(output.cumulative_logprob or 0.0), len(ids), output.finish_reason == "stop")
+
+    def close(self) -> None:
+        """Shut the engine down and free its memory."""
+        if self._llm is None:
+            return
+        import gc
+
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        self._llm = self._engine = None
+        self._outstanding.clear()
+        gc.collect()
+        cleanup_dist_env_and_memory()

@@ -1,0 +1,98 @@
+"""All figures of one eval set: one `ModelMetrics` per model, and the paired differences between models."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from astro.evaluation import behaviour
+from astro.evaluation.accuracy import maj_at_k, pass_at_1, problem_means
+from astro.evaluation.intervals import bootstrap_mean, paired_difference, rounded
+from schemas.evaluate import Estimate, ModelMetrics, PairedDifference
+from schemas.records import Completion
+
+COMPARISONS = (("sft", "base"), ("grpo", "sft"), ("grpo", "base"))
+"""(better, worse): what each training stage adds, and what both add."""
+
+
+def summarise(
+    completions: Mapping[str, Sequence[Completion]], *, majority: int, resamples: int, seed: int
+) -> tuple[dict[str, ModelMetrics], list[PairedDifference]]:
+    """Figures of the models on one eval set.
+
+    completions: model -> its completions, all of one eval set; every model answered the same problems.
+    majority: k of maj@k; each problem needs so many samples.
+    resamples: of the bootstrap.
+    seed: every interval draws the same problems (a fresh generator each), so that no figure of a model depends on which
+        other models are there.
+
+    Returns (model -> metrics, differences of the pairs in `COMPARISONS` that are present). The order of completions
+    does not show in either.
+
+    Raises ValueError for no completions, mixed models or sets, samples that come twice or are too few, and models that
+    answered different problems.
+    """
+    _check(completions)
+    scores = {model: pass_at_1(done) for model, done in completions.items()}
+    metrics = {
+        model: _model_metrics(done, scores[model], majority=majority, resamples=resamples, seed=seed)
+        for model, done in completions.items()
+    }
+    differences = [
+        PairedDifference(
+            better=better,
+            worse=worse,
+            difference=paired_difference(
+                scores[better], scores[worse], resamples=resamples, rng=np.random.default_rng(seed)
+            ),
+        )
+        for better, worse in COMPARISONS
+        if better in scores and worse in scores
+    ]
+    return metrics, differences
+
+
+def _model_metrics(
+    completions: Sequence[Completion], scores: Mapping[str, float], *, majority: int, resamples: int, seed: int
+) -> ModelMetrics:
+    """scores: problem id -> pass@1 of these completions."""
+
+    def estimate(by_problem: Mapping[str, float]) -> Estimate:
+        return bootstrap_mean(list(by_problem.values()), resamples=resamples, rng=np.random.default_rng(seed))
+
+    def mean(values: list[float]) -> float:
+        return rounded(sum(values) / len(values))
+
+    went_back = [behaviour.backtracks(c) for c in completions]
+    return ModelMetrics(
+        pass_at_1=estimate(scores),
+        maj_at_k=estimate(maj_at_k(completions, k=majority)),
+        first_attempt=estimate(problem_means(completions, behaviour.first_attempt_right)),
+        tokens=mean([c.tokens for c in completions]),
+        backtracks=mean(went_back),
+        backtracking_share=mean([n > 0 for n in went_back]),
+        repeat_share=behaviour.repeat_share(completions),
+        valid_steps=behaviour.valid_steps(completions),
+        truncated=mean([not c.finished for c in completions]),
+        unparseable=mean([c.verdict == "unparseable_prediction" for c in completions]),
+        by_backtracks=behaviour.by_backtracks(completions),
+        by_attempt=behaviour.by_attempt(completions),
+        decisions=behaviour.decisions(completions),
+        backtracks_score_r=behaviour.backtracks_score_r(completions),
+    )
+
+
+def _check(completions: Mapping[str, Sequence[Completion]]) -> None:
+    """Refuse what would give figures that mean nothing."""
+    for model, done in completions.items():
+        if not done:
+            raise ValueError(f"model {model}: no completions")
+        others = {c.model for c in done} - {model}
+        if others:
+            raise ValueError(f"model {model}: holds completions of {sorted(others)}")
+    sets = sorted({c.set for done in completions.values() for c in done})
+    if len(sets) > 1:
+        raise ValueError(f"expected completions of one eval set, got {sets}")
+    problems = {model: {c.problem_id for c in done} for model, done in completions.items()}
+    counts = {model: len(ids) for model, ids in problems.items()}
+    if len({frozenset(ids) for ids in problems.values()}) > 1:
+        raise ValueError(f"models answered different problems (problems per model: {counts})")

@@ -1,0 +1,207 @@
+"""What every gate does: run expectations over tables, say what failed and which rows, keep a summary and a page.
+
+Great Expectations is imported late (it takes 4 to 7 s) and works in memory: no project folder, no progress bars,
+nothing sent home.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from astro.runtime import UserError, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAMED_ROWS = 10
+"""So many failing rows are named."""
+
+_DECIMALS = 6  # of observed values in the summary
+_INTERNAL = ("batch_id", "column", "column_list")  # kwargs that say where, not what
+
+
+class GateError(UserError):
+    """Data did not pass its gate; the message names expectations, columns and rows."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame and what is expected of it.
+
+    Attributes:
+        name: of the table, in messages and pages.
+        frame: the rows.
+        key: column that names a row.
+        expectations: Great Expectations objects; their `notes` say in words what must hold. At most one of each type
+            for one column.
+    """
+
+    name: str
+    frame: "pd.DataFrame"
+    key: str
+    expectations: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Outcome of a gate.
+
+    Attributes:
+        name: of the gate.
+        success: did everything hold?
+        summary: the same bytes for the same data: `{"gate", "success", "rows": {table: n}, "expectations": {"<table>/
+            <column>/<type>": {"success", "observed", "unexpected", "kwargs"}}}`; "observed" is None for an expectation
+            on single rows, "unexpected" (failing rows) for one on the whole column.
+        failures: a line per failed expectation, with the first failing rows.
+        build_docs: `build_docs(folder)` writes Data Docs there (what stood in the folder is removed).
+    """
+
+    name: str
+    success: bool
+    summary: Mapping[str, Any]
+    failures: Sequence[str]
+    build_docs: Callable[[Path], None] = field(repr=False, compare=False)
+
+
+def load() -> Any:
+    """The great_expectations module, imported."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations
+
+    return great_expectations
+
+
+def run_gate(name: str, tables: Sequence[Table]) -> GateResult:
+    """Run all expectations of all tables, also after a failure: the user wants to hear of all at once."""
+    gx = load()
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    for site in list(context.variables.data_docs_sites or {}):
+        context.delete_data_docs_site(site)  # it would write to a folder of its own under /tmp
+    source = context.data_sources.add_pandas(name)
+    entries: dict[str, dict[str, Any]] = {}
+    failures: list[str] = []
+    for table in tables:
+        batch = source.add_dataframe_asset(table.name).add_batch_definition_whole_dataframe("all")
+        suite = context.suites.add(gx.ExpectationSuite(name=table.name, expectations=list(table.expectations)))
+        definition = gx.ValidationDefinition(name=table.name, data=batch, suite=suite)
+        definition = context.validation_definitions.add(definition)
+        found = definition.run(
+            batch_parameters={"dataframe": table.frame},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [table.key]},
+        )
+        for result in found.results:
+            where, entry = _entry(table, result.to_json_dict())
+            if where in entries:
+                raise ValueError(f"two expectations of gate {name} are both {where}")
+            entries[where] = entry
+            if not entry["success"]:
+                failures.append(_failure(table, result.to_json_dict()))
+    summary = {
+        "gate": name,
+        "success": not failures,
+        "rows": {table.name: len(table.frame) for table in tables},
+        "expectations": dict(sorted(entries.items())),
+    }
+    return GateResult(name, not failures, summary, failures, lambda folder: _build_docs(context, folder))
+
+
+def require(result: GateResult, metrics_path: Path, docs_dir: Path) -> None:
+    """Keep the summary and the page of a gate, then let its data pass or not.
+
+    Args:
+        result: of a `check_*` function.
+        metrics_path: where the summary goes, as JSON (written whole or not at all).
+        docs_dir: folder of all gates' pages; this gate's are `docs_dir/<gate>/index.html`.
+
+    Raises:
+        GateError: an expectation failed. Both files stand by then.
+    """
+    write_json(metrics_path, result.summary)
+    page = docs_dir / result.name
+    try:
+        result.build_docs(page)
+    finally:
+        if not result.success:
+            lines = "\n".join(f"  - {line}" for line in result.failures)
+            raise GateError(f"gate {result.name} failed:\n{lines}\n  see {metrics_path} and {page}/index.html")
+
+
+def _build_docs(context: Any, folder: Path) -> None:
+    """Data Docs into `folder`. Runs are filed by time, so an old site is removed first: it would be added to."""
+    shutil.rmtree(folder, ignore_errors=True)
+    site = {
+        "class_name": "SiteBuilder",
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    context.add_data_docs_site(site_name="gate", site_config=site)
+    try:
+        context.build_data_docs(site_names=["gate"])
+    finally:
+        context.delete_data_docs_site("gate")
+
+
+def _column(result: Mapping[str, Any]) -> str:
+    """Column, columns or "table" that an expectation is about."""
+    kwargs = result["expectation_config"]["kwargs"]
+    return kwargs.get("column") or "+".join(kwargs.get("column_list", [])) or "table"
+
+
+def _entry(table: Table, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """One line of the summary: its name and its content, without GX's random ids."""
+    config, found = result["expectation_config"], result["result"]
+    kwargs = {k: _plain(v) for k, v in config["kwargs"].items() if k not in _INTERNAL and v is not None}
+    entry = {
+        "success": bool(result["success"]),
+        "observed": _plain(found.get("observed_value")),
+        "unexpected": found.get("unexpected_count"),
+        "kwargs": dict(sorted(kwargs.items())),
+    }
+    return f"{table.name}/{_column(result)}/{config['type']}", entry
+
+
+def _failure(table: Table, result: Mapping[str, Any]) -> str:
+    """What should hold, what came, and the rows."""
+    config, found = result["expectation_config"], result["result"]
+    limits = ", ".join(f"{k}={_plain(v)}" for k, v in sorted(config["kwargs"].items()) if k not in _INTERNAL)
+    line = f"{table.name}.{_column(result)}: {config.get('notes') or 'no note'} [{config['type']}({limits})]: "
+    if not found:
+        return line + f"could not be evaluated: {result['exception_info']}"
+    if "unexpected_count" in found:
+        line += f"{found['unexpected_count']} of {found['element_count']} rows fail: "
+        rows = [_row(table.key, row) for row in found.get("unexpected_index_list") or []]
+    else:
+        observed = {k: v for k, v in found.items() if k.startswith(("observed", "partial_missing")) and v is not None}
+        line += ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in observed.items()) + " "
+        rows = _counterexamples(table, config["kwargs"].get("column"))
+    more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
+    return (line + ", ".join(rows[:NAMED_ROWS]) + more).rstrip()
+
+
+def _row(key: str, row: Mapping[str, Any]) -> str:
+    """`p7 (chance 0)`: the row's name and what it holds in the column."""
+    rest = ", ".join(f"{k} {_plain(v)}" for k, v in row.items() if k != key)
+    return f"{row[key]} ({rest})" if rest else str(row[key])
+
+
+def _counterexamples(table: Table, column: str | None) -> list[str]:
+    """Rows that pull a share down: where a yes/no column says no. [] for any other column."""
+    if column is None or column not in table.frame or table.frame[column].dtype != bool:
+        return []
+    rows = [str(key) for key in table.frame.loc[~table.frame[column], table.key]]
+    return [f"not: {rows[0]}", *rows[1:]] if rows else []
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's types, floats rounded."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, _DECIMALS)
+    if isinstance(value, list | tuple | set):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, int | str | bool | None) else str(value)

@@ -1,0 +1,119 @@
+"""Profiles: overlays over params.yaml, checked before they are written.
+
+    python -m astro.profiles list
+    python -m astro.profiles apply smoke      # or: make profile P=smoke
+    python -m astro.profiles check            # params.yaml as it stands
+
+A profile names only what it changes. It is laid over the params.yaml of the last commit, not over the one in the
+workspace, so that two profiles do not stack; without a commit, over the file as it is.
+"""
+
+import difflib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from astro.params import PARAMS_FILE, read_yaml, validate
+from astro.runtime import UserError, run_stage, write_text
+
+PROFILES = Path("profiles")
+WHOLE = {("problems", "eval"), ("problems", "files"), ("problems", "levels"), ("base", "corpus", "levels")}
+"""Mappings with free keys: an overlay replaces them, for merging would leave sets behind that it does not know."""
+
+
+def overlay(target: CommentedMap, change: CommentedMap, where: Path, at: tuple[str, ...] = ()) -> None:
+    """Lay `change` over `target` in place; comments of `target` stay.
+
+    Raises:
+        UserError: a key that the target does not have.
+    """
+    for key, value in change.items():
+        here = (*at, str(key))
+        if key not in target:
+            line = change.lc.key(key)[0] + 1
+            raise UserError(f"{where}, line {line}: {'.'.join(here)}: unknown parameter")
+        if isinstance(value, CommentedMap) and isinstance(target[key], CommentedMap) and here not in WHOLE:
+            overlay(target[key], value, where, here)
+        else:
+            target[key] = value
+
+
+def to_text(content: CommentedMap) -> str:
+    """YAML text with the comments kept."""
+    yaml = YAML(typ="rt")
+    yaml.width = 4096
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def committed(path: Path) -> str:
+    """The file as of the last commit; as it is in the workspace, where git or the commit is missing."""
+    try:
+        shown = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False)
+    except OSError:
+        return path.read_text(encoding="utf-8")
+    return shown.stdout if shown.returncode == 0 else path.read_text(encoding="utf-8")
+
+
+def merged(profile: Path, base: str) -> str:
+    """The text of params.yaml with `profile` laid over `base`.
+
+    Raises:
+        UserError: an unknown key, or the result does not validate; names file, line and field.
+    """
+    change = read_yaml(profile)
+    content = YAML(typ="rt").load(base)
+    overlay(content, change, profile)
+    try:
+        validate(content, PARAMS_FILE)
+    except UserError as error:
+        raise UserError(f"{profile} does not give valid params:\n       {error}") from None
+    return to_text(content)
+
+
+def find(name: str) -> Path:
+    """The file of a profile.
+
+    Raises:
+        UserError: there is none; says which there are.
+    """
+    path = PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise UserError(f"no profile {name!r}; there are: {known}")
+    return path
+
+
+def apply(name: str) -> str:
+    """Write params.yaml and return the difference as unified diff text ("" if none)."""
+    before = PARAMS_FILE.read_text(encoding="utf-8")
+    after = merged(find(name), committed(PARAMS_FILE))
+    write_text(PARAMS_FILE, after)
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), "params.yaml", f"params.yaml ({name})", n=1
+    )
+    return "".join(lines)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    match sys.argv[1:]:
+        case ["list"]:
+            for path in sorted(PROFILES.glob("*.yaml")):
+                print(f"{path.stem:16} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        case ["apply", name]:
+            print(apply(name) or "params.yaml: no change")
+        case ["check"]:
+            validate(read_yaml(PARAMS_FILE), PARAMS_FILE)
+            print("params.yaml: valid")
+        case _:
+            raise UserError("usage: python -m astro.profiles list | apply <name> | check")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,205 @@
+"""The search of paper section 2.2: select, expand, value, back-propagate.
+
+What the paper leaves open, and how it is read here:
+1. A new child starts with N = 1 and Q = R: its rollouts have sampled its value once. (With N = 0 it would carry no
+   weight in its parent's Q.)
+2. Samples of one expansion that reach the same state are one action; the prior mass of its distinct texts adds up.
+3. The root has no rollouts of its own, so its Q is the mean over its children alone.
+4. A node that cannot be continued (no finished step was sampled, or the depth limit is reached) is closed: terminal,
+   without an answer. At the depth limit it is worth R = 0; a dead end keeps the R that its rollouts measured.
+5. A rollout that is cut by the length limit reached no end: an unparseable prediction, whatever it holds.
+"""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from astro.search.priors import PriorKind, priors
+from astro.search.puct import backpropagate, select
+from astro.search.requests import Expand, Sample, Simulate
+from astro.search.seeds import node_seed
+from astro.search.tree import SearchNode, new_root, to_record
+from schemas.records import ROOT, Problem, Rollout, Tree, Verdict
+
+Search = Generator[list[Expand | Simulate], list[list[Sample]], Tree]
+"""Yields the requests of one batch, is sent their answers (aligned, n samples each), returns the tree."""
+
+IsTerminal = Callable[[str], bool]
+"""Does this step hold a final answer? Pure."""
+
+Judge = Callable[[Sequence[str], str], tuple[str | None, Verdict]]
+"""`judge(steps, rest)` grades the complete solution made of `steps` followed by the raw text `rest`.
+
+`rest` is "" if the last step is terminal. Returns the extracted answer (None: there is none) and its verdict. Pure.
+"""
+
+Key = Callable[[Sequence[str]], str]
+"""Canonical name of the state that `steps` (at least one) lead to. Siblings with equal keys are one action. Pure."""
+
+Observer = Callable[[int, list[int], Sequence[SearchNode]], None]
+"""`observer(iteration, path, nodes)`, called after each iteration (first: 1). It must change nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """Tunables of one search.
+
+    Attributes:
+        k: actions sampled per expansion, >= 1.
+        rollouts: M, completions that value a new child, >= 1.
+        iterations: simulations, >= 1.
+        max_depth: steps; a non-terminal node this deep is closed, >= 1.
+        c_puct: weight of exploration in PUCT, >= 0.
+        prior: how P_LM(a|s) is read off the samples, see `astro.search.priors`.
+    """
+
+    k: int
+    rollouts: int
+    iterations: int
+    max_depth: int
+    c_puct: float
+    prior: PriorKind
+
+    def __post_init__(self) -> None:
+        for name in ("k", "rollouts", "iterations", "max_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not (math.isfinite(self.c_puct) and self.c_puct >= 0):
+            raise ValueError(f"c_puct must be finite and >= 0, not {self.c_puct}")
+        if self.prior not in get_args(PriorKind):
+            raise ValueError(f"prior must be one of {get_args(PriorKind)}, not {self.prior!r}")
+
+
+def last_step(steps: Sequence[str]) -> str:
+    """The plainest key: siblings are the same action only if their texts are equal."""
+    return steps[-1]
+
+
+def search(
+    problem: Problem,
+    *,
+    config: SearchConfig,
+    seed: int,
+    is_terminal: IsTerminal,
+    judge: Judge,
+    key: Key = last_step,
+    observer: Observer | None = None,
+) -> Search:
+    """Search one problem: a generator that yields what it needs and is sent the answers (see `Search`).
+
+    The tree depends on `seed` (of the run), `problem.id` and the samples alone, not on when or in which order a driver
+    answers. Ends early if the policy has no usable step at the root.
+
+    Raises:
+        ValueError: answers are not aligned with the requests, or a logprob is not finite.
+    """
+    nodes = [new_root()]
+    cost = _Cost()
+    iteration = 0
+    while iteration < config.iterations and not nodes[ROOT].terminal:
+        iteration += 1
+        path = select(nodes, c_puct=config.c_puct)
+        leaf = nodes[path[-1]]
+        if not leaf.terminal:
+            wanted = Expand(leaf.steps, config.k, node_seed(seed, problem.id, leaf.steps, "expand"))
+            (samples,) = yield from _ask(cost, [wanted])
+            children = expand(nodes, leaf, samples, config=config, is_terminal=is_terminal, key=key)
+            unended = [child for child in children if not child.terminal]
+            rolled: dict[int, list[Sample]] = {}
+            if unended:
+                answers = yield from _ask(
+                    cost,
+                    [
+                        Simulate(child.steps, config.rollouts, node_seed(seed, problem.id, child.steps, "rollout"))
+                        for child in unended
+                    ],
+                )
+                rolled = {child.index: answer for child, answer in zip(unended, answers, strict=True)}
+            for child in children:
+                value(child, rolled.get(child.index, []), judge=judge)
+        backpropagate(nodes, path)
+        if observer is not None:
+            observer(iteration, path, nodes)
+    return to_record(problem, nodes, iterations=iteration, requests=cost.requests, tokens=cost.tokens)
+
+
+def expand(
+    nodes: list[SearchNode],
+    leaf: SearchNode,
+    samples: Sequence[Sample],
+    *,
+    config: SearchConfig,
+    is_terminal: IsTerminal,
+    key: Key,
+) -> list[SearchNode]:
+    """Turn sampled steps into children of `leaf`, appended to `nodes` in the order of their first sample.
+
+    Cut and blank samples are dropped, samples with equal keys merged (the first text is kept). A child that holds an
+    answer is terminal, one at `max_depth` that holds none is closed. Without a usable sample `leaf` itself is closed.
+    The children's R and Q are still to be set, by `value`.
+    """
+    actions: dict[str, dict[str, Sample]] = {}  # key of the state -> distinct text -> its first sample
+    for sample in samples:
+        if sample.finished and sample.text.strip():
+            actions.setdefault(key((*leaf.steps, sample.text)), {}).setdefault(sample.text, sample)
+    if not actions:
+        leaf.close()
+        return []
+    children = []
+    shares = priors([list(spellings.values()) for spellings in actions.values()], kind=config.prior)
+    for spellings, share in zip(actions.values(), shares, strict=True):
+        text = next(iter(spellings))
+        child = SearchNode(index=len(nodes), parent=leaf.index, steps=(*leaf.steps, text), prior=share)
+        if is_terminal(text):
+            child.terminal = True
+        elif len(child.steps) >= config.max_depth:
+            child.close()
+        nodes.append(child)
+        leaf.children.append(child.index)
+        children.append(child)
+    return children
+
+
+def value(child: SearchNode, completions: Sequence[Sample], *, judge: Judge) -> None:
+    """Set R, and from it N = 1 and Q = R, of a new child in place.
+
+    R is the share of correct `completions`; for a child that holds an answer (no completions) its own grade, 1 or 0;
+    for a closed one 0. Only the verdict "correct" counts: "unparseable_gold" says nothing of the solution.
+    """
+    if not child.terminal:
+        child.rollouts = [_grade(child.steps, sample, judge=judge) for sample in completions]
+        child.reward = sum(rollout.verdict == "correct" for rollout in child.rollouts) / len(child.rollouts)
+    elif child.verdict is None:  # holds an answer that is not graded yet; a closed child has its verdict
+        child.answer, child.verdict = judge(child.steps, "")
+        child.reward = float(child.verdict == "correct")
+    child.visits = 1
+    child.q = child.reward
+
+
+def _grade(steps: Sequence[str], sample: Sample, *, judge: Judge) -> Rollout:
+    answer, verdict = judge(steps, sample.text) if sample.finished else (None, "unparseable_prediction")
+    return Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
+
+
+@dataclass(slots=True)
+class _Cost:
+    """What a tree has cost so far: dropped and merged samples count, they were generated too."""
+
+    requests: int = 0
+    tokens: int = 0
+
+
+def _ask(
+    cost: _Cost, requests: list[Expand | Simulate]
+) -> Generator[list[Expand | Simulate], list[list[Sample]], list[list[Sample]]]:
+    """Yield one batch, check that the answers fit it, count them."""
+    answers = yield requests
+    if len(answers) != len(requests):
+        raise ValueError(f"expected {len(requests)} answers, one per request, got {len(answers)}")
+    for request, samples in zip(requests, answers, strict=True):
+        if len(samples) != request.n:
+            raise ValueError(f"expected {request.n} samples for {request}, got {len(samples)}")
+        cost.tokens += sum(sample.tokens for sample in samples)
+    cost.requests += len(requests)
+    return answers

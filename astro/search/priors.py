@@ -1,0 +1,45 @@
+"""P_LM(a|s): how likely the policy finds each step, normalised over the siblings."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from astro.search.requests import Sample
+
+PriorKind = Literal["sequence", "token", "uniform"]
+
+
+def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind) -> list[float]:
+    """P(a|s) of each action, in order; they add up to 1.
+
+    An action is one step in one or more spellings: `actions[i]` holds its samples, one per distinct text (the same text
+    drawn twice is the same probability mass, two texts of one step add up).
+
+    kind:
+        sequence: exp(logprob), the probability of the whole step. Long steps are unlikely by their length alone.
+        token: exp(logprob / tokens), the geometric mean of its token probabilities.
+        uniform: 1 / number of actions; reads no logprob.
+
+    Raises:
+        ValueError: a logprob is not finite.
+    """
+    if not actions:
+        return []
+    if kind == "uniform":
+        return [1 / len(actions)] * len(actions)
+    masses = [_log_sum_exp(_log_weight(sample, kind) for sample in spellings) for spellings in actions]
+    total = _log_sum_exp(masses)
+    return [math.exp(mass - total) for mass in masses]
+
+
+def _log_weight(sample: Sample, kind: PriorKind) -> float:
+    if not math.isfinite(sample.logprob):
+        raise ValueError(f"logprob of step {sample.text!r} is {sample.logprob}, expected a finite number")
+    return sample.logprob / max(sample.tokens, 1) if kind == "token" else sample.logprob
+
+
+def _log_sum_exp(values: Iterable[float]) -> float:
+    """log(sum(exp(v))) without underflow: a step of 1,000 tokens has a probability below the smallest float."""
+    values = list(values)
+    top = max(values)
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))

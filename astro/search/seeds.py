@@ -1,0 +1,19 @@
+"""Seeds that depend on what is generated and not on when, so that every driver makes the same tree."""
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Literal
+
+_DIGEST_BYTES = 8
+_UNUSED_BITS = 2  # 64 - 62: seed + n - 1 must stay below 2**63, since engines take a signed 64-bit seed
+
+
+def node_seed(run_seed: int, problem_id: str, steps: Sequence[str], purpose: Literal["expand", "rollout"]) -> int:
+    """Seed in [0, 2**62) of one request at the node that `steps` lead to.
+
+    Hashed, never counted up: engines give sample i of a request the seed `seed + i`, so consecutive seeds would make
+    neighbouring requests share samples. JSON keeps the parts apart (("ab", "c") is not ("a", "bc")).
+    """
+    identity = json.dumps([run_seed, problem_id, purpose, *steps]).encode()
+    return int.from_bytes(blake2b(identity, digest_size=_DIGEST_BYTES).digest(), "big") >> _UNUSED_BITS

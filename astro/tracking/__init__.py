@@ -1,0 +1,35 @@
+"""Tracking in MLflow, and the only place that imports it (late: the import takes 3 to 5 s).
+
+A stage that DVC restores from its cache runs no process and logs nothing, so there are two kinds of runs:
+
+1. `stage_run`: each stage that does run opens one run in experiment `stages` (live curves).
+2. `log_pipeline`: the report makes one run in experiment `pipelines` for the state of the whole workspace, with all
+   params, all metrics and one child per stage, cached or not. These are the runs to compare.
+
+The store is `<root>/mlflow.db` with artifacts beside it, where root is DVC's main checkout (`DVC_ROOT`), so that
+experiments that DVC runs in a copy land in the same place. `MLFLOW_TRACKING_URI` wins over it (a team's server), and
+`ASTRO_TRACKING=off` turns all of it into the null tracker.
+
+Browse: python -m astro.tracking ui
+"""
+
+from astro.tracking.names import flatten, legal_name, numbers
+from astro.tracking.pipeline import PIPELINES, StageInfo, log_pipeline, register_model
+from astro.tracking.stage import STAGES, MlflowTracker, NullTracker, Tracker, stage_run
+from astro.tracking.traces import log_trees_as_traces
+
+__all__ = [
+    "PIPELINES",
+    "STAGES",
+    "MlflowTracker",
+    "NullTracker",
+    "StageInfo",
+    "Tracker",
+    "flatten",
+    "legal_name",
+    "log_pipeline",
+    "log_trees_as_traces",
+    "numbers",
+    "register_model",
+    "stage_run",
+]

@@ -1,0 +1,136 @@
+"""Reinforcement learning with TRL's GRPOTrainer and the verifier as reward (paper section 3.2)."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from astro.domains import Domain
+from astro.training.common import Curve, last_checkpoint, use_cores
+from schemas.records import Problem
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+CURVE = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "frac_reward_zero_std": "zero_variance",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "truncated",
+    "entropy": "entropy",
+    "kl": "kl",
+    "loss": "loss",
+    "learning_rate": "lr",
+    "backtracks": "backtracks",
+    "first_attempt": "first_attempt",
+    "accuracy": "accuracy",
+}
+"""What TRL logs -> our names (docs/metrics.md)."""
+
+
+def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float):
+    """TRL reward function: the verifier's verdict on each completion.
+
+    An unparseable gold gives None, so TRL leaves the sample out: it must never reward, nor punish.
+    """
+
+    def verifier(prompts, completions, problem_id, log_metric=None, **_) -> list[float | None]:
+        rewards: list[float | None] = []
+        backtracks = first = right = 0
+        for text, identifier in zip(completions, problem_id, strict=True):
+            problem = problems[identifier]
+            verdict = domain.grade(problem, domain.extract(text))
+            rewards.append(None if verdict == "unparseable_gold" else correct if verdict == "correct" else wrong)
+            chain = domain.parse_chain(problem, text)
+            backtracks += len(chain.back_edges)
+            first += bool(chain.attempts and chain.nodes[chain.attempts[0]].right)
+            right += verdict == "correct"
+        if log_metric is not None:
+            log_metric("backtracks", backtracks / len(completions))
+            log_metric("first_attempt", first / len(completions))
+            log_metric("accuracy", right / len(completions))
+        return rewards
+
+    return verifier
+
+
+def reinforce(
+    model,
+    tokenizer,
+    problems: Sequence[Problem],
+    *,
+    domain: Domain,
+    settings: dict,
+    seed: int,
+    work: Path,
+    log: Callable[[dict[str, float], int], None],
+) -> tuple[torch.nn.Module, list[dict[str, float]], int]:
+    """Train on `problems`; goes on from a checkpoint in `work`.
+
+    Args:
+        settings: the values of schemas.grpo.GrpoParams.
+
+    Returns:
+        The model, its curve (step, reward, length, ...), and the optimizer steps done.
+
+    Raises:
+        ValueError: fewer problems than one step takes.
+    """
+    from trl import GRPOConfig, GRPOTrainer
+
+    prompts = settings["prompts_per_step"]
+    if len(problems) < prompts:
+        raise ValueError(
+            f"grpo: {len(problems)} problems passed the pass-rate filter, one step takes prompts_per_step {prompts}; "
+            "widen grpo.pass_rate, raise grpo.pass_rate.problems, or take fewer prompts per step"
+        )
+    use_cores()
+    completions = prompts * settings["group_size"]
+    curve = Curve(CURVE, label="grpo", log=log)
+    arguments = GRPOConfig(
+        output_dir=str(work),
+        max_steps=settings["steps"],
+        per_device_train_batch_size=settings["micro_batch"],
+        gradient_accumulation_steps=completions // settings["micro_batch"],  # one optimizer step per generation
+        num_generations=settings["group_size"],
+        learning_rate=settings["lr"],
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=settings["warmup"],
+        temperature=settings["temperature"],
+        max_completion_length=settings["max_completion"],
+        beta=settings["beta"],
+        epsilon=settings["epsilon"],
+        loss_type=settings["loss_type"],
+        scale_rewards=settings["scale_rewards"],
+        mask_truncated_completions=settings["mask_truncated"],
+        bf16=settings["bf16"],
+        gradient_checkpointing=settings["gradient_checkpointing"],
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        save_steps=settings["save_every"],
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        log_completions=False,
+    )
+    rows = [{"prompt": domain.prompt(p), "problem_id": p.id} for p in problems]
+    trainer = GRPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        reward_funcs=make_reward(
+            domain, {p.id: p for p in problems}, correct=settings["reward_correct"], wrong=settings["reward_wrong"]
+        ),
+        callbacks=[curve],
+    )
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    return trainer.accelerator.unwrap_model(trainer.model), curve.rows(trainer.state.log_history), trainer.state.global_step

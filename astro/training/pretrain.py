@@ -1,0 +1,114 @@
+"""The embedded base model: a small Llama trained from scratch on solutions written in one go."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+from astro.training.common import Curve, last_checkpoint, use_cores
+
+ENCODE_BATCH = 2000
+"""Documents tokenized per call."""
+
+
+class PackedRows(Dataset):
+    """Rows of one length, all tokens trained on. tokens: int array, shape (rows, row_tokens)."""
+
+    def __init__(self, tokens: np.ndarray):
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        row = torch.from_numpy(self.tokens[index].astype(np.int64))
+        return {"input_ids": row, "labels": row}
+
+
+def pack(documents: Iterable[str], tokenizer, *, rows: int, row_tokens: int) -> np.ndarray:
+    """Documents, each ended by EOS, laid end to end and cut into rows: several problems to a row, at any position.
+
+    Returns:
+        uint16 array, shape (rows, row_tokens). `documents` may be endless; only what is needed is taken.
+    """
+    needed, stream = rows * row_tokens, []
+    batch: list[str] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == ENCODE_BATCH:
+            for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]:
+                stream.extend(ids)
+                stream.append(tokenizer.eos_token_id)
+            batch = []
+            if len(stream) >= needed:
+                break
+    if len(stream) < needed:
+        raise ValueError(f"the corpus holds {len(stream)} tokens, {needed} are needed")
+    return np.asarray(stream[:needed], dtype=np.uint16).reshape(rows, row_tokens)
+
+
+def new_llama(tokenizer, *, hidden: int, layers: int, heads: int, ffn: int, context: int) -> LlamaForCausalLM:
+    """A Llama with random weights. Untied embeddings: vLLM's weight reload is silently wrong with tied ones (docs/log.md)."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        rope_theta=10000.0,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def pretrain(
+    rows: np.ndarray,
+    tokenizer,
+    *,
+    architecture: dict,
+    training: dict,
+    seed: int,
+    work: Path,
+    log: Callable[[dict[str, float], int], None],
+) -> tuple[LlamaForCausalLM, list[dict[str, float]]]:
+    """One epoch over `rows`; goes on from a checkpoint in `work`. Returns the model and its curve (step, loss, lr)."""
+    use_cores()
+    torch.manual_seed(seed)
+    model = new_llama(tokenizer, **architecture)
+    curve = Curve({"loss": "loss", "learning_rate": "lr"}, label="base", log=log)
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        per_device_train_batch_size=training["batch_size"],
+        num_train_epochs=1,
+        learning_rate=training["lr"],
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.02},
+        warmup_steps=training["warmup"],
+        weight_decay=training["weight_decay"],
+        adam_beta2=0.98,
+        bf16=training["bf16"],
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=20,
+        save_steps=training["save_every"],
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+    )
+    trainer = Trainer(model=model, args=arguments, train_dataset=PackedRows(rows), callbacks=[curve])
+    trainer.remove_callback(next(type(c) for c in trainer.callback_handler.callbacks if "Printer" in type(c).__name__))
+    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    return model, curve.rows(trainer.state.log_history)

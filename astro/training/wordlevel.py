@@ -1,0 +1,42 @@
+"""The tokenizer of the embedded world: each whole number, operator and word is one token, so text and tokens map exactly."""
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
+WORDS = ["\n", "make", "from", "left", "got", "yes", "no", "answer", "+", "-", "*", "/", "=", "(", ")"]
+
+
+def build_tokenizer(largest: int, context: int) -> PreTrainedTokenizerFast:
+    """Tokenizer over 0..largest and the words of Countdown. Words are parted by single spaces; a line end is a token."""
+    vocabulary = [PAD, EOS, UNK, *WORDS, *map(str, range(largest + 1))]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNK))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(Regex(" +"), "removed")]
+    )
+    # Words are joined by spaces, but no space stands beside a line end.
+    core.decoder = decoders.Sequence(
+        [decoders.WordPiece("##", False), decoders.Fuse(), decoders.Replace(Regex(" ?\n ?"), "\n")]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNK,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def add_unspellable(tokenizer, texts: list[str]) -> list[str]:
+    """Give each text that the tokenizer cannot spell (an unknown token would appear) a token of its own; which ones.
+
+    A phrase of ten words then costs one token. Subword tokenizers spell everything, so nothing is added to them.
+    """
+    if tokenizer.unk_token_id is None:
+        return []
+    missing = [t for t in dict.fromkeys(texts) if tokenizer.unk_token_id in tokenizer(t)["input_ids"]]
+    tokenizer.add_tokens(missing)
+    return missing

@@ -1,0 +1,66 @@
+"""Names, colours and number formats that the console table and the page share.
+
+No matplotlib here: the console needs none.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from schemas.evaluate import Estimate
+
+
+class ModelStyle(NamedTuple):
+    """How one model is shown."""
+
+    label: str
+    colour: str  # readable on white and on near-black
+    marker: str  # matplotlib's; shapes differ so that a grey print still tells the models apart
+
+
+MODELS: dict[str, ModelStyle] = {
+    "base": ModelStyle("base", "#868e99", "o"),
+    "sft": ModelStyle("SFT", "#2b7fd4", "s"),
+    "grpo": ModelStyle("RL", "#dd6b10", "D"),
+}
+"""Pipeline order; the keys of `EvalMetrics.sets[...]`."""
+
+_OTHER = ModelStyle("", "#9a5fc0", "^")
+
+MINUS = "\u2212"
+
+
+def style(model: str) -> ModelStyle:
+    """Label, colour and marker of a model key; an unknown key is its own label."""
+    return MODELS.get(model, _OTHER._replace(label=model))
+
+
+def ordered(models: Iterable[str]) -> list[str]:
+    """Model keys in pipeline order, unknown ones after them by name."""
+    rank = {name: position for position, name in enumerate(MODELS)}
+    return sorted(models, key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def percent(value: float | None, *, digits: int = 1) -> str:
+    """A share (0..1) as a number of percent without the sign; "-" for None."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """ "[low, high]" in percent."""
+    return f"[{percent(estimate.low)}, {percent(estimate.high)}]"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, always signed, ASCII: "+3.2". A rounded zero is "+0.0"."""
+    text = f"{100 * value:+.1f}"
+    return "+0.0" if text == "-0.0" else text
+
+
+def points_interval(estimate: Estimate) -> str:
+    """ "[low, high]" in signed percentage points."""
+    return f"[{points(estimate.low)}, {points(estimate.high)}]"
+
+
+def clear_of_zero(estimate: Estimate) -> bool:
+    """Does the 95 % interval of a difference leave zero out?"""
+    return estimate.low > 0 or estimate.high < 0

@@ -1,0 +1,248 @@
+"""The plots of the report: each takes plain values and returns inline SVG, or None where there is nothing to draw."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from astro.viz.labels import MINUS, MODELS, ordered, points, style
+from astro.viz.svg import INK, inline, plotting
+from schemas.evaluate import AttemptMetrics, Estimate, EvalMetrics, ModelMetrics
+
+FEW_CHAINS = 10
+"""Points that stand for fewer chains are drawn hollow: one chain more or less moves them by over ten points."""
+
+MAX_POINTS = 300
+"""Points per training curve; longer curves are averaged over equal buckets of rows."""
+
+_WIDTH = 10.6  # inches; the page scales plots down to its own width
+_PANELS_PER_ROW = 3
+
+Curve = Sequence[Mapping[str, float]]
+
+
+def _models(metrics: EvalMetrics) -> list[str]:
+    return ordered({model for models in metrics.sets.values() for model in models})
+
+
+def _legend(figure: Figure, models: Sequence[str], *, chance: bool = False, few: bool = False) -> None:
+    """One legend for the whole figure, above the panels."""
+    handles = [
+        Line2D([], [], color=style(m).colour, marker=style(m).marker, linestyle="", markersize=6, label=style(m).label)
+        for m in models
+    ]
+    if chance:
+        handles.append(Line2D([], [], color=INK, linestyle=":", label="random legal path"))
+    if few:
+        hollow = Line2D([], [], color=INK, marker="o", linestyle="", markersize=5, markerfacecolor="none")
+        hollow.set_label(f"hollow: fewer than {FEW_CHAINS} chains")
+        handles.append(hollow)
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handletextpad=0.5, columnspacing=1.6)
+
+
+def _percent_axis(ax: Axes, *, full: bool = True) -> None:
+    if full:
+        ax.set_ylim(-3, 103)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+
+
+def scores(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> Markup | None:
+    """First attempt, pass@1 and maj@k: dots with 95 % intervals, sets x models; the chance level as a dotted line."""
+    if not metrics.sets:
+        return None
+    kinds: list[tuple[str, Callable[[ModelMetrics], Estimate]]] = [
+        ("first attempt", lambda m: m.first_attempt),
+        ("pass@1", lambda m: m.pass_at_1),
+        ("maj@k", lambda m: m.maj_at_k),
+    ]
+    models, names = _models(metrics), list(metrics.sets)
+    offset = {model: 0.2 * (place - (len(models) - 1) / 2) for place, model in enumerate(models)}
+    with plotting():
+        figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
+        panels = figure.subplots(1, len(kinds), sharey=True)
+        for ax, (title, pick) in zip(panels, kinds, strict=True):
+            ax.set_title(title)
+            for place, name in enumerate(names):
+                if chances.get(name) is not None:
+                    ax.hlines(100 * chances[name], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1.3)
+                for model, values in metrics.sets[name].items():
+                    _dot(ax, place + offset[model], pick(values), model)
+            slanted = {"rotation": 25, "ha": "right"} if len(names) > 3 else {}
+            ax.set_xticks(range(len(names)), names, **slanted)
+            ax.set_xlim(-0.6, len(names) - 0.4)
+            ax.grid(axis="x", visible=False)
+        panels[0].set_ylabel("% of problems")
+        panels[0].set_ylim(bottom=0)
+        _percent_axis(panels[0], full=False)
+        _legend(figure, models, chance=any(chances.get(name) is not None for name in names))
+        return inline(figure, name="scores", alt="accuracy by model and eval set with 95 % intervals")
+
+
+def _dot(ax: Axes, x: float, value: Estimate, model: str) -> None:
+    look = style(model)
+    ax.vlines(x, 100 * value.low, 100 * value.high, colors=look.colour, linewidth=2)
+    ax.plot([x], [100 * value.value], marker=look.marker, color=look.colour, markersize=6.5)
+
+
+def differences(metrics: EvalMetrics) -> Markup | None:
+    """Paired differences of pass@1 with 95 % intervals around a zero line."""
+    rows = [(name, pair) for name, pairs in metrics.differences.items() for pair in pairs]
+    if not rows:
+        return None
+    with plotting():
+        figure = Figure(figsize=(_WIDTH, 0.9 + 0.32 * len(rows)), layout="constrained")
+        ax = figure.subplots()
+        ax.axvline(0, color=INK, linewidth=1)
+        previous = None
+        for place, (name, pair) in enumerate(rows):
+            value, look = pair.difference, style(pair.better)
+            ax.hlines(place, 100 * value.low, 100 * value.high, colors=look.colour, linewidth=2)
+            ax.plot([100 * value.value], [place], marker=look.marker, color=look.colour, markersize=6.5)
+            ax.text(
+                1.01, place, f"{points(value.value)}  [{points(value.low)}, {points(value.high)}]".replace("-", MINUS),
+                transform=ax.get_yaxis_transform(), va="center",
+            )  # fmt: skip
+            if previous not in (None, name):
+                ax.axhline(place - 0.5, color=INK, linewidth=0.6, alpha=0.3)
+            previous = name
+        labels = [f"{name}:  {style(p.better).label} {MINUS} {style(p.worse).label}" for name, p in rows]
+        ax.set_yticks(range(len(rows)), labels)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("difference of pass@1, percentage points")
+        return inline(figure, name="differences", alt="paired differences of pass@1 with 95 % intervals")
+
+
+def by_backtracks(metrics: EvalMetrics) -> Markup | None:
+    """Accuracy of the chains that went back exactly so often, a panel per set, a line per model."""
+    names = [n for n, models in metrics.sets.items() if any(b.chains for m in models.values() for b in m.by_backtracks)]
+    if not names:
+        return None
+    columns = min(_PANELS_PER_ROW, len(names))
+    rows = math.ceil(len(names) / columns)
+    with plotting():
+        figure = Figure(figsize=(_WIDTH, 0.6 + 2.7 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+        for place, ax in enumerate(panels):
+            if place >= len(names):
+                ax.set_axis_off()
+                continue
+            ax.set_title(names[place])
+            for model in ordered(metrics.sets[names[place]]):
+                found = [b for b in metrics.sets[names[place]][model].by_backtracks if b.accuracy is not None]
+                _line(ax, [b.backtracks for b in found], [b.accuracy for b in found], [b.chains for b in found], model)
+            ax.set_xlabel("backtracks in the chain")
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+            _percent_axis(ax)
+            if place % columns == 0:
+                ax.set_ylabel("% of these chains right")
+        _legend(figure, _models(metrics), few=True)
+        return inline(figure, name="by-backtracks", alt="accuracy by number of backtracks")
+
+
+def by_attempt(metrics: EvalMetrics) -> Markup | None:
+    """Success, validity and novelty of the i-th attempt: a row of three panels per set, a line per model."""
+    names = [n for n, models in metrics.sets.items() if any(a.chains for m in models.values() for a in m.by_attempt)]
+    if not names:
+        return None
+    kinds: list[tuple[str, Callable[[AttemptMetrics], float | None]]] = [
+        ("success", lambda a: a.right),
+        ("validity", lambda a: a.valid),
+        ("novelty", lambda a: a.novel),
+    ]
+    with plotting():
+        figure = Figure(figsize=(_WIDTH, 0.6 + 2.5 * len(names)), layout="constrained")
+        panels = figure.subplots(len(names), len(kinds), sharey=True, squeeze=False)
+        for row, name in zip(panels, names, strict=True):
+            for ax, (title, pick) in zip(row, kinds, strict=True):
+                ax.set_title(f"{name}: {title}")
+                for model in ordered(metrics.sets[name]):
+                    found = [a for a in metrics.sets[name][model].by_attempt if pick(a) is not None]
+                    _line(ax, [a.attempt for a in found], [pick(a) for a in found], [a.chains for a in found], model)
+                ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+                ax.set_xlabel("attempt" if name == names[-1] else "")
+                _percent_axis(ax)
+            row[0].set_ylabel("% of attempts")
+        _legend(figure, _models(metrics), few=True)
+        return inline(figure, name="by-attempt", alt="success, validity and novelty by attempt number")
+
+
+def _line(ax: Axes, x: Sequence[int], shares: Sequence[float], chains: Sequence[int], model: str) -> None:
+    """Shares (0..1) in percent; the area of a dot grows with its number of chains, few chains make it hollow."""
+    if not x:
+        return
+    look = style(model)
+    y = [100 * share for share in shares]
+    sizes = [10 + 60 * math.sqrt(count / max(1, *chains)) for count in chains]
+    faces = [look.colour if count >= FEW_CHAINS else "none" for count in chains]
+    ax.plot(x, y, color=look.colour, linewidth=1.2, alpha=0.7)
+    ax.scatter(x, y, s=sizes, marker=look.marker, facecolors=faces, edgecolors=look.colour, linewidths=1.1, zorder=3)
+
+
+CURVES: dict[str, tuple[tuple[str, str], ...]] = {
+    "base": (("loss", "base: loss, nats per token"),),
+    "sft": (("loss", "SFT: loss, nats per token"),),
+    "grpo": (
+        ("reward", "RL: reward, mean of the step"),
+        ("length", "RL: tokens per chain"),
+        ("backtracks", "RL: backtracks per chain"),
+        ("zero_variance", "RL: share of groups without variance"),
+        ("truncated", "RL: share of chains cut"),
+        ("entropy", "RL: entropy, nats per token"),
+    ),
+}
+"""Columns drawn of each stage's curve, in order; a column that a curve does not have is left out."""
+
+
+def training(curves: Mapping[str, Curve], stage: str) -> Markup | None:
+    """The curves of one stage, a panel per column of CURVES; None: no row with a step and such a column."""
+    rows = curves.get(stage) or []
+    series = [(column, title, _series(rows, column)) for column, title in CURVES[stage]]
+    series = [entry for entry in series if entry[2]]
+    if not series:
+        return None
+    columns = min(_PANELS_PER_ROW, len(series))
+    height = math.ceil(len(series) / columns)
+    with plotting():
+        figure = Figure(figsize=(_WIDTH if columns > 1 else 5.2, 0.3 + 2.3 * height), layout="constrained")
+        panels = list(figure.subplots(height, columns, squeeze=False).flat)
+        for ax in panels[len(series) :]:
+            ax.set_axis_off()
+        for ax, (column, title, found) in zip(panels, series, strict=False):
+            x, y = [x for x, _ in found], [y for _, y in found]
+            _smoothed(ax, x, y, MODELS[stage].colour)
+            ax.set_title(title, fontsize=9.5)
+            ax.set_xlabel("step")
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+            if column in ("zero_variance", "truncated"):
+                ax.set_ylim(-0.03, 1.03)
+        return inline(figure, name=f"curve-{stage}", alt=f"training curves of the {stage} stage")
+
+
+def _smoothed(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    """Faint values and, where there are enough of them, a centred moving mean over a tenth of the curve."""
+    reach = len(y) // 20
+    if reach == 0:
+        ax.plot(x, y, color=colour, marker="o" if len(y) < 3 else None)
+        return
+    ax.plot(x, y, color=colour, alpha=0.35, linewidth=0.9)
+    windows = [y[max(0, i - reach) : i + reach + 1] for i in range(len(y))]
+    ax.plot(x, [sum(window) / len(window) for window in windows], color=colour)
+
+
+def _series(rows: Curve, column: str) -> list[tuple[float, float]]:
+    """(step, value) of the rows that hold both as finite numbers, averaged over buckets down to MAX_POINTS."""
+    found = []
+    for row in rows:
+        step, value = row.get("step"), row.get(column)
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in (step, value)):
+            found.append((float(step), float(value)))
+    size = math.ceil(len(found) / MAX_POINTS)
+    buckets = (
+        [found[start : start + size] for start in range(0, len(found), size)] if size > 1 else [[f] for f in found]
+    )
+    return [(sum(s for s, _ in b) / len(b), sum(v for _, v in b) / len(b)) for b in buckets]

@@ -1,0 +1,120 @@
+"""A search tree as what the page's nested, folding list shows of it."""
+
+from dataclasses import dataclass
+
+from astro.viz.labels import percent
+from schemas.records import ROOT, Node, Tree, Verdict
+
+MAX_NODES = 300
+"""Nodes shown of one tree: the most visited ones and their ancestors."""
+
+MAX_DEPTH = 80
+"""Deeper nodes are left out: a nested list is recursion in the template, and nobody reads one that deep."""
+
+_VERDICT_CLASS: dict[Verdict, str] = {
+    "correct": "right",
+    "wrong": "wrong",
+    "unparseable_prediction": "invalid",
+    "unparseable_gold": "invalid",
+}
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """One node, formatted."""
+
+    text: str
+    visits: int
+    q: str  # 0..1, two decimals
+    q_percent: int  # 0..100, length of the bar
+    reward: str
+    prior: str
+    state: str  # "right", "wrong" or "invalid" for a terminal node, "plain" otherwise
+    verdict: str  # verdict and answer of a terminal node; "" otherwise
+    rollouts: str  # "3/4 rollouts right"; "" without rollouts
+    open: bool  # unfolded at first: on the path to the best correct terminal
+    children: tuple["TreeNode", ...]
+
+
+@dataclass(frozen=True)
+class TreeView:
+    """One search tree, formatted."""
+
+    question: str
+    problem_id: str
+    summary: str
+    solved: bool
+    omitted: int  # nodes left out because of MAX_NODES and MAX_DEPTH
+    root: TreeNode
+
+
+def view(tree: Tree, *, limit: int = MAX_NODES) -> TreeView:
+    """Format a tree; beyond `limit` nodes the least visited ones are left out (a kept node's ancestors stay)."""
+    kept = _kept(tree, limit)
+    opened = {ROOT, *_best_path(tree)}
+    children: dict[int, list[TreeNode]] = {index: [] for index in kept}
+    root: TreeNode | None = None
+    for node in reversed(tree.nodes):  # parents precede children, so backwards every child is ready before its parent
+        if node.index not in kept:
+            continue
+        shown = _node(node, tree.problem.question, tuple(reversed(children[node.index])), open=node.index in opened)
+        if node.index == ROOT:
+            root = shown
+        else:
+            children[node.parent].append(shown)
+    assert root is not None
+    terminals = [node for node in tree.nodes if node.terminal]
+    right = sum(node.verdict == "correct" for node in terminals)
+    depth = max(node.depth for node in tree.nodes)
+    return TreeView(
+        question=tree.problem.question,
+        problem_id=tree.problem.id,
+        summary=(
+            f"{len(tree.nodes)} nodes, depth {depth}, {tree.iterations} iterations, "
+            f"{right} of {len(terminals)} terminal nodes right, {tree.tokens} tokens"
+        ),
+        solved=right > 0,
+        omitted=len(tree.nodes) - len(kept),
+        root=root,
+    )
+
+
+def _kept(tree: Tree, limit: int) -> set[int]:
+    """Up to `limit` node indices, most visited first. A parent comes before its child in that order."""
+    # In a searched tree N(parent) >= N(child); imported trees need not hold to it, so ancestors are added explicitly.
+    kept: set[int] = {ROOT}
+    for node in sorted(tree.nodes, key=lambda node: (-node.visits, node.index)):
+        if node.depth > MAX_DEPTH:
+            continue
+        missing = [index for index in tree.path(node.index) if index not in kept]
+        if len(kept) + len(missing) <= limit:
+            kept.update(missing)
+    return kept
+
+
+def _best_path(tree: Tree) -> list[int]:
+    """Path to the correct terminal node with the highest Q (the most visited among equals); [] if none is correct."""
+    right = [node for node in tree.nodes if node.verdict == "correct"]
+    if not right:
+        return []
+    return tree.path(max(right, key=lambda node: (node.q, node.visits, -node.index)).index)
+
+
+def _node(node: Node, question: str, children: tuple[TreeNode, ...], *, open: bool) -> TreeNode:
+    verdict = ""
+    if node.verdict is not None:
+        verdict = node.verdict.replace("_", " ") + (f", answer {node.answer}" if node.answer is not None else "")
+    right = sum(rollout.verdict == "correct" for rollout in node.rollouts)
+    return TreeNode(
+        text=question if node.index == ROOT else node.text,
+        visits=node.visits,
+        q=f"{node.q:.2f}",
+        q_percent=int(percent(node.q, digits=0)),
+        reward=f"{node.reward:.2f}",
+        prior=f"{node.prior:.2f}",
+        state="plain" if node.verdict is None else _VERDICT_CLASS[node.verdict],
+        verdict=verdict,
+        rollouts=f"{right}/{len(node.rollouts)} rollouts right" if node.rollouts else "",
+        open=open,
+        children=children,
+    )

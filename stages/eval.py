@@ -1,0 +1,120 @@
+"""Measure the base, SFT and RL models on every eval set (paper section 4).
+
+    python -m stages.eval
+
+Deviations from the paper: 12. every figure has a 95 % interval and differences are paired on problems; the paper gives none.
+"""
+
+from pathlib import Path
+
+from astro.domains import get_domain
+from astro.engines.api import EngineError, Request
+from astro.engines.feed import generate
+from astro.engines.opening import open_engine
+from astro.evaluation.summary import summarise
+from astro.runtime import (
+    Progress,
+    UserError,
+    atomic_path,
+    clear_folder,
+    read_jsonl,
+    run_stage,
+    work_folder,
+    write_jsonl,
+)
+from astro.search.seeds import node_seed
+from schemas.evaluate import EvalMetrics
+from schemas.records import Completion, Problem
+from stages.harness import stage
+
+OUT = Path("data/completions")
+EVAL_SETS = Path("data/problems/eval")
+MODELS = {name: Path("models") / name for name in ("base", "sft", "grpo")}
+CODE = ["stages/eval.py", "astro/engines", "astro/domains"]
+
+
+def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
+    """All completions of one model."""
+    params, domain = s.params.eval, get_domain(s.params.run.domain)
+    asked = [(set_name, p) for set_name, problems in sets.items() for p in problems]
+    requests = [
+        Request(
+            prompt=domain.prompt(p),
+            n=params.samples,
+            max_tokens=params.max_tokens,
+            temperature=params.temperature,
+            stop=(),
+            seed=node_seed(s.params.run.seed, p.id, ["eval"], "rollout"),
+            logprobs=False,
+        )
+        for _, p in asked
+    ]
+    progress = Progress(f"eval {name}", len(requests), unit="problems")
+    engine = open_engine(s.params.engine, MODELS[name])
+    try:
+        answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
+    finally:
+        engine.close()
+    records = []
+    for (set_name, problem), samples in zip(asked, answers, strict=True):
+        for number, sample in enumerate(samples):
+            answer = domain.extract(sample.text)
+            records.append(
+                Completion(
+                    model=name,
+                    set=set_name,
+                    problem_id=problem.id,
+                    sample=number,
+                    text=sample.text,
+                    tokens=sample.tokens,
+                    finished=sample.finished,
+                    answer=answer,
+                    verdict=domain.grade(problem, answer),
+                    chain=domain.parse_chain(problem, sample.text),
+                )
+            )
+    return records
+
+
+def main() -> None:
+    """Write data/completions/<model>.jsonl and metrics/eval.json. A model measured before a kill is not measured again."""
+    with stage("eval", "run", "engine", "eval") as s:
+        files = sorted(EVAL_SETS.glob("*.jsonl"))
+        if not files:
+            raise UserError(f"{EVAL_SETS}: holds no eval set")
+        sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
+        records: dict[str, list[Completion]] = {}
+        with work_folder("eval", s.work_key([EVAL_SETS, *MODELS.values()], CODE)) as work:
+            for name in MODELS:
+                path = work / f"{name}.jsonl"
+                if not path.exists():
+                    try:
+                        write_jsonl(path, complete(s, name, sets))
+                    except EngineError as error:
+                        raise UserError(f"{error}; models measured so far are kept") from None
+                records[name] = list(read_jsonl(path, Completion))
+            with atomic_path(OUT) as folder:
+                for name, completions in records.items():
+                    write_jsonl(folder / f"{name}.jsonl", completions)
+            clear_folder(work)
+        summaries = {
+            set_name: summarise(
+                {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},
+                majority=s.params.eval.majority,
+                resamples=s.params.eval.bootstrap,
+                seed=s.params.run.seed,
+            )
+            for set_name in sets
+        }
+        s.finish(
+            EvalMetrics(
+                samples=s.params.eval.samples,
+                seed=s.params.run.seed,
+                sets={name: models for name, (models, _) in summaries.items()},
+                differences={name: differences for name, (_, differences) in summaries.items()},
+            )
+        )
+
+
+if __name__ == "__main__":
+    run_stage(main)

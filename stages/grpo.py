@@ -1,0 +1,142 @@
+"""Improve the SFT model by GRPO on problems of moderate difficulty (paper section 3.2).
+
+    python -m stages.grpo
+
+Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
+KL term) instead of the original GRPO loss; `grpo.loss_type` has both.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from astro.domains import get_domain
+from astro.runtime import (
+    Progress,
+    UserError,
+    atomic_path,
+    clear_folder,
+    read_jsonl,
+    run_stage,
+    work_folder,
+    write_jsonl,
+)
+from schemas.base import Strict
+from schemas.grpo import GrpoMetrics
+from schemas.records import Problem
+from stages.harness import CURVES, stage
+
+OUT = Path("models/grpo")
+MODEL = Path("models/sft")
+PROBLEMS = Path("data/problems/rl.jsonl")
+CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains"]
+
+
+class PassRate(Strict):
+    """How often the SFT model solves a problem."""
+
+    problem_id: str
+    correct: int = Field(ge=0)
+    samples: int = Field(ge=1)
+
+
+def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
+    """Pass rates of `problems`, from `path` where an earlier, killed run has written them."""
+    if path.exists():
+        return list(read_jsonl(path, PassRate))
+    from astro.engines.api import EngineError, Request
+    from astro.engines.feed import generate
+    from astro.engines.opening import open_engine
+    from astro.search.seeds import node_seed
+
+    domain, settings = get_domain(s.params.run.domain), s.params.grpo
+    requests = [
+        Request(
+            prompt=domain.prompt(p),
+            n=settings.pass_rate.samples,
+            max_tokens=settings.max_completion,
+            temperature=settings.temperature,
+            stop=(),
+            seed=node_seed(s.params.run.seed, p.id, ["pass rate"], "rollout"),
+            logprobs=False,
+        )
+        for p in problems
+    ]
+    progress = Progress("grpo", len(requests), unit="problems measured")
+    try:
+        engine = open_engine(s.params.engine, MODEL)
+        answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
+        engine.close()
+    except EngineError as error:
+        raise UserError(str(error)) from None
+    rates = [
+        PassRate(
+            problem_id=p.id,
+            correct=sum(domain.grade(p, domain.extract(x.text)) == "correct" for x in samples),
+            samples=len(samples),
+        )
+        for p, samples in zip(problems, answers, strict=True)
+    ]
+    write_jsonl(path, rates)
+    return rates
+
+
+def main() -> None:
+    """Write models/grpo and its curve."""
+    with stage("grpo", "run", "engine", "grpo") as s:
+        settings = s.params.grpo
+        problems = list(read_jsonl(PROBLEMS, Problem))[: settings.pass_rate.problems]
+        with work_folder("grpo", s.work_key([PROBLEMS, MODEL], CODE)) as work:
+            rates = measure(s, problems, work / "pass_rates.jsonl")
+            low, high = settings.pass_rate.low, settings.pass_rate.high
+            kept = {r.problem_id for r in rates if low <= r.correct / r.samples <= high}
+            chosen = [p for p in problems if p.id in kept]
+            print(f"[grpo] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
+            curve, steps = train(s, chosen, work)
+        first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
+        s.finish(
+            GrpoMetrics(
+                prompts_measured=len(rates),
+                prompts_kept=len(chosen),
+                pass_rate=round(sum(r.correct for r in rates) / sum(r.samples for r in rates), 6),
+                steps=steps,
+                completions=steps * settings.prompts_per_step * settings.group_size,
+                reward_first=first,
+                reward_last=last,
+            )
+        )
+
+
+def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]], int]:
+    """GRPO itself; publishes the model and its curve."""
+    from astro.training.common import load_causal_lm, write_curve
+    from astro.training.grpo import reinforce
+
+    model, tokenizer = load_causal_lm(MODEL, name="models/sft")
+    model, curve, steps = reinforce(
+        model,
+        tokenizer,
+        problems,
+        domain=get_domain(s.params.run.domain),
+        settings=s.params.grpo.model_dump(),
+        seed=s.params.run.seed,
+        work=work,
+        log=s.log,
+    )
+    with atomic_path(OUT) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    clear_folder(work)
+    write_curve(CURVES / "grpo.csv", curve)
+    return curve, steps
+
+
+def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:
+    """Mean reward over the first or last tenth of the steps."""
+    from astro.training.common import tail_mean
+
+    return tail_mean(curve, "reward", 0.1, first=first)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,132 @@
+"""Trees -> chains of thought (paper sections 2.3 and 2.4).
+
+    python -m stages.linearize
+
+Deviations from the paper: 6. phrases come from a file, not from an instruct LM that rewrites; 7. a return restates the
+problem and the steps that stand, so that a tiny model composes its answer from nearby text; 8. the self-evaluation is one
+vote word asked for after the solution's own check, not a prompt to an instruct model.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from astro.cloning.judge import passing
+from astro.cloning.template import load_phrases
+from astro.cloning.traces import linearize, traces_of
+from astro.cloning.walk import correct_terminals, lowest_value
+from astro.domains import get_domain
+from astro.gates import check_traces, require
+from astro.runtime import Progress, UserError, read_shards, run_stage, write_jsonl
+from schemas.linearize import LinearizeMetrics
+from schemas.records import Problem, Trace, Tree
+from stages.harness import METRICS, REPORTS, stage
+
+OUT = Path("data/traces/train.jsonl")
+TREES = Path("data/trees")
+MODEL = Path("models/base")
+EVAL_SETS = Path("data/problems/eval")
+
+
+def vote(s, trees: list[Tree]) -> dict[tuple[str, int], list[str]]:
+    """The base model's votes on every correct terminal: (problem id, node) -> votes."""
+    from astro.engines.api import EngineError, Request
+    from astro.engines.feed import generate
+    from astro.engines.opening import open_engine
+    from astro.search.seeds import node_seed
+
+    domain, votes = get_domain(s.params.run.domain), s.params.linearize.self_eval.votes
+    asked = [(tree, node) for tree in trees for node in correct_terminals(tree)]
+    requests = [
+        Request(
+            prompt=domain.vote_prompt(tree.problem, tree.steps(node))[0],
+            n=votes,
+            max_tokens=1,
+            temperature=1.0,
+            stop=(),
+            seed=node_seed(s.params.run.seed, tree.problem.id, ["vote", *tree.steps(node)], "rollout"),
+            logprobs=False,
+        )
+        for tree, node in asked
+    ]
+    progress = Progress("linearize", len(requests), unit="votes")
+    try:
+        engine = open_engine(s.params.engine, MODEL)
+        answers = generate(
+            requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update
+        )
+        engine.close()
+    except EngineError as error:
+        raise UserError(str(error)) from None
+    return {
+        (tree.problem.id, node): [sample.text for sample in samples]
+        for (tree, node), samples in zip(asked, answers, strict=True)
+    }
+
+
+def make_filter(s, trees: list[Tree]):
+    """`accept(tree, correct terminals)` of the chosen filter."""
+    params, domain = s.params.linearize, get_domain(s.params.run.domain)
+    if params.filter == "value":
+        return lambda tree, correct: [i for i in correct if lowest_value(tree, i) >= params.min_value]
+    if params.filter == "self_eval":
+        ballots = vote(s, trees)
+        return lambda tree, correct: passing(
+            correct,
+            ask=lambda nodes: [ballots[tree.problem.id, node] for node in nodes],
+            sound=lambda node: domain.vote_prompt(tree.problem, tree.steps(node))[1],
+            min_share=params.self_eval.min_share,
+        )
+    return lambda tree, correct: correct
+
+
+def main() -> None:
+    """Write data/traces/train.jsonl."""
+    with stage("linearize", "run", "engine", "linearize") as s:
+        params, domain = s.params.linearize, get_domain(s.params.run.domain)
+        trees = list(read_shards(TREES, Tree))
+        phrases = load_phrases(Path(params.phrase_file))
+        make = partial(
+            traces_of,
+            count=params.traces_per_tree,
+            max_backtracks=params.max_backtracks,
+            direct_share=params.direct_share,
+            reflection=params.reflection,
+            phrases=phrases if params.phrases else None,
+            jump=params.jump,
+            seed=s.params.run.seed,
+            prompt=domain.prompt,
+            step_end=domain.step_end,
+            abandoned=domain.abandoned,
+            restate=domain.restate,
+        )
+        traces, counts = linearize(
+            trees, accept=make_filter(s, trees), make=lambda tree, chosen: make(tree, candidates=chosen)
+        )
+        gate = check_traces(
+            traces,
+            trees,
+            list(read_shards(EVAL_SETS, Problem)),
+            direct_between=(0.0, 1.0) if params.reflection else (1.0, 1.0),
+            max_backtracks=params.max_backtracks,
+        )
+        require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
+        write_jsonl(OUT, traces)
+        s.finish(LinearizeMetrics(**figures(traces), **counts))
+
+
+def figures(traces: list[Trace]) -> dict[str, float | int]:
+    """The values of LinearizeMetrics that are read off the traces."""
+    search = [t for t in traces if t.kind == "search"]
+    lengths = [len(t.completion) for t in traces]
+    return {
+        "traces": len(traces),
+        "direct": len(traces) - len(search),
+        "search": len(search),
+        "backtracks": round(sum(t.backtracks for t in search) / len(search), 6) if search else 0.0,
+        "characters": round(sum(lengths) / len(lengths), 3),
+        "longest": max(lengths),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

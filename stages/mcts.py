@@ -1,0 +1,125 @@
+"""One search tree per train problem (paper section 2.2).
+
+    python -m stages.mcts
+
+Deviations from the paper: 3. a smaller budget by default (k, M and iterations are parameters); 4. duplicate actions are
+merged, where the paper says nothing of them; 5. a new child counts as visited once, by its rollouts.
+"""
+
+from pathlib import Path
+
+from astro.domains import get_domain
+from astro.engines.api import EngineError, Request
+from astro.engines.feed import TimedEngine, run_searches
+from astro.engines.opening import open_engine
+from astro.gates import check_trees, require
+from astro.runtime import (
+    Journal,
+    Progress,
+    UserError,
+    atomic_path,
+    clear_folder,
+    read_jsonl,
+    run_stage,
+    work_folder,
+    write_jsonl,
+)
+from astro.search import Expand, SearchConfig, search
+from astro.search.stats import tree_metrics
+from schemas.mcts import MctsMetrics
+from schemas.records import Problem, Tree
+from stages.harness import METRICS, REPORTS, stage
+
+OUT = Path("data/trees")
+MODEL = Path("models/base")
+PROBLEMS = Path("data/problems/train.jsonl")
+CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains"]
+
+
+def grow(s, problems: list[Problem], journal: Journal) -> None:
+    """Search every problem that the journal does not hold yet."""
+    params, domain = s.params.mcts, get_domain(s.params.run.domain)
+    config = SearchConfig(**params.model_dump(include=set(SearchConfig.__dataclass_fields__)))
+    prompts = {p.id: domain.prompt(p) for p in problems}
+    done = {tree.problem.id for tree in journal.done}
+    todo = [p for p in problems if p.id not in done]
+    if not todo:
+        return
+
+    def to_request(identifier: str, wanted) -> Request:
+        steps = "".join(step + domain.step_end for step in wanted.steps)
+        expand = isinstance(wanted, Expand)
+        return Request(
+            prompt=prompts[identifier] + steps,
+            n=wanted.n,
+            max_tokens=params.step_tokens if expand else params.rollout_tokens,
+            temperature=params.temperature,
+            stop=(domain.step_end,) if expand else (),
+            seed=wanted.seed,
+            logprobs=expand and params.prior != "uniform",
+        )
+
+    def judge_of(problem: Problem):
+        def judge(steps, rest):
+            answer = domain.extract(domain.response(steps, rest))
+            return answer, domain.grade(problem, answer)
+
+        return judge
+
+    searches = (
+        (
+            p.id,
+            search(
+                p,
+                config=config,
+                seed=s.params.run.seed,
+                is_terminal=domain.is_terminal,
+                judge=judge_of(p),
+                key=domain.state_key,
+            ),
+        )
+        for p in todo
+    )
+    engine = TimedEngine(open_engine(s.params.engine, MODEL))
+    progress = Progress("mcts", len(problems), unit="trees", start=len(done))
+    finished, solved, tokens = len(done), 0, 0
+    try:
+        for _, tree in run_searches(searches, engine=engine, to_request=to_request, in_flight=params.trees_in_flight):
+            journal.append(tree)
+            journal.done.append(tree)
+            finished += 1
+            solved += any(n.verdict == "correct" for n in tree.nodes)
+            tokens += tree.tokens
+            rate = tokens / max(engine.seconds, 1e-9)
+            progress.update(finished, f"{solved / (finished - len(done)):.0%} solved, {rate:.0f} tokens/s in the engine")
+    finally:
+        engine.close()
+
+
+def main() -> None:
+    """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
+    with stage("mcts", "run", "engine", "mcts") as s:
+        problems = list(read_jsonl(PROBLEMS, Problem))[: s.params.mcts.problems]
+        if not problems:
+            raise UserError(f"{PROBLEMS}: holds no problem")
+        with work_folder("mcts", s.work_key([PROBLEMS, MODEL], CODE)) as work:
+            journal = Journal(work / "trees.jsonl", Tree)
+            try:
+                grow(s, problems, journal)
+            except EngineError as error:
+                raise UserError(f"{error}; {len(journal.done)} finished trees are kept and will be used") from None
+            finally:
+                journal.close()
+            by_problem = {tree.problem.id: tree for tree in journal.done}
+            trees = [by_problem[p.id] for p in problems]
+            require(check_trees(trees), METRICS / "gate_mcts.json", REPORTS / "data_docs")
+            size = -(-len(trees) // s.params.mcts.shards)
+            with atomic_path(OUT) as folder:
+                for shard, at in enumerate(range(0, len(trees), size)):
+                    write_jsonl(folder / f"{shard:05d}.jsonl", trees[at : at + size])
+            clear_folder(work)
+        s.finish(MctsMetrics(**tree_metrics(trees)))
+
+
+if __name__ == "__main__":
+    run_stage(main)

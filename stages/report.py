@@ -1,0 +1,193 @@
+"""The table, the offline page, and one MLflow run for the state of the whole pipeline.
+
+    python -m stages.report            # all of it
+    python -m stages.report --table    # the table only
+
+Deviations from the paper: none; the paper has no such thing.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import psutil
+
+from astro import tracking
+from astro.params import load_params, read_yaml
+from astro.params import plain as plain_yaml
+from astro.runtime import (
+    UserError,
+    digest,
+    home_root,
+    read_json,
+    read_jsonl,
+    read_shards,
+    run_stage,
+    write_text,
+)
+from astro.viz.console import console_table
+from astro.viz.report import ReportData, StageProvenance, render
+from schemas.base_model import BaseModelMetrics
+from schemas.evaluate import EvalMetrics
+from schemas.grpo import GrpoMetrics
+from schemas.linearize import LinearizeMetrics
+from schemas.mcts import MctsMetrics
+from schemas.problems import ProblemsMetrics
+from schemas.records import Completion, Problem, StageRecord, Tree
+from schemas.sft import SftMetrics
+from stages.harness import CURVES, METRICS, RECORDS, REPORTS
+
+CONTRACTS = {
+    "problems": ProblemsMetrics,
+    "base": BaseModelMetrics,
+    "mcts": MctsMetrics,
+    "linearize": LinearizeMetrics,
+    "sft": SftMetrics,
+    "grpo": GrpoMetrics,
+    "eval": EvalMetrics,
+}
+LOCK = Path("dvc.lock")
+PAGE = REPORTS / "report.html"
+
+
+def read_metrics() -> dict:
+    """Every stage's metrics, checked."""
+    return {name: read_json(METRICS / f"{name}.json", contract) for name, contract in CONTRACTS.items()}
+
+
+def table(metrics: dict) -> str:
+    """The result table."""
+    chances = {
+        name.removeprefix("eval_"): s.chance for name, s in metrics["problems"].sets.items() if name.startswith("eval_")
+    }
+    return console_table(metrics["eval"], chances)
+
+
+def read_curve(name: str) -> list[dict[str, float]]:
+    """Rows of a training curve; [] where the stage trained nothing."""
+    path = CURVES / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def gallery(count: int) -> list[tuple[Problem, Completion]]:
+    """Up to `count` chains per eval set: of the RL model, on different problems, one per number of backtracks first."""
+    chosen: list[tuple[Problem, Completion]] = []
+    for path in sorted(Path("data/problems/eval").glob("*.jsonl")):
+        problems = {p.id: p for p in read_jsonl(path, Problem)}
+        pool = [
+            c
+            for c in read_jsonl(Path("data/completions/grpo.jsonl"), Completion)
+            if c.set == path.stem and c.sample == 0
+        ]
+        by_length: dict[tuple[int, str], Completion] = {}
+        for completion in pool:
+            by_length.setdefault((min(len(completion.chain.back_edges), 4), completion.verdict), completion)
+        order = sorted(by_length, key=lambda k: (k[1] != "correct", k[0] == 0, k[0]))
+        chosen.extend((problems[by_length[k].problem_id], by_length[k]) for k in order[:count])
+    return chosen
+
+
+def sample_trees(count: int) -> list[Tree]:
+    """The first trees that hold a correct and a wrong terminal node."""
+    found: list[Tree] = []
+    for tree in read_shards(Path("data/trees"), Tree):
+        if len(found) == count:
+            break
+        if {"correct", "wrong"} <= {n.verdict for n in tree.nodes}:
+            found.append(tree)
+    return found
+
+
+def locked_outs() -> dict[str, dict[str, str]]:
+    """Stage -> path -> md5, from dvc.lock (DVC writes it as stages end); {} before the first `dvc repro`."""
+    if not LOCK.is_file():
+        return {}
+    stages = plain_yaml(read_yaml(LOCK)).get("stages", {})
+    return {
+        name: {out["path"]: out["md5"] for out in entry.get("outs", []) if "md5" in out}
+        for name, entry in stages.items()
+        if name in CONTRACTS
+    }
+
+
+def stage_infos() -> dict[str, tracking.StageInfo]:
+    """What the workspace holds of each stage. Cached: made before the process that runs this pipeline was started."""
+    invocation = psutil.Process().parent()
+    since = invocation.create_time() if invocation else 0.0
+    outs = locked_outs()
+    infos = {}
+    for name in CONTRACTS:
+        record = read_json(RECORDS / f"{name}.json", StageRecord)
+        infos[name] = tracking.StageInfo(
+            outs=outs.get(name, {}), run_id=record.run_id, cached=record.started < since, seconds=record.seconds
+        )
+    return infos
+
+
+def main() -> None:
+    """Print the table; write reports/report.html; log the pipeline run."""
+    metrics = read_metrics()
+    if "--table" in sys.argv[1:]:
+        print(table(metrics))
+        return
+    params = load_params()
+    plain = {name: m.model_dump() for name, m in metrics.items()}
+    infos = stage_infos()
+    trees = sample_trees(params.report.trees)
+    md5s = {
+        name: digest(sorted((p, m) for p, m in info.outs.items() if not p.startswith("records/")))
+        for name, info in infos.items()
+    }
+    page = render(
+        ReportData(
+            title="ASTRO: search in the chain of thought",
+            metrics=metrics["eval"],
+            chances={
+                name.removeprefix("eval_"): s.chance
+                for name, s in metrics["problems"].sets.items()
+                if name.startswith("eval_")
+            },
+            stage_metrics={name: m for name, m in plain.items() if name != "eval"},
+            params=params.model_dump(),
+            curves={name: read_curve(name) for name in ("base", "sft", "grpo")},
+            gallery=gallery(params.report.gallery),
+            trees=trees,
+            provenance={
+                name: StageProvenance(md5=md5s[name], seconds=info.seconds, run_id=info.run_id or None)
+                for name, info in infos.items()
+            },
+        )
+    )
+    write_text(PAGE, page)
+    text = table(metrics)
+    write_text(REPORTS / "table.txt", text + "\n")
+    log_run(params.model_dump(), plain, infos, digest(params.model_dump(), md5s, plain), trees)
+    print(text)
+    print(f"\npage: {PAGE}    runs: make ui    metrics: {METRICS}/eval.json")
+
+
+def log_run(params: dict, metrics: dict, infos: dict, fingerprint: str, trees: list[Tree]) -> None:
+    """The MLflow run in experiment `pipelines`, once per fingerprint, and the RL model in the registry."""
+    flat = {}
+    for name, values in metrics.items():
+        flat |= tracking.numbers(values, prefix=name)
+    root = home_root()
+    artifacts = [p for p in (PAGE, REPORTS / "table.txt", LOCK) if p.is_file()]
+    run_id = tracking.log_pipeline(
+        root, params=params, metrics=flat, stages=infos, fingerprint=fingerprint, artifacts=artifacts
+    )
+    if not run_id:
+        return
+    model_md5 = infos["grpo"].outs.get("models/grpo")
+    if model_md5:
+        tracking.register_model(root, name="astro", path="models/grpo", md5=model_md5, run_id=run_id)
+    tracking.log_trees_as_traces(trees, limit=len(trees), root=root, run_id=run_id)
+
+
+if __name__ == "__main__":
+    if unknown := [a for a in sys.argv[1:] if a != "--table"]:
+        run_stage(lambda: (_ for _ in ()).throw(UserError(f"unknown argument {unknown[0]!r}; there is: --table")))
+    run_stage(main)

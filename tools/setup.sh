@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu]. Called by make; a second call returns at once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+flavour=${1:-cpu}
+lock=requirements/$flavour.txt
+uv_version=0.13.9
+torch=$(grep -oE '^torch==[^ ]+' "$lock")
+stamp=.venv/.ready-$(cat "$lock" tools/setup.sh | sha256sum | cut -c1-16)
+if [ -f "$stamp" ]; then exit 0; fi
+
+python=${PYTHON:-python3.11}
+command -v "$python" >/dev/null || { echo "error: $python was not found; install Python 3.11, or name one: make PYTHON=..." >&2; exit 2; }
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $python is not Python 3.11" >&2; exit 2; }
+free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
+if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk, $((free_kb / 1000000)) GB are free here" >&2; exit 2; fi
+
+echo "[setup] making .venv from $lock (once, a few minutes)"
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
+
+# uv does not read pip's settings; what was configured for pip (a mirror, a folder of wheels) is meant for us too.
+setting() {  # setting ENVIRONMENT_NAME pip-option
+  local value=${!1:-}
+  [ -n "$value" ] || value=$(.venv/bin/python -m pip config get "global.$2" 2>/dev/null || true)
+  echo "$value" | tr '\n' ' ' | sed 's/ *$//'
+}
+links=$(setting PIP_FIND_LINKS find-links)
+index=$(setting PIP_INDEX_URL index-url)
+[ -z "$links" ] || export UV_FIND_LINKS=${UV_FIND_LINKS:-$(echo "$links" | tr ' ' ',')}
+[ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+[ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
+export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
+install() { .venv/bin/uv pip install --quiet --python .venv/bin/python "$@"; }
+
+# torch's CPU build first: from the configured sources, else from PyTorch's own index. A plain torch would bring CUDA.
+if [ "$flavour" = cpu ] && ! install --no-deps "$torch" 2>/dev/null; then
+  echo "[setup] $torch is not in the configured sources; taking it from PyTorch's index"
+  install --no-deps --torch-backend cpu "$torch"
+fi
+install -r "$lock"
+rm -f .venv/.ready-*
+touch "$stamp"
+echo "[setup] done"
