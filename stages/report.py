@@ -184,7 +184,7 @@ def log_run(params: dict, metrics: dict, infos: dict, fingerprint: str, trees: l
     model_md5 = infos["grpo"].outs.get("models/grpo")
     if model_md5:
         tracking.register_model(root, name="astro", path="models/grpo", md5=model_md5, run_id=run_id)
-    tracking.log_trees_as_traces(trees, limit=len(trees), root=root, run_id=run_id)
+    tracking.log_trees_as_traces(root, trees, run_id=run_id, limit=len(trees))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class GateResult:
             <column>/<type>": {"success", "observed", "unexpected", "kwargs"}}}`; "observed" is None for an expectation
             on single rows, "unexpected" (failing rows) for one on the whole column.
         failures: a line per failed expectation, with the first failing rows.
-        build_docs: `build_docs(folder)` writes Data Docs there (what stood in the folder is removed).
+        build_docs: `build_docs(folder)` writes Data Docs there, in place of older ones.
     """
 
     name: str
@@ -131,8 +131,9 @@ def require(result: GateResult, metrics_path: Path, docs_dir: Path) -> None:
 
 
 def _build_docs(context: Any, folder: Path) -> None:
-    """Data Docs into `folder`. Runs are filed by time, so an old site is removed first: it would be added to."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Data Docs into `folder`. Pages are filed by time, so those of an older run are removed first."""
+    for part in ("expectations", "validations"):
+        shutil.rmtree(folder / part, ignore_errors=True)
     site = {
         "class_name": "SiteBuilder",
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},

@@ -206,7 +206,7 @@ def lines(text: str, chain: Chain) -> list[Line]:
     for row, content in enumerate(rows):
         index, repeated = starts.get(row), False
         if index is None:
-            index = next((ended[end] for end in ended if _begins(content, end)), None)
+            index = ended.get(content.strip())
             repeated = index is not None
         if index is None:
             out.append(Line(content))

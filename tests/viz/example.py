@@ -58,7 +58,7 @@ def make_completion(problem: Problem, model: str, *, seed: int, attempts: int, s
             back_edges.append((ends[-1], parent))
             path, at = [], parent
             while at != -1:
-                path.append(f"{nodes[at].text} left {' '.join(map(str, lefts[at]))}")
+                path.append(nodes[at].text)
                 at = nodes[at].parent
             rows += [DOUBT, "Let's go back to", problem.question, *reversed(path)]
         steps = _attempt(rng, lefts[parent])
@@ -67,13 +67,12 @@ def make_completion(problem: Problem, model: str, *, seed: int, attempts: int, s
         for text, left, legal in steps:
             last = len(left) == 1
             claim = None if not last else (wanted or rng.random() < 0.1)
-            nodes.append(
-                ChainNode(text=text, parent=parent, valid=legal, ends=last, right=wanted if last else None, claim=claim)
-            )
-            parent = len(nodes) - 1
-            lefts[parent] = left
             check = f" make {target} got {left[0]} {'yes' if claim else 'no'}"
             rows.append(text + (check if last else f" left {' '.join(map(str, left))}"))
+            right = wanted if last else None
+            nodes.append(ChainNode(text=rows[-1], parent=parent, valid=legal, ends=last, right=right, claim=claim))
+            parent = len(nodes) - 1
+            lefts[parent] = left
         ends.append(parent)
     return Completion(
         model=model,
