@@ -71,7 +71,9 @@ def validate(content: CommentedMap, path: Path) -> Params:
             field = ".".join(str(p) for p in fault["loc"]) or "params"
             line = line_of(content, fault["loc"])
             where = f"{path}, line {line}" if line else str(path)
-            shown = "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            shown = (
+                "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            )
             message = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
                 message = "unknown parameter"

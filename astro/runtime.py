@@ -70,6 +70,17 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give an OSError the file that it is about: a write to a full disk raises one without a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary neighbour of `target` to write to; it takes the target's place when the block ends well.
 
@@ -78,7 +89,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
+        with named(target):
+            yield temporary
         if temporary.is_dir() and target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
@@ -121,7 +133,9 @@ def explain(error: ValidationError) -> str:
     for fault in error.errors()[:5]:
         field = ".".join(str(part) for part in fault["loc"]) or "record"
         shown = repr(fault.get("input"))
-        faults.append(f"field {field!r}: {fault['msg']}" + (f" (got {shown[:80]})" if fault["type"] != "missing" else ""))
+        faults.append(
+            f"field {field!r}: {fault['msg']}" + (f" (got {shown[:80]})" if fault["type"] != "missing" else "")
+        )
     return "; ".join(faults)
 
 
@@ -244,8 +258,9 @@ class Journal:
 
     def append(self, record: BaseModel) -> None:
         """Write one record through to the kernel: a SIGKILL of this process cannot take it back."""
-        self._file.write(record.model_dump_json().encode() + b"\n")
-        self._file.flush()
+        with named(self.path):
+            self._file.write(record.model_dump_json().encode() + b"\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -51,7 +51,9 @@ class AttemptMetrics(Strict):
 class Decisions(Strict):
     """Is it right so far? What the model does at the end of an attempt, against the truth."""
 
-    stop_when_right: float | None = Field(description="recall of stopping: right attempts after which the chain answers")
+    stop_when_right: float | None = Field(
+        description="recall of stopping: right attempts after which the chain answers"
+    )
     back_when_wrong: float | None = Field(description="wrong attempts after which the chain goes back")
     stop_precision: float | None = Field(description="of the attempts it stops at, share that are right")
     claim_accuracy: float | None = Field(description="share of explicit checks (yes / no) that are true")

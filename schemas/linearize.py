@@ -32,7 +32,11 @@ class LinearizeParams(Strict):
     @model_validator(mode="after")
     def _mix(self) -> "LinearizeParams":
         if self.reflection and self.max_backtracks == 0 and self.direct_share < 1:
-            raise ValueError("max_backtracks 0 leaves only direct solutions: set direct_share to 1 or reflection to false")
+            raise ValueError(
+                "max_backtracks 0 leaves only direct solutions: set direct_share to 1 or reflection to false"
+            )
+        if self.writer == "lm":
+            raise ValueError("writer lm (an instruct model rewrites, few-shot) is not built yet: use template")
         return self
 
 

@@ -31,7 +31,9 @@ class MctsMetrics(Strict):
 
     trees: int = Field(ge=0)
     solved: float = Field(ge=0, le=1, description="share of trees with a correct terminal node")
-    valid: float = Field(ge=0, le=1, description="share with a correct and a wrong terminal node: usable for search traces")
+    valid: float = Field(
+        ge=0, le=1, description="share with a correct and a wrong terminal node: usable for search traces"
+    )
     nodes: float = Field(ge=0, description="mean per tree")
     depth: float = Field(ge=0, description="mean of the deepest node per tree")
     tokens: int = Field(ge=0, description="generated")

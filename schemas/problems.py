@@ -62,4 +62,6 @@ class ProblemsMetrics(Strict):
     """metrics/problems.json"""
 
     sets: dict[str, SetMetrics]
-    dropped: int = Field(ge=0, description="train and rl problems dropped because they also stand in an eval set or twice")
+    dropped: int = Field(
+        ge=0, description="train and rl problems dropped because they also stand in an eval set or twice"
+    )

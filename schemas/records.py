@@ -27,7 +27,9 @@ class Problem(Strict):
     question: str = Field(min_length=1, description='what the model is asked, e.g. "make 24 from 3 5 7 9"')
     gold: str = Field(min_length=1, description='reference for the grader, e.g. "24"')
     level: int = Field(ge=1, description="difficulty; Countdown: how many numbers")
-    chance: float | None = Field(ge=0, le=1, description="exact share of random legal paths that succeed; None: unknown")
+    chance: float | None = Field(
+        ge=0, le=1, description="exact share of random legal paths that succeed; None: unknown"
+    )
 
 
 class Rollout(Strict):
@@ -48,11 +50,15 @@ class Node(Strict):
     prior: float = Field(ge=0, le=1, description="P_LM(a|s), normalised over siblings; 1 for the root")
     visits: int = Field(ge=0, description="N(s)")
     q: float = Field(ge=0, le=1, description="Q(s): back-propagated value")
-    reward: float = Field(ge=0, le=1, description="R(s): mean verdict over the node's own rollouts, or its grade if terminal")
+    reward: float = Field(
+        ge=0, le=1, description="R(s): mean verdict over the node's own rollouts, or its grade if terminal"
+    )
     terminal: bool = Field(description="holds a final answer, or cannot be continued")
     answer: str | None = Field(description="final answer of a terminal node; None: not terminal, or no answer")
     verdict: Verdict | None = Field(description="grade of a terminal node; None: not terminal")
-    rollouts: list[Rollout] = Field(description="M rollouts; empty for the root, for answers and for nodes closed by max_depth")
+    rollouts: list[Rollout] = Field(
+        description="M rollouts; empty for the root, for answers and for nodes closed by max_depth"
+    )
 
 
 class Tree(Strict):

@@ -68,7 +68,9 @@ def fetch(s) -> BaseModelMetrics:
     from astro.training.common import load_causal_lm, write_curve
 
     pretrained = s.params.base.pretrained
-    model, tokenizer = load_causal_lm(pretrained.path, revision=pretrained.revision or None, name="base.pretrained.path")
+    model, tokenizer = load_causal_lm(
+        pretrained.path, revision=pretrained.revision or None, name="base.pretrained.path"
+    )
     with atomic_path(OUT) as folder:
         if Path(pretrained.path).is_dir():
             shutil.copytree(pretrained.path, folder)

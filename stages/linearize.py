@@ -51,9 +51,7 @@ def vote(s, trees: list[Tree]) -> dict[tuple[str, int], list[str]]:
     progress = Progress("linearize", len(requests), unit="votes")
     try:
         engine = open_engine(s.params.engine, MODEL)
-        answers = generate(
-            requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update
-        )
+        answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
         engine.close()
     except EngineError as error:
         raise UserError(str(error)) from None

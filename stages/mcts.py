@@ -6,6 +6,7 @@ Deviations from the paper: 3. a smaller budget by default (k, M and iterations a
 merged, where the paper says nothing of them; 5. a new child counts as visited once, by its rollouts.
 """
 
+import time
 from pathlib import Path
 
 from astro.domains import get_domain
@@ -36,15 +37,15 @@ PROBLEMS = Path("data/problems/train.jsonl")
 CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains"]
 
 
-def grow(s, problems: list[Problem], journal: Journal) -> None:
-    """Search every problem that the journal does not hold yet."""
-    params, domain = s.params.mcts, get_domain(s.params.run.domain)
-    config = SearchConfig(**params.model_dump(include=set(SearchConfig.__dataclass_fields__)))
+def searches_of(params, problems: list[Problem]):
+    """What `run_searches` takes: the searches (lazily made) and how their wishes become requests.
+
+    Args:
+        params: schemas.params.Params.
+    """
+    mcts, domain = params.mcts, get_domain(params.run.domain)
+    config = SearchConfig(**mcts.model_dump(include=set(SearchConfig.__dataclass_fields__)))
     prompts = {p.id: domain.prompt(p) for p in problems}
-    done = {tree.problem.id for tree in journal.done}
-    todo = [p for p in problems if p.id not in done]
-    if not todo:
-        return
 
     def to_request(identifier: str, wanted) -> Request:
         steps = "".join(step + domain.step_end for step in wanted.steps)
@@ -52,11 +53,11 @@ def grow(s, problems: list[Problem], journal: Journal) -> None:
         return Request(
             prompt=prompts[identifier] + steps,
             n=wanted.n,
-            max_tokens=params.step_tokens if expand else params.rollout_tokens,
-            temperature=params.temperature,
+            max_tokens=mcts.step_tokens if expand else mcts.rollout_tokens,
+            temperature=mcts.temperature,
             stop=(domain.step_end,) if expand else (),
             seed=wanted.seed,
-            logprobs=expand and params.prior != "uniform",
+            logprobs=expand and mcts.prior != "uniform",
         )
 
     def judge_of(problem: Problem):
@@ -72,26 +73,40 @@ def grow(s, problems: list[Problem], journal: Journal) -> None:
             search(
                 p,
                 config=config,
-                seed=s.params.run.seed,
+                seed=params.run.seed,
                 is_terminal=domain.is_terminal,
                 judge=judge_of(p),
                 key=domain.state_key,
             ),
         )
-        for p in todo
+        for p in problems
     )
+    return searches, to_request
+
+
+def grow(s, problems: list[Problem], journal: Journal) -> None:
+    """Search every problem that the journal does not hold yet."""
+    done = len(journal.done)
+    known = {tree.problem.id for tree in journal.done}
+    todo = [p for p in problems if p.id not in known]
+    if done:
+        print(f"[mcts] goes on: {done} of {len(problems)} trees are there from a run that was cut off", flush=True)
+    if not todo:
+        return
+    searches, to_request = searches_of(s.params, todo)
     engine = TimedEngine(open_engine(s.params.engine, MODEL))
-    progress = Progress("mcts", len(problems), unit="trees", start=len(done))
-    finished, solved, tokens = len(done), 0, 0
+    progress = Progress("mcts", len(problems), unit="trees", start=done)
+    began, solved, tokens = time.monotonic(), 0, 0
     try:
-        for _, tree in run_searches(searches, engine=engine, to_request=to_request, in_flight=params.trees_in_flight):
+        trees = run_searches(searches, engine=engine, to_request=to_request, in_flight=s.params.mcts.trees_in_flight)
+        for finished, (_, tree) in enumerate(trees, 1):
             journal.append(tree)
             journal.done.append(tree)
-            finished += 1
             solved += any(n.verdict == "correct" for n in tree.nodes)
             tokens += tree.tokens
-            rate = tokens / max(engine.seconds, 1e-9)
-            progress.update(finished, f"{solved / (finished - len(done)):.0%} solved, {rate:.0f} tokens/s in the engine")
+            wall = time.monotonic() - began
+            note = f"{solved / finished:.0%} solved, {tokens / wall:.0f} tokens/s, {engine.seconds / wall:.1%} of time in engine"
+            progress.update(done + finished, note)
     finally:
         engine.close()
 

@@ -22,21 +22,19 @@ CODE = ["stages/sft.py", "astro/training"]
 def main() -> None:
     """Write models/sft and its curve."""
     with stage("sft", "run", "sft") as s:
+        traces = list(read_jsonl(TRACES, Trace))  # before the slow imports: a broken line is told at once
         from astro.cloning.template import load_phrases
         from astro.training.common import load_causal_lm, tail_mean, write_curve
         from astro.training.sft import build_dataset, fine_tune
         from astro.training.wordlevel import add_unspellable
 
         settings = s.params.sft
-        traces = list(read_jsonl(TRACES, Trace))
         model, tokenizer = load_causal_lm(MODEL, name="models/base")
         # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
         phrase_file = Path(s.params.linearize.phrase_file)
         if add_unspellable(tokenizer, load_phrases(phrase_file).all()):
             model.resize_token_embeddings(len(tokenizer))
-        dataset, too_long = build_dataset(
-            traces, tokenizer, loss_on=settings.loss_on, max_length=settings.max_length
-        )
+        dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings.loss_on, max_length=settings.max_length)
         print(f"[sft] {len(dataset)} examples, {too_long} dropped as too long", flush=True)
         with work_folder("sft", s.work_key([TRACES, MODEL, phrase_file], CODE)) as work:
             model, curve, steps = fine_tune(

@@ -49,12 +49,14 @@ def traces_of(
         if (correct, *chosen) in seen:
             continue  # counted before reflection is taken out, so both arms skip the same ones
         seen.add((correct, *chosen))
-        walk = plan_walk(tree, correct=correct, wrong=chosen if reflection else [], jump=jump, rng=rng)
+        # Jumps and phrases draw from a generator of their own, so that no arm shifts the draws of the next chain.
+        words = random.Random(f"{pair_seed(seed, tree.problem.id)}/{number}")
+        walk = plan_walk(tree, correct=correct, wrong=chosen if reflection else [], jump=jump, rng=words)
         segments = write_chain(
             tree,
             walk,
             phrases=phrases,
-            rng=rng,
+            rng=words,
             step_end=step_end,
             abandoned=abandoned,
             restate=lambda steps: restate(tree.problem, steps),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
 
 from pydantic import Field
 
@@ -15,6 +16,9 @@ from schemas.records import Problem
 
 MAX_TRIES = 1000
 """Draws without a new problem before the world is called exhausted."""
+
+MAX_CORPUS_TRIES = 100_000
+"""Paths without a usable one before the corpus gives up: a path costs little, and some worlds hit few targets."""
 
 
 @lru_cache(maxsize=200_000)
@@ -46,14 +50,23 @@ def problem_key(target: int, numbers: list[int]) -> tuple[int, ...]:
 def draw_problem(
     rng: random.Random, *, numbers: int, number_max: int, target_min: int, target_max: int, value_max: int
 ) -> tuple[int, list[int], float]:
-    """One solvable problem: (target, numbers, chance). The target is uniform over what the numbers can reach."""
-    while True:
+    """One solvable problem: (target, numbers, chance). The target is uniform over what the numbers can reach.
+
+    Raises:
+        ValueError: in `MAX_TRIES` draws no numbers could reach any target.
+    """
+    for _ in range(MAX_TRIES):
         drawn = [rng.randint(1, number_max) for _ in range(numbers)]
         shares = outcome_shares(tuple(sorted(drawn)), value_max)
         targets = sorted(v for v in shares if target_min <= v <= target_max)
         if targets:
             target = rng.choice(targets)
             return target, drawn, shares[target]
+    raise ValueError(
+        f"problems: no {numbers} numbers from 1..{number_max} were found that reach a target in "
+        f"{target_min}..{target_max} (problems.target_min, problems.target_max) by results up to {value_max} "
+        "(problems.value_max)"
+    )
 
 
 def generate_set(
@@ -71,7 +84,7 @@ def generate_set(
     problems, dropped = [], 0
     for position, size in enumerate(sizes):
         for _ in range(MAX_TRIES):
-            target, numbers, chance = draw_problem(rng, numbers=size, **world)
+            target, numbers, _ = draw_problem(rng, numbers=size, **world)
             key = problem_key(target, numbers)
             if key not in taken:
                 break
@@ -125,10 +138,15 @@ def corpus(
 
     The path is drawn first and the target after it, so a solution's steps follow from its operands and not from the
     target: a base that saw only successes would fake arithmetic (docs/log.md). No problem of `excluded` appears.
+
+    Raises:
+        ValueError: `MAX_CORPUS_TRIES` paths in a row ended beside every target allowed.
     """
     sizes, weights = [int(k) for k in levels], list(levels.values())
     low, high = world["target_min"], world["target_max"]
-    while True:
+    tries = 0
+    while tries < MAX_CORPUS_TRIES:
+        tries += 1
         numbers = [rng.randint(1, world["number_max"]) for _ in range(rng.choices(sizes, weights)[0])]
         moves = random_path(rng, numbers, world["value_max"])
         if moves is None:
@@ -139,10 +157,15 @@ def corpus(
             target = rng.randint(low, high)
         if not low <= target <= high or problem_key(target, numbers) in excluded:
             continue
+        tries = 0
         yield "\n".join([question(target, numbers), *write_solution(target, numbers, moves)])
+    raise ValueError(
+        f"base.corpus: {tries} random paths in a row gave no new solution with a target in {low}..{high}; "
+        "change base.corpus.levels, problems.target_min or problems.target_max"
+    )
 
 
-# --- whole problem sets ------------------------------------------------------------------------------------------------
+# --- whole problem sets -----------------------------------------------------------------------------------------------
 
 
 def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int]:
@@ -170,12 +193,16 @@ def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int
     return sets, dropped
 
 
+LARGEST = 999_999_999
+"""Largest number that a question can hold (astro.domains.countdown reads nine digits)."""
+
+
 class ProblemRow(Strict):
     """A line of a user's problem file."""
 
     id: str = Field(min_length=1)
-    numbers: list[int] = Field(min_length=2, max_length=6)
-    target: int = Field(ge=1)
+    numbers: list[Annotated[int, Field(ge=1, le=LARGEST)]] = Field(min_length=2, max_length=6)
+    target: int = Field(ge=1, le=LARGEST)
 
 
 def import_set(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int]:
@@ -206,6 +233,8 @@ def import_set(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], in
             taken.add(key)
             problems.append(make_problem(row.id, row.target, row.numbers, value_max=params["value_max"]))
         if not problems:
-            raise UserError(f"{path}: holds no problem for set {name!r}" + (" that is in no eval set" if dropped else ""))
+            raise UserError(
+                f"{path}: holds no problem for set {name!r}" + (" that is in no eval set" if dropped else "")
+            )
         sets[name] = problems
     return sets, dropped

@@ -13,7 +13,7 @@ MAX_CHARACTERS = 500
 MAX_DEPTH = 30
 """Bracket nesting that is followed; deeper is refused, so hostile text cannot exhaust the stack."""
 
-_TOKEN = re.compile(r"\s*(?:(\d{1,9})|([-+*/()]))")
+_TOKEN = re.compile(r"\s*(?:([0-9]{1,9})|([-+*/()]))")
 _PRINT = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-"})
 
 

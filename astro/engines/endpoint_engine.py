@@ -56,7 +56,9 @@ class EndpointEngine:
             )
             choices = sorted(answer.choices, key=lambda c: c.index)
             if len(choices) != request.n:
-                raise EngineError(f"engine.endpoint.url {self._url}: {len(choices)} choices came, {request.n} were asked for")
+                raise EngineError(
+                    f"engine.endpoint.url {self._url}: {len(choices)} choices came, {request.n} were asked for"
+                )
             self._answers.put((ticket, [self._sample(c, answer, request) for c in choices]))
         except Exception as error:  # handed to the polling thread, which raises it
             self._answers.put((ticket, error))
@@ -85,7 +87,9 @@ class EndpointEngine:
             if isinstance(answer, EngineError):
                 raise answer
             if isinstance(answer, self._errors):
-                raise EngineError(f"engine.endpoint.url {self._url}: request failed after all retries: {answer}") from answer
+                raise EngineError(
+                    f"engine.endpoint.url {self._url}: request failed after all retries: {answer}"
+                ) from answer
             if isinstance(answer, Exception):
                 raise EngineError(f"engine.endpoint.url {self._url}: unusable answer: {answer!r}") from answer
         return answered

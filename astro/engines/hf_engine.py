@@ -30,7 +30,9 @@ class _SeededGumbel(LogitsProcessor):
 class HfEngine:
     """`Engine` that answers its oldest outstanding requests batch by batch."""
 
-    def __init__(self, model: Path | str, *, batch_size: int, dtype: str, max_model_len: int, revision: str | None = None):
+    def __init__(
+        self, model: Path | str, *, batch_size: int, dtype: str, max_model_len: int, revision: str | None = None
+    ):
         """Load `model`.
 
         Raises:
@@ -104,7 +106,9 @@ class HfEngine:
             output_logits=requests[0].logprobs,
         )
         new = output.sequences[:, width:]
-        logprobs = self._logprobs(output.logits, new) if requests[0].logprobs else torch.zeros_like(new, dtype=torch.float)
+        logprobs = (
+            self._logprobs(output.logits, new) if requests[0].logprobs else torch.zeros_like(new, dtype=torch.float)
+        )
         return [self._sample(ids, lp, room, stop) for ids, lp in zip(new.tolist(), logprobs.tolist(), strict=True)]
 
     @staticmethod

@@ -44,7 +44,9 @@ class VllmEngine:
             from vllm import LLM, SamplingParams
             from vllm.sampling_params import RequestOutputKind
         except ImportError as error:
-            raise EngineError(f"engine.kind vllm: vLLM cannot be imported ({error}); install the cpu or gpu extra") from None
+            raise EngineError(
+                f"engine.kind vllm: vLLM cannot be imported ({error}); install the cpu or gpu extra"
+            ) from None
         on_gpu = torch.cuda.is_available()
         options = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
         if not on_gpu:
@@ -75,7 +77,6 @@ class VllmEngine:
         self._next, self._outstanding = 0, set()
         self._early: list[tuple[int, list[Sample]]] = []
         self._stop_ids: dict[tuple[str, ...], list[int] | None] = {}
-        self._prompts: dict[str, list[int]] = {}
 
     def _single_token_stops(self, stop: tuple[str, ...]) -> list[int] | None:
         """Ids of the stop strings where each is a whole token wherever it appears (word-level tokenizers), else None."""
@@ -133,6 +134,10 @@ class VllmEngine:
             kept = ids[:-1] if output.finish_reason == "stop" and output.stop_reason is not None else ids
             text = self._tokenizer.decode(kept, skip_special_tokens=True)
         return Sample(text, float(output.cumulative_logprob or 0.0), len(ids), output.finish_reason == "stop")
+
+    def reset_prefix_cache(self) -> None:
+        """Forget cached prompts (benchmarks). Nothing may be outstanding."""
+        self._engine.reset_prefix_cache()
 
     def close(self) -> None:
         """Shut the engine down and free its memory."""

@@ -1,6 +1,7 @@
 """Shared by the three training stages: the curve that goes to CSV, MLflow and the console, and checkpoints to go on from."""
 
 import csv
+import json
 import os
 import time
 from collections.abc import Callable
@@ -83,10 +84,15 @@ def last_checkpoint(folder: Path) -> str | None:
     if not folder.is_dir():
         return None
     for broken in folder.glob("checkpoint-*"):
-        # the trainer writes its state last; a checkpoint without it was cut by a kill
-        if not (broken / "trainer_state.json").is_file():
+        # the trainer writes its state last; a checkpoint without the whole of it was cut by a kill
+        try:
+            json.loads((broken / "trainer_state.json").read_bytes())
+        except (OSError, ValueError):
             broken.rename(broken.with_name(f"broken-{broken.name}-{time.time_ns()}"))
-    return get_last_checkpoint(str(folder))
+    found = get_last_checkpoint(str(folder))
+    if found:
+        print(f"[{folder.parent.name}] goes on from {Path(found).name} of a run that was cut off", flush=True)
+    return found
 
 
 def load_causal_lm(path: str | Path, *, name: str, revision: str | None = None, dtype: torch.dtype = torch.float32):

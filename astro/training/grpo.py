@@ -133,4 +133,8 @@ def reinforce(
 
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
-    return trainer.accelerator.unwrap_model(trainer.model), curve.rows(trainer.state.log_history), trainer.state.global_step
+    return (
+        trainer.accelerator.unwrap_model(trainer.model),
+        curve.rows(trainer.state.log_history),
+        trainer.state.global_step,
+    )

@@ -40,9 +40,7 @@ def encode(trace: Trace, tokenizer, loss_on: LossOn) -> dict[str, list[int]]:
     return {"input_ids": [*ids, tokenizer.eos_token_id], "labels": [*labels, tokenizer.eos_token_id]}
 
 
-def build_dataset(
-    traces: Sequence[Trace], tokenizer, *, loss_on: LossOn, max_length: int
-) -> tuple[Dataset, int]:
+def build_dataset(traces: Sequence[Trace], tokenizer, *, loss_on: LossOn, max_length: int) -> tuple[Dataset, int]:
     """Encoded traces and how many were dropped because they are longer than `max_length` tokens.
 
     Raises:
@@ -52,7 +50,9 @@ def build_dataset(
     kept = [row for row in rows if len(row["input_ids"]) <= max_length]
     if not kept:
         shortest = min((len(row["input_ids"]) for row in rows), default=0)
-        raise ValueError(f"sft.max_length {max_length}: all {len(rows)} traces are longer (the shortest has {shortest} tokens)")
+        raise ValueError(
+            f"sft.max_length {max_length}: all {len(rows)} traces are longer (the shortest has {shortest} tokens)"
+        )
     return Dataset.from_list(kept), len(rows) - len(kept)
 
 

@@ -1,0 +1,162 @@
+"""Which chains a tree gives: the mix, the arms of the ablations, and what is the same in all of them."""
+
+from functools import partial
+
+import pytest
+
+from astro.cloning.template import Phrases
+from astro.cloning.traces import linearize, traces_of
+from astro.cloning.walk import correct_terminals
+from tests.cloning.trees import DOMAIN, GAME, PROBLEM, tree
+
+PHRASES = Phrases(reflection=["Hmm.", "Wait."], return_step=["Back to"], return_root=["Anew:"])
+SETTINGS = {
+    "count": 4,
+    "max_backtracks": 3,
+    "direct_share": 0.25,
+    "reflection": True,
+    "phrases": PHRASES,
+    "jump": "common_ancestor",
+    "seed": 1,
+    "prompt": DOMAIN.prompt,
+    "step_end": DOMAIN.step_end,
+    "abandoned": DOMAIN.abandoned,
+    "restate": DOMAIN.restate,
+}
+DIRECT_ONLY = tree((0, "2 * 3 = 6 left 4 6"), (1, "6 * 4 = 24 make 24 got 24 yes answer 2 * 3 * 4", "C"))
+
+
+def many(count=30):
+    """GAME as the tree of many problems."""
+    return [GAME.model_copy(update={"problem": PROBLEM.model_copy(update={"id": f"p{i}"})}) for i in range(count)]
+
+
+def traces(which=GAME, **changes):
+    return traces_of(which, candidates=correct_terminals(which), **(SETTINGS | changes))
+
+
+def all_traces(**changes):
+    return [t for which in many() for t in traces(which, **changes)]
+
+
+def test_traces_hold_what_they_should():
+    for t in all_traces():
+        assert t.prompt == "make 24 from 2 3 4\n"
+        assert t.answer == "2*3*4"
+        assert t.completion == "".join(s.text for s in t.segments)
+        assert t.backtracks == sum(s.kind == "return" for s in t.segments) <= 3
+        assert t.kind == ("search" if t.backtracks else "direct")
+        assert DOMAIN.grade(PROBLEM, DOMAIN.extract(t.completion)) == "correct"
+        assert t.id.startswith(t.problem_id + "/")
+
+
+def test_no_chain_of_a_tree_comes_twice():
+    for which in many():
+        texts = [t.completion for t in traces(which, phrases=None)]
+        assert len(set(texts)) == len(texts)
+
+
+def test_every_number_of_backtracks_comes_up():
+    assert {t.backtracks for t in all_traces()} == {0, 1, 2, 3}
+
+
+def test_wrong_attempts_of_a_chain_differ():
+    for t in all_traces():
+        ends = [s.node for s in t.segments if s.kind == "wrong_step" and " got " in s.text]
+        assert len(set(ends)) == len(ends) == t.backtracks
+
+
+SHARES = [
+    (0.0, 0.0),  # never direct
+    (1.0, 1.0),  # always
+    (0.5, 0.5),
+]
+
+
+@pytest.mark.parametrize(("direct_share", "expected"), SHARES)
+def test_the_share_of_direct_solutions(direct_share, expected):
+    """One chain per tree, since a tree gives its direct solution only once."""
+    kinds = [traces(which, count=1, direct_share=direct_share)[0].kind for which in many(300)]
+    assert kinds.count("direct") / 300 == pytest.approx(expected, abs=0.12)  # four standard errors
+
+
+def test_a_tree_without_wrong_terminals_gives_its_direct_solution_once():
+    (only,) = traces(DIRECT_ONLY, direct_share=0.0)
+    assert only.kind == "direct"
+
+
+def test_without_backtracks_all_is_direct():
+    assert {t.kind for t in all_traces(max_backtracks=0)} == {"direct"}
+
+
+def test_candidates_take_turns():
+    two = tree(
+        (0, "2 * 3 = 6 left 4 6", "q0.5"),
+        (1, "6 * 4 = 24 make 24 got 24 yes answer 2 * 3 * 4", "C =one q1"),
+        (0, "3 * 4 = 12 left 2 12", "q0.4"),
+        (3, "12 * 2 = 24 make 24 got 24 yes answer 3 * 4 * 2", "C =two q1"),
+    )
+    assert [t.answer for t in traces(two, count=2)] == ["one", "two"]
+
+
+# --- arms -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", ["common_ancestor", "root", "random_ancestor"])
+def test_the_direct_arm_has_the_same_examples_but_for_the_wrong_branches(jump):
+    search, direct = all_traces(jump=jump), all_traces(jump=jump, reflection=False)
+    assert [(t.id, t.problem_id, t.prompt, t.answer) for t in direct] == [
+        (t.id, t.problem_id, t.prompt, t.answer) for t in search
+    ]
+    assert {t.kind for t in search} == {"direct", "search"}
+    assert {t.kind for t in direct} == {"direct"}
+
+
+def test_the_arm_without_phrases_visits_the_same_branches():
+    with_them, without = all_traces(), all_traces(phrases=None)
+    assert [t.id for t in without] == [t.id for t in with_them]
+    for a, b in zip(with_them, without, strict=True):
+        assert [s.node for s in a.segments if "step" in s.kind] == [s.node for s in b.segments if "step" in s.kind]
+        assert a.backtracks == b.backtracks
+        assert "reflection" not in {s.kind for s in b.segments}
+
+
+@pytest.mark.parametrize("jump", ["root", "random_ancestor"])
+def test_jump_variants_visit_the_same_terminals_in_the_same_order(jump):
+    def ends(t):
+        return [s.node for s in t.segments if " got " in s.text]
+
+    assert [(t.id, ends(t)) for t in all_traces(jump=jump)] == [(t.id, ends(t)) for t in all_traces()]
+    assert [t.completion for t in all_traces(jump=jump)] != [t.completion for t in all_traces()]
+
+
+# --- determinism ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_traces_and_another_seed_others():
+    assert all_traces() == all_traces()
+    assert all_traces(seed=2) != all_traces()
+
+
+def test_a_tree_gives_the_same_traces_whatever_stands_beside_it():
+    make = partial(traces_of, **SETTINGS)
+    alone, _ = linearize(many()[3:4], accept=lambda _, c: c, make=lambda t, c: make(t, candidates=c))
+    among, _ = linearize(many(), accept=lambda _, c: c, make=lambda t, c: make(t, candidates=c))
+    assert alone == [t for t in among if t.problem_id == "p3"]
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_trees_are_counted_by_what_became_of_them():
+    unsolved = tree((0, "2 * 3 = 6 left 4 6"), (1, "6 + 4 = 10 make 24 got 10 no answer 2 * 3 + 4", "W"))
+    refused = GAME.model_copy(update={"problem": PROBLEM.model_copy(update={"id": "refused"})})
+    made = []
+    found, counts = linearize(
+        [GAME, unsolved, refused, DIRECT_ONLY],
+        accept=lambda t, correct: [] if t.problem.id == "refused" else correct,
+        make=lambda t, correct: made.append((t, correct)) or traces_of(t, candidates=correct, **SETTINGS),
+    )
+    assert counts == {"trees_used": 2, "trees_unsolved": 1, "trees_filtered": 1}
+    assert made == [(GAME, [3]), (DIRECT_ONLY, [2])]
+    assert len(found) == len(traces(GAME)) + 1

@@ -1,0 +1,126 @@
+"""SIGKILL in the middle of a long stage, and of DVC itself: what is done is kept, and the result is the same.
+
+The stages under test are first forgotten (dvc.lock, run cache and outs), so that a plain `dvc repro` runs them; the
+results of the uninterrupted run are those of the smoke pipeline.
+"""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from astro.tracking import store
+from tests.pipeline.checkout import Checkout, Running, kill
+from tests.pipeline.conftest import Smoke
+
+pytestmark = pytest.mark.slow
+
+
+def lines(root: Path) -> int:
+    """Finished trees in the work journal of mcts."""
+    return sum(path.read_bytes().count(b"\n") for path in (root / "work/mcts").glob("*/trees.jsonl"))
+
+
+def wait_for_trees(running: Running, count: int) -> None:
+    running.wait_for(lambda: lines(running.root) >= count, what=f"{count} trees in the journal")
+
+
+def wait_for_checkpoint(running: Running, stage: str, step: int) -> None:
+    """Until the folder of the checkpoint appears: its files are still being written then."""
+    folder = running.root / "work" / stage
+    running.wait_for(lambda: any(folder.glob(f"*/checkpoint-{step}")), what=f"checkpoint {step} of {stage}")
+
+
+def statuses(root: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of all MLflow runs of a stage, oldest first."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    client = store.load(root).MlflowClient()
+    experiment = client.get_experiment_by_name("stages").experiment_id
+    runs = client.search_runs([experiment], f"tags.dvc_stage = '{stage}'", order_by=["attributes.start_time ASC"])
+    return [r.info.status for r in runs]
+
+
+def test_mcts_killed_twice_grows_the_same_trees(smoke: Smoke, copy: Checkout, monkeypatch: pytest.MonkeyPatch):
+    """First the stage is killed, then DVC over it; the third run goes on and ends with the trees of the first."""
+    copy.forget("mcts")
+    # Few trees at a time, so that some are finished early. Trees do not depend on it: the reference holds.
+    copy.set_param("mcts.trees_in_flight", 8)
+
+    with copy.started("dvc", "repro", "mcts") as running:
+        wait_for_trees(running, 5)
+        kill(running.stage_process("mcts"))
+        assert running.end() != 0
+    assert not (copy.root / "data/trees").exists()
+    assert "mcts" not in copy.lock()
+    kept = lines(copy.root)
+    assert 5 <= kept < 60
+
+    with copy.started("dvc", "repro", "mcts") as running:
+        wait_for_trees(running, kept + 5)
+        assert f"goes on: {kept} of 60 trees" in running.log.read_text()
+        kill(running.process)
+        assert running.end() == -signal.SIGKILL
+        deadline = time.monotonic() + 10
+        while running.family() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert running.family() == [], "the stage outlived DVC"
+    assert not (copy.root / "data/trees").exists()
+    kept_then = lines(copy.root)
+    assert kept < kept_then < 60
+
+    done = copy.run("dvc", "repro")
+    assert f"goes on: {kept_then} of 60 trees" in done.out
+    assert copy.md5("data/trees") == smoke.checkout.md5("data/trees")
+    assert copy.md5("metrics/mcts.json") == smoke.checkout.md5("metrics/mcts.json")
+    # the trees are the same, so nothing that reads them runs again; the report shows the new stage run
+    assert done.ran == ["mcts", "report"]
+    assert statuses(copy.root, "mcts", monkeypatch) == ["FINISHED", "KILLED", "KILLED", "FINISHED"]
+    assert [p.name for p in (copy.root / "work/mcts").glob("*/*") if p.name != "lock"] == []
+
+
+# stage, the checkpoint that is being written when the kill comes, checkpoints that the next run may go on from
+TRAININGS = [
+    ("sft", 10, {5, 10}),
+    ("grpo", 2, {1, 2}),
+]
+
+
+@pytest.mark.parametrize(("stage", "step", "resumable"), TRAININGS)
+def test_killed_training_ends_with_the_same_model(
+    stage: str, step: int, resumable: set[int], smoke: Smoke, copy: Checkout
+):
+    copy.forget(stage)
+    with copy.started("dvc", "repro", "-s", stage) as running:
+        running.wait_for(lambda: any((copy.root / "work" / stage).glob("*/lock")), what="work folder")
+        process = running.stage_process(stage)
+        wait_for_checkpoint(running, stage, step)
+        kill(process)
+        assert running.end() != 0
+    assert not (copy.root / f"models/{stage}").exists()
+    assert not (copy.root / f"metrics/curves/{stage}.csv").exists()
+
+    done = copy.run("dvc", "repro", "-s", stage)
+    found = re.search(rf"\[{stage}\] goes on from checkpoint-(\d+)", done.out)
+    assert found, done
+    assert int(found[1]) in resumable
+    if stage == "grpo":
+        assert "problems measured" not in done.out, "the pass rates were measured again"
+    curve = f"metrics/curves/{stage}.csv"
+    assert (copy.root / curve).read_text() == (smoke.checkout.root / curve).read_text()
+    ours, theirs = (load_file(c.root / f"models/{stage}/model.safetensors") for c in (copy, smoke.checkout))
+    assert ours.keys() == theirs.keys()
+    off = {name: float((ours[name] - theirs[name]).abs().max()) for name in ours}
+    assert max(off.values()) < 1e-6, off
+    print(f"{stage}: bit-identical: {copy.md5(f'models/{stage}') == smoke.checkout.md5(f'models/{stage}')}")
+    assert copy.md5(f"metrics/{stage}.json") == smoke.checkout.md5(f"metrics/{stage}.json")
+
+
+def test_sft_and_grpo_models_differ(smoke: Smoke):
+    """GRPO has something to learn from in the smoke profile; else the test above would pass with any training."""
+    assert smoke.checkout.md5("models/grpo") != smoke.checkout.md5("models/sft")
+    weights = [load_file(smoke.checkout.root / f"models/{name}/model.safetensors") for name in ("sft", "grpo")]
+    assert any(not weights[0][k].equal(weights[1][k]) for k in weights[0])
