@@ -18,7 +18,9 @@ export PYTHON
 setup:
 	@tools/setup.sh $(EXTRA)
 
+# An unpacked archive has no git; DVC wants to be told so.
 run: setup
+	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
 	dvc repro
 	@python -m stages.report --table
 

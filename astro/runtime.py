@@ -48,8 +48,6 @@ def die_with_parent() -> None:
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main: user errors become one line and exit code 2, everything else keeps its trace and exits with 1."""
-    if os.environ.get("DVC_STAGE"):
-        die_with_parent()
     try:
         main()
     except (UserError, ValidationError) as error:
@@ -59,7 +57,10 @@ def run_stage(main: Callable[[], None]) -> None:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         sys.exit(2)
-    except ValueError as error:
+    except Exception as error:
+        full = any(word in str(error) for word in ("No space left", "os error 28"))  # not always an OSError
+        if not (isinstance(error, ValueError) or full):
+            raise
         print(f"error: {error}", file=sys.stderr)
         if os.environ.get("ASTRO_TRACE"):
             raise
@@ -88,6 +89,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    discard(temporary)  # left by a killed process that had the same id: its files must not get into the target
     try:
         with named(target):
             yield temporary
@@ -95,10 +97,15 @@ def atomic_path(target: Path) -> Iterator[Path]:
             shutil.rmtree(target)
         os.replace(temporary, target)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        discard(temporary)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or folder; nothing is there: nothing happens."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:

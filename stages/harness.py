@@ -1,6 +1,7 @@
 """What every stage does around its own work: params in, MLflow run around, metrics and the record of the run out."""
 
 import contextlib
+import os
 import platform
 import resource
 import time
@@ -14,6 +15,9 @@ from astro import tracking
 from astro.params import load_params
 from astro.runtime import digest, digest_path, home_root, write_json
 from schemas.records import StageRecord
+
+# Read when OpenMP is loaded, with torch, later. Waiting threads that spin starve every other process of the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 METRICS = Path("metrics")
 RECORDS = Path("records")

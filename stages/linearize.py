@@ -106,6 +106,7 @@ def main() -> None:
             list(read_shards(EVAL_SETS, Problem)),
             direct_between=(0.0, 1.0) if params.reflection else (1.0, 1.0),
             max_backtracks=params.max_backtracks,
+            key=domain.identity,
         )
         require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
         write_jsonl(OUT, traces)

@@ -7,8 +7,8 @@ Deviations from the paper: 1. the default world is Countdown, made here, instead
 
 from pathlib import Path
 
-from astro.domains.countdown import parse_question
-from astro.domains.countdown_sets import import_set, make_sets, problem_key
+from astro.domains import get_domain
+from astro.domains.countdown_sets import import_set, make_sets
 from astro.gates import check_problems, require
 from astro.runtime import atomic_path, run_stage, write_jsonl
 from schemas.problems import ProblemsMetrics, SetMetrics
@@ -24,7 +24,7 @@ def main() -> None:
         build = make_sets if params.source == "generated" else import_set
         sets, dropped = build(params.model_dump(), seed=s.params.run.seed)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None
-        gate = check_problems(sets, levels=levels, key=lambda p: str(problem_key(*parse_question(p.question))))
+        gate = check_problems(sets, levels=levels, key=get_domain(s.params.run.domain).identity)
         require(gate, METRICS / "gate_problems.json", REPORTS / "data_docs")
         for name in ("train", "rl"):
             write_jsonl(OUT / f"{name}.jsonl", sets[name])

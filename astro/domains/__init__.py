@@ -12,6 +12,9 @@ class Domain(Protocol):
     step_end: str
     """The text that ends a step; the engine stops there, and it is not part of the step."""
 
+    def identity(self, problem: Problem) -> str:
+        """Equal for two problems that are the same one, however they are worded."""
+
     def prompt(self, problem: Problem) -> str:
         """The text that a model continues."""
 

@@ -146,6 +146,11 @@ class Countdown:
 
     step_end = "\n"
 
+    def identity(self, problem: Problem) -> str:
+        """The target and the sorted numbers. Raises ValueError on a question that is none."""
+        target, numbers = parse_question(problem.question)
+        return " ".join(map(str, (target, *sorted(numbers))))
+
     def prompt(self, problem: Problem) -> str:
         """The question and a line end."""
         return problem.question + self.step_end
@@ -205,7 +210,7 @@ class Countdown:
     def parse_chain(self, problem: Problem, text: str) -> Chain:
         """See `_ChainReader`."""
         target, numbers = parse_question(problem.question)
-        reader = _ChainReader(target, tuple(numbers), problem.question)
+        reader = _ChainReader(target, tuple(numbers))
         for line in text.split(self.step_end):
             reader.read(line.strip())
         return reader.finish()
@@ -214,14 +219,15 @@ class Countdown:
 class _ChainReader:
     """Reads a chain line by line.
 
-    A line that repeats the question is a return. The steps after it that were already written below the same
+    A line that asks the question again is a return (the numbers may come in another order; other numbers or another target
+    make all that follows unsound). The steps after it that were already written below the same
     parent are followed, not added: the jump's target is the deepest step so restated. An attempt that is restated to
     its end is a repeat; its jump's target is the step before the end. Prose is passed over; a line with "=" that is no
     step is counted as unparsed.
     """
 
-    def __init__(self, target: int, numbers: tuple[int, ...], question_text: str):
-        self.target, self.numbers, self.question = target, numbers, question_text
+    def __init__(self, target: int, numbers: tuple[int, ...]):
+        self.target, self.numbers = target, numbers
         self.nodes: list[ChainNode] = []
         self.lefts: list[tuple[int, ...]] = []
         self.sound: list[bool] = []  # every step up to here is legal
@@ -230,23 +236,27 @@ class _ChainReader:
         self.attempts: list[int] = []
         self.repeats = self.unparsed = 0
         self.at = -1  # the step that the next one continues; -1: the problem
+        self.stated, self.faithful = numbers, True  # the problem as last restated, and whether that was right
         self.jump_from: int | None = None  # a return is being restated; the step written before it
 
     def read(self, line: str) -> None:
         """One line."""
         if not line:
             return
-        if line == self.question:
+        asked = _QUESTION.fullmatch(line)
+        if asked:
             self._settle_jump()
             self.jump_from, self.at = self.at, -1
+            self.stated = tuple(int(n) for n in asked[2].split())
+            self.faithful = int(asked[1]) == self.target and sorted(self.stated) == sorted(self.numbers)
             return
-        state = self.numbers if self.at < 0 else self.lefts[self.at]
+        state = self.stated if self.at < 0 else self.lefts[self.at]
         step = _read_step(state, self.target, line)
         if step is None:
             self.unparsed += "=" in line
             return
         text = line.partition(" " + _ANSWER)[0]
-        known = self.children.get((self.at, text))
+        known = self.children.get((self.at, text)) if self.faithful else None
         if self.jump_from is not None and known is not None and not step.ends:
             self.at = known
             return
@@ -259,13 +269,15 @@ class _ChainReader:
         self._add(text, step)
 
     def _add(self, text: str, step: _Read) -> None:
-        sound = step.legal and (self.at < 0 or self.sound[self.at])
-        self.children[(self.at, text)] = index = len(self.nodes)
+        sound = step.legal and (self.faithful if self.at < 0 else self.sound[self.at])
+        index = len(self.nodes)
+        if self.faithful:
+            self.children[(self.at, text)] = index
         self.nodes.append(
             ChainNode(
                 text=text,
                 parent=self.at,
-                valid=step.legal and step.faithful,
+                valid=step.legal and step.faithful and self.faithful,
                 ends=step.ends,
                 right=(sound and step.result == self.target) if step.ends else None,
                 claim=step.claim,

@@ -25,6 +25,8 @@ class EndpointEngine:
             served = [m.id for m in self._client.models.list()]
         except openai.OpenAIError as error:
             raise EngineError(f"engine.endpoint.url {url}: the endpoint does not answer ({error})") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise EngineError(f"engine.endpoint.url {url}: the list of models is unusable ({error!r})") from None
         if model and model not in served:
             raise EngineError(f"engine.endpoint.model: {url} serves {served}, not {model!r}")
         if not served:
@@ -36,9 +38,13 @@ class EndpointEngine:
 
     def submit(self, request: Request) -> int:
         """As `Engine.submit`."""
-        ticket, self._next = self._next, self._next + 1
+        ticket = self._next
+        try:
+            self._pool.submit(self._ask, ticket, request)
+        except RuntimeError:
+            raise EngineError("the engine is closed") from None
+        self._next += 1
         self._outstanding += 1
-        self._pool.submit(self._ask, ticket, request)
         return ticket
 
     def _ask(self, ticket: int, request: Request) -> None:
@@ -65,6 +71,8 @@ class EndpointEngine:
 
     @staticmethod
     def _sample(choice, answer, request: Request) -> Sample:
+        if not isinstance(choice.text, str):
+            raise TypeError(f"a choice has no text but {choice.text!r}")
         logprobs = choice.logprobs.token_logprobs if choice.logprobs else None
         if logprobs is None:
             # without logprobs the server reports only the sum of tokens over all n choices
@@ -97,3 +105,4 @@ class EndpointEngine:
     def close(self) -> None:
         """Drop what is queued and end the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._outstanding = 0

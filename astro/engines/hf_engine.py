@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, StoppingCriteria
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
@@ -25,6 +25,25 @@ class _SeededGumbel(LogitsProcessor):
         draws = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self.generators]
         noise = -torch.stack(draws).clamp_min(1e-30).log().to(scores.device)
         return torch.where(self.temperatures > 0, scores / self.temperatures.clamp_min(1e-6) + noise, scores)
+
+
+class _StopStrings(StoppingCriteria):
+    """Ends a row whose last tokens, decoded, hold a stop string.
+
+    transformers' own criterion spells out each token of the vocabulary by tricks that fail on word-level tokenizers.
+    """
+
+    def __init__(self, tokenizer, stop: list[str], width: int):
+        """width: tokens of the (padded) prompt, which are not looked at."""
+        self.tokenizer, self.stop, self.width = tokenizer, stop, width
+        # a stop string has no more tokens than bytes; the last character may be spread over some more
+        self.tail = max(len(s.encode()) for s in stop) + 4
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+        """input_ids: (rows, tokens so far) -> bool per row."""
+        new = input_ids[:, self.width :][:, -self.tail :]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return torch.tensor([any(s in text for s in self.stop) for text in texts], device=input_ids.device)
 
 
 class HfEngine:
@@ -51,13 +70,16 @@ class HfEngine:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._batch_size, self._max_model_len = batch_size, max_model_len
-        self._queue: list[tuple[int, Request]] = []
+        self._queue: list[tuple[int, Request, int]] = []  # ticket, request, tokens that fit behind its prompt
         self._next = 0
 
     def submit(self, request: Request) -> int:
-        """As `Engine.submit`."""
+        """As `Engine.submit`. A prompt that leaves no room for a token is answered with n empty, unfinished samples."""
+        if self._model is None:
+            raise EngineError("the engine is closed")
         ticket, self._next = self._next, self._next + 1
-        self._queue.append((ticket, request))
+        room = self._max_model_len - len(self._tokenizer(request.prompt)["input_ids"])
+        self._queue.append((ticket, request, min(request.max_tokens, room)))
         return ticket
 
     def poll(self) -> list[tuple[int, list[Sample]]]:
@@ -73,43 +95,44 @@ class HfEngine:
             ):
                 chosen.append(entry)
                 sequences += request.n
-        taken = {ticket for ticket, _ in chosen}
+        taken = {ticket for ticket, _, _ in chosen}
         self._queue = [entry for entry in self._queue if entry[0] not in taken]
-        samples = self._generate([request for _, request in chosen])
-        answers, at = [], 0
-        for ticket, request in chosen:
-            answers.append((ticket, samples[at : at + request.n]))
-            at += request.n
-        return answers
+        fitting = [(request, room) for _, request, room in chosen if room > 0]
+        samples = iter(self._generate(fitting) if fitting else [])
+        none = Sample("", 0.0, 0, False)
+        return [
+            (ticket, [next(samples) if room > 0 else none for _ in range(request.n)])
+            for ticket, request, room in chosen
+        ]
 
     @torch.inference_mode()
-    def _generate(self, requests: list[Request]) -> list[Sample]:
-        prompts = [r.prompt for r in requests for _ in range(r.n)]
-        seeds = [r.seed + i for r in requests for i in range(r.n)]
-        temperatures = torch.tensor([r.temperature for r in requests for _ in range(r.n)], device=self._device)
+    def _generate(self, requests: list[tuple[Request, int]]) -> list[Sample]:
+        """Samples of (request, room) pairs, one after the other. All rows run as long as the longest; each keeps its own."""
+        rows = [(request, room, i) for request, room in requests for i in range(request.n)]
+        prompts = [request.prompt for request, _, _ in rows]
+        seeds = [request.seed + i for request, _, i in rows]
+        temperatures = torch.tensor([request.temperature for request, _, _ in rows], device=self._device)
         encoded = self._tokenizer(prompts, return_tensors="pt", padding=True).to(self._device)
         encoded.pop("token_type_ids", None)
         width = encoded["input_ids"].shape[1]
-        room = min(requests[0].max_tokens, self._max_model_len - width)
-        if room < 1:
-            return [Sample("", 0.0, 0, False)] * len(prompts)
-        stop = list(requests[0].stop)
+        stop = list(requests[0][0].stop)
+        wanted = any(request.logprobs for request, _ in requests)
         output = self._model.generate(
             **encoded,
-            max_new_tokens=room,
+            max_new_tokens=max(room for _, room in requests),
             do_sample=False,
             logits_processor=[_SeededGumbel(seeds, temperatures)],
-            stop_strings=stop or None,
-            tokenizer=self._tokenizer if stop else None,
+            stopping_criteria=[_StopStrings(self._tokenizer, stop, width)] if stop else None,
             pad_token_id=self._tokenizer.pad_token_id,
             return_dict_in_generate=True,
-            output_logits=requests[0].logprobs,
+            output_logits=wanted,
         )
         new = output.sequences[:, width:]
-        logprobs = (
-            self._logprobs(output.logits, new) if requests[0].logprobs else torch.zeros_like(new, dtype=torch.float)
-        )
-        return [self._sample(ids, lp, room, stop) for ids, lp in zip(new.tolist(), logprobs.tolist(), strict=True)]
+        logprobs = self._logprobs(output.logits, new) if wanted else torch.zeros_like(new, dtype=torch.float)
+        return [
+            self._sample(ids[:room], row if request.logprobs else [], stop)
+            for (request, room, _), ids, row in zip(rows, new.tolist(), logprobs.tolist(), strict=True)
+        ]
 
     @staticmethod
     def _logprobs(logits: tuple[torch.Tensor, ...], new: torch.Tensor) -> torch.Tensor:
@@ -119,7 +142,7 @@ class HfEngine:
         ]
         return torch.cat(columns, dim=1)
 
-    def _sample(self, ids: list[int], logprobs: list[float], room: int, stop: list[str]) -> Sample:
+    def _sample(self, ids: list[int], logprobs: list[float], stop: list[str]) -> Sample:
         """The row's own tokens: up to its end token or its stop string; generate pads what follows."""
         end = self._model.generation_config.eos_token_id
         ends = set(end if isinstance(end, list) else [end])
@@ -136,8 +159,8 @@ class HfEngine:
                     for i in range(len(ids))
                     if any(s in self._tokenizer.decode(ids[: i + 1], skip_special_tokens=True) for s in stop)
                 )
-        length = length if length is not None else min(len(ids), room)
-        return Sample(text, sum(logprobs[:length]), length, finished)
+        length = length if length is not None else len(ids)
+        return Sample(text, sum(logprobs[:length], 0.0), length, finished)
 
     def close(self) -> None:
         """Drop the model."""

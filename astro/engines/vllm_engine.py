@@ -10,7 +10,9 @@ from astro.search import Sample
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
+# Not bound to cores: two processes that bind to the same ones, or the training after the engine, would crawl.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class VllmEngine:
@@ -74,7 +76,9 @@ class VllmEngine:
         self._tokenizer = self._llm.get_tokenizer()
         self._max_model_len = max_model_len
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
-        self._next, self._outstanding = 0, set()
+        self._next = 0
+        self._outstanding: dict[int, int] = {}  # ticket -> how often its samples are given (greedy ones are all equal)
+        self._failed = ""
         self._early: list[tuple[int, list[Sample]]] = []
         self._stop_ids: dict[tuple[str, ...], list[int] | None] = {}
 
@@ -91,6 +95,10 @@ class VllmEngine:
 
     def submit(self, request: Request) -> int:
         """As `Engine.submit`. A prompt that leaves no room for a token is answered with n empty, unfinished samples."""
+        if self._llm is None:
+            raise EngineError("the engine is closed")
+        if self._failed:
+            raise EngineError(self._failed)
         ticket, self._next = self._next, self._next + 1
         prompt = self._tokenizer.encode(request.prompt)
         room = self._max_model_len - len(prompt)
@@ -98,8 +106,9 @@ class VllmEngine:
             self._early.append((ticket, [Sample("", 0.0, 0, False)] * request.n))
             return ticket
         stop_ids = self._single_token_stops(request.stop)
+        copies = request.n if request.temperature == 0 else 1  # vLLM refuses n > 1 for greedy sampling
         params = self._params(
-            n=request.n,
+            n=request.n // copies,
             temperature=request.temperature,
             max_tokens=min(request.max_tokens, room),
             seed=request.seed,
@@ -110,21 +119,32 @@ class VllmEngine:
             output_kind=self._final,
         )
         self._engine.add_request(str(ticket), {"prompt_token_ids": prompt}, params)
-        self._outstanding.add(ticket)
+        self._outstanding[ticket] = copies
         return ticket
 
     def poll(self) -> list[tuple[int, list[Sample]]]:
         """As `Engine.poll`."""
+        if self._failed:
+            raise EngineError(self._failed)
         answered, self._early = self._early, []
         while not answered:
             if not self._outstanding:
                 raise EngineError("nothing is outstanding")
-            for output in self._engine.step():
+            for output in self._step():
                 if output.finished:
                     ticket = int(output.request_id)
-                    self._outstanding.discard(ticket)
-                    answered.append((ticket, [self._sample(o) for o in sorted(output.outputs, key=lambda o: o.index)]))
+                    copies = self._outstanding.pop(ticket)
+                    samples = [self._sample(o) for o in sorted(output.outputs, key=lambda o: o.index)]
+                    answered.append((ticket, samples * copies))
         return answered
+
+    def _step(self) -> list:
+        """One step of the engine. After a failure it is not stepped again: its state is unknown, and it may hang."""
+        try:
+            return self._engine.step()
+        except Exception as error:
+            self._failed = f"vLLM failed: {type(error).__name__}: {error}"
+            raise EngineError(self._failed) from error
 
     def _sample(self, output) -> Sample:
         ids = list(output.token_ids)

@@ -42,7 +42,10 @@ def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float,
         for text, identifier in zip(completions, problem_id, strict=True):
             problem = problems[identifier]
             verdict = domain.grade(problem, domain.extract(text))
-            rewards.append(None if verdict == "unparseable_gold" else correct if verdict == "correct" else wrong)
+            if verdict == "unparseable_gold":
+                rewards.append(None)
+                continue  # its question may be unreadable too, so there is no chain to read
+            rewards.append(correct if verdict == "correct" else wrong)
             chain = domain.parse_chain(problem, text)
             backtracks += len(chain.back_edges)
             first += bool(chain.attempts and chain.nodes[chain.attempts[0]].right)

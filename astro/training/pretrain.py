@@ -98,7 +98,7 @@ def pretrain(
         adam_beta2=0.98,
         bf16=training["bf16"],
         use_cpu=not torch.cuda.is_available(),
-        logging_steps=20,
+        logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
         save_steps=training["save_every"],
         save_total_limit=2,
         seed=seed,

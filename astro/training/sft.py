@@ -107,7 +107,7 @@ def fine_tune(
         packing=False,
         train_sampling_strategy="group_by_length",
         use_cpu=not torch.cuda.is_available(),
-        logging_steps=10,
+        logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
         save_steps=settings["save_every"],
         save_total_limit=2,
         seed=seed,

@@ -413,12 +413,37 @@ CHAINS = {
         0,
         0,
     ),
-    # a question restated wrongly is prose: no return is seen, and the next step continues an ended attempt
-    "a return to another problem": (
-        [A1, A2, "make 25 from 6 9 5", B1],
-        [(-1, True, None), (0, True, False), (1, False, None)],
-        [],
-        [1],
+    # the question asked again, its numbers in another order, is a return like any other
+    "a return that reorders the numbers": (
+        [A1, A2, "make 24 from 5 9 6", A1, A3],
+        [(-1, True, None), (0, True, False), (0, True, True)],
+        [(1, 0)],
+        [1, 2],
+        0,
+        0,
+    ),
+    # another question is a return too, but what follows solves another problem: nothing of it is valid, or right
+    "a return to another target": (
+        [A1, A2, "make 25 from 6 9 5", A1, A3],
+        [(-1, True, None), (0, True, False), (-1, False, None), (2, False, False)],
+        [(1, -1)],
+        [1, 3],
+        0,
+        0,
+    ),
+    "a return to other numbers": (
+        [A1, A2, "make 24 from 8 3", "8 * 3 = 24 make 24 got 24 yes answer 8 * 3"],
+        [(-1, True, None), (0, True, False), (-1, False, False)],
+        [(1, -1)],
+        [1, 2],
+        0,
+        0,
+    ),
+    "back at the right question all is well again": (
+        [A1, A2, "make 25 from 6 9 5", B1, Q, A1, A3],
+        [(-1, True, None), (0, True, False), (-1, False, None), (0, True, True)],
+        [(1, -1), (2, 0)],
+        [1, 3],
         0,
         0,
     ),

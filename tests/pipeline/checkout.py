@@ -109,10 +109,11 @@ class Checkout:
         )
 
     def forget(self, *stages: str) -> None:
-        """As if these stages had never run: nothing in dvc.lock, in the run cache, or of their outs."""
+        """As if these stages had never run: nothing in dvc.lock, the run cache and work/, and none of their outs."""
         path, yaml = self.root / "dvc.lock", YAML(typ="rt")
         content = yaml.load(path)
         for stage in stages:
+            shutil.rmtree(self.root / "work" / stage, ignore_errors=True)
             for out in content["stages"].pop(stage)["outs"]:
                 target = self.root / out["path"]
                 shutil.rmtree(target) if target.is_dir() else target.unlink()

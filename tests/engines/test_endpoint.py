@@ -1,0 +1,308 @@
+"""EndpointEngine against a real HTTP server on this machine that speaks the completions JSON, well or badly."""
+
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from astro.engines.api import EngineError, Request
+from astro.engines.endpoint_engine import EndpointEngine
+from astro.engines.feed import generate
+from astro.engines.opening import open_engine
+from schemas.engine import EngineParams
+
+MODEL = "tiny"
+
+
+class Server:
+    """Serves `models`; each completion request is answered by `answer(body) -> (status, body)`; bodies are kept."""
+
+    def __init__(self, answer, models=(MODEL,)):
+        self.asked, self.keys = [], []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args):
+                pass
+
+            def reply(self, status, body):
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self):
+                server.keys.append(self.headers["Authorization"])
+                listed = {"object": "list", "data": [{"id": m, "object": "model"} for m in models]}
+                self.reply(200, models if isinstance(models, bytes) else listed)
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append(body)
+                self.reply(*answer(body))
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def close(self):
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def serve():
+    started = []
+
+    def begin(answer=lambda body: (200, completion(body)), models=(MODEL,)):
+        started.append(Server(answer, models))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.close()
+
+
+def completion(body, **changes):
+    """What a completions endpoint answers: choice i continues the prompt with seed + i."""
+    choices = [
+        {
+            "index": i,
+            "text": f"{body['prompt']}{body['seed'] + i}",
+            "finish_reason": "stop",
+            "logprobs": None
+            if body.get("logprobs") is None
+            else {"tokens": ["a", "b"], "token_logprobs": [-0.5, -0.25]},
+        }
+        | changes
+        for i in range(body["n"])
+    ]
+    usage = {"prompt_tokens": 1, "completion_tokens": 3 * body["n"], "total_tokens": 1 + 3 * body["n"]}
+    return {"id": "x", "object": "text_completion", "created": 0, "model": MODEL, "choices": choices, "usage": usage}
+
+
+@pytest.fixture
+def connect():
+    opened = []
+
+    def begin(url, *, model="", retries=0, api_key="", timeout_s=5.0, concurrency=4):
+        engine = EndpointEngine(
+            url, model=model, api_key=api_key, timeout_s=timeout_s, retries=retries, concurrency=concurrency
+        )
+        opened.append(engine)
+        return engine
+
+    yield begin
+    for engine in opened:
+        engine.close()
+
+
+def request(**changes):
+    values = {"prompt": "p", "n": 2, "max_tokens": 9, "temperature": 0.5, "stop": ("\n",), "seed": 5, "logprobs": True}
+    return Request(**(values | changes))
+
+
+def answer_of(engine, one):
+    ticket = engine.submit(one)
+    ((answered, samples),) = engine.poll()
+    assert answered == ticket
+    return samples
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_arrives_as_it_was_made_and_is_answered(serve, connect):
+    server = serve()
+    samples = answer_of(connect(server.url), request())
+    assert [(s.text, s.logprob, s.tokens, s.finished) for s in samples] == [
+        ("p5", -0.75, 2, True),
+        ("p6", -0.75, 2, True),
+    ]
+    (asked,) = server.asked
+    expected = {"model": MODEL, "prompt": "p", "n": 2, "max_tokens": 9, "temperature": 0.5, "stop": ["\n"], "seed": 5}
+    assert {k: asked[k] for k in expected} == expected
+    assert asked["logprobs"] == 0  # of the chosen token only
+
+
+def test_without_logprobs_tokens_come_from_the_usage(serve, connect):
+    server = serve()
+    samples = answer_of(connect(server.url), request(logprobs=False, stop=()))
+    assert [(s.logprob, s.tokens) for s in samples] == [(0.0, 3), (0.0, 3)]
+    assert server.asked[0].get("stop") is None
+    assert server.asked[0].get("logprobs") is None
+
+
+def test_samples_are_in_the_order_of_their_seeds(serve, connect):
+    def reversed_choices(body):
+        answer = completion(body)
+        return 200, answer | {"choices": answer["choices"][::-1]}
+
+    assert [s.text for s in answer_of(connect(serve(reversed_choices).url), request(n=3))] == ["p5", "p6", "p7"]
+
+
+def test_a_sample_cut_by_the_limit_is_not_finished(serve, connect):
+    server = serve(lambda body: (200, completion(body, finish_reason="length")))
+    assert [s.finished for s in answer_of(connect(server.url), request())] == [False, False]
+
+
+def test_many_requests_are_in_flight_at_once_and_each_is_answered_once(serve, connect):
+    """The server holds the first four until all four are there: one after the other would never end."""
+    together = threading.Barrier(4, timeout=10)
+
+    def wait(body):
+        if int(body["prompt"]) < 4:
+            together.wait()
+        return 200, completion(body)
+
+    engine = connect(serve(wait).url, concurrency=4)
+    answers = generate([request(prompt=str(i), n=1) for i in range(20)], engine=engine, concurrency=20)
+    assert [a[0].text for a in answers] == [f"{i}5" for i in range(20)]
+    with pytest.raises(EngineError, match="nothing is outstanding"):
+        engine.poll()
+
+
+def test_the_named_model_is_asked_for_and_the_key_is_sent(serve, connect):
+    server = serve(models=("first", "second"))
+    answer_of(connect(server.url, model="second", api_key="s3cret"), request())
+    assert server.asked[0]["model"] == "second"
+    assert server.keys == ["Bearer s3cret"]
+
+
+def test_params_open_it_with_the_key_from_the_environment(serve, monkeypatch):
+    server = serve()
+    monkeypatch.setenv("MY_KEY", "from-env")
+    unused = {
+        "vllm": {
+            "dtype": "auto",
+            "block_size": 16,
+            "kv_cache_gb": 1.0,
+            "gpu_memory_utilization": 0.9,
+            "tensor_parallel_size": 1,
+            "enforce_eager": True,
+        },
+        "hf": {"batch_size": 1, "dtype": "auto"},
+    }
+    endpoint = {"url": server.url, "model": "", "api_key_env": "MY_KEY", "timeout_s": 5.0, "retries": 0}
+    params = EngineParams(kind="endpoint", concurrency=2, max_model_len=16, endpoint=endpoint, **unused)
+    engine = open_engine(params, "models/base")
+    assert [s.text for s in answer_of(engine, request())] == ["p5", "p6"]
+    engine.close()
+    assert server.keys == ["Bearer from-env"]
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])  # a crash, a start-up, too much at once
+def test_a_passing_failure_is_tried_again(serve, connect, status):
+    failures = iter([(status, {"error": {"message": "not now"}})])
+    server = serve(lambda body: next(failures, None) or (200, completion(body)))
+    assert [s.text for s in answer_of(connect(server.url, retries=1), request())] == ["p5", "p6"]
+    assert len(server.asked) == 2
+
+
+def test_a_lasting_failure_ends_the_run_after_all_retries(serve, connect):
+    server = serve(lambda body: (500, {"error": {"message": "out of memory"}}))
+    engine = connect(server.url, retries=1)
+    engine.submit(request())
+    with pytest.raises(EngineError, match=r"engine\.endpoint\.url http.*after all retries.*out of memory"):
+        engine.poll()
+    assert len(server.asked) == 2
+
+
+def test_a_refused_request_is_not_tried_again(serve, connect):
+    server = serve(lambda body: (400, {"error": {"message": "context is 16 tokens"}}))
+    engine = connect(server.url, retries=3)
+    engine.submit(request())
+    with pytest.raises(EngineError, match="context is 16 tokens"):
+        engine.poll()
+    assert len(server.asked) == 1
+
+
+ANSWERS = {
+    # what comes instead of an answer: (function of the request's body, part of the message)
+    "no JSON": (lambda body: b"<html>gateway</html>", "engine.endpoint.url"),
+    "half a JSON": (lambda body: json.dumps(completion(body)).encode()[:40], "engine.endpoint.url"),
+    "another JSON": (lambda body: {"result": "p5"}, "unusable answer"),
+    "a list": (lambda body: [1, 2], "unusable answer"),
+    "null": (lambda body: None, "unusable answer"),
+    "too few choices": (lambda body: completion(body | {"n": 1}), "1 choices came, 2 were asked for"),
+    "too many choices": (lambda body: completion(body | {"n": 3}), "3 choices came, 2 were asked for"),
+    "no logprobs": (lambda body: completion(body, logprobs=None), "sends no logprobs; use mcts.prior uniform"),
+    "no text": (lambda body: completion(body, text=None), "no text"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_unusable_answer_is_an_engine_error(serve, connect, name):
+    make, part = ANSWERS[name]
+    engine = connect(serve(lambda body: (200, make(body))).url)
+    engine.submit(request())
+    with pytest.raises(EngineError) as caught:
+        engine.poll()
+    assert part in str(caught.value)
+
+
+def test_an_endpoint_that_does_not_answer_in_time_is_an_engine_error(serve, connect):
+    release = threading.Event()
+
+    def hang(body):
+        release.wait(10)
+        return 200, completion(body)
+
+    engine = connect(serve(hang).url, timeout_s=0.3)
+    engine.submit(request())
+    with pytest.raises(EngineError, match="timed out"):
+        engine.poll()
+    release.set()
+
+
+def test_a_dead_port_is_told_at_once(connect):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(EngineError, match=rf"engine\.endpoint\.url http://127\.0\.0\.1:{port}/v1.*does not answer"):
+        connect(f"http://127.0.0.1:{port}/v1")
+
+
+def test_an_endpoint_that_dies_later_is_an_engine_error(connect):
+    server = Server(lambda body: (200, completion(body)))
+    engine = connect(server.url)
+    server.close()
+    engine.submit(request())
+    with pytest.raises(EngineError, match=r"engine\.endpoint\.url"):
+        engine.poll()
+
+
+MODELS = [
+    # (what is served, what is asked for, part of the message)
+    ((MODEL, "large"), "huge", r"engine\.endpoint\.model: .*\['tiny', 'large'\], not 'huge'"),
+    ((), "", "serves no model"),
+    (b"<html>hello</html>", "", "list of models is unusable"),
+    (b'{"hello": 1}', "", r"engine\.endpoint\.url"),
+]
+
+
+@pytest.mark.parametrize(("served", "asked", "said"), MODELS)
+def test_a_model_that_is_not_served_is_told_at_once(serve, connect, served, asked, said):
+    server = serve(models=served)
+    with pytest.raises(EngineError, match=said):
+        connect(server.url, model=asked)
+
+
+def test_a_closed_engine_takes_nothing(serve, connect):
+    engine = connect(serve().url)
+    engine.submit(request())  # dropped
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit(request())
+    with pytest.raises(EngineError, match="nothing is outstanding"):
+        engine.poll()

@@ -1,0 +1,437 @@
+"""What long stages stand on: whole writes or none, errors with a place, journals and work folders that survive a kill."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from astro import runtime
+from astro.runtime import (
+    Journal,
+    Progress,
+    UserError,
+    atomic_path,
+    clear_folder,
+    digest,
+    digest_path,
+    enumerate_jsonl,
+    home_root,
+    read_json,
+    read_jsonl,
+    read_shards,
+    work_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from schemas.base import Strict
+
+NOBODY = 65534
+
+
+class Row(Strict):
+    """A small record."""
+
+    name: str
+    count: int = Field(ge=0)
+
+
+A, B = Row(name="a", count=1), Row(name="b", count=2)
+
+
+@pytest.fixture
+def powerless(tmp_path):
+    """A folder that may be read and not written to. Root may write anywhere, so the test then acts as nobody."""
+    folder = tmp_path / "shut"
+    folder.mkdir()
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        for parent in (tmp_path, *tmp_path.parents[:2]):
+            parent.chmod(0o755)
+        os.seteuid(NOBODY)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
+    target = tmp_path / "new" / "deep" / "file"
+    with atomic_path(target) as temporary:
+        temporary.write_text("x")
+        assert not target.exists()
+    assert target.read_text() == "x"
+    assert names(target.parent) == ["file"]
+
+
+def test_a_folder_replaces_the_old_one_whole(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with atomic_path(target) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+        assert names(target) == ["old"]
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["out"]
+
+
+def fill_file(path):
+    path.write_text("half")
+
+
+def fill_folder(path):
+    path.mkdir()
+    (path / "half").write_text("half")
+
+
+@pytest.mark.parametrize("fill", [fill_file, fill_folder, lambda path: None])  # cut in a file, in a folder, at once
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_block_leaves_the_target_as_it_was(tmp_path, fill, error):
+    target = tmp_path / "out"
+    target.write_text("old")
+
+    def cut():
+        with atomic_path(target) as temporary:
+            fill(temporary)
+            raise error
+
+    with pytest.raises(error):
+        cut()
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_a_killed_process_of_the_same_id_left_is_not_taken_in(tmp_path):
+    left = tmp_path / f".out.{os.getpid()}.tmp"
+    left.mkdir()
+    (left / "stale").write_text("stale")
+    with atomic_path(tmp_path / "out") as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert names(tmp_path / "out") == ["new"]
+
+
+def test_a_read_only_folder_is_an_error_with_its_path(powerless):
+    with pytest.raises(PermissionError) as caught:
+        write_text(powerless / "out", "x")
+    assert str(powerless) in str(caught.value.filename)
+    assert names(powerless) == []
+
+
+def test_json_is_the_same_bytes_for_the_same_value(tmp_path):
+    write_json(tmp_path / "a", {"b": 1, "a": [2.5, "é"]})
+    write_json(tmp_path / "b", {"a": [2.5, "é"], "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert "é" in (tmp_path / "a").read_text(encoding="utf-8")
+    write_json(tmp_path / "c", A)
+    assert read_json(tmp_path / "c", Row) == A
+
+
+def test_jsonl_round_trip_and_count(tmp_path):
+    assert write_jsonl(tmp_path / "x", [A, B]) == 2
+    assert list(read_jsonl(tmp_path / "x", Row)) == [A, B]
+    assert write_jsonl(tmp_path / "y", []) == 0
+    assert list(read_jsonl(tmp_path / "y", Row)) == []
+
+
+def test_jsonl_that_fails_midway_is_not_there(tmp_path):
+    def records():
+        yield A
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_jsonl(tmp_path / "x", records())
+    assert names(tmp_path) == []
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+GOOD = '{"name": "a", "count": 1}'
+
+BROKEN = [
+    # (text of the file, parts of the message)
+    # no JSON
+    (f"{GOOD}\n{{oops\n", ["line 2", "JSON"]),
+    # blank lines are passed over, and still counted
+    (f"\n{GOOD}\n\n{{}}\n", ["line 4", "'name'", "required", "'count'"]),
+    # a type, a bound, an unknown field: the field and what came
+    ('{"name": "a", "count": "1"}\n', ["line 1", "'count'", "integer", "'1'"]),
+    ('{"name": "a", "count": -1}\n', ["line 1", "'count'", "greater than or equal to 0", "-1"]),
+    ('{"name": "a", "count": 1, "size": 2}\n', ["line 1", "'size'", "not permitted"]),
+    # no object
+    ("[]\n", ["line 1", "'record'"]),
+    ("\x00\n", ["line 1"]),
+    # a last line cut by a kill or a full disk
+    (f'{GOOD}\n{{"name": "b", "co', ["line 2", "cut short"]),
+]
+
+
+@pytest.mark.parametrize(("text", "parts"), BROKEN)
+def test_a_broken_line_is_named_with_file_line_and_field(tmp_path, text, parts):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        list(read_jsonl(path, Row))
+    assert [part for part in [str(path), *parts] if part not in str(caught.value)] == []
+
+
+def test_a_whole_last_line_needs_no_line_end(tmp_path):
+    (tmp_path / "x").write_text(f"\n{GOOD}\n\n{GOOD}")
+    assert [line for line, _ in enumerate_jsonl(tmp_path / "x", Row)] == [2, 4]
+
+
+def test_bytes_that_are_no_text_are_a_broken_line(tmp_path):
+    (tmp_path / "x").write_bytes(GOOD.encode() + b'\n{"name": "\xff", "count": 1}\n')
+    with pytest.raises(UserError, match="x, line 2: "):
+        list(read_jsonl(tmp_path / "x", Row))
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="gone: no such file"):
+        list(read_jsonl(tmp_path / "gone", Row))
+    with pytest.raises(UserError, match="gone: no such file"):
+        read_json(tmp_path / "gone", Row)
+    with pytest.raises(UserError, match=r"holds no \.jsonl shard"):
+        list(read_shards(tmp_path, Row))
+
+
+def test_json_that_does_not_fit_is_named_with_its_field(tmp_path):
+    write_json(tmp_path / "x", {"name": "a"})
+    with pytest.raises(UserError, match=r"x: field 'count'.*required"):
+        read_json(tmp_path / "x", Row)
+
+
+def test_shards_are_read_by_name(tmp_path):
+    write_jsonl(tmp_path / "00001.jsonl", [B])
+    write_jsonl(tmp_path / "00000.jsonl", [A])
+    (tmp_path / "notes.txt").write_text("not a shard")
+    assert list(read_shards(tmp_path, Row)) == [A, B]
+
+
+# --- digests ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_tells_values_apart_and_not_key_orders():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert len({digest(1), digest("1"), digest(1, 1), digest([1, 1]), digest(Path("1"), 1)}) == 5
+
+
+def test_the_digest_of_a_folder_holds_names_and_contents(tmp_path):
+    def made(name, **files):
+        for file, text in files.items():
+            (tmp_path / name / "sub").mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / "sub" / file).write_text(text)
+        return digest_path(tmp_path / name)
+
+    one = made("one", a="x", b="y")
+    assert made("same", b="y", a="x") == one
+    assert made("content", a="x", b="z") != one
+    assert made("name", a="x", c="y") != one
+    assert made("more", a="x", b="y", c="") != one
+    assert digest_path(tmp_path / "one" / "sub" / "a") == digest_path(tmp_path / "same" / "sub" / "a")
+
+
+# --- journals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_goes_on_where_it_was_left(tmp_path):
+    first = Journal(tmp_path / "j", Row)
+    assert first.done == []
+    first.append(A)
+    assert (tmp_path / "j").read_text().count("\n") == 1  # through to the file, before it is closed
+    first.close()
+    second = Journal(tmp_path / "j", Row)
+    assert second.done == [A]
+    second.append(B)
+    second.close()
+    assert list(read_jsonl(tmp_path / "j", Row)) == [A, B]
+
+
+@pytest.mark.parametrize("cut", ["{", '{"name": "b"', B.model_dump_json()])  # whole but for its line end: cut as well
+def test_a_half_written_last_line_is_cut_off(tmp_path, cut):
+    (tmp_path / "j").write_text(A.model_dump_json() + "\n" + cut)
+    journal = Journal(tmp_path / "j", Row)
+    assert journal.done == [A]
+    journal.append(B)
+    journal.close()
+    assert list(read_jsonl(tmp_path / "j", Row)) == [A, B]
+    assert names(tmp_path) == ["j"]
+
+
+def test_a_journal_of_a_half_written_first_line_is_empty(tmp_path):
+    (tmp_path / "j").write_text("{")
+    journal = Journal(tmp_path / "j", Row)
+    journal.close()
+    assert (journal.done, (tmp_path / "j").read_text()) == ([], "")
+
+
+def test_a_line_broken_in_the_middle_of_a_journal_is_an_error(tmp_path):
+    (tmp_path / "j").write_text(f"{{\n{GOOD}\n")
+    with pytest.raises(UserError, match="j, line 1"):
+        Journal(tmp_path / "j", Row)
+
+
+# --- work folders -----------------------------------------------------------------------------------------------------
+
+
+def python(code, *arguments, **environment):
+    """A second process that imports the same code."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(runtime.__file__).parent.parent)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+ENTER = """
+    from astro.runtime import run_stage, work_folder
+    def main():
+        with work_folder("mcts", "key") as folder:
+            print(folder)
+    run_stage(main)
+"""
+
+
+def test_two_processes_do_not_do_the_same_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with work_folder("mcts", "key") as folder:
+        assert folder == home_root() / "work" / "mcts" / "key"
+        second = python(ENTER, DVC_ROOT=str(tmp_path))
+        assert second.returncode == 2
+        assert "another process is doing the same work" in second.stderr
+        with work_folder("mcts", "other"):  # other work goes on beside it
+            pass
+    third = python(ENTER, DVC_ROOT=str(tmp_path))  # the lock is gone with its holder
+    assert (third.returncode, third.stdout.strip()) == (0, str(folder))
+
+
+def test_a_killed_process_leaves_its_work_and_no_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    killed = python(
+        """
+        import os, signal
+        from astro.runtime import work_folder
+        with work_folder("mcts", "key") as folder:
+            (folder / "half").write_text("done so far")
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        DVC_ROOT=str(tmp_path),
+    )
+    assert killed.returncode == -9
+    with work_folder("mcts", "key") as folder:
+        assert (folder / "half").read_text() == "done so far"
+
+
+def test_a_cleared_folder_keeps_its_lock_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with work_folder("mcts", "key") as folder:
+        (folder / "a").write_text("x")
+        (folder / "b").mkdir()
+        (folder / "b" / "c").write_text("x")
+        clear_folder(folder)
+        assert names(folder) == ["lock"]
+
+
+def test_work_stands_in_the_main_checkout_or_else_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    assert home_root() == tmp_path.resolve()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    assert home_root() == (tmp_path / "main").resolve()
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+EXITS = [
+    # (what main does, exit code, shows a trace, what stderr says)
+    ("pass", 0, False, ""),
+    # what the user did wrong, in one line
+    ("raise UserError('x.jsonl, line 3: no')", 2, False, "error: x.jsonl, line 3: no"),
+    ("raise ValueError('number_max is 0')", 2, False, "error: number_max is 0"),
+    ("Row.model_validate({'name': 3})", 2, False, "count"),
+    # the machine says no: with the path
+    ("open('/nowhere/file')", 2, False, "error: No such file or directory (/nowhere/file)"),
+    ("raise OSError(28, 'No space left on device')", 2, False, "error: No space left on device"),
+    # our own mistakes keep their trace
+    ("assert 1 == 2", 1, True, "AssertionError"),
+    ("{}['key']", 1, True, "KeyError"),
+    ("raise RuntimeError('engine')", 1, True, "engine"),
+    # whoever sends a signal gets its code
+    ("raise SystemExit(7)", 7, False, ""),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "trace", "said"), EXITS, ids=[e[0] for e in EXITS])
+def test_exit_codes(body, code, trace, said):
+    done = python(
+        f"""
+        from astro.runtime import UserError, run_stage
+        from schemas.base import Strict
+        class Row(Strict):
+            name: str
+            count: int
+        def main():
+            {body}
+        run_stage(main)
+        """
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert ("Traceback" in done.stderr) is trace
+
+
+def test_a_value_error_shows_its_trace_on_request():
+    done = python("from astro.runtime import run_stage\nrun_stage(lambda: int('x'))", ASTRO_TRACE="1")
+    assert "Traceback" in done.stderr
+    assert "error: invalid literal" in done.stderr
+    assert done.returncode != 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_a_stage_ends_with_its_parent():
+    """The parent starts a stage that would sleep on, and is killed: the stage's end of the pipe is closed soon after."""
+    stage = (
+        "import time; from astro.runtime import run_stage; run_stage(lambda: (print('up', flush=True), time.sleep(50)))"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stage!r}])"],
+        env=os.environ | {"PYTHONPATH": str(Path(runtime.__file__).parent.parent), "DVC_STAGE": "x"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout.readline() == "up\n"
+    parent.kill()
+    parent.wait()
+    out, _ = parent.communicate(timeout=20)  # ends when the last writer, the stage, is gone
+    assert out == ""
+
+
+def test_progress_is_printed_now_and_then_and_at_the_end(capsys):
+    progress = Progress("mcts", 4, unit="trees", every=3600.0, start=1)
+    for done in (2, 3, 4):
+        progress.update(done, "a note")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("[mcts] 4/4, ")
+    assert line.endswith("trees/s, 0 s left, a note")
+
+
+def test_records_are_written_as_json_with_all_their_fields(tmp_path):
+    write_jsonl(tmp_path / "x", [A])
+    assert json.loads((tmp_path / "x").read_text()) == {"name": "a", "count": 1}
