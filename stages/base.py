@@ -10,8 +10,8 @@ import random
 import shutil
 from pathlib import Path
 
-from astro.domains.countdown import parse_question
 from astro.domains.countdown_sets import corpus, problem_key
+from astro.domains.countdown_steps import parse_question
 from astro.runtime import UserError, atomic_path, clear_folder, read_shards, run_stage, work_folder
 from schemas.base_model import BaseModelMetrics
 from schemas.records import Problem
@@ -19,7 +19,13 @@ from stages.harness import CURVES, stage
 
 OUT = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
-CODE = ["stages/base.py", "astro/training", "astro/domains"]
+CODE = [
+    "stages/base.py",
+    "astro/domains/countdown_sets.py",
+    "astro/domains/countdown_steps.py",
+    "astro/training/pretrain.py",
+    "astro/training/wordlevel.py",
+]
 
 
 def train(s) -> BaseModelMetrics:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astro.domains import get_domain
-from astro.domains.countdown import (
-    Countdown,
+from astro.domains.countdown import Countdown
+from astro.domains.countdown_steps import (
     Move,
     apply_move,
     legal_moves,
@@ -501,3 +501,13 @@ def test_written_solutions_are_read_as_valid_whatever_they_combine():
                 assert chain.nodes[1].right is (second.result == 7) is chain.nodes[1].claim
                 verdict = DOMAIN.grade(problem(7, numbers), DOMAIN.extract(steps[-1]))
                 assert verdict == ("correct" if second.result == 7 else "wrong")
+
+
+def test_an_attempt_that_loses_a_number_is_never_right():
+    # as a base that knows four numbers does with five: it drops the 9 and still reaches the target with the rest
+    given = problem(24, (3, 5, 7, 9, 2))
+    text = "9 - 5 = 4 left 3 7 4\n7 - 4 = 3 left 3 3\n3 * 3 = 9 left 9\n4 * 6 = 24 make 24 got 24 yes answer 4 * 6"
+    lost = "3 * 7 = 21 left 5 21\n5 - 2 = 3 left 21 3\n21 + 3 = 24 make 24 got 24 yes answer ( 3 * 7 ) + ( 5 - 2 )"
+    for chain in (DOMAIN.parse_chain(given, text), DOMAIN.parse_chain(given, lost)):
+        assert not any(chain.nodes[end].right for end in chain.attempts)
+    assert not DOMAIN.parse_chain(given, lost).nodes[0].valid

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from astro.domains.countdown import Countdown, apply_move, legal_moves, parse_question, write_solution
+from astro.domains.countdown import Countdown
 from astro.domains.countdown_sets import (
     chance_of,
     corpus,
@@ -19,6 +19,7 @@ from astro.domains.countdown_sets import (
     problem_key,
     random_path,
 )
+from astro.domains.countdown_steps import apply_move, legal_moves, parse_question, write_solution
 from astro.runtime import UserError
 from schemas.records import Problem
 

@@ -172,12 +172,18 @@ def run(tokenizer, work, **changes):
     return before, trained, curve, steps, rows
 
 
-@pytest.mark.parametrize("lora", [False, True])  # the whole model; LoRA, merged at the end
-def test_a_short_run_learns(tokenizer, tmp_path, lora):
+LEARNT = [
+    (False, 0.5),  # the whole model
+    (True, 0.1),  # LoRA, merged at the end: embeddings and output layer stay random, so it learns less
+]
+
+
+@pytest.mark.parametrize(("lora", "at_least"), LEARNT)
+def test_a_short_run_learns(tokenizer, tmp_path, lora, at_least):
     before, trained, curve, steps, rows = run(tokenizer, tmp_path, lora=SETTINGS["lora"] | {"enabled": lora})
     assert steps == 15
     assert [row["step"] for row in curve] == [step for step, _ in rows]
-    assert curve[-1]["loss"] < curve[0]["loss"] - 0.5
+    assert curve[-1]["loss"] < curve[0]["loss"] - at_least
     after = dict(trained.named_parameters())
     assert set(after) == set(before)  # a plain Llama again
     assert any(not torch.equal(after[name], before[name]) for name in before)

@@ -1,0 +1,143 @@
+"""Reads a generated Countdown chain of thought as a directed graph."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from astro.domains.countdown_steps import ANSWER, CHECK, LEFT, QUESTION, STEP, YES
+from schemas.records import Chain, ChainNode
+
+
+def read_chain(target: int, numbers: list[int], text: str) -> Chain:
+    """The graph of `text`, a response to "make `target` from `numbers`"; see `_ChainReader`."""
+    reader = _ChainReader(target, tuple(numbers))
+    for line in text.split("\n"):
+        reader.read(line.strip())
+    return reader.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A step read in a state. `legal`: its arithmetic and operands; `faithful`: what it copies and claims beside that."""
+
+    legal: bool
+    faithful: bool
+    left: tuple[int, ...]
+    result: int
+    ends: bool
+    claim: bool | None
+
+
+def _read_step(state: tuple[int, ...], target: int, line: str) -> _Read | None:
+    """The step on `line`, or None where it is no step."""
+    head = STEP.match(line)
+    if not head:
+        return None
+    a, op, b, result = int(head[1]), head[2], int(head[3]), int(head[4])
+    rest, tail = list(state), line[head.end() :]
+    legal = a in rest
+    if legal:
+        rest.remove(a)
+        legal = b in rest
+    if legal:
+        rest.remove(b)
+        exact = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b and a % b == 0 else None}[op]
+        legal = exact == result
+    left_match, check = LEFT.fullmatch(tail), CHECK.fullmatch(tail)
+    if left_match:
+        left = tuple(int(n) for n in left_match[1].split())
+        faithful = Counter(left) == Counter([*rest, result]) and len(left) > 1
+        return _Read(legal, faithful, left, result, False, None)
+    if check:
+        faithful = int(check[1]) == target and int(check[2]) == result and not rest
+        return _Read(legal and not rest, faithful, (), result, True, check[3] == YES)
+    return None
+
+
+class _ChainReader:
+    """Reads a chain line by line.
+
+    A line that asks the question again is a return (the numbers may come in another order; other numbers or another target
+    make all that follows unsound). The steps after it that were already written below the same parent are followed, not
+    added: the jump's target is the deepest step so restated. An attempt that is restated to its end is a repeat; its jump's
+    target is the step before the end. Prose is passed over; a line with "=" that is no step is counted as unparsed.
+    """
+
+    def __init__(self, target: int, numbers: tuple[int, ...]):
+        self.target, self.numbers = target, numbers
+        self.nodes: list[ChainNode] = []
+        self.lefts: list[tuple[int, ...]] = []
+        self.sound: list[bool] = []  # every step up to here is legal and loses no number
+        self.children: dict[tuple[int, str], int] = {}
+        self.back_edges: list[tuple[int, int]] = []
+        self.attempts: list[int] = []
+        self.repeats = self.unparsed = 0
+        self.at = -1  # the step that the next one continues; -1: the problem
+        self.stated, self.faithful = numbers, True  # the problem as last restated, and whether that was right
+        self.jump_from: int | None = None  # a return is being restated; the step written before it
+
+    def read(self, line: str) -> None:
+        """One line."""
+        if not line:
+            return
+        asked = QUESTION.fullmatch(line)
+        if asked:
+            self._settle_jump()
+            self.jump_from, self.at = self.at, -1
+            self.stated = tuple(int(n) for n in asked[2].split())
+            self.faithful = int(asked[1]) == self.target and sorted(self.stated) == sorted(self.numbers)
+            return
+        state = self.stated if self.at < 0 else self.lefts[self.at]
+        step = _read_step(state, self.target, line)
+        if step is None:
+            self.unparsed += "=" in line
+            return
+        text = line.partition(" " + ANSWER)[0]
+        known = self.children.get((self.at, text)) if self.faithful else None
+        if self.jump_from is not None and known is not None and not step.ends:
+            self.at = known
+            return
+        self._settle_jump()
+        if known is not None and step.ends:
+            self.repeats += 1
+            self.attempts.append(known)
+            self.at = known
+            return
+        self._add(text, step)
+
+    def _add(self, text: str, step: _Read) -> None:
+        # A list that loses a number makes all below it unsound; a wrong word in the closing check does not.
+        sound = step.legal and (step.ends or step.faithful) and (self.faithful if self.at < 0 else self.sound[self.at])
+        index = len(self.nodes)
+        if self.faithful:
+            self.children[(self.at, text)] = index
+        self.nodes.append(
+            ChainNode(
+                text=text,
+                parent=self.at,
+                valid=step.legal and step.faithful and self.faithful,
+                ends=step.ends,
+                right=(sound and step.result == self.target) if step.ends else None,
+                claim=step.claim,
+            )
+        )
+        self.lefts.append(step.left)
+        self.sound.append(sound)
+        if step.ends:
+            self.attempts.append(index)
+        self.at = index
+
+    def _settle_jump(self) -> None:
+        if self.jump_from is not None and self.jump_from >= 0:
+            self.back_edges.append((self.jump_from, self.at))
+        self.jump_from = None
+
+    def finish(self) -> Chain:
+        """The chain read so far."""
+        self._settle_jump()
+        return Chain(
+            nodes=self.nodes,
+            back_edges=self.back_edges,
+            attempts=self.attempts,
+            repeats=self.repeats,
+            unparsed=self.unparsed,
+        )
