@@ -407,9 +407,7 @@ def test_a_value_error_shows_its_trace_on_request():
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
 def test_a_stage_ends_with_its_parent():
     """The parent starts a stage that would sleep on, and is killed: the stage's end of the pipe is closed soon after."""
-    stage = (
-        "import time; from astro.runtime import run_stage; run_stage(lambda: (print('up', flush=True), time.sleep(50)))"
-    )
+    stage = "import time, stages; print('up', flush=True); time.sleep(50)"
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stage!r}])"],
         env=os.environ | {"PYTHONPATH": str(Path(runtime.__file__).parent.parent), "DVC_STAGE": "x"},

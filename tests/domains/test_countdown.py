@@ -405,6 +405,22 @@ CHAINS = {
         0,
         0,
     ),
+    "a target reached through a miscopied number": (
+        ["9 * 5 = 45 left 6 4", "6 * 4 = 24 make 24 got 24 yes"],
+        [(-1, False, None), (0, True, False)],
+        [],
+        [1],
+        0,
+        0,
+    ),
+    "a target reached with a number left over": (
+        ["9 - 5 = 4 left 4 6 8", "4 * 6 = 24 make 24 got 24 yes"],
+        [(-1, False, None), (0, False, False)],
+        [],
+        [1],
+        0,
+        0,
+    ),
     "a step after the end has nothing to combine": (
         [A1, A3, "9 + 5 = 14 left 6 14"],
         [(-1, True, None), (0, True, True), (1, False, None)],

@@ -1,0 +1,463 @@
+"""What keeps the parts apart and the cache honest: import arrows, dvc.yaml against the code, params.yaml against the schemas.
+
+DVC does not see imports: a module that a stage imports and dvc.yaml does not list could change without a re-run. These
+tests read the sources, they do not run them.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from astro.params import plain, read_yaml
+from astro.profiles import merged
+from schemas.params import Params
+
+ROOT = Path(__file__).parent.parent
+LOCAL = ("astro", "schemas", "stages")
+PIPELINE = plain(read_yaml(ROOT / "dvc.yaml"))["stages"]
+PARAMS = plain(read_yaml(ROOT / "params.yaml"))
+
+LAYERS = [
+    {"schemas"},
+    {"astro.runtime"},  # a leaf that anyone may import
+    {
+        "astro.verify",
+        "astro.search",
+        "astro.cloning",
+        "astro.evaluation",
+        "astro.gates",
+        "astro.viz",
+        "astro.tracking",
+        "astro.params",
+    },
+    {"astro.domains", "astro.profiles"},
+    {"astro.engines", "astro.training"},
+    {"stages"},
+]
+"""Whoever stands further down may import what stands above, and nobody a neighbour."""
+
+ONLY_IN = {
+    # third party -> the only packages that may import it
+    "torch": {"astro.engines", "astro.training"},
+    "transformers": {"astro.engines", "astro.training"},
+    "tokenizers": {"astro.engines", "astro.training"},
+    "datasets": {"astro.training"},
+    "trl": {"astro.training"},
+    "peft": {"astro.training"},
+    "vllm": {"astro.engines"},
+    "openai": {"astro.engines"},
+    "mlflow": {"astro.tracking"},
+    "great_expectations": {"astro.gates"},
+    "matplotlib": {"astro.viz"},
+    "jinja2": {"astro.viz"},
+}
+
+NOT_FOLLOWED = ("astro.tracking", "astro.params")
+"""Imports that dvc.yaml need not cover: tracking has no influence on outs, and params only refuses, it alters nothing."""
+
+NOT_COVERED = ("stages",)
+"""The package of the stages ends a stage with its parent, and does nothing else."""
+
+
+# --- the sources -------------------------------------------------------------------------------------------------------
+
+
+def name_of(path: Path) -> str:
+    """Module name of a source file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(p): p for top in LOCAL for p in sorted((ROOT / top).rglob("*.py"))}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def statements(node: ast.AST, *, for_types: bool, functions: bool) -> Iterator[ast.AST]:
+    """Every node below; `if TYPE_CHECKING` and the bodies of functions only where asked for."""
+    for child in ast.iter_child_nodes(node):
+        left_out = (not for_types and is_type_checking(child)) or (not functions and isinstance(child, ast.FunctionDef))
+        if not left_out:
+            yield child
+            yield from statements(child, for_types=for_types, functions=functions)
+
+
+def imports(module: str, *, for_types: bool, functions: bool = True) -> set[str]:
+    """Dotted names that a module imports; of `from a import b` a.b, where that is a module of ours, else a.
+
+    functions: whether the imports inside functions count, which are done only where those are called.
+    """
+    found = set()
+    for node in statements(tree_of(module), for_types=for_types, functions=functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                found.add(inside if inside in MODULES else node.module)
+    return found
+
+
+def package_of(module: str) -> str:
+    """The entry of LAYERS that a module belongs to."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "astro" else parts[0]
+
+
+def layer_of(package: str) -> int | None:
+    return next((i for i, layer in enumerate(LAYERS) if package in layer), None)
+
+
+def test_the_reader_of_imports_sees_what_it_should():
+    """Imports in functions count; those for types only where asked for; a submodule is told from a name."""
+    assert "astro.engines.vllm_engine" in imports("astro.engines.opening", for_types=False)
+    assert "schemas.engine" not in imports("astro.engines.opening", for_types=False)
+    assert "schemas.engine" in imports("astro.engines.opening", for_types=True)
+    assert "astro.tracking" in imports("stages.harness", for_types=False)
+    assert "astro.evaluation.behaviour" in imports("astro.evaluation.summary", for_types=False)
+
+
+# --- 1. arrows ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "astro"])
+def test_imports_run_one_way(module):
+    own = package_of(module)
+    mine = layer_of(own)
+    assert mine is not None, f"{own} has no place in LAYERS"
+    wrong = []
+    for other in imports(module, for_types=True):
+        package = package_of(other)
+        if other.split(".")[0] in LOCAL and package != own:
+            place = layer_of(package)
+            if place is None or place >= mine:
+                wrong.append(other)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", list(MODULES))
+def test_heavy_libraries_stay_where_they_belong(module):
+    tops = {name.split(".")[0] for name in imports(module, for_types=True)}
+    assert [t for t in tops if t in ONLY_IN and package_of(module) not in ONLY_IN[t]] == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("stages.")])
+def test_stages_do_not_import_each_other(module):
+    others = {m for m in imports(module, for_types=True) if m.split(".")[0] == "stages"}
+    assert others <= {"stages.harness"}
+
+
+def test_stages_start_without_the_slow_imports():
+    """A mistake in params.yaml is told at once, not after half a minute of imports."""
+    stages = [f"stages.{name}" for name in PIPELINE]
+    slow = {"torch", "vllm", "transformers", "mlflow", "great_expectations", "openai"}
+    code = f"import sys, {', '.join(stages)}; print(sorted({slow!r} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# --- 2. dvc.yaml covers the imports ------------------------------------------------------------------------------------
+
+
+def packages(module: str) -> list[str]:
+    """The packages whose __init__ importing a module runs."""
+    parts = module.split(".")
+    return [m for i in range(1, len(parts)) if (m := ".".join(parts[:i])) in MODULES]
+
+
+def followed(module: str) -> bool:
+    return not any(module == stop or module.startswith(stop + ".") for stop in NOT_FOLLOWED)
+
+
+def reached(module: str) -> set[str]:
+    """All local modules that running `module` may import.
+
+    Of a package that is run only because a module of it is imported, functions are not called: what they import does
+    not count.
+    """
+    found: set[tuple[str, bool]] = set()  # (module, whether its functions may be called)
+    todo = [(module, True)]
+    while todo:
+        here, called = todo.pop()
+        if (here, called) in found or not followed(here):
+            continue
+        found.add((here, called))
+        todo.extend((package, False) for package in packages(here))
+        todo.extend(
+            (other, True) for other in imports(here, for_types=False, functions=called) if other.split(".")[0] in LOCAL
+        )
+    return {m for m, _ in found}
+
+
+def has_code(module: str) -> bool:
+    """Whether a file holds more than a docstring."""
+    body = tree_of(module).body
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)
+
+
+def dependencies(stage: str) -> list[str]:
+    """A stage's deps, with ${...} filled in from params.yaml as DVC does."""
+    return [resolve(dep) for dep in PIPELINE[stage]["deps"]]
+
+
+def resolve(text: str) -> str:
+    while "${" in text:
+        before, _, rest = text.partition("${")
+        key, _, after = rest.partition("}")
+        value = PARAMS
+        for part in key.split("."):
+            value = value[part]
+        text = f"{before}{value}{after}"
+    return text
+
+
+def covers(dep: str, path: Path) -> bool:
+    return path == ROOT / dep or path.is_relative_to(ROOT / dep)
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_every_import_of_a_stage_is_a_dependency(stage):
+    needed = [MODULES[m] for m in reached(f"stages.{stage}") if has_code(m) and m not in NOT_COVERED]
+    deps = dependencies(stage)
+    missing = [str(p.relative_to(ROOT)) for p in needed if not any(covers(dep, p) for dep in deps)]
+    assert sorted(missing) == []
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_no_dependency_on_code_that_a_stage_does_not_use(stage):
+    """It would run again for nothing. A folder is right where most of its modules are used, else files are listed."""
+    used = {MODULES[m] for m in reached(f"stages.{stage}")}
+    for dep in dependencies(stage):
+        if dep.split("/")[0] not in LOCAL:
+            continue
+        files = [p for p in MODULES.values() if covers(dep, p)]
+        assert files, f"{dep}: no such source"
+        share = sum(p in used for p in files) / len(files)
+        assert share > 0.5, f"{dep}: {stage} uses {share:.0%} of its modules; list those"
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_is_one_command_and_its_script_comes_first(stage):
+    assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}"
+    assert dependencies(stage)[0] == f"stages/{stage}.py"
+
+
+def test_every_script_is_a_stage():
+    assert {m.removeprefix("stages.") for m in MODULES if m.startswith("stages.")} == {*PIPELINE, "harness"}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_schemas_are_listed_singly(stage):
+    """An edit to the contract of one stage must not run the others; schemas/params.py imports them all."""
+    deps = dependencies(stage)
+    assert "schemas" not in deps
+    assert "schemas/params.py" not in deps
+
+
+def outputs(stage: str) -> list[str]:
+    entry = PIPELINE[stage]
+    listed = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in listed]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_data_dependencies_are_made_by_an_earlier_stage(stage):
+    earlier = list(PIPELINE)[: list(PIPELINE).index(stage)]
+    made = [out for name in earlier for out in outputs(name)]
+    for dep in dependencies(stage):
+        if dep.split("/")[0] in ("data", "models", "metrics", "records"):
+            assert dep in made, f"{dep}: no earlier stage makes it"
+
+
+def test_records_are_read_by_the_report_only():
+    """They differ from run to run: a stage that depended on one would run every time."""
+    assert [s for s in PIPELINE if s != "report" and any(d.startswith("records") for d in dependencies(s))] == []
+    assert all(f"records/{s}.json" in dependencies("report") for s in PIPELINE if s != "report")
+
+
+# --- 3. params.yaml and the schemas ------------------------------------------------------------------------------------
+
+
+def schema_keys(model: type[BaseModel], at: str = "") -> Iterator[str]:
+    """Dotted keys of a contract; a dict with free keys is a leaf."""
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel):
+            yield from schema_keys(kind, f"{at}{name}.")
+        else:
+            yield at + name
+
+
+def file_keys(values: dict, leaves: set[str], at: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict) and at + name not in leaves:
+            yield from file_keys(value, leaves, f"{at}{name}.")
+        else:
+            yield at + name
+
+
+def test_params_and_schemas_agree_key_for_key():
+    expected = list(schema_keys(Params))
+    assert len(expected) > 80  # the walk does go down
+    assert sorted(file_keys(PARAMS, set(expected))) == sorted(expected)
+
+
+def test_every_contract_says_what_its_numbers_are():
+    """A bound or a description stands with every number; names that explain themselves are few."""
+    bare = []
+    todo: list[type[BaseModel]] = [Params]
+    while todo:
+        model = todo.pop()
+        for name, info in model.model_fields.items():
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+                todo.append(info.annotation)
+            elif info.annotation in (int, float) and not info.description and not info.metadata:
+                bare.append(f"{model.__name__}.{name}")
+    assert set(bare) <= {"GrpoParams.reward_correct", "GrpoParams.reward_wrong"}
+
+
+# --- 4. profiles -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_profile_gives_valid_params(path):
+    assert merged(path, (ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+# --- 5. the params that a stage reads ----------------------------------------------------------------------------------
+
+
+def reads(tree: ast.Module) -> set[str]:
+    """What a stage's script reads of the params: "section.key", or "section" where it hands the whole on.
+
+    Followed: `s.params.<section>`, the result of `load_params()`, `s.params` handed to a function of the script, names
+    bound to a section, and getattr over constants.
+    """
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    roots, aliases = set(), {}  # names of the params as a whole; name -> section
+
+    def section_of(node: ast.AST) -> str | None:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            return aliases.get(node.id)
+        if isinstance(node, ast.Attribute) and node.attr in Params.model_fields:
+            whole = node.value
+            if (isinstance(whole, ast.Attribute) and whole.attr == "params") or (
+                isinstance(whole, ast.Name) and whole.id in roots
+            ):
+                return node.attr
+        return None
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in functions:
+            for given, taken in zip(node.args, functions[node.func.id].args.args, strict=False):
+                if isinstance(given, ast.Attribute) and given.attr == "params":
+                    roots.add(taken.arg)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, value = node.targets[0], node.value
+            pairs = zip(target.elts, value.elts, strict=True) if both_tuples(target, value) else [(target, value)]
+            for name, bound in pairs:
+                if (
+                    isinstance(name, ast.Name)
+                    and isinstance(bound, ast.Call)
+                    and ast.unparse(bound.func) == "load_params"
+                ):
+                    roots.add(name.id)
+                elif isinstance(name, ast.Name) and (section := section_of(bound)):
+                    assert aliases.get(name.id, section) == section, f"{name.id} stands for two sections"
+                    aliases[name.id] = section
+    assert not roots & set(aliases), f"{roots & set(aliases)}: stand for all params here and for a section there"
+    found = set()
+    for node in ast.walk(tree):
+        section = section_of(node)
+        if section is None:
+            continue
+        above = parents[node]
+        fields = Params.model_fields[section].annotation.model_fields
+        if isinstance(above, ast.Attribute):
+            found.add(f"{section}.{above.attr}" if above.attr in fields else section)
+        elif isinstance(above, ast.Call) and ast.unparse(above.func) == "getattr":
+            found |= {f"{section}.{key}" for key in constants_around(above, parents)} or {section}
+        elif not isinstance(above, ast.Assign) and not isinstance(parents.get(above), ast.Assign):
+            found.add(section)
+    return found
+
+
+def both_tuples(target: ast.AST, value: ast.AST) -> bool:
+    return isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
+
+
+def constants_around(node: ast.AST, parents: dict) -> set[str]:
+    """The texts that the comprehension around a node goes over; empty: there is none."""
+    while node in parents and not isinstance(node, ast.DictComp | ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        node = parents[node]
+    sources = [generator.iter for generator in getattr(node, "generators", [])]
+    return {c.value for source in sources for c in ast.walk(source) if isinstance(c, ast.Constant)}
+
+
+READS = [
+    # (code, what it reads)
+    ("s.params.mcts.k", {"mcts.k"}),
+    ("f(s.params.engine)", {"engine"}),
+    ("s.params.mcts.model_dump()", {"mcts"}),
+    ("p = s.params.mcts\nf(p.k, p.rollouts)", {"mcts.k", "mcts.rollouts"}),
+    ("p, d = s.params.mcts, g(s.params.run.domain)\np.k", {"mcts.k", "run.domain"}),
+    ("p = load_params()\np.report.trees", {"report.trees"}),
+    ("w = s.params.problems\n{k: getattr(w, k) for k in ('train', 'rl')}", {"problems.train", "problems.rl"}),
+    ("w = s.params.problems\ngetattr(w, key)", {"problems"}),
+    ("def f(a, p):\n    return p.base.model\nf(1, s.params)", {"base.model"}),
+    ("params.base.training", set()),  # a name that is not known to be the params
+]
+
+
+@pytest.mark.parametrize(("code", "expected"), READS)
+def test_the_reader_of_params_sees_what_it_should(code, expected):
+    assert reads(ast.parse(code)) == expected
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_dvc_tracks_every_param_that_a_stage_reads(stage):
+    # a key that stands in the path of a dep is tracked by that: another path is another dep
+    in_deps = [key for dep in PIPELINE[stage]["deps"] for key in re.findall(r"\$\{(.*?)\}", dep)]
+    tracked = [*PIPELINE[stage]["params"], *in_deps]
+
+    def covered(key: str) -> bool:
+        return any(key == entry or key.startswith(entry + ".") for entry in tracked)
+
+    read = reads(tree_of(f"stages.{stage}"))
+    assert read
+    assert sorted(key for key in read if not covered(key)) == []
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_tracked_params_exist_and_are_read(stage):
+    keys = set(schema_keys(Params))
+    read = reads(tree_of(f"stages.{stage}"))
+    for entry in PIPELINE[stage]["params"]:
+        assert any(key == entry or key.startswith(entry + ".") for key in keys), f"{entry}: no such parameter"
+        section = entry.partition(".")[0]
+        assert any(key.partition(".")[0] == section for key in read), f"{entry}: {stage} does not read it"
+
+
+def test_every_section_is_tracked_by_a_stage():
+    tracked = {entry.partition(".")[0] for entry in PIPELINE.values() for entry in entry["params"]}
+    assert tracked == set(Params.model_fields)
