@@ -32,7 +32,8 @@ def main() -> None:
         model, tokenizer = load_causal_lm(MODEL, name="models/base")
         # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
         phrase_file = Path(s.params.linearize.phrase_file)
-        if add_unspellable(tokenizer, load_phrases(phrase_file).all()):
+        added = add_unspellable(tokenizer, load_phrases(phrase_file).all())
+        if added:
             model.resize_token_embeddings(len(tokenizer))
         dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings.loss_on, max_length=settings.max_length)
         print(f"[sft] {len(dataset)} examples, {too_long} dropped as too long", flush=True)
@@ -45,6 +46,7 @@ def main() -> None:
                 seed=s.params.run.seed,
                 work=work,
                 log=s.log,
+                new_tokens=bool(added),
             )
             with atomic_path(OUT) as folder:
                 model.save_pretrained(folder)

@@ -56,8 +56,12 @@ def build_dataset(traces: Sequence[Trace], tokenizer, *, loss_on: LossOn, max_le
     return Dataset.from_list(kept), len(rows) - len(kept)
 
 
-def lora_config(lora: dict):
-    """PEFT's LoRA settings from ours; None: full fine-tune."""
+def lora_config(lora: dict, *, new_tokens: bool):
+    """PEFT's LoRA settings from ours; None: full fine-tune.
+
+    With `new_tokens` the embeddings and the output layer are trained whole: LoRA leaves them alone, and what was just added
+    to the vocabulary would stay random.
+    """
     if not lora["enabled"]:
         return None
     from peft import LoraConfig
@@ -67,6 +71,7 @@ def lora_config(lora: dict):
         lora_alpha=lora["alpha"],
         lora_dropout=lora["dropout"],
         target_modules=lora["target_modules"],
+        modules_to_save=["embed_tokens", "lm_head"] if new_tokens else None,
         task_type="CAUSAL_LM",
     )
 
@@ -80,11 +85,13 @@ def fine_tune(
     seed: int,
     work: Path,
     log: Callable[[dict[str, float], int], None],
+    new_tokens: bool = False,
 ) -> tuple[torch.nn.Module, list[dict[str, float]], int]:
     """Train; goes on from a checkpoint in `work`.
 
     Args:
         settings: the values of schemas.sft.SftParams.
+        new_tokens: the vocabulary has just grown (matters to LoRA).
 
     Returns:
         The model (LoRA merged), its curve (step, loss, lr), and the optimizer steps done.
@@ -123,7 +130,7 @@ def fine_tune(
         args=arguments,
         train_dataset=dataset,
         processing_class=tokenizer,
-        peft_config=lora_config(settings["lora"]),
+        peft_config=lora_config(settings["lora"], new_tokens=new_tokens),
         callbacks=[curve],
     )
     quiet(trainer)

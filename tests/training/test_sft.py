@@ -154,7 +154,7 @@ SETTINGS = {
 }
 
 
-def run(tokenizer, work, **changes):
+def run(tokenizer, work, *, new_tokens=False, **changes):
     torch.manual_seed(0)
     model = new_llama(tokenizer, hidden=32, layers=2, heads=2, ffn=48, context=128)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -168,6 +168,7 @@ def run(tokenizer, work, **changes):
         seed=0,
         work=work,
         log=lambda row, step: rows.append((step, row)),
+        new_tokens=new_tokens,
     )
     return before, trained, curve, steps, rows
 
@@ -206,3 +207,12 @@ def test_the_curve_is_the_same_every_time_and_goes_on_after_a_kill(tokenizer, tm
     for name, p in resumed.named_parameters():
         assert torch.allclose(p, dict(first.named_parameters())[name], atol=1e-5)
         assert torch.equal(dict(again.named_parameters())[name], dict(first.named_parameters())[name])
+
+
+def test_lora_trains_the_embedding_of_a_token_that_was_just_added(tokenizer, tmp_path):
+    lora = SETTINGS["lora"] | {"enabled": True}
+    before, trained, *_ = run(tokenizer, tmp_path, lora=lora, new_tokens=True)
+    after = dict(trained.named_parameters())
+    assert set(after) == set(before)  # merged: a plain Llama again
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert not torch.equal(after[name], before[name]), name
