@@ -18,6 +18,7 @@ if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of d
 
 echo "[setup] making .venv from $lock (once, a few minutes)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null  # an environment made by uv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
 
 # uv does not read pip's settings; what was configured for pip (a mirror, a folder of wheels) is meant for us too.
