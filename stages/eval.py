@@ -49,8 +49,8 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
         )
         for _, p in asked
     ]
-    progress = Progress(f"eval {name}", len(requests), unit="problems")
     engine = open_engine(s.params.engine, MODELS[name])
+    progress = Progress(f"eval {name}", len(requests), unit="problems")
     try:
         answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
     finally:

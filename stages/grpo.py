@@ -62,9 +62,9 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
         )
         for p in problems
     ]
-    progress = Progress("grpo", len(requests), unit="problems measured")
     try:
         engine = open_engine(s.params.engine, MODEL)
+        progress = Progress("grpo", len(requests), unit="problems measured")
         answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
         engine.close()
     except EngineError as error:

@@ -48,9 +48,9 @@ def vote(s, trees: list[Tree]) -> dict[tuple[str, int], list[str]]:
         )
         for tree, node in asked
     ]
-    progress = Progress("linearize", len(requests), unit="votes")
     try:
         engine = open_engine(s.params.engine, MODEL)
+        progress = Progress("linearize", len(requests), unit="votes")
         answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
         engine.close()
     except EngineError as error:

@@ -8,7 +8,7 @@ from astro.search import Sample
 
 # Both are read when vLLM is imported. One process: start-up 4 s instead of 55 s on CPU, and no orphan after a kill.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings, a page per start, say nothing to our users
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 # Not bound to cores: two processes that bind to the same ones, or the training after the engine, would crawl.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
