@@ -135,7 +135,8 @@ def test_logprob_is_that_of_a_plain_forward_pass(engine, direct, temperature):
 
 def test_temperature_0_takes_the_likeliest_token(engine, direct):
     (first,), (second,) = ask(engine, request(temperature=0.0, seed=1), request(temperature=0.0, seed=2))
-    assert first == second
+    assert (first.text, first.tokens, first.finished) == (second.text, second.tokens, second.finished)
+    assert first.logprob == pytest.approx(second.logprob, abs=1e-4)  # rows of a batch round differently
     ids = direct.tokenizer(PROMPT)["input_ids"]
     with torch.inference_mode():
         for _ in range(12):
