@@ -256,7 +256,7 @@ def test_no_dependency_on_code_that_a_stage_does_not_use(stage):
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_a_stage_is_one_command_and_its_script_comes_first(stage):
-    assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}"
+    assert PIPELINE[stage]["cmd"] == f"exec python -m stages.{stage}"
     assert dependencies(stage)[0] == f"stages/{stage}.py"
 
 

@@ -30,6 +30,7 @@ def environment(**more: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     threads = kept.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)
     own = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    own["SHELL"] = "/bin/sh"  # DVC runs stages through it; one that does not give way by itself is the harder case
     return {**kept, "PATH": path, **own, **more}
 
 
