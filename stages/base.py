@@ -30,7 +30,7 @@ CODE = [
 
 def train(s) -> BaseModelMetrics:
     """Train on the corpus; goes on from the work folder after a kill."""
-    from astro.training.common import tail_mean, write_curve
+    from astro.training.common import save_model, tail_mean, write_curve
     from astro.training.pretrain import pack, pretrain
     from astro.training.wordlevel import build_tokenizer
 
@@ -56,9 +56,7 @@ def train(s) -> BaseModelMetrics:
             work=work,
             log=s.log,
         )
-        with atomic_path(OUT) as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        save_model(model, tokenizer, OUT)
         clear_folder(work)
     write_curve(CURVES / "base.csv", curve)
     return BaseModelMetrics(

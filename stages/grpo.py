@@ -14,7 +14,6 @@ from astro.domains import get_domain
 from astro.runtime import (
     Progress,
     UserError,
-    atomic_path,
     clear_folder,
     read_jsonl,
     run_stage,
@@ -109,7 +108,7 @@ def main() -> None:
 
 def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]], int]:
     """GRPO itself; publishes the model and its curve."""
-    from astro.training.common import load_causal_lm, write_curve
+    from astro.training.common import load_causal_lm, save_model, write_curve
     from astro.training.grpo import reinforce
 
     model, tokenizer = load_causal_lm(MODEL, name="models/sft")
@@ -123,9 +122,7 @@ def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]
         work=work,
         log=s.log,
     )
-    with atomic_path(OUT) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    save_model(model, tokenizer, OUT)
     clear_folder(work)
     write_curve(CURVES / "grpo.csv", curve)
     return curve, steps

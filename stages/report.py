@@ -55,12 +55,15 @@ def read_metrics() -> dict:
     return {name: read_json(METRICS / f"{name}.json", contract) for name, contract in CONTRACTS.items()}
 
 
+def chances(metrics: dict) -> dict[str, float | None]:
+    """Eval set -> share of random legal paths that succeed."""
+    sets = metrics["problems"].sets.items()
+    return {name.removeprefix("eval_"): s.chance for name, s in sets if name.startswith("eval_")}
+
+
 def table(metrics: dict) -> str:
     """The result table."""
-    chances = {
-        name.removeprefix("eval_"): s.chance for name, s in metrics["problems"].sets.items() if name.startswith("eval_")
-    }
-    return console_table(metrics["eval"], chances)
+    return console_table(metrics["eval"], chances(metrics))
 
 
 def read_curve(name: str) -> list[dict[str, float]]:
@@ -145,11 +148,7 @@ def main() -> None:
         ReportData(
             title="ASTRO: search in the chain of thought",
             metrics=metrics["eval"],
-            chances={
-                name.removeprefix("eval_"): s.chance
-                for name, s in metrics["problems"].sets.items()
-                if name.startswith("eval_")
-            },
+            chances=chances(metrics),
             stage_metrics={name: m for name, m in plain.items() if name != "eval"},
             params=params.model_dump(),
             curves={name: read_curve(name) for name in ("base", "sft", "grpo")},

@@ -8,7 +8,7 @@ parameters and a corpus of its own, not 70 billion.
 
 from pathlib import Path
 
-from astro.runtime import atomic_path, clear_folder, read_jsonl, run_stage, work_folder
+from astro.runtime import clear_folder, read_jsonl, run_stage, work_folder
 from schemas.records import Trace
 from schemas.sft import SftMetrics
 from stages.harness import CURVES, stage
@@ -24,7 +24,7 @@ def main() -> None:
     with stage("sft", "run", "sft") as s:
         traces = list(read_jsonl(TRACES, Trace))  # before the slow imports: a broken line is told at once
         from astro.cloning.template import load_phrases
-        from astro.training.common import load_causal_lm, tail_mean, write_curve
+        from astro.training.common import load_causal_lm, save_model, tail_mean, write_curve
         from astro.training.sft import build_dataset, fine_tune
         from astro.training.wordlevel import add_unspellable
 
@@ -48,9 +48,7 @@ def main() -> None:
                 log=s.log,
                 new_tokens=bool(added),
             )
-            with atomic_path(OUT) as folder:
-                model.save_pretrained(folder)
-                tokenizer.save_pretrained(folder)
+            save_model(model, tokenizer, OUT)
             clear_folder(work)
         write_curve(CURVES / "sft.csv", curve)
         s.finish(

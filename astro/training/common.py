@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from astro.runtime import UserError, atomic_path
@@ -93,6 +93,18 @@ def last_checkpoint(folder: Path) -> str | None:
     if found:
         print(f"[{folder.parent.name}] goes on from {Path(found).name} of a run that was cut off", flush=True)
     return found
+
+
+def quiet(trainer) -> None:
+    """Take the trainer's own printer away: `Curve` prints the same row, readably."""
+    trainer.remove_callback(PrinterCallback)
+
+
+def save_model(model, tokenizer, target: Path) -> None:
+    """The model and its tokenizer as a folder, whole or not at all."""
+    with atomic_path(target) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def load_causal_lm(path: str | Path, *, name: str, revision: str | None = None, dtype: torch.dtype = torch.float32):

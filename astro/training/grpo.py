@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from astro.domains import Domain
-from astro.training.common import Curve, last_checkpoint, use_cores
+from astro.training.common import Curve, last_checkpoint, quiet, use_cores
 from schemas.records import Problem
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -132,9 +132,7 @@ def reinforce(
         ),
         callbacks=[curve],
     )
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
+    quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
     return (
         trainer.accelerator.unwrap_model(trainer.model),

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from astro.training.common import Curve, last_checkpoint, use_cores
+from astro.training.common import Curve, last_checkpoint, quiet, use_cores
 
 ENCODE_BATCH = 2000
 """Documents tokenized per call."""
@@ -109,6 +109,6 @@ def pretrain(
         dataloader_pin_memory=False,
     )
     trainer = Trainer(model=model, args=arguments, train_dataset=PackedRows(rows), callbacks=[curve])
-    trainer.remove_callback(next(type(c) for c in trainer.callback_handler.callbacks if "Printer" in type(c).__name__))
+    quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
     return model, curve.rows(trainer.state.log_history)

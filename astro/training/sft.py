@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from astro.training.common import Curve, last_checkpoint, use_cores
+from astro.training.common import Curve, last_checkpoint, quiet, use_cores
 from schemas.records import Trace
 
 IGNORED = -100
@@ -139,10 +139,3 @@ def fine_tune(
     if settings["lora"]["enabled"]:
         trained = trained.merge_and_unload()
     return trained, curve.rows(trainer.state.log_history), trainer.state.global_step
-
-
-def quiet(trainer) -> None:
-    """Take the trainer's own printer away: `Curve` prints the same row, readably."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
