@@ -8,12 +8,12 @@ from schemas.base import Strict
 
 
 class PassRateParams(Strict):
-    """Moderate difficulty: problems that the SFT model solves sometimes (paper section 3.2)."""
+    """Moderate difficulty: problems that the SFT model solves sometimes (paper section 3.2). 0..1: all, unmeasured."""
 
     samples: int = Field(ge=1, description="per problem, to measure the pass rate")
     low: float = Field(ge=0, le=1, description="lowest pass rate kept")
     high: float = Field(ge=0, le=1, description="highest pass rate kept")
-    problems: int = Field(ge=1, description="measure so many of the rl problems (the first ones)")
+    problems: int = Field(ge=1, description="use so many of the rl problems (the first ones)")
 
 
 class GrpoParams(Strict):
@@ -58,7 +58,9 @@ class GrpoMetrics(Strict):
 
     prompts_measured: int = Field(ge=0)
     prompts_kept: int = Field(ge=0, description="pass rate within the bounds")
-    pass_rate: float = Field(ge=0, le=1, description="of the SFT model over all measured problems")
+    pass_rate: float | None = Field(
+        ge=0, le=1, description="of the SFT model over all measured problems; None: nothing was measured (bounds 0..1)"
+    )
     steps: int = Field(ge=0)
     completions: int = Field(ge=0)
     reward_first: float = Field(description="mean reward over the first 10 % of steps")

@@ -1,4 +1,4 @@
-"""Measure the base, SFT and RL models on every eval set (paper section 4).
+"""Measure the base model and both arms after SFT and after RL on every eval set (paper section 4).
 
     python -m stages.eval
 
@@ -29,7 +29,7 @@ from stages.harness import stage
 
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
-MODELS = {name: Path("models") / name for name in ("base", "sft", "grpo")}
+MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
 CODE = ["stages/eval.py", "astro/engines", "astro/domains"]
 
 

@@ -1,6 +1,7 @@
 """Improve the SFT model by GRPO on problems of moderate difficulty (paper section 3.2).
 
-    python -m stages.grpo
+    python -m stages.grpo           # from models/sft, the ASTRO arm
+    python -m stages.grpo direct    # from models/sft_direct, the comparator: same prompts, steps and limits
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both.
@@ -23,10 +24,9 @@ from astro.runtime import (
 from schemas.base import Strict
 from schemas.grpo import GrpoMetrics
 from schemas.records import Problem
-from stages.harness import CURVES, stage
+from stages.harness import CURVES, arm_name, stage
 
-OUT = Path("models/grpo")
-MODEL = Path("models/sft")
+MODELS = {"grpo": Path("models/sft"), "grpo_direct": Path("models/sft_direct")}
 PROBLEMS = Path("data/problems/rl.jsonl")
 CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains"]
 
@@ -62,8 +62,8 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
         for p in problems
     ]
     try:
-        engine = open_engine(s.params.engine, MODEL)
-        progress = Progress("grpo", len(requests), unit="problems measured")
+        engine = open_engine(s.params.engine, MODELS[s.name])
+        progress = Progress(s.name, len(requests), unit="problems measured")
         answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
         engine.close()
     except EngineError as error:
@@ -81,23 +81,26 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
 
 
 def main() -> None:
-    """Write models/grpo and its curve."""
-    with stage("grpo", "run", "engine", "grpo") as s:
+    """Write models/<arm> and its curve."""
+    name = arm_name("grpo")
+    with stage(name, "run", "engine", "grpo") as s:
         settings = s.params.grpo
         problems = list(read_jsonl(PROBLEMS, Problem))[: settings.pass_rate.problems]
-        with work_folder("grpo", s.work_key([PROBLEMS, MODEL], CODE)) as work:
-            rates = measure(s, problems, work / "pass_rates.jsonl")
-            low, high = settings.pass_rate.low, settings.pass_rate.high
+        low, high = settings.pass_rate.low, settings.pass_rate.high
+        with work_folder(name, s.work_key([PROBLEMS, MODELS[name]], CODE)) as work:
+            # Bounds that let everything through need no measurement, and give both arms the same prompts.
+            every = low <= 0 and high >= 1
+            rates = [] if every else measure(s, problems, work / "pass_rates.jsonl")
             kept = {r.problem_id for r in rates if low <= r.correct / r.samples <= high}
-            chosen = [p for p in problems if p.id in kept]
-            print(f"[grpo] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
+            chosen = problems if every else [p for p in problems if p.id in kept]
+            print(f"[{name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
             curve, steps = train(s, chosen, work)
         first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
         s.finish(
             GrpoMetrics(
                 prompts_measured=len(rates),
                 prompts_kept=len(chosen),
-                pass_rate=round(sum(r.correct for r in rates) / sum(r.samples for r in rates), 6),
+                pass_rate=round(sum(r.correct for r in rates) / sum(r.samples for r in rates), 6) if rates else None,
                 steps=steps,
                 completions=steps * settings.prompts_per_step * settings.group_size,
                 reward_first=first,
@@ -111,7 +114,7 @@ def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]
     from astro.training.common import load_causal_lm, save_model, write_curve
     from astro.training.grpo import reinforce
 
-    model, tokenizer = load_causal_lm(MODEL, name="models/sft")
+    model, tokenizer = load_causal_lm(MODELS[s.name], name=str(MODELS[s.name]))
     model, curve, steps = reinforce(
         model,
         tokenizer,
@@ -122,9 +125,9 @@ def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]
         work=work,
         log=s.log,
     )
-    save_model(model, tokenizer, OUT)
+    save_model(model, tokenizer, Path("models") / s.name)
     clear_folder(work)
-    write_curve(CURVES / "grpo.csv", curve)
+    write_curve(CURVES / f"{s.name}.csv", curve)
     return curve, steps
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from astro import tracking
 from astro.params import load_params
-from astro.runtime import digest, digest_path, home_root, write_json
+from astro.runtime import UserError, digest, digest_path, home_root, write_json
 from schemas.records import StageRecord
 
 # Read when OpenMP is loaded, with torch, later. Waiting threads that spin starve every other process of the machine.
@@ -23,6 +24,21 @@ METRICS = Path("metrics")
 RECORDS = Path("records")
 CURVES = METRICS / "curves"
 REPORTS = Path("reports")
+
+DIRECT = "direct"
+"""Argument of the training stages for the comparator: direct solutions of the same trees."""
+
+
+def arm_name(stage: str) -> str:
+    """`stage`, or `stage`_direct where the command line asks for the comparator.
+
+    Raises:
+        UserError: another argument.
+    """
+    given = sys.argv[1:]
+    if given not in ([], [DIRECT]):
+        raise UserError(f"{stage}: unknown argument {' '.join(given)!r}; there is: {DIRECT}")
+    return f"{stage}_{DIRECT}" if given else stage
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
     python -m stages.linearize
 
+Two training sets come of the same trees and the same draws: the chains that `linearize.*` asks for, and direct solutions,
+as many, for the comparator.
+
 Deviations from the paper: 6. phrases come from a file, not from an instruct LM that rewrites; 7. a return restates the
 problem and the steps that stand, so that a tiny model composes its answer from nearby text; 8. the self-evaluation is one
 vote word asked for after the solution's own check, not a prompt to an instruct model.
@@ -22,6 +25,7 @@ from schemas.records import Problem, Trace, Tree
 from stages.harness import METRICS, REPORTS, stage
 
 OUT = Path("data/traces/train.jsonl")
+DIRECT = Path("data/traces/direct.jsonl")
 TREES = Path("data/trees")
 MODEL = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
@@ -78,7 +82,7 @@ def make_filter(s, trees: list[Tree]):
 
 
 def main() -> None:
-    """Write data/traces/train.jsonl."""
+    """Write data/traces/train.jsonl and direct.jsonl."""
     with stage("linearize", "run", "engine", "linearize") as s:
         params, domain = s.params.linearize, get_domain(s.params.run.domain)
         trees = list(read_shards(TREES, Tree))
@@ -88,7 +92,6 @@ def main() -> None:
             count=params.traces_per_tree,
             max_backtracks=params.max_backtracks,
             direct_share=params.direct_share,
-            reflection=params.reflection,
             phrases=phrases if params.phrases else None,
             jump=params.jump,
             seed=s.params.run.seed,
@@ -97,8 +100,14 @@ def main() -> None:
             abandoned=domain.abandoned,
             restate=domain.restate,
         )
+        accept = make_filter(s, trees)
         traces, counts = linearize(
-            trees, accept=make_filter(s, trees), make=lambda tree, chosen: make(tree, candidates=chosen)
+            trees,
+            accept=accept,
+            make=lambda tree, chosen: make(tree, candidates=chosen, reflection=params.reflection),
+        )
+        direct, _ = linearize(
+            trees, accept=accept, make=lambda tree, chosen: make(tree, candidates=chosen, reflection=False)
         )
         gate = check_traces(
             traces,
@@ -110,6 +119,7 @@ def main() -> None:
         )
         require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
         write_jsonl(OUT, traces)
+        write_jsonl(DIRECT, direct)
         s.finish(LinearizeMetrics(**figures(traces), **counts))
 
 

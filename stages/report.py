@@ -43,7 +43,9 @@ CONTRACTS = {
     "mcts": MctsMetrics,
     "linearize": LinearizeMetrics,
     "sft": SftMetrics,
+    "sft_direct": SftMetrics,
     "grpo": GrpoMetrics,
+    "grpo_direct": GrpoMetrics,
     "eval": EvalMetrics,
 }
 LOCK = Path("dvc.lock")
@@ -151,7 +153,7 @@ def main() -> None:
             chances=chances(metrics),
             stage_metrics={name: m for name, m in plain.items() if name != "eval"},
             params=params.model_dump(),
-            curves={name: read_curve(name) for name in ("base", "sft", "grpo")},
+            curves={name: read_curve(name) for name in ("base", "sft", "sft_direct", "grpo", "grpo_direct")},
             gallery=gallery(params.report.gallery),
             trees=trees,
             provenance={

@@ -1,6 +1,7 @@
 """Fine-tune the base model on the traces (paper section 3.1).
 
-    python -m stages.sft
+    python -m stages.sft           # the ASTRO arm: chains that search
+    python -m stages.sft direct    # the comparator: direct solutions of the same trees, as many examples
 
 Deviations from the paper: 9. more than one epoch and a higher learning rate by default: the embedded base has 2 million
 parameters and a corpus of its own, not 70 billion.
@@ -11,18 +12,19 @@ from pathlib import Path
 from astro.runtime import clear_folder, read_jsonl, run_stage, work_folder
 from schemas.records import Trace
 from schemas.sft import SftMetrics
-from stages.harness import CURVES, stage
+from stages.harness import CURVES, arm_name, stage
 
-OUT = Path("models/sft")
 MODEL = Path("models/base")
-TRACES = Path("data/traces/train.jsonl")
+TRACES = {"sft": Path("data/traces/train.jsonl"), "sft_direct": Path("data/traces/direct.jsonl")}
 CODE = ["stages/sft.py", "astro/training"]
 
 
 def main() -> None:
-    """Write models/sft and its curve."""
-    with stage("sft", "run", "sft") as s:
-        traces = list(read_jsonl(TRACES, Trace))  # before the slow imports: a broken line is told at once
+    """Write models/<arm> and its curve."""
+    name = arm_name("sft")
+    with stage(name, "run", "sft") as s:
+        source = TRACES[name]
+        traces = list(read_jsonl(source, Trace))  # before the slow imports: a broken line is told at once
         from astro.cloning.template import load_phrases
         from astro.training.common import load_causal_lm, save_model, tail_mean, write_curve
         from astro.training.sft import build_dataset, fine_tune
@@ -36,8 +38,8 @@ def main() -> None:
         if added:
             model.resize_token_embeddings(len(tokenizer))
         dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings.loss_on, max_length=settings.max_length)
-        print(f"[sft] {len(dataset)} examples, {too_long} dropped as too long", flush=True)
-        with work_folder("sft", s.work_key([TRACES, MODEL, phrase_file], CODE)) as work:
+        print(f"[{name}] {len(dataset)} examples, {too_long} dropped as too long", flush=True)
+        with work_folder(name, s.work_key([source, MODEL, phrase_file], CODE)) as work:
             model, curve, steps = fine_tune(
                 model,
                 tokenizer,
@@ -48,9 +50,9 @@ def main() -> None:
                 log=s.log,
                 new_tokens=bool(added),
             )
-            save_model(model, tokenizer, OUT)
+            save_model(model, tokenizer, Path("models") / name)
             clear_folder(work)
-        write_curve(CURVES / "sft.csv", curve)
+        write_curve(CURVES / f"{name}.csv", curve)
         s.finish(
             SftMetrics(
                 examples=len(dataset),

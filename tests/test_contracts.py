@@ -5,6 +5,7 @@ tests read the sources, they do not run them.
 """
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -82,6 +83,11 @@ MODULES = {name_of(p): p for top in LOCAL for p in sorted((ROOT / top).rglob("*.
 @cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def script(stage: str) -> str:
+    """The script of a stage: the comparator's stages run the same one with an argument."""
+    return stage.removesuffix("_direct")
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -165,7 +171,7 @@ def test_stages_do_not_import_each_other(module):
 
 def test_stages_start_without_the_slow_imports():
     """A mistake in params.yaml is told at once, not after half a minute of imports."""
-    stages = [f"stages.{name}" for name in PIPELINE]
+    stages = sorted({f"stages.{script(name)}" for name in PIPELINE})
     slow = {"torch", "vllm", "transformers", "mlflow", "great_expectations", "openai"}
     code = f"import sys, {', '.join(stages)}; print(sorted({slow!r} & set(sys.modules)))"
     done = subprocess.run(
@@ -235,7 +241,7 @@ def covers(dep: str, path: Path) -> bool:
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_every_import_of_a_stage_is_a_dependency(stage):
-    needed = [MODULES[m] for m in reached(f"stages.{stage}") if has_code(m) and m not in NOT_COVERED]
+    needed = [MODULES[m] for m in reached(f"stages.{script(stage)}") if has_code(m) and m not in NOT_COVERED]
     deps = dependencies(stage)
     missing = [str(p.relative_to(ROOT)) for p in needed if not any(covers(dep, p) for dep in deps)]
     assert sorted(missing) == []
@@ -244,7 +250,7 @@ def test_every_import_of_a_stage_is_a_dependency(stage):
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_no_dependency_on_code_that_a_stage_does_not_use(stage):
     """It would run again for nothing. A folder is right where most of its modules are used, else files are listed."""
-    used = {MODULES[m] for m in reached(f"stages.{stage}")}
+    used = {MODULES[m] for m in reached(f"stages.{script(stage)}")}
     for dep in dependencies(stage):
         if dep.split("/")[0] not in LOCAL:
             continue
@@ -256,12 +262,26 @@ def test_no_dependency_on_code_that_a_stage_does_not_use(stage):
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_a_stage_is_one_command_and_its_script_comes_first(stage):
-    assert PIPELINE[stage]["cmd"] == f"exec python -m stages.{stage}"
-    assert dependencies(stage)[0] == f"stages/{stage}.py"
+    argument = " direct" if stage.endswith("_direct") else ""
+    assert PIPELINE[stage]["cmd"] == f"exec python -m stages.{script(stage)}{argument}"
+    assert dependencies(stage)[0] == f"stages/{script(stage)}.py"
+
+
+@pytest.mark.parametrize("stage", [s for s in PIPELINE if s.endswith("_direct")])
+def test_the_comparator_differs_in_its_argument_and_its_paths_only(stage):
+    """The arms stay fair: same params, same code, same prompts."""
+    searching = script(stage)
+    theirs = json.dumps(PIPELINE[searching])
+    for name in ("sft", "grpo"):
+        for path in (f"models/{name}", f"records/{name}.json", f"metrics/{name}.json", f"metrics/curves/{name}.csv"):
+            theirs = theirs.replace(f'"{path}"', f'"{path.replace(name, name + "_direct")}"')
+    theirs = theirs.replace("data/traces/train.jsonl", "data/traces/direct.jsonl")
+    theirs = theirs.replace(f"stages.{searching}\"", f"stages.{searching} direct\"")
+    assert json.dumps(PIPELINE[stage]) == theirs
 
 
 def test_every_script_is_a_stage():
-    assert {m.removeprefix("stages.") for m in MODULES if m.startswith("stages.")} == {*PIPELINE, "harness"}
+    assert {m.removeprefix("stages.") for m in MODULES if m.startswith("stages.")} == {*map(script, PIPELINE), "harness"}
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
@@ -443,7 +463,7 @@ def test_dvc_tracks_every_param_that_a_stage_reads(stage):
     def covered(key: str) -> bool:
         return any(key == entry or key.startswith(entry + ".") for entry in tracked)
 
-    read = reads(tree_of(f"stages.{stage}"))
+    read = reads(tree_of(f"stages.{script(stage)}"))
     assert read
     assert sorted(key for key in read if not covered(key)) == []
 
@@ -451,7 +471,7 @@ def test_dvc_tracks_every_param_that_a_stage_reads(stage):
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_tracked_params_exist_and_are_read(stage):
     keys = set(schema_keys(Params))
-    read = reads(tree_of(f"stages.{stage}"))
+    read = reads(tree_of(f"stages.{script(stage)}"))
     for entry in PIPELINE[stage]["params"]:
         assert any(key == entry or key.startswith(entry + ".") for key in keys), f"{entry}: no such parameter"
         section = entry.partition(".")[0]

@@ -10,8 +10,16 @@ from astro.evaluation.intervals import bootstrap_mean, paired_difference, rounde
 from schemas.evaluate import Estimate, ModelMetrics, PairedDifference
 from schemas.records import Completion
 
-COMPARISONS = (("sft", "base"), ("grpo", "sft"), ("grpo", "base"))
-"""(better, worse): what each training stage adds, and what both add."""
+COMPARISONS = (
+    ("sft", "sft_direct"),
+    ("grpo", "grpo_direct"),
+    ("sft", "base"),
+    ("grpo", "sft"),
+    ("grpo", "base"),
+    ("sft_direct", "base"),
+    ("grpo_direct", "sft_direct"),
+)
+"""(better, worse): what the search prior adds, before and after RL; what each training stage adds, in both arms."""
 
 
 def summarise(

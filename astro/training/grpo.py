@@ -91,7 +91,7 @@ def reinforce(
         )
     use_cores()
     completions = prompts * settings["group_size"]
-    curve = Curve(CURVE, label="grpo", log=log)
+    curve = Curve(CURVE, label=work.parent.name, log=log)
     arguments = GRPOConfig(
         output_dir=str(work),
         max_steps=settings["steps"],

@@ -97,7 +97,7 @@ def fine_tune(
         The model (LoRA merged), its curve (step, loss, lr), and the optimizer steps done.
     """
     use_cores()
-    curve = Curve({"loss": "loss", "learning_rate": "lr"}, label="sft", log=log)
+    curve = Curve({"loss": "loss", "learning_rate": "lr"}, label=work.parent.name, log=log)
     arguments = SFTConfig(
         output_dir=str(work),
         per_device_train_batch_size=settings["batch_size"],

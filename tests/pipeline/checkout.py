@@ -20,7 +20,18 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_OURS = ("MLFLOW_", "DVC_", "ASTRO_", "GIT_", "RANK", "WORLD_SIZE", "PYTHONPATH", "VLLM_")
 """What the caller's environment says of these must not reach the pipeline under test."""
 
-STAGES = ("problems", "base", "mcts", "linearize", "sft", "grpo", "eval", "report")
+STAGES = (
+    "problems",
+    "base",
+    "mcts",
+    "linearize",
+    "sft",
+    "sft_direct",
+    "grpo",
+    "grpo_direct",
+    "eval",
+    "report",
+)
 RAN = re.compile(r"^Running stage '(\w+)'", re.MULTILINE)
 
 

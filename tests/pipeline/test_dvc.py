@@ -54,20 +54,23 @@ def downstream(root: Path, stages: set[str]) -> set[str]:
     return found - stages
 
 
+SFT, GRPO = {"sft", "sft_direct"}, {"grpo", "grpo_direct"}
+"""Both arms."""
+
 # parameter, new value; stages that it changes; stages after them
 PARAMS = [
     ("report.gallery", 1, {"report"}, set()),
     ("eval.samples", 3, {"eval"}, {"report"}),
-    ("grpo.lr", 0.0007, {"grpo"}, {"eval", "report"}),
-    ("sft.lr", 0.0007, {"sft"}, {"grpo", "eval", "report"}),
-    ("linearize.reflection", False, {"linearize"}, {"sft", "grpo", "eval", "report"}),
-    ("mcts.k", 3, {"mcts"}, {"linearize", "sft", "grpo", "eval", "report"}),
+    ("grpo.lr", 0.0007, GRPO, {"eval", "report"}),
+    ("sft.lr", 0.0007, SFT, {*GRPO, "eval", "report"}),
+    ("linearize.reflection", False, {"linearize"}, {*SFT, *GRPO, "eval", "report"}),
+    ("mcts.k", 3, {"mcts"}, {"linearize", *SFT, *GRPO, "eval", "report"}),
     # the engine is shared: all stages that generate text, the others do not care
-    ("engine.concurrency", 32, {"mcts", "linearize", "grpo", "eval"}, {"sft", "report"}),
+    ("engine.concurrency", 32, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
     # base reads the bounds of the world, but not how many problems there are
-    ("problems.rl", 39, {"problems"}, {"base", "mcts", "linearize", "sft", "grpo", "eval", "report"}),
-    ("problems.number_max", 7, {"problems", "base"}, {"mcts", "linearize", "sft", "grpo", "eval", "report"}),
-    ("run.seed", 2, {"problems", "base", "mcts", "linearize", "sft", "grpo", "eval"}, {"report"}),
+    ("problems.rl", 39, {"problems"}, {"base", "mcts", "linearize", *SFT, *GRPO, "eval", "report"}),
+    ("problems.number_max", 7, {"problems", "base"}, {"mcts", "linearize", *SFT, *GRPO, "eval", "report"}),
+    ("run.seed", 2, {"problems", "base", "mcts", "linearize", *SFT, *GRPO, "eval"}, {"report"}),
 ]
 
 
@@ -82,7 +85,7 @@ def test_parameter_changes_only_what_reads_it(name: str, value: object, changed:
 FILES = [
     ("schemas/evaluate.py", {"eval", "report"}),  # not mcts: contracts are listed one by one
     ("schemas/mcts.py", {"mcts", "report"}),  # the report reads every stage's metrics
-    ("phrases/countdown.yaml", {"linearize", "sft"}),
+    ("phrases/countdown.yaml", {"linearize", *SFT}),
     ("astro/viz/console.py", {"report"}),
     ("astro/tracking/store.py", set()),  # how runs are tracked changes no data
     ("Makefile", set()),
@@ -139,7 +142,11 @@ def test_ablation_and_the_way_back(smoke: Smoke, copy: Checkout, monkeypatch: py
     assert different == {"linearize.reflection"}
     children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == ablation.info.run_id]
     cached = {r.info.run_name for r in children if r.data.tags["cached"] == "true"}
-    assert cached == {"problems", "base", "mcts"}
+    assert cached == {"problems", "base", "mcts", "sft_direct", "grpo_direct"}
+    assert copy.md5("data/traces/train.jsonl") == copy.md5("data/traces/direct.jsonl"), "that is the comparator"
+    # Same data, same seed, same code: without its search traces the ASTRO arm is the comparator, to the bit.
+    assert copy.md5("models/sft") == copy.md5("models/sft_direct")
+    assert copy.md5("models/grpo") == copy.md5("models/grpo_direct")
 
     copy.run("git", "checkout", "-q", ".")
     copy.run("dvc", "checkout")

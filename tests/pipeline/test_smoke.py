@@ -30,7 +30,9 @@ METRICS = {
     "mcts": MctsMetrics,
     "linearize": LinearizeMetrics,
     "sft": SftMetrics,
+    "sft_direct": SftMetrics,
     "grpo": GrpoMetrics,
+    "grpo_direct": GrpoMetrics,
     "eval": EvalMetrics,
 }
 
@@ -41,9 +43,9 @@ DATA = [
     ("data/problems/eval/n3.jsonl", Problem, 24),
     ("data/problems/eval/n4.jsonl", Problem, 12),
     ("data/traces/train.jsonl", Trace, None),
+    ("data/traces/direct.jsonl", Trace, None),
     ("data/completions/base.jsonl", Completion, 72),  # 36 problems, 2 samples
-    ("data/completions/sft.jsonl", Completion, 72),
-    ("data/completions/grpo.jsonl", Completion, 72),
+    *((f"data/completions/{name}.jsonl", Completion, 72) for name in ("sft", "sft_direct", "grpo", "grpo_direct")),
 ]
 
 
@@ -66,7 +68,7 @@ def test_every_stage_ran_once_and_in_order(smoke: Smoke):
 def test_table_is_printed(smoke: Smoke, root: Path):
     shown = (root / "reports/table.txt").read_text().strip()
     assert shown in smoke.done.out
-    for word in ("n3", "n4", "base", "SFT", "RL", "pass@1"):
+    for word in ("n3", "n4", "base", "Direct-SFT", "ASTRO-SFT", "Direct-RL", "ASTRO-RL", "pass@1"):
         assert word in shown, f"{word} is not in the table:\n{shown}"
     again = smoke.checkout.run("python", "-m", "stages.report", "--table").out
     assert again.strip() == shown
@@ -102,7 +104,7 @@ def test_no_train_problem_is_an_eval_problem(root: Path):
         assert not keys(root / f"data/problems/{name}.jsonl") & held_out
 
 
-@pytest.mark.parametrize("stage", ["base", "sft", "grpo"])
+@pytest.mark.parametrize("stage", ["base", "sft", "sft_direct", "grpo", "grpo_direct"])
 def test_curves_have_each_step_once(stage: str, root: Path):
     with (root / f"metrics/curves/{stage}.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
@@ -110,7 +112,7 @@ def test_curves_have_each_step_once(stage: str, root: Path):
     assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize("stage", ["base", "sft", "grpo"])
+@pytest.mark.parametrize("stage", ["base", "sft", "sft_direct", "grpo", "grpo_direct"])
 def test_models_load_and_generate(stage: str, root: Path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
