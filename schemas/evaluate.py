@@ -1,5 +1,7 @@
 """eval stage: its params and metrics."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
@@ -90,6 +92,40 @@ class PairedDifference(Strict):
     difference: Estimate
 
 
+class BudgetPoint(Strict):
+    """One budget of one way to spend tokens."""
+
+    budget: int = Field(ge=1, description="one_sample, search: most tokens; best_of_n, majority: N samples")
+    tokens: float = Field(ge=0, description="generated per problem, mean over problems: the x of the plot")
+    accuracy: Estimate = Field(description="over problems, in 0..1")
+
+
+class BudgetCurve(Strict):
+    """Accuracy against generated tokens per problem, for one model and one way to spend them on one eval set."""
+
+    label: str = Field(min_length=1, description="whose curve: the model")
+    method: Literal["one_sample", "best_of_n", "majority", "search"] = Field(
+        description="one_sample: one chain, cut at the budget; best_of_n: N chains, the verifier chooses (oracle); "
+        "majority: N chains vote; search: MCTS at test time, the verifier chooses (oracle)"
+    )
+    points: list[BudgetPoint] = Field(min_length=1, description="budgets ascend")
+
+
+class EqualTokens(Strict):
+    """One uncut chain that searches in context (`better`), and another way to spend as many tokens (`worse`).
+
+    The names say what is compared, as in PairedDifference, not who wins.
+    """
+
+    better: str = Field(description="model whose chains search")
+    worse: str = Field(description="<label>_<method> of the other curve")
+    tokens: float = Field(ge=0, description="mean generated tokens of better's chains per problem")
+    accuracy: float = Field(ge=0, le=1, description="of one chain of better")
+    other: float | None = Field(
+        ge=0, le=1, description="of the other at so many tokens, interpolated; None: its curve does not reach there"
+    )
+
+
 class EvalMetrics(Strict):
     """metrics/eval.json: sets -> models -> figures."""
 
@@ -97,3 +133,7 @@ class EvalMetrics(Strict):
     seed: int
     sets: dict[str, dict[str, ModelMetrics]]
     differences: dict[str, list[PairedDifference]]
+    budgets: dict[str, list[BudgetCurve]] = Field(
+        default={}, description="set -> curves; absent in metrics of before they were drawn"
+    )
+    equal_tokens: dict[str, list[EqualTokens]] = Field(default={}, description="set -> rows; absent as budgets")

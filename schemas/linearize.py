@@ -24,6 +24,9 @@ class LinearizeParams(Strict):
     direct_share: float = Field(ge=0, le=1, description="share of chains without a wrong branch")
     traces_per_tree: int = Field(ge=1)
     jump: Literal["common_ancestor", "root", "random_ancestor"] = Field(description="where a chain goes back to")
+    checked: bool = Field(
+        description="only solutions, right and wrong, whose every step the domain's checker calls legal and whose own check is true"
+    )
     filter: Literal["none", "value", "self_eval"] = Field(description="which correct terminals are good enough")
     min_value: float = Field(ge=0, le=1, description="filter value: lowest Q on the path of the correct terminal")
     self_eval: SelfEvalParams

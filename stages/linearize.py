@@ -16,7 +16,7 @@ from pathlib import Path
 from astro.cloning.judge import passing
 from astro.cloning.template import load_phrases
 from astro.cloning.traces import linearize, traces_of
-from astro.cloning.walk import correct_terminals, lowest_value
+from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
 from astro.domains import get_domain
 from astro.gates import check_traces, require
 from astro.runtime import Progress, UserError, read_shards, run_stage, write_jsonl
@@ -81,6 +81,14 @@ def make_filter(s, trees: list[Tree]):
     return lambda tree, correct: correct
 
 
+def make_check(s):
+    """`usable(tree, terminal node)`: whether the domain's checker passes the solution (always, without `checked`)."""
+    domain = get_domain(s.params.run.domain)
+    if not s.params.linearize.checked:
+        return lambda tree, node: True
+    return lambda tree, node: domain.checked(tree.problem, tree.steps(node))
+
+
 def main() -> None:
     """Write data/traces/train.jsonl and direct.jsonl."""
     with stage("linearize", "run", "engine", "linearize") as s:
@@ -100,15 +108,25 @@ def main() -> None:
             abandoned=domain.abandoned,
             restate=domain.restate,
         )
-        accept = make_filter(s, trees)
-        traces, counts = linearize(
-            trees,
-            accept=accept,
-            make=lambda tree, chosen: make(tree, candidates=chosen, reflection=params.reflection),
-        )
-        direct, _ = linearize(
-            trees, accept=accept, make=lambda tree, chosen: make(tree, candidates=chosen, reflection=False)
-        )
+        usable, passed = make_check(s), make_filter(s, trees)
+
+        def accept(tree: Tree, correct: list[int]) -> list[int]:
+            return passed(tree, [node for node in correct if usable(tree, node)])
+
+        def arm(reflection: bool):
+            return linearize(
+                trees,
+                accept=accept,
+                make=lambda tree, chosen: make(
+                    tree,
+                    candidates=chosen,
+                    wrong=wrong_terminals(tree, key=domain.canonical, usable=partial(usable, tree)),
+                    reflection=reflection,
+                ),
+            )
+
+        traces, counts = arm(params.reflection)
+        direct, _ = arm(False)
         gate = check_traces(
             traces,
             trees,

@@ -20,6 +20,7 @@ def traces_of(
     tree: Tree,
     *,
     candidates: Sequence[int],
+    wrong: Sequence[int] | None = None,
     count: int,
     max_backtracks: int,
     direct_share: float,
@@ -34,12 +35,14 @@ def traces_of(
 ) -> list[Trace]:
     """Up to `count` different chains of one tree, from its accepted correct terminals `candidates` (best first).
 
+    `wrong`: the terminals that a search may visit before; None: all of `wrong_terminals`.
+
     Each is a direct solution with probability `direct_share` (always, where the tree has no wrong terminal), else a
     search with 1..max_backtracks wrong terminals, uniform. With `reflection` False the same draws are made and the wrong
     branches are then left out: the direct arm has the same trees, problems and number of examples.
     """
     rng = random.Random(pair_seed(seed, tree.problem.id))
-    wrong = wrong_terminals(tree)
+    wrong = wrong_terminals(tree) if wrong is None else list(wrong)
     traces, seen = [], set()
     for number in range(count):
         correct = candidates[number % len(candidates)]

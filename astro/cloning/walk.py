@@ -5,7 +5,7 @@ planned here as node indices; the text comes later (`astro.cloning.template`).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,12 +56,22 @@ def lowest_value(tree: Tree, terminal: int) -> float:
     return min(tree.nodes[i].q for i in tree.path(terminal))
 
 
-def wrong_terminals(tree: Tree) -> list[int]:
-    """Terminal nodes with a wrong answer, one per answer: the k' of Algorithm 1 must differ from each other."""
-    by_answer: dict[str, int] = {}
+def wrong_terminals(
+    tree: Tree,
+    *,
+    key: Callable[[str], Hashable] = lambda answer: answer,
+    usable: Callable[[int], bool] = lambda node: True,
+) -> list[int]:
+    """Terminal nodes with a wrong answer, one per answer: the k' of Algorithm 1 must differ from each other.
+
+    Args:
+        key: equal for answers that say the same.
+        usable: nodes to look at.
+    """
+    by_answer: dict[Hashable, int] = {}
     for node in tree.nodes:
-        if node.terminal and node.verdict == "wrong" and node.answer is not None:
-            by_answer.setdefault(node.answer, node.index)
+        if node.terminal and node.verdict == "wrong" and node.answer is not None and usable(node.index):
+            by_answer.setdefault(key(node.answer), node.index)
     return list(by_answer.values())
 
 

@@ -33,6 +33,12 @@ class Domain(Protocol):
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """Grade of an extracted answer."""
 
+    def canonical(self, answer: str) -> str:
+        """Equal for answers that say the same, e.g. with equal values."""
+
+    def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
+        """Is every step of a finished solution legal, and what it says of its own result true?"""
+
     def abandoned(self, step: str) -> str:
         """A terminal step as it reads when its attempt is given up: the finding stays, the final answer goes."""
 

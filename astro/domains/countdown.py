@@ -73,6 +73,22 @@ class Countdown:
             return "unparseable_prediction"
         return "correct" if value == target and sorted(used) == sorted(numbers) else "wrong"
 
+    def canonical(self, answer: str) -> str:
+        """The value of the expression: 7 + 15 and 15 + 7 are one answer. What is no expression stands for itself."""
+        try:
+            return str(evaluate(answer)[0])
+        except ExpressionError:
+            return answer
+
+    def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
+        """Legal and faithful to the end, and the closing yes / no agrees with the numbers and with the grade."""
+        text = self.step_end.join(steps)
+        nodes = self.parse_chain(problem, text).nodes
+        if len(nodes) != len(steps) or not nodes[-1].ends:
+            return False
+        right = self.grade(problem, self.extract(text)) == "correct"
+        return all(node.valid for node in nodes) and nodes[-1].claim == nodes[-1].right == right
+
     def abandoned(self, step: str) -> str:
         """Without " answer ...": the check stays, the chain does not answer."""
         return step.partition(" " + ANSWER)[0]

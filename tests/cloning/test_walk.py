@@ -45,6 +45,12 @@ def test_wrong_terminals_have_different_answers():
     assert wrong_terminals(GAME) == [4, 5, 6]
 
 
+def test_answers_that_say_the_same_and_unusable_nodes_are_left_out():
+    rows = tree((0, "x", "W =7"), (0, "y", "W =7.0"), (0, "z", "W =8"))
+    assert wrong_terminals(rows, key=lambda answer: answer.removesuffix(".0")) == [1, 3]
+    assert wrong_terminals(rows, usable=lambda node: node != 1) == [2, 3]
+
+
 WRONG = [
     # an unreadable answer is no wrong answer, nor is one that could not be graded
     (((0, "x", "U"), (0, "y", "G")), []),

@@ -527,3 +527,33 @@ def test_an_attempt_that_loses_a_number_is_never_right():
     for chain in (DOMAIN.parse_chain(given, text), DOMAIN.parse_chain(given, lost)):
         assert not any(chain.nodes[end].right for end in chain.attempts)
     assert not DOMAIN.parse_chain(given, lost).nodes[0].valid
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("7 + 15", "15 + 7", True),
+        ("6 / 4", "3 / 2", True),
+        ("7 + 15", "7 * 15", False),
+        ("x", "x", True),
+        ("x", "y", False),
+    ],
+)
+def test_answers_of_equal_value_are_one(one, other, same):
+    assert (DOMAIN.canonical(one) == DOMAIN.canonical(other)) is same
+
+
+CHECKED = [
+    (["7 + 3 = 10 left 10 2", "10 * 2 = 20 make 20 got 20 yes answer ( 7 + 3 ) * 2"], True),
+    (["7 + 3 = 10 left 10 2", "10 + 2 = 12 make 20 got 12 no answer ( 7 + 3 ) + 2"], True),  # wrong, and it says so
+    (["7 + 3 = 10 left 10 2", "10 * 2 = 20 make 20 got 12 no answer ( 7 + 3 ) * 2"], False),  # right by luck
+    (["7 + 3 = 11 left 11 2", "11 + 2 = 13 make 20 got 13 no answer ( 7 + 3 ) + 2"], False),  # false arithmetic
+    (["7 + 3 = 10 left 10 2", "10 * 2 = 20 make 20 got 20 yes answer 7 + 3 + 2"], False),  # answers something else
+    (["7 + 3 = 10 left 10 2", "something else"], False),
+    (["7 + 3 = 10 left 10 2"], False),  # not finished
+]
+
+
+@pytest.mark.parametrize(("steps", "passes"), CHECKED)
+def test_a_checked_solution_is_true_throughout(steps, passes):
+    assert DOMAIN.checked(problem(20, (7, 3, 2)), steps) is passes

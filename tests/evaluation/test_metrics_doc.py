@@ -6,11 +6,20 @@ from typing import get_args, get_origin
 
 import pytest
 
+from astro.evaluation.budget import at_equal_tokens, budget_curves
 from astro.evaluation.summary import summarise
 from astro.tracking.names import numbers
 from schemas.base import Strict
 from schemas.base_model import BaseModelMetrics
-from schemas.evaluate import AfterBacktracks, AttemptMetrics, EvalMetrics, ModelMetrics, PairedDifference
+from schemas.evaluate import (
+    AfterBacktracks,
+    AttemptMetrics,
+    BudgetCurve,
+    EqualTokens,
+    EvalMetrics,
+    ModelMetrics,
+    PairedDifference,
+)
 from schemas.grpo import GrpoMetrics
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
@@ -30,7 +39,9 @@ KEYS = {  # records in a list -> the fields that name them
     AfterBacktracks: ["backtracks"],
     AttemptMetrics: ["attempt"],
     PairedDifference: ["better", "worse"],
+    EqualTokens: ["better", "worse"],
 }
+CURVES = {BudgetCurve}  # records in a list that are drawn, not logged
 
 
 def names_in(schema, path):
@@ -43,6 +54,8 @@ def _names(kind, path):
     arguments = get_args(kind)
     if get_origin(kind) is dict:
         yield from _names(arguments[1], path + ("/<model>" if arguments[1] is ModelMetrics else "/<set>"))
+    elif get_origin(kind) is list and arguments[0] in CURVES:
+        return
     elif get_origin(kind) is list:
         keys = KEYS[arguments[0]]
         path += "/" + "-".join(f"<{key}>" for key in keys)
@@ -85,12 +98,20 @@ def test_documented_names_are_those_logged(documented, completion, chain):
         }.items()
     }
     models, differences = summarise(done, majority=1, resamples=100, seed=0)
-    metrics = EvalMetrics(samples=1, seed=0, sets={"easy": models}, differences={"easy": differences})
+    curves = budget_curves(done, resamples=100, seed=0)
+    metrics = EvalMetrics(
+        samples=1,
+        seed=0,
+        sets={"easy": models},
+        differences={"easy": differences},
+        budgets={"easy": curves},
+        equal_tokens={"easy": at_equal_tokens(curves)},
+    )
     logged = set(numbers(metrics.model_dump(), prefix="eval"))
     shapes = [
-        (r"^eval/(sets|differences)/easy/", r"eval/\1/<set>/"),
+        (r"^eval/(sets|differences|equal_tokens)/easy/", r"eval/\1/<set>/"),
         (r"<set>/(base|sft)/", "<set>/<model>/"),
-        (r"/(sft-base)/", "/<better>-<worse>/"),
+        (r"/sft-base(_best_of_n|_majority)?/", "/<better>-<worse>/"),
         (r"/by_(backtrack|attempt)(s?)/\d+/", r"/by_\1\2/<\1\2>/"),
     ]
     for pattern, name in shapes:

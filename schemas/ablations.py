@@ -1,0 +1,90 @@
+"""ablations.yaml, and reports/ablations.json that comes of it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from schemas.base import Strict
+from schemas.evaluate import Estimate
+
+BASELINE = "default"
+"""The ablation that changes nothing; all others are compared with it."""
+
+
+def twice(values: list) -> list:
+    """What a list holds more than once, in order."""
+    return sorted({v for v in values if values.count(v) > 1})
+
+
+class Ablation(Strict):
+    """One change of the parameters, and what it is to tell."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="begins the experiment's name: <name>-s<seed>")
+    question: str = Field(min_length=1, description="what the comparison with the default answers")
+    set: list[str] = Field(description="key=value, as `dvc exp run -S` takes it; empty: the default")
+
+
+class Ablations(Strict):
+    """ablations.yaml. Whether the keys exist and the values are allowed is checked against params.yaml."""
+
+    seeds: list[int] = Field(min_length=1, description="run.seed of the runs of each ablation")
+    ablations: list[Ablation] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> "Ablations":
+        if again := twice([a.name for a in self.ablations]):
+            raise ValueError(f"names come twice: {', '.join(again)}")
+        if again := twice(self.seeds):
+            raise ValueError(f"seeds come twice: {', '.join(map(str, again))}")
+        if [a.set for a in self.ablations if a.name == BASELINE] != [[]]:
+            raise ValueError(
+                f"one ablation must be named {BASELINE!r} and set nothing: the others are compared with it"
+            )
+        return self
+
+
+class AblationRun(Strict):
+    """One ablation with one seed."""
+
+    seed: int
+    experiment: str = Field(description="DVC's name of it")
+    commit: str | None = Field(description="of the experiment; None: not run yet on the present commit")
+    command: str = Field(description="what runs it")
+
+
+class SeedDifference(Strict):
+    """Mean difference to the default within one seed."""
+
+    seed: int
+    difference: float = Field(ge=-1, le=1)
+
+
+class AblationFigure(Strict):
+    """pass@1 of one model on one eval set under one ablation, against the default."""
+
+    set: str
+    model: Literal["sft", "grpo"]
+    pass_at_1: float | None = Field(description="mean over seeds and problems, 0..1; None: no run yet")
+    seeds: list[int] = Field(description="seeds in pass_at_1")
+    difference: Estimate | None = Field(
+        description="to the default, paired on (seed, problem); n counts these pairs; None: no seed in both, or default"
+    )
+    by_seed: list[SeedDifference] = Field(description="one for each seed that both have")
+
+
+class AblationRow(Strict):
+    """All of one ablation."""
+
+    name: str
+    question: str
+    set: list[str]
+    runs: list[AblationRun]
+    figures: list[AblationFigure]
+
+
+class AblationReport(Strict):
+    """reports/ablations.json"""
+
+    commit: str = Field(description="the commit that all runs stand on")
+    seeds: list[int] = Field(description="seeds asked for")
+    rows: list[AblationRow]
