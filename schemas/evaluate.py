@@ -14,6 +14,9 @@ class EvalParams(Strict):
     majority: int = Field(ge=1, description="k of maj@k; at most samples")
     temperature: float = Field(ge=0, description="0: greedy")
     max_tokens: int = Field(ge=1, description="longest completion")
+    search: int = Field(
+        ge=0, description="problems per eval set that the base model searches with params.mcts at test time; 0: none"
+    )
     bootstrap: int = Field(ge=100, description="resamples of the problems for the 95 % interval")
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ class LinearizeParams(Strict):
     traces_per_tree: int = Field(ge=1)
     jump: Literal["common_ancestor", "root", "random_ancestor"] = Field(description="where a chain goes back to")
     checked: bool = Field(
-        description="only solutions, right and wrong, whose every step the domain's checker calls legal and whose own check is true"
+        description="right and wrong solutions only whose every step is legal and whose own check is true"
     )
     filter: Literal["none", "value", "self_eval"] = Field(description="which correct terminals are good enough")
     min_value: float = Field(ge=0, le=1, description="filter value: lowest Q on the path of the correct terminal")

@@ -5,12 +5,15 @@
 Deviations from the paper: 12. every figure has a 95 % interval and differences are paired on problems; the paper gives none.
 """
 
+from functools import partial
 from pathlib import Path
 
 from astro.domains import get_domain
 from astro.engines.api import EngineError, Request
-from astro.engines.feed import generate
+from astro.engines.feed import generate, run_searches
 from astro.engines.opening import open_engine
+from astro.engines.searches import searches_of
+from astro.evaluation.budget import Ledger, at_equal_tokens, budget_curves, first_found, metered
 from astro.evaluation.summary import summarise
 from astro.runtime import (
     Progress,
@@ -23,8 +26,9 @@ from astro.runtime import (
     write_jsonl,
 )
 from astro.search.seeds import node_seed
+from schemas.base import Strict
 from schemas.evaluate import EvalMetrics
-from schemas.records import Completion, Problem
+from schemas.records import Completion, Problem, Tree
 from stages.harness import stage
 
 OUT = Path("data/completions")
@@ -76,9 +80,59 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     return records
 
 
+class Searched(Strict):
+    """The tree that the base model made of an eval problem at test time."""
+
+    tree: Tree
+    found: int | None  # tokens generated when the first correct solution was there; None: never
+
+
+def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
+    """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with."""
+    problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
+    searches, to_request = searches_of(
+        problems, settings=s.params.mcts, domain=get_domain(s.params.run.domain), seed=s.params.run.seed
+    )
+    ledgers = {p.id: Ledger() for p in problems}
+    counted = ((identifier, metered(run, ledgers[identifier])) for identifier, run in searches)
+    engine = open_engine(s.params.engine, MODELS["base"])
+    progress, trees = Progress("eval search", len(problems), unit="trees"), {}
+    try:
+        grown = run_searches(counted, engine=engine, to_request=to_request, in_flight=s.params.mcts.trees_in_flight)
+        for identifier, tree in grown:
+            trees[identifier] = tree
+            progress.update(len(trees))
+    finally:
+        engine.close()
+    return [Searched(tree=trees[p.id], found=first_found(trees[p.id], ledgers[p.id])) for p in problems]
+
+
+def measured(path: Path, contract, make) -> list:
+    """Records of `path`; made and written first where an earlier, killed run has not."""
+    if not path.exists():
+        try:
+            write_jsonl(path, make())
+        except EngineError as error:
+            raise UserError(f"{error}; what is measured so far is kept") from None
+    return list(read_jsonl(path, contract))
+
+
+def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
+    """The equal-token curves of one eval set."""
+    ids = {p.id for p in members}
+    here = [x for x in searched if x.tree.problem.id in ids]
+    return budget_curves(
+        {name: [c for c in completions if c.problem_id in ids] for name, completions in records.items()},
+        [x.tree for x in here],
+        found={x.tree.problem.id: x.found for x in here},
+        resamples=s.params.eval.bootstrap,
+        seed=s.params.run.seed,
+    )
+
+
 def main() -> None:
     """Write data/completions/<model>.jsonl and metrics/eval.json. A model measured before a kill is not measured again."""
-    with stage("eval", "run", "engine", "eval") as s:
+    with stage("eval", "run", "engine", "eval", "mcts") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
@@ -86,13 +140,12 @@ def main() -> None:
         records: dict[str, list[Completion]] = {}
         with work_folder("eval", s.work_key([EVAL_SETS, *MODELS.values()], CODE)) as work:
             for name in MODELS:
-                path = work / f"{name}.jsonl"
-                if not path.exists():
-                    try:
-                        write_jsonl(path, complete(s, name, sets))
-                    except EngineError as error:
-                        raise UserError(f"{error}; models measured so far are kept") from None
-                records[name] = list(read_jsonl(path, Completion))
+                records[name] = measured(work / f"{name}.jsonl", Completion, partial(complete, s, name, sets))
+            searched = (
+                measured(work / "search.jsonl", Searched, partial(search_at_test_time, s, sets))
+                if s.params.eval.search
+                else []
+            )
             with atomic_path(OUT) as folder:
                 for name, completions in records.items():
                     write_jsonl(folder / f"{name}.jsonl", completions)
@@ -106,12 +159,15 @@ def main() -> None:
             )
             for set_name in sets
         }
+        budgets = {name: curves_of(s, records, searched, members) for name, members in sets.items()}
         s.finish(
             EvalMetrics(
                 samples=s.params.eval.samples,
                 seed=s.params.run.seed,
                 sets={name: models for name, (models, _) in summaries.items()},
                 differences={name: differences for name, (_, differences) in summaries.items()},
+                budgets=budgets,
+                equal_tokens={name: at_equal_tokens(curves) for name, curves in budgets.items()},
             )
         )
 

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 from astro.domains import get_domain
-from astro.engines.api import EngineError, Request
+from astro.engines.api import EngineError
 from astro.engines.feed import TimedEngine, run_searches
 from astro.engines.opening import open_engine
+from astro.engines.searches import searches_of
 from astro.gates import check_trees, require
 from astro.runtime import (
     Journal,
@@ -25,7 +26,6 @@ from astro.runtime import (
     work_folder,
     write_jsonl,
 )
-from astro.search import Expand, SearchConfig, search
 from astro.search.stats import tree_metrics
 from schemas.mcts import MctsMetrics
 from schemas.records import Problem, Tree
@@ -37,53 +37,6 @@ PROBLEMS = Path("data/problems/train.jsonl")
 CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains"]
 
 
-def searches_of(params, problems: list[Problem]):
-    """What `run_searches` takes: the searches (lazily made) and how their wishes become requests.
-
-    Args:
-        params: schemas.params.Params.
-    """
-    mcts, domain = params.mcts, get_domain(params.run.domain)
-    config = SearchConfig(**mcts.model_dump(include=set(SearchConfig.__dataclass_fields__)))
-    prompts = {p.id: domain.prompt(p) for p in problems}
-
-    def to_request(identifier: str, wanted) -> Request:
-        steps = "".join(step + domain.step_end for step in wanted.steps)
-        expand = isinstance(wanted, Expand)
-        return Request(
-            prompt=prompts[identifier] + steps,
-            n=wanted.n,
-            max_tokens=mcts.step_tokens if expand else mcts.rollout_tokens,
-            temperature=mcts.temperature,
-            stop=(domain.step_end,) if expand else (),
-            seed=wanted.seed,
-            logprobs=expand and mcts.prior != "uniform",
-        )
-
-    def judge_of(problem: Problem):
-        def judge(steps, rest):
-            answer = domain.extract(domain.response(steps, rest))
-            return answer, domain.grade(problem, answer)
-
-        return judge
-
-    searches = (
-        (
-            p.id,
-            search(
-                p,
-                config=config,
-                seed=params.run.seed,
-                is_terminal=domain.is_terminal,
-                judge=judge_of(p),
-                key=domain.state_key,
-            ),
-        )
-        for p in problems
-    )
-    return searches, to_request
-
-
 def grow(s, problems: list[Problem], journal: Journal) -> None:
     """Search every problem that the journal does not hold yet."""
     done = len(journal.done)
@@ -93,7 +46,9 @@ def grow(s, problems: list[Problem], journal: Journal) -> None:
         print(f"[mcts] goes on: {done} of {len(problems)} trees are there from a run that was cut off", flush=True)
     if not todo:
         return
-    searches, to_request = searches_of(s.params, todo)
+    searches, to_request = searches_of(
+        todo, settings=s.params.mcts, domain=get_domain(s.params.run.domain), seed=s.params.run.seed
+    )
     engine = TimedEngine(open_engine(s.params.engine, MODEL))
     progress = Progress("mcts", len(problems), unit="trees", start=done)
     began, solved, tokens = time.monotonic(), 0, 0
