@@ -4,7 +4,8 @@
     python -m stages.grpo direct    # from models/sft_direct, the comparator: same prompts, steps and limits
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
-KL term) instead of the original GRPO loss; `grpo.loss_type` has both.
+KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
+train on the same prompts.
 """
 
 from pathlib import Path
