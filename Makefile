@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run test test-fast lint setup ui profile profiles bench lock clean-work
+.PHONY: run test test-fast lint setup ui profile profiles bench ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -48,6 +48,10 @@ profiles: setup
 
 bench: setup
 	python -m benchmarks.search
+
+# make ablations ARGS='--only reflection-off --seeds 1': run what of ablations.yaml is not done yet, then the table
+ablations: setup
+	python -m astro.ablations run $(ARGS)
 
 # Lock the environments anew after an edit of pyproject.toml. No index addresses are written.
 lock: setup

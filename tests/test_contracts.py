@@ -40,7 +40,7 @@ LAYERS = [
         "astro.params",
     },
     {"astro.domains", "astro.profiles"},
-    {"astro.engines", "astro.training"},
+    {"astro.ablations", "astro.engines", "astro.training"},
     {"stages"},
 ]
 """Whoever stands further down may import what stands above, and nobody a neighbour."""

@@ -1,0 +1,68 @@
+"""See the package's docstring."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from astro.ablations import runner, table
+from astro.ablations.experiments import done, experiments, head
+from astro.ablations.results import read
+from astro.ablations.spec import Planned, committed_params, plan
+from astro.runtime import run_stage, write_json, write_text
+from schemas.ablations import BASELINE
+
+FILE = Path("ablations.yaml")
+REPORT = Path("reports/ablations.json")
+
+
+def show(planned: list[Planned]) -> None:
+    """Each run, and whether it is done."""
+    known, base = experiments(head()), committed_params()
+    for one in planned:
+        state = "done" if done(one, known) else "-"
+        same = one.ablation.set and one.params == {**base, "run": {**base["run"], "seed": one.seed}}
+        print(f"{one.name:24} {state:5} {' '.join(one.ablation.set)}{'  (as the default)' if same else ''}")
+
+
+def tabulate(planned: list[Planned], file: Path) -> None:
+    """Read what is there, write reports/ablations.json and .md, print the table."""
+    commit = head()
+    known, base = experiments(commit), committed_params()
+    seeds = list(dict.fromkeys(p.seed for p in planned))
+    compared = {p.name: p for p in [*plan(file, only=[BASELINE], seeds=seeds), *planned]}
+    commits = {name: rev for name, p in compared.items() if (rev := done(p, known))}
+    results = {(compared[n].ablation.name, compared[n].seed): read(n, rev) for n, rev in commits.items()}
+    found = table.report(
+        planned, commits, results, commit=commit, resamples=base["eval"]["bootstrap"], seed=base["run"]["seed"]
+    )
+    write_json(REPORT, found)
+    write_text(REPORT.with_suffix(".md"), table.markdown(found))
+    print(table.text(found))
+    print(f"\nwritten: {REPORT}, {REPORT.with_suffix('.md')}")
+
+
+def main() -> None:
+    """Parse the command line and do it."""
+    parser = argparse.ArgumentParser(prog="python -m astro.ablations", description="run and compare ablations")
+    parser.add_argument("what", choices=["run", "table", "list"], nargs="?", default="run")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these ablations")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="in place of the file's")
+    parser.add_argument("--file", type=Path, default=FILE)
+    given = parser.parse_args()
+    planned = plan(given.file, only=given.only, seeds=given.seeds)
+    if given.what == "list":
+        show(planned)
+        return
+    try:
+        failed = runner.run(planned) if given.what == "run" else []
+    except KeyboardInterrupt:
+        print("[ablations] interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    tabulate(planned, given.file)
+    if failed:
+        print(f"error: {len(failed)} runs failed: {', '.join(failed)}; see work/ablations/<run>.log", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_stage(main)

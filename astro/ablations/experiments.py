@@ -1,0 +1,77 @@
+"""DVC's experiments as git sees them: one ref for each, refs/exps/<baseline commit>/<name>, made when a run ended well."""
+
+import subprocess
+
+from ruamel.yaml import YAML, YAMLError
+
+from astro.ablations.spec import Planned
+from astro.params import PARAMS_FILE, plain
+from astro.runtime import UserError
+
+STASH = "refs/exps/stash"
+"""What `dvc exp run --temp` is about to run. DVC pushes and pops at once: what stands there between runs, a kill left."""
+
+
+def git(*arguments: str) -> str:
+    """What git prints.
+
+    Raises:
+        UserError: git failed; says what it said.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def head() -> str:
+    """The commit that experiments stand on.
+
+    Raises:
+        UserError: no git repository, or none with a commit.
+    """
+    try:
+        return git("rev-parse", "--verify", "HEAD").strip()
+    except UserError as error:
+        raise UserError(f"experiments need a git repository with a commit: {error}") from None
+
+
+def ref_of(commit: str, name: str) -> str:
+    """Where DVC keeps an experiment that stands on `commit`."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+
+
+def experiments(commit: str) -> dict[str, str]:
+    """Name -> commit of each experiment that stands on `commit`."""
+    prefix = ref_of(commit, "")
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", prefix.rstrip("/")).splitlines()
+    return {ref.removeprefix(prefix): rev for ref, rev in (line.split() for line in lines)}
+
+
+def params_at(rev: str) -> dict | None:
+    """params.yaml of a commit as plain values; None: it has none that can be read."""
+    try:
+        return plain(YAML(typ="rt").load(git("show", f"{rev}:./{PARAMS_FILE}")))
+    except (UserError, YAMLError):
+        return None
+
+
+def done(planned: Planned, known: dict[str, str]) -> str | None:
+    """The experiment's commit, if the run was done with just the params wanted.
+
+    known: name -> commit of the experiments on the present commit (`experiments`). One of another commit does not count:
+    it is run again, and DVC's run cache gives back what did not change.
+    """
+    rev = known.get(planned.name)
+    return rev if rev and params_at(rev) == planned.params else None
+
+
+def forget(ref: str) -> None:
+    """Delete a ref; it is not there: nothing happens."""
+    git("update-ref", "-d", ref)
+
+
+def dirty() -> list[str]:
+    """Tracked files that differ from the last commit, relative to the top of the repository."""
+    lines = git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no").split("\0")
+    return [line[3:] for line in lines if line]

@@ -1,0 +1,100 @@
+"""What the experiments found, read from their commits through DVC: cached outs need not be in the workspace."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from pydantic import BaseModel, ValidationError
+
+from astro.evaluation.accuracy import pass_at_1
+from astro.runtime import UserError, explain
+from schemas.records import Completion, Problem
+
+MODELS = ("sft", "grpo")
+COMPLETIONS = "data/completions"
+PROBLEMS = "data/problems/eval"
+METRICS = "metrics/eval.json"
+TOLERANCE = 1e-6
+"""metrics/eval.json holds rounded figures."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run."""
+
+    questions: dict[str, dict[str, str]]
+    """eval set -> problem id -> question"""
+
+    scores: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    """(eval set, model) -> problem id -> pass@1, 0..1"""
+
+
+def read(name: str, rev: str) -> Result:
+    """The result of the experiment `name` at its commit `rev`.
+
+    Raises:
+        UserError: a file is missing or broken, samples come twice, a model did not answer the very problems, or
+            metrics/eval.json does not say what the completions do.
+    """
+    from dvc.api import DVCFileSystem
+
+    files = DVCFileSystem(rev=rev)
+    questions: dict[str, dict[str, str]] = {}
+    for path in sorted(_list(files, PROBLEMS, name)):
+        problems = _records(files, path, Problem, name)
+        questions[PurePosixPath(path).stem] = {p.id: p.question for p in problems}
+    metrics = json.loads(_bytes(files, METRICS, name))
+    result = Result(questions)
+    for model in MODELS:
+        completions = _records(files, f"{COMPLETIONS}/{model}.jsonl", Completion, name)
+        for set_name, asked in questions.items():
+            try:
+                scores = pass_at_1(c for c in completions if c.set == set_name)
+            except ValueError as error:
+                raise UserError(f"experiment {name}: {COMPLETIONS}/{model}.jsonl, set {set_name}: {error}") from None
+            _check(name, set_name, model, scores, asked, metrics)
+            result.scores[set_name, model] = scores
+    return result
+
+
+def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metrics: dict) -> None:
+    """Each problem of the set was answered, and the metrics agree."""
+    if scores.keys() != asked.keys() or not scores:
+        raise UserError(
+            f"experiment {name}: {model} answered {len(scores)} problems of set {set_name}, which holds {len(asked)}; "
+            f"not in both: {sorted(scores.keys() ^ asked.keys())[:3]}"
+        )
+    try:
+        told = metrics["sets"][set_name][model]["pass_at_1"]["value"]
+    except (KeyError, TypeError):
+        raise UserError(f"experiment {name}: {METRICS}: no sets.{set_name}.{model}.pass_at_1.value") from None
+    mean = sum(scores.values()) / len(scores)
+    if abs(mean - told) > TOLERANCE:
+        raise UserError(f"experiment {name}: {METRICS} says {told} for {set_name}, {model}; completions give {mean}")
+
+
+def _list(files, folder: str, name: str) -> list[str]:
+    try:
+        return [p for p in files.ls(folder, detail=False) if p.endswith(".jsonl")]
+    except Exception as error:  # DVC's and fsspec's errors share no base
+        raise UserError(f"experiment {name}: {folder}: {error or type(error).__name__}") from None
+
+
+def _bytes(files, path: str, name: str) -> bytes:
+    try:
+        with files.open(path, "rb") as stream:
+            return stream.read()
+    except Exception as error:
+        raise UserError(f"experiment {name}: {path}: {error or type(error).__name__}") from None
+
+
+def _records(files, path: str, record: type[BaseModel], name: str) -> list:
+    """The records of a JSON lines file, in its order."""
+    found = []
+    for number, line in enumerate(_bytes(files, path, name).splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(record.model_validate_json(line))
+            except ValidationError as error:
+                raise UserError(f"experiment {name}: {path}, line {number}: {explain(error)}") from None
+    return found

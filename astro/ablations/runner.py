@@ -1,0 +1,124 @@
+"""Runs what is missing, one experiment after the other, and can be stopped at any time.
+
+An experiment's ref is made when its run has ended well, and not before: the refs say what is done, and no state is kept
+beside them. What a stopped run had done is not lost: finished stages are in DVC's run cache, long ones resume.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from astro.ablations import recovery
+from astro.ablations.experiments import STASH, done, experiments, forget, head, ref_of
+from astro.ablations.spec import Planned
+from astro.runtime import die_with_parent, work_folder
+
+GRACE_S = 10.0
+"""How long DVC may take to end by itself after Ctrl-C, which reaches it too, before it is ended."""
+
+
+def run(planned: Sequence[Planned]) -> list[str]:
+    """Run what is not done yet; one line for each. Returns the names of the runs that failed.
+
+    Log of each run: work/ablations/<name>.log.
+
+    Raises:
+        UserError: no git commit, uncommitted changes, or a second runner at work.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the next call goes on.
+    """
+    with work_folder("ablations", ".") as folder, _sigterm_interrupts():
+        for said in recovery.recover(folder):
+            print(f"[ablations] after a kill: {said}", flush=True)
+        recovery.check_clean()
+        commit = head()
+        known = experiments(commit)
+        todo = [p for p in planned if not done(p, known)]
+        finished, failed, began = len(planned) - len(todo), [], time.monotonic()
+        print(f"[ablations] {finished}/{len(planned)} done, {len(todo)} to run on {commit[:7]}", flush=True)
+        for number, one in enumerate(todo, 1):
+            log = folder / f"{one.name}.log"
+            started = time.monotonic()
+            code = _run_one(one, folder, log, stale=one.name in known, commit=commit)
+            failed += [one.name] if code else []
+            elapsed = time.monotonic() - began
+            told = f"FAILED (exit code {code}), see {log}" if code else "done"
+            print(
+                f"[ablations] {finished + number}/{len(planned)} {one.name}: {told} in {clock(time.monotonic() - started)}; "
+                f"elapsed {clock(elapsed)}, about {clock(elapsed / number * (len(todo) - number))} left",
+                flush=True,
+            )
+        return failed
+
+
+def _run_one(one: Planned, folder: Path, log: Path, *, stale: bool, commit: str) -> int:
+    """Run one experiment and return DVC's exit code; 1 also where DVC says 0 and left no experiment.
+
+    stale: an experiment of this name stands on this commit with other params; it gives way.
+    """
+    forget(STASH)
+    if stale:
+        forget(ref_of(commit, one.name))
+    recovery.begin(folder, one.params)
+    print(f"[ablations] {one.name}: {one.command}", flush=True)
+    with log.open("ab") as stream:
+        stream.write(f"# {commit}\n$ {one.command}\n".encode())
+        stream.flush()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *one.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            preexec_fn=die_with_parent,
+        )
+        code = _wait(child)
+    for said in recovery.recover(folder):  # a failed run may leave its copy
+        print(f"[ablations] {one.name}: {said}", flush=True)
+    return code or (0 if done(one, experiments(commit)) else 1)
+
+
+def _wait(child: subprocess.Popen) -> int:
+    """The exit code; when interrupted, the child ends before the interrupt goes on."""
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        try:
+            child.wait(GRACE_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            child.terminate()
+            child.wait()
+        raise
+
+
+def _environment() -> dict[str, str]:
+    """The running interpreter comes first in PATH: the stages call `python`."""
+    here = os.environ.get("PATH", "")
+    own = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": f"{own}{os.pathsep}{here}", "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def _sigterm_interrupts():
+    """SIGTERM acts as Ctrl-C does."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def clock(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 3600:.1f} h"

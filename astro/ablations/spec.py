@@ -1,0 +1,171 @@
+"""ablations.yaml, checked in full before anything runs: its form, its keys, and the params that each ablation gives."""
+
+import copy
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from astro.params import PARAMS_FILE, plain, read_yaml
+from astro.profiles import committed
+from astro.runtime import UserError, explain
+from schemas.ablations import Ablation, Ablations
+from schemas.params import Params
+
+SEED_KEY = "run.seed"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One ablation with one seed: what is to be run."""
+
+    ablation: Ablation
+    seed: int
+    params: dict
+    """The whole of params.yaml that the run shall have, as plain values."""
+
+    @property
+    def name(self) -> str:
+        """DVC's name of the experiment."""
+        return f"{self.ablation.name}-s{self.seed}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows `dvc`."""
+        settings = [*self.ablation.set, f"{SEED_KEY}={self.seed}"]
+        return ["exp", "run", "--temp", "--name", self.name, *(part for s in settings for part in ("-S", s))]
+
+    @property
+    def command(self) -> str:
+        """The run as one would type it."""
+        return shlex.join(["dvc", *self.arguments])
+
+
+def load(path: Path) -> tuple[Ablations, CommentedMap]:
+    """The file by its contract, and as YAML that knows its lines.
+
+    Raises:
+        UserError: missing, no YAML, or against the contract; each fault names file, line and field.
+    """
+    content = read_yaml(path)
+    try:
+        return Ablations.model_validate(plain(content)), content
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                message = "unknown key"
+            shown = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            field = ".".join(map(str, fault["loc"])) or "file"
+            faults.append(f"{_where(path, content, fault['loc'])}: {field}: {message}{shown}")
+        raise UserError("\n       ".join(faults)) from None
+
+
+def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Planned]:
+    """The runs, seed by seed and in the order of the file: what ablations share is then made once, early.
+
+    only: names to keep; none: all. seeds: in place of the file's.
+
+    All ablations are checked, also those that `only` leaves out, against params.yaml as it stands. The params of a run
+    are those of the last commit with its settings; the two are the same whenever a run may start.
+
+    Raises:
+        UserError: see `load`; a setting that params.yaml does not know, or that gives params no stage would take; an
+            unknown name; a seed out of bounds.
+    """
+    file, content = load(path)
+    if unknown := sorted(set(only) - {a.name for a in file.ablations}):
+        known = ", ".join(a.name for a in file.ablations)
+        raise UserError(f"{path}: no ablation {', '.join(unknown)}; there are: {known}")
+    chosen = list(dict.fromkeys(seeds or file.seeds))
+    here, at_commit = plain(read_yaml(PARAMS_FILE)), committed_params()
+    params = {}
+    for number, ablation in enumerate(file.ablations):
+        where = f"{_where(path, content, ('ablations', number))}: ablation {ablation.name}"
+        for seed in chosen:
+            settings = [*ablation.set, f"{SEED_KEY}={seed}"]
+            checked = check(overlaid(here, settings, where), where)
+            try:
+                params[ablation.name, seed] = overlaid(at_commit, settings, where)
+            except UserError:  # a parameter that is not committed yet: no run can have it
+                params[ablation.name, seed] = checked
+    return [Planned(a, s, params[a.name, s]) for s in chosen for a in file.ablations if not only or a.name in only]
+
+
+def committed_params() -> dict:
+    """params.yaml of the last commit, as plain values; what is in the workspace, where there is no commit."""
+    return plain(YAML(typ="rt").load(committed(PARAMS_FILE)))
+
+
+def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
+    """A copy of `base` with the settings laid over it. `where` begins each message.
+
+    Raises:
+        UserError: no key=value, or a key that is unknown, names a section or comes twice.
+    """
+    result, seen = copy.deepcopy(base), set()
+    for setting in settings:
+        key, value = parse(setting, where)
+        if key in seen:
+            what = "the runner sets it, by `seeds`" if key == SEED_KEY else "it is set twice"
+            raise UserError(f"{where}: set {setting!r}: {key}: {what}")
+        seen.add(key)
+        *sections, leaf = key.split(".")
+        here = result
+        for section in sections:
+            here = here.get(section) if isinstance(here, dict) else None
+        if not isinstance(here, dict) or leaf not in here:
+            raise UserError(f"{where}: set {setting!r}: {PARAMS_FILE} has no parameter {key!r}")
+        if isinstance(here[leaf], dict):
+            raise UserError(f"{where}: set {setting!r}: {key} is a section; set its parameters one by one")
+        here[leaf] = value
+    return result
+
+
+def check(params: dict, where: str) -> dict:
+    """`params`, if stages take them.
+
+    Raises:
+        UserError: they do not validate; each fault names its field.
+    """
+    try:
+        Params.model_validate(params)
+    except ValidationError as error:
+        raise UserError(f"{where}: does not give valid params: {explain(error)}") from None
+    return params
+
+
+def parse(setting: str, where: str) -> tuple[str, object]:
+    """Key and value of `key=value`, read by the parser that DVC uses for -S: `1e-3` must mean the same to both.
+
+    Raises:
+        UserError: no plain key=value (also: `+key=`, `~key`, a sweep over several values).
+    """
+    from dvc.utils.hydra import to_hydra_overrides  # slow to import
+    from hydra.errors import OverrideParseException
+
+    try:
+        [override] = to_hydra_overrides([setting])
+    except OverrideParseException as error:
+        raise UserError(f"{where}: set {setting!r}: no key=value: {str(error).splitlines()[0]}") from None
+    if override.type.name != "CHANGE" or override.is_sweep_override() or override.package:
+        raise UserError(f"{where}: set {setting!r}: expected one key=value")
+    return override.key_or_group, override.value()
+
+
+def _where(path: Path, content: CommentedMap, location: tuple) -> str:
+    """`file, line n`: of the deepest key or list item of `location` that the file holds."""
+    line, here = None, content
+    for part in location:
+        try:
+            mark = here.lc.item(part) if isinstance(part, int) else here.lc.key(part)
+            here = here[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+        line = mark[0] + 1
+    return f"{path}, line {line}" if line else str(path)

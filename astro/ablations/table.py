@@ -1,0 +1,194 @@
+"""pass@1 of each ablation against the default, in pairs.
+
+The unit is a (seed, problem): the run of an ablation and the run of the default with the same seed answer the same
+problems, so the difference is taken within the unit, and the units are resampled (95 % percentile bootstrap). Seeds are
+not resampled on top of it: from three seeds a bootstrap can draw only ten different sets, and its interval for what a
+seed does would be a guess, too narrow by a third at the least. So the interval says how the mean would vary over other
+problems and these trainings; it does NOT cover training with further seeds. For that the differences of each seed stand
+beside it (lowest .. highest): where they disagree in sign, the interval must not be read as a finding.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from astro.ablations.results import MODELS, Result
+from astro.ablations.spec import Planned
+from astro.evaluation.intervals import paired_difference, rounded
+from astro.runtime import UserError
+from schemas.ablations import (
+    BASELINE,
+    AblationFigure,
+    AblationReport,
+    AblationRow,
+    AblationRun,
+    SeedDifference,
+)
+
+Results = Mapping[tuple[str, int], Result]
+"""(name of the ablation, seed) -> result, of the runs that are there."""
+
+
+def check_same_problems(results: Results) -> None:
+    """Pairs need the same problems in each arm of a seed.
+
+    Raises:
+        UserError: sets, ids or questions differ; names the run and the first problem.
+    """
+    first: dict[int, tuple[str, Result]] = {}
+    for (name, seed), result in results.items():
+        other, expected = first.setdefault(seed, (name, result))
+        for set_name in sorted(expected.questions.keys() | result.questions.keys()):
+            here, there = result.questions.get(set_name, {}), expected.questions.get(set_name, {})
+            if odd := sorted(i for i in here.keys() | there.keys() if here.get(i) != there.get(i)):
+                raise UserError(
+                    f"{name}-s{seed} and {other}-s{seed} were not asked the same: set {set_name}, {len(odd)} problems "
+                    f"differ, first {odd[0]}: {here.get(odd[0])!r} and {there.get(odd[0])!r}; they cannot be paired"
+                )
+
+
+def figure(
+    name: str, set_name: str, model: str, results: Results, seeds: Sequence[int], *, resamples: int, seed: int
+) -> AblationFigure:
+    """One cell: pass@1 of `model` on `set_name` under ablation `name`.
+
+    seeds: of the runs asked for; those without a run are left out. resamples, seed: of the bootstrap.
+    """
+
+    def scores(ablation: str) -> dict[int, dict[str, float]]:
+        """Seed -> problem id -> pass@1."""
+        found = {s: results[ablation, s].scores for s in seeds if (ablation, s) in results}
+        return {s: by_cell[set_name, model] for s, by_cell in found.items() if (set_name, model) in by_cell}
+
+    mine, base = scores(name), scores(BASELINE)
+    both = [s for s in mine if s in base] if name != BASELINE else []
+    values = [v for by_problem in mine.values() for v in by_problem.values()]
+    return AblationFigure(
+        set=set_name,
+        model=model,
+        pass_at_1=rounded(np.mean(values)) if values else None,
+        seeds=list(mine),
+        difference=paired_difference(
+            _units(mine, both), _units(base, both), resamples=resamples, rng=np.random.default_rng(seed)
+        )
+        if both
+        else None,
+        by_seed=[
+            SeedDifference(seed=s, difference=rounded(np.mean([mine[s][i] - base[s][i] for i in mine[s]])))
+            for s in both
+        ],
+    )
+
+
+def _units(scores: Mapping[int, Mapping[str, float]], seeds: Sequence[int]) -> dict[str, float]:
+    """`<seed>/<problem id>` -> pass@1."""
+    return {f"{s}/{i}": value for s in seeds for i, value in scores[s].items()}
+
+
+def report(
+    planned: Sequence[Planned],
+    commits: Mapping[str, str],
+    results: Results,
+    *,
+    commit: str,
+    resamples: int,
+    seed: int,
+) -> AblationReport:
+    """The whole table.
+
+    planned: rows, in order, with all their seeds. commits: experiment -> its commit, of those that are done.
+    results: of the same, and of the default's, which may be no row.
+
+    Raises:
+        UserError: see `check_same_problems`.
+    """
+    check_same_problems(results)
+    sets = sorted({s for r in results.values() for s in r.questions})
+    seeds = list(dict.fromkeys(p.seed for p in planned))
+    rows = []
+    for ablation in {p.ablation.name: p.ablation for p in planned}.values():
+        runs = [p for p in planned if p.ablation.name == ablation.name]
+        rows.append(
+            AblationRow(
+                name=ablation.name,
+                question=ablation.question,
+                set=ablation.set,
+                runs=[
+                    AblationRun(seed=p.seed, experiment=p.name, commit=commits.get(p.name), command=p.command)
+                    for p in runs
+                ],
+                figures=[
+                    figure(ablation.name, set_name, model, results, seeds, resamples=resamples, seed=seed)
+                    for set_name in sets
+                    for model in MODELS
+                ],
+            )
+        )
+    return AblationReport(commit=commit, seeds=seeds, rows=rows)
+
+
+# --- for the eye -------------------------------------------------------------------------------------------------------
+
+HEADER = ("set", "model", "ablation", "pass@1", "difference", "95 % interval", "per seed", "seeds", "pairs")
+
+
+def cells(table: AblationReport) -> list[tuple[str, ...]]:
+    """Lines of the table under `HEADER`: set by set, model by model. Figures in percent and percentage points."""
+    lines = []
+    of = {row.name: {(f.set, f.model): f for f in row.figures} for row in table.rows}
+    keys = list(dict.fromkeys(key for figures in of.values() for key in figures))
+    for key in keys or [("-", "-")]:
+        lines += [(*key, row.name, *_figures(of[row.name].get(key), len(table.seeds))) for row in table.rows]
+    return lines
+
+
+def _figures(found: AblationFigure | None, asked: int) -> tuple[str, ...]:
+    """Text of one cell; asked: how many seeds there should be."""
+    if found is None or found.pass_at_1 is None:
+        return ("-", "-", "-", "-", f"0/{asked}", "-")
+    mean, count = f"{100 * found.pass_at_1:.1f}", f"{len(found.seeds)}/{asked}"
+    if found.difference is None:
+        return (mean, "-", "-", "-", count, "-")
+    d, seeds = found.difference, [100 * s.difference for s in found.by_seed]
+    return (
+        mean,
+        f"{100 * d.value:+.1f}",
+        f"{100 * d.low:+.1f} .. {100 * d.high:+.1f}",
+        f"{min(seeds):+.1f} .. {max(seeds):+.1f}",
+        count if len(seeds) == len(found.seeds) else f"{count}, {len(seeds)} paired",
+        str(d.n),
+    )
+
+
+def text(table: AblationReport) -> str:
+    """The table as plain text, columns aligned, a blank line between models."""
+    lines = [HEADER, *cells(table)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+    shown, before = [], None
+    for line in lines:
+        if before is not None and line[:2] != before[:2]:
+            shown.append("")
+        shown.append("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        before = line
+    return "\n".join(shown)
+
+
+def markdown(table: AblationReport) -> str:
+    """The page: how to read it, the table, and the questions with the command of each run."""
+    seeds = ", ".join(map(str, table.seeds))
+    lines = [
+        "# Ablations",
+        "",
+        f"Commit {table.commit}, seeds {seeds}. pass@1 in percent, differences to `{BASELINE}` in percentage points, paired on "
+        "(seed, problem) with a 95 % bootstrap interval over these pairs. The interval does not cover other seeds: "
+        "`per seed` shows the lowest and the highest difference within one seed. `-`: not there yet.",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + " --- |" * len(HEADER),
+        *("| " + " | ".join(line) + " |" for line in cells(table)),
+        "",
+        "## Questions and commands",
+    ]
+    for row in table.rows:
+        lines += ["", f"### {row.name}", "", row.question, "", "```", *(run.command for run in row.runs), "```"]
+    return "\n".join(lines) + "\n"

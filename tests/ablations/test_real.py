@@ -1,0 +1,104 @@
+"""Run, stop, go on and tabulate against a real DVC, with one small stage for a pipeline."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from astro.ablations import recovery
+from astro.ablations.experiments import dirty, experiments, git, head
+from astro.ablations.spec import plan
+from astro.runtime import UserError, read_json
+from schemas.ablations import AblationReport
+from tests.ablations.conftest import commit, environment
+
+FILE = Path("ablations.yaml")
+
+
+def calls() -> list[str]:
+    """`seed ablated` of each run of the stage."""
+    return Path("work/calls").read_text().splitlines()
+
+
+@pytest.mark.slow
+def test_run_resume_and_table(ablations, pipeline):
+    Path("work/fail").touch()
+    one = ablations("run", "--seeds", "1")
+    assert one.returncode == 1, one.stdout + one.stderr
+    assert "reflection-off-s1: FAILED" in one.stdout
+    assert "this stage fails" in Path("work/ablations/reflection-off-s1.log").read_text()
+    assert list(experiments(head())) == ["default-s1"]  # the params are the commit's: an experiment all the same
+    assert (dirty(), git("branch", "--show-current").strip()) == ([], "main")
+
+    Path("work/fail").unlink()
+    Path("work/calls").unlink()
+    two = ablations("run", "--seeds", "1")
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert "1/2 done, 1 to run" in two.stdout
+    assert calls() == ["1 True"]
+
+    found = read_json(Path("reports/ablations.json"), AblationReport)
+    sft, grpo = found.rows[1].figures
+    assert (sft.pass_at_1, sft.difference.value, sft.difference.n) == (0.25, -0.25, 4)
+    assert (grpo.pass_at_1, grpo.by_seed[0].difference) == (0.5, -0.25)
+    assert "-25.0" in two.stdout
+    assert not Path("data").exists()  # the checkout was left alone
+
+    commit(pipeline)  # another baseline: run again, from the run cache
+    three = ablations("run", "--seeds", "1")
+    assert "0/2 done, 2 to run" in three.stdout
+    assert three.returncode == 0, three.stdout + three.stderr
+    assert calls() == ["1 True"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on(how, ablations, pipeline):
+    Path("work/hang").touch()
+    arguments = [sys.executable, "-m", "astro.ablations", "run", "--only", "reflection-off", "--seeds", "1"]
+    process = subprocess.Popen(arguments, env=environment(), start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not Path("work/calls").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if how == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, how)  # as a terminal does
+    assert process.wait(30) in (130, -signal.SIGKILL)
+    time.sleep(0.5)
+    left = any(recovery.COPIES.glob("tmp*"))
+    assert left or how != signal.SIGKILL  # after Ctrl-C, DVC clears up by itself
+    Path("work/hang").unlink()
+    done = ablations("run", "--only", "reflection-off", "--seeds", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("removed the copy" in done.stdout) == left
+    assert not any(recovery.COPIES.glob("tmp*"))
+    assert list(experiments(head())) == ["reflection-off-s1"]
+
+
+def test_what_a_kill_in_the_checkout_leaves_is_taken_back(repository):
+    """HEAD detached and params.yaml changed, which DVC does for a moment."""
+    wanted = plan(FILE)[1].params
+    folder = Path("work")
+    before = Path("params.yaml").read_text()
+    recovery.begin(folder, wanted)
+    git("switch", "-q", "--detach")
+    Path("params.yaml").write_text(before.replace("reflection: true", "reflection: false", 1))
+    git("add", "params.yaml")
+    assert recovery.recover(folder) == ["back on refs/heads/main", "took back params.yaml"]
+    assert (Path("params.yaml").read_text(), dirty()) == (before, [])
+    assert recovery.recover(folder) == []
+
+
+def test_own_edits_are_kept_and_refused(repository):
+    recovery.begin(Path("work"), plan(FILE)[1].params)
+    text = Path("params.yaml").read_text().replace("seed: 1", "seed: 9", 1)
+    Path("params.yaml").write_text(text)
+    assert recovery.recover(Path("work")) == []
+    assert Path("params.yaml").read_text() == text
+    with pytest.raises(UserError, match=r"uncommitted changes in params\.yaml"):
+        recovery.check_clean()

@@ -1,0 +1,83 @@
+"""The table's arithmetic on figures small enough to do by hand."""
+
+import numpy as np
+import pytest
+
+from astro.ablations import table
+from astro.ablations.results import Result
+from astro.ablations.spec import Planned
+from astro.evaluation.intervals import bootstrap_mean
+from astro.runtime import UserError
+from schemas.ablations import Ablation
+
+DEFAULT = Ablation(name="default", question="q", set=[])
+OTHER = Ablation(name="other", question="why?", set=["a.b=1"])
+
+
+def result(sft: list[float], seed: int = 1) -> Result:
+    """One set n3 with problems p0, p1, ..; grpo solves all."""
+    ids = [f"p{i}" for i in range(len(sft))]
+    scores = {("n3", "sft"): dict(zip(ids, sft, strict=True)), ("n3", "grpo"): dict.fromkeys(ids, 1.0)}
+    return Result({"n3": {i: f"{i} of {seed}" for i in ids}}, scores)
+
+
+def build(results: dict, seeds=(1, 2)) -> table.AblationReport:
+    planned = [Planned(a, s, {}) for s in seeds for a in (DEFAULT, OTHER)]
+    commits = {f"{name}-s{seed}": "c" * 40 for name, seed in results}
+    return table.report(planned, commits, results, commit="b" * 40, resamples=200, seed=5)
+
+
+def test_differences_are_paired_within_seed_and_problem():
+    found = build(
+        {
+            ("default", 1): result([0.0, 0.5], 1),
+            ("default", 2): result([1.0, 0.25], 2),
+            ("other", 1): result([0.5, 1.0], 1),
+            ("other", 2): result([1.0, 0.0], 2),
+        }
+    )
+    base, other = found.rows
+    sft, grpo = other.figures
+    assert (sft.model, sft.pass_at_1, sft.seeds) == ("sft", 0.625, [1, 2])
+    assert sft.difference == bootstrap_mean([0.5, 0.5, 0.0, -0.25], resamples=200, rng=np.random.default_rng(5))
+    assert (sft.difference.value, sft.difference.n) == (0.1875, 4)
+    assert [s.difference for s in sft.by_seed] == [0.5, -0.125]
+    assert grpo.difference.value == 0
+    assert base.figures[0].difference is None
+    assert base.figures[0].pass_at_1 == 0.4375
+    shown = table.text(found)
+    assert "+18.8" in shown
+    assert "-12.5 .. +50.0" in shown
+
+
+def test_only_seeds_that_both_have_are_paired():
+    found = build(
+        {("default", 1): result([0.0, 0.0], 1), ("other", 1): result([1.0, 0.0], 1), ("other", 2): result([1.0] * 2, 2)}
+    )
+    sft = found.rows[1].figures[0]
+    assert (sft.pass_at_1, sft.seeds) == (0.75, [1, 2])
+    assert (sft.difference.value, sft.difference.n) == (0.5, 2)
+    assert "2/2, 1 paired" in table.text(found)
+    assert [r.commit is None for r in found.rows[0].runs] == [False, True]
+
+
+def test_missing_runs_are_dashes():
+    found = build({("default", 1): result([0.5, 0.5], 1)})
+    assert found.rows[1].figures[0].pass_at_1 is None
+    assert next(c for c in table.cells(found) if c[:3] == ("n3", "sft", "other"))[3:] == (
+        "-",
+        "-",
+        "-",
+        "-",
+        "0/2",
+        "-",
+    )
+    assert table.cells(build({}))[0][2:4] == ("default", "-")
+    assert "dvc exp run --temp --name other-s2 -S a.b=1 -S run.seed=2" in table.markdown(found)
+
+
+@pytest.mark.parametrize("odd", [result([0.5, 0.5], seed=9), result([0.5, 0.5, 0.5])])
+def test_other_problems_are_refused(odd):
+    """Other questions under the same ids; more problems."""
+    with pytest.raises(UserError, match=r"other-s1 and default-s1 were not asked the same: set n3.*first p"):
+        build({("default", 1): result([0.5, 0.5]), ("other", 1): odd})
