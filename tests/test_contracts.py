@@ -276,12 +276,15 @@ def test_the_comparator_differs_in_its_argument_and_its_paths_only(stage):
         for path in (f"models/{name}", f"records/{name}.json", f"metrics/{name}.json", f"metrics/curves/{name}.csv"):
             theirs = theirs.replace(f'"{path}"', f'"{path.replace(name, name + "_direct")}"')
     theirs = theirs.replace("data/traces/train.jsonl", "data/traces/direct.jsonl")
-    theirs = theirs.replace(f"stages.{searching}\"", f"stages.{searching} direct\"")
+    theirs = theirs.replace(f'stages.{searching}"', f'stages.{searching} direct"')
     assert json.dumps(PIPELINE[stage]) == theirs
 
 
 def test_every_script_is_a_stage():
-    assert {m.removeprefix("stages.") for m in MODULES if m.startswith("stages.")} == {*map(script, PIPELINE), "harness"}
+    assert {m.removeprefix("stages.") for m in MODULES if m.startswith("stages.")} == {
+        *map(script, PIPELINE),
+        "harness",
+    }
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
