@@ -19,12 +19,14 @@ class ModelStyle(NamedTuple):
 
 MODELS: dict[str, ModelStyle] = {
     "base": ModelStyle("base", "#868e99", "o"),
-    "sft": ModelStyle("SFT", "#2b7fd4", "s"),
-    "grpo": ModelStyle("RL", "#dd6b10", "D"),
+    "sft_direct": ModelStyle("Direct-SFT", "#5fa8e6", "v"),
+    "sft": ModelStyle("ASTRO-SFT", "#1f6fc4", "s"),
+    "grpo_direct": ModelStyle("Direct-RL", "#e0a13c", "^"),
+    "grpo": ModelStyle("ASTRO-RL", "#c94f10", "D"),
 }
 """Pipeline order; the keys of `EvalMetrics.sets[...]`."""
 
-_OTHER = ModelStyle("", "#9a5fc0", "^")
+_OTHER = ModelStyle("", "#9a5fc0", "P")
 
 MINUS = "\u2212"
 
