@@ -64,7 +64,7 @@ PARAMS = [
     ("grpo.lr", 0.0007, GRPO, {"eval", "report"}),
     ("sft.lr", 0.0007, SFT, {*GRPO, "eval", "report"}),
     ("linearize.reflection", False, {"linearize"}, {*SFT, *GRPO, "eval", "report"}),
-    ("mcts.k", 3, {"mcts"}, {"linearize", *SFT, *GRPO, "eval", "report"}),
+    ("mcts.k", 3, {"mcts", "eval"}, {"linearize", *SFT, *GRPO, "report"}),  # eval searches with the base, too
     # the engine is shared: all stages that generate text, the others do not care
     ("engine.concurrency", 32, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
     # base reads the bounds of the world, but not how many problems there are

@@ -76,8 +76,9 @@ def test_mcts_killed_twice_grows_the_same_trees(smoke: Smoke, copy: Checkout, mo
     assert f"goes on: {kept_then} of 60 trees" in done.out
     assert copy.md5("data/trees") == smoke.checkout.md5("data/trees")
     assert copy.md5("metrics/mcts.json") == smoke.checkout.md5("metrics/mcts.json")
-    # the trees are the same, so nothing that reads them runs again; the report shows the new stage run
-    assert done.ran == ["mcts", "report"]
+    # The trees are the same, so nothing that reads them runs again; eval searches with the changed params, and the report
+    # shows the new stage run.
+    assert done.ran == ["mcts", "eval", "report"]
     assert statuses(copy.root, "mcts", monkeypatch) == ["FINISHED", "KILLED", "KILLED", "FINISHED"]
     assert [p.name for p in (copy.root / "work/mcts").glob("*/*") if p.name != "lock"] == []
 

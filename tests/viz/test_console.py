@@ -11,7 +11,7 @@ CHANCES = {"numbers_3": 0.09, "numbers_4": None}
 def test_cells_hold_the_metrics(metrics):
     table = console_table(metrics, CHANCES)
     rows = {line.split()[0]: line for line in table.splitlines() if line and not line.startswith(" ")}
-    for model, label in {"base": "base", "sft": "SFT", "grpo": "RL"}.items():
+    for model, label in {"base": "base", "sft": "ASTRO-SFT", "grpo": "ASTRO-RL"}.items():
         for models in metrics.sets.values():
             one = models[model].pass_at_1
             assert f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}] n={one.n}" in rows[label]
@@ -20,14 +20,14 @@ def test_cells_hold_the_metrics(metrics):
 
 def test_rows_are_in_pipeline_order(metrics):
     firsts = [line.split()[0] for line in console_table(metrics, {}).splitlines() if line and not line.startswith(" ")]
-    assert firsts[1:4] == ["base", "SFT", "RL"]  # after the title; no chance row, since none is known
+    assert firsts[1:4] == ["base", "ASTRO-SFT", "ASTRO-RL"]  # after the title; no chance row, since none is known
 
 
 def test_details_hold_signed_differences_and_behaviour(metrics):
     text = console_table(metrics, CHANCES)
-    assert "SFT - base +33.3 [+30.2, +36.4]" in text
-    assert "RL - SFT +1.1 [-2.0, +4.2]" in text
-    assert "RL 2.31 a chain" in text
+    assert "ASTRO-SFT - base +33.3 [+30.2, +36.4]" in text
+    assert "ASTRO-RL - ASTRO-SFT +1.1 [-2.0, +4.2]" in text
+    assert "ASTRO-RL 2.31 a chain" in text
 
 
 @pytest.mark.parametrize("sets", [1, 2, 5, 9])
@@ -46,7 +46,7 @@ def test_lines_stay_narrow_and_columns_aligned(metrics, sets):
 def test_a_missing_model_is_a_dash(metrics):
     sets = {"a": {"base": metrics.sets["numbers_3"]["base"]}, "b": metrics.sets["numbers_4"]}
     table = console_table(metrics.model_copy(update={"sets": sets, "differences": {}}), {})
-    row = next(line for line in table.splitlines() if line.startswith("SFT"))
+    row = next(line for line in table.splitlines() if line.startswith("ASTRO-SFT"))
     assert row.split()[1] == "-"
     assert "not available" in table
 
