@@ -91,7 +91,11 @@ def _wait(child: subprocess.Popen) -> int:
             child.wait(GRACE_S)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             child.terminate()
-            child.wait()
+            try:
+                child.wait(GRACE_S / 2)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                child.kill()  # DVC waits for its stage; the stage ends with it
+                child.wait()
         raise
 
 
