@@ -60,10 +60,10 @@ class SeedDifference(Strict):
 
 
 class AblationFigure(Strict):
-    """pass@1 of one model on one eval set under one ablation, against the default."""
+    """pass@1 of one model on one eval set under one ablation, against the same model of the default."""
 
     set: str
-    model: Literal["sft", "grpo"]
+    model: Literal["sft_direct", "sft", "grpo_direct", "grpo"]
     pass_at_1: float | None = Field(description="mean over seeds and problems, 0..1; None: no run yet")
     seeds: list[int] = Field(description="seeds in pass_at_1")
     difference: Estimate | None = Field(

@@ -19,7 +19,7 @@ class PassRateParams(Strict):
 class GrpoParams(Strict):
     """Group relative policy optimisation with the verifier's reward (paper section 3.2)."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=0, description="0: the SFT model as it is")
     prompts_per_step: int = Field(ge=1)
     group_size: int = Field(ge=2, description="completions per prompt")
     micro_batch: int = Field(ge=1, description="completions per forward and backward pass")
@@ -63,5 +63,5 @@ class GrpoMetrics(Strict):
     )
     steps: int = Field(ge=0)
     completions: int = Field(ge=0)
-    reward_first: float = Field(description="mean reward over the first 10 % of steps")
-    reward_last: float = Field(description="mean reward over the last 10 % of steps")
+    reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step")
+    reward_last: float | None = Field(description="mean reward over the last 10 % of steps; None: no step")

@@ -24,6 +24,10 @@ class LinearizeParams(Strict):
     direct_share: float = Field(ge=0, le=1, description="share of chains without a wrong branch")
     traces_per_tree: int = Field(ge=1)
     jump: Literal["common_ancestor", "root", "random_ancestor"] = Field(description="where a chain goes back to")
+    back_from: Literal["terminal", "dead_end"] = Field(
+        description="when a wrong branch is given up: at its end (the paper), or at its first step from which the tree "
+        "knows no way to a correct end"
+    )
     checked: bool = Field(
         description="right and wrong solutions only whose every step is legal and whose own check is true"
     )

@@ -10,6 +10,10 @@ from schemas.base import Strict
 class MctsParams(Strict):
     """The search of paper section 2.2."""
 
+    method: Literal["mcts", "best_of_n"] = Field(
+        description="best_of_n: `samples` independent solutions per problem instead, what they share merged into a tree"
+    )
+    samples: int = Field(ge=1, description="N of best_of_n; mcts does not read it")
     problems: int = Field(ge=1, description="how many of the train problems get a tree (the first ones)")
     k: int = Field(ge=1, description="actions sampled per expansion")
     rollouts: int = Field(ge=1, description="M: completions per new child")

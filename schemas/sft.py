@@ -20,7 +20,7 @@ class LoraParams(Strict):
 class SftParams(Strict):
     """Supervised fine-tuning (paper section 3.1)."""
 
-    epochs: float = Field(gt=0)
+    epochs: float = Field(ge=0, description="0: the base model as it is, for RL without SFT")
     batch_size: int = Field(ge=1, description="sequences per step on one device")
     gradient_accumulation: int = Field(ge=1)
     lr: float = Field(gt=0)
@@ -43,4 +43,4 @@ class SftMetrics(Strict):
     too_long: int = Field(ge=0, description="traces dropped by max_length")
     tokens: int = Field(ge=0, description="trained on, over all epochs")
     steps: int = Field(ge=0)
-    loss: float = Field(description="mean of the last 5 % of steps, nats per token")
+    loss: float | None = Field(description="mean of the last 5 % of steps, nats per token; None: no step was made")

@@ -14,27 +14,32 @@ from astro.engines.feed import generate, run_searches
 from astro.engines.opening import open_engine
 from astro.engines.searches import searches_of
 from astro.evaluation.budget import Ledger, at_equal_tokens, budget_curves, first_found, metered
+from astro.evaluation.kept import measured, prune
 from astro.evaluation.summary import summarise
 from astro.runtime import (
     Progress,
     UserError,
     atomic_path,
-    clear_folder,
+    digest,
+    digest_path,
+    home_root,
     read_jsonl,
     run_stage,
-    work_folder,
     write_jsonl,
 )
 from astro.search.seeds import node_seed
 from schemas.base import Strict
 from schemas.evaluate import EvalMetrics
+from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem, Tree
 from stages.harness import stage
 
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
 MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
-CODE = ["stages/eval.py", "astro/engines", "astro/domains"]
+CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search"]
+ASKED = ("samples", "temperature", "max_tokens")
+"""Of params.eval, what decides on a completion."""
 
 
 def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
@@ -87,11 +92,16 @@ class Searched(Strict):
     found: int | None  # tokens generated when the first correct solution was there; None: never
 
 
+def search_settings(s) -> MctsParams:
+    """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
+    return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
+
+
 def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
     """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
     searches, to_request = searches_of(
-        problems, settings=s.params.mcts, domain=get_domain(s.params.run.domain), seed=s.params.run.seed
+        problems, settings=search_settings(s), domain=get_domain(s.params.run.domain), seed=s.params.run.seed
     )
     ledgers = {p.id: Ledger() for p in problems}
     counted = ((identifier, metered(run, ledgers[identifier])) for identifier, run in searches)
@@ -107,14 +117,37 @@ def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
     return [Searched(tree=trees[p.id], found=first_found(trees[p.id], ledgers[p.id])) for p in problems]
 
 
-def measured(path: Path, contract, make) -> list:
-    """Records of `path`; made and written first where an earlier, killed run has not."""
-    if not path.exists():
-        try:
-            write_jsonl(path, make())
-        except EngineError as error:
-            raise UserError(f"{error}; what is measured so far is kept") from None
-    return list(read_jsonl(path, contract))
+def recall(s, what: dict, model: str, contract, make) -> list:
+    """Records about `model` that hang on `what`; made where no run has made them yet (`astro.evaluation.kept`)."""
+    key = digest(
+        what,
+        s.params.run.model_dump(),
+        s.params.engine.model_dump(),
+        [digest_path(p) for p in (EVAL_SETS, MODELS[model])],
+        [digest_path(Path(c)) for c in CODE],
+    )
+    try:
+        return measured("eval", key, contract, make)
+    except EngineError as error:
+        raise UserError(f"{error}; what is measured so far is kept") from None
+
+
+def all_completions(s, sets: dict[str, list[Problem]]) -> dict[str, list[Completion]]:
+    """Model -> its completions. Models of equal bytes (a training of 0 steps) are measured once."""
+    asked = s.params.eval.model_dump(include=set(ASKED))
+    records = {}
+    for name in MODELS:
+        found = recall(s, asked, name, Completion, partial(complete, s, name, sets))
+        records[name] = [c if c.model == name else c.model_copy(update={"model": name}) for c in found]
+    return records
+
+
+def all_searched(s, sets: dict[str, list[Problem]]) -> list[Searched]:
+    """The searches at test time; [] where none are wanted."""
+    if not s.params.eval.search:
+        return []
+    what = {"search": s.params.eval.search, **search_settings(s).model_dump()}
+    return recall(s, what, "base", Searched, partial(search_at_test_time, s, sets))
 
 
 def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
@@ -131,25 +164,17 @@ def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched],
 
 
 def main() -> None:
-    """Write data/completions/<model>.jsonl and metrics/eval.json. A model measured before a kill is not measured again."""
+    """Write data/completions/<model>.jsonl and metrics/eval.json. What an earlier or killed run measured is not again."""
     with stage("eval", "run", "engine", "eval", "mcts") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
-        records: dict[str, list[Completion]] = {}
-        with work_folder("eval", s.work_key([EVAL_SETS, *MODELS.values()], CODE)) as work:
-            for name in MODELS:
-                records[name] = measured(work / f"{name}.jsonl", Completion, partial(complete, s, name, sets))
-            searched = (
-                measured(work / "search.jsonl", Searched, partial(search_at_test_time, s, sets))
-                if s.params.eval.search
-                else []
-            )
-            with atomic_path(OUT) as folder:
-                for name, completions in records.items():
-                    write_jsonl(folder / f"{name}.jsonl", completions)
-            clear_folder(work)
+        records, searched = all_completions(s, sets), all_searched(s, sets)
+        with atomic_path(OUT) as folder:
+            for name, completions in records.items():
+                write_jsonl(folder / f"{name}.jsonl", completions)
+        prune("eval", home_root())
         summaries = {
             set_name: summarise(
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},

@@ -8,6 +8,7 @@ KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pa
 train on the same prompts.
 """
 
+import shutil
 from pathlib import Path
 
 from pydantic import Field
@@ -16,11 +17,13 @@ from astro.domains import get_domain
 from astro.runtime import (
     Progress,
     UserError,
+    atomic_path,
     clear_folder,
     read_jsonl,
     run_stage,
     work_folder,
     write_jsonl,
+    write_text,
 )
 from schemas.base import Strict
 from schemas.grpo import GrpoMetrics
@@ -87,6 +90,9 @@ def main() -> None:
     with stage(name, "run", "engine", "grpo") as s:
         settings = s.params.grpo
         problems = list(read_jsonl(PROBLEMS, Problem))[: settings.pass_rate.problems]
+        if settings.steps == 0:
+            keep_as_it_is(s)
+            return
         low, high = settings.pass_rate.low, settings.pass_rate.high
         with work_folder(name, s.work_key([PROBLEMS, MODELS[name]], CODE)) as work:
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
@@ -108,6 +114,25 @@ def main() -> None:
                 reward_last=last,
             )
         )
+
+
+def keep_as_it_is(s) -> None:
+    """0 steps: the SFT model under the arm's name; an ablation of SFT alone costs no RL."""
+    with atomic_path(Path("models") / s.name) as folder:
+        shutil.copytree(MODELS[s.name], folder)
+    write_text(CURVES / f"{s.name}.csv", "step,reward\n")
+    print(f"[{s.name}] 0 steps: {MODELS[s.name]} as it is", flush=True)
+    s.finish(
+        GrpoMetrics(
+            prompts_measured=0,
+            prompts_kept=0,
+            pass_rate=None,
+            steps=0,
+            completions=0,
+            reward_first=None,
+            reward_last=None,
+        )
+    )
 
 
 def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]], int]:

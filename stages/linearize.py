@@ -103,6 +103,7 @@ def main() -> None:
             direct_share=params.direct_share,
             phrases=phrases if params.phrases else None,
             jump=params.jump,
+            back_from=params.back_from,
             seed=s.params.run.seed,
             prompt=domain.prompt,
             step_end=domain.step_end,
@@ -134,6 +135,7 @@ def main() -> None:
             list(read_shards(EVAL_SETS, Problem)),
             direct_between=(0.0, 1.0) if params.reflection else (1.0, 1.0),
             max_backtracks=params.max_backtracks,
+            to_the_end=params.back_from == "terminal",
             key=domain.identity,
         )
         require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")

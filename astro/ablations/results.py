@@ -6,11 +6,12 @@ from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ValidationError
 
+from astro.ablations.experiments import params_at
 from astro.evaluation.accuracy import pass_at_1
 from astro.runtime import UserError, explain
 from schemas.records import Completion, Problem
 
-MODELS = ("sft", "grpo")
+MODELS = ("sft_direct", "sft", "grpo_direct", "grpo")
 COMPLETIONS = "data/completions"
 PROBLEMS = "data/problems/eval"
 METRICS = "metrics/eval.json"
@@ -45,7 +46,7 @@ def read(name: str, rev: str) -> Result:
         questions[PurePosixPath(path).stem] = {p.id: p.question for p in problems}
     metrics = json.loads(_bytes(files, METRICS, name))
     result = Result(questions)
-    for model in MODELS:
+    for model in trained(rev):
         completions = _records(files, f"{COMPLETIONS}/{model}.jsonl", Completion, name)
         for set_name, asked in questions.items():
             try:
@@ -55,6 +56,13 @@ def read(name: str, rev: str) -> Result:
             _check(name, set_name, model, scores, asked, metrics)
             result.scores[set_name, model] = scores
     return result
+
+
+def trained(rev: str) -> list[str]:
+    """The models that the run has trained. After 0 epochs, or 0 steps, a model is another one under a further name."""
+    params = params_at(rev) or {}
+    kept = {"sft": params.get("sft", {}).get("epochs") == 0, "grpo": params.get("grpo", {}).get("steps") == 0}
+    return [model for model in MODELS if not kept[model.removesuffix("_direct")]]
 
 
 def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metrics: dict) -> None:

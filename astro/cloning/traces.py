@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from astro.cloning.template import Phrases, write_chain
-from astro.cloning.walk import Jump, correct_terminals, plan_walk, wrong_terminals
+from astro.cloning.walk import BackFrom, Jump, correct_terminals, plan_walk, wrong_terminals
 from schemas.records import Problem, Trace, Tree
 
 Accept = Callable[[Tree, list[int]], list[int]]
@@ -27,6 +27,7 @@ def traces_of(
     reflection: bool,
     phrases: Phrases | None,
     jump: Jump,
+    back_from: BackFrom = "terminal",
     seed: int,
     prompt: Callable[[Problem], str],
     step_end: str,
@@ -54,7 +55,8 @@ def traces_of(
         seen.add((correct, *chosen))
         # Jumps and phrases draw from a generator of their own, so that no arm shifts the draws of the next chain.
         words = random.Random(f"{pair_seed(seed, tree.problem.id)}/{number}")
-        walk = plan_walk(tree, correct=correct, wrong=chosen if reflection else [], jump=jump, rng=words)
+        visits = chosen if reflection else []
+        walk = plan_walk(tree, correct=correct, wrong=visits, jump=jump, rng=words, back_from=back_from)
         segments = write_chain(
             tree,
             walk,

@@ -12,6 +12,7 @@ from typing import Literal
 from schemas.records import ROOT, Tree
 
 Jump = Literal["common_ancestor", "root", "random_ancestor"]
+BackFrom = Literal["terminal", "dead_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Leg:
 
     Attributes:
         start: node it goes on from: the root for the first leg, else what the walk went back to.
-        nodes: the nodes visited after it, the last one terminal.
+        nodes: the nodes visited after it; the last one is terminal, or a dead end.
     """
 
     start: int
@@ -29,7 +30,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A node sequence: every leg but the last ends at a wrong terminal, the last at the correct one."""
+    """A node sequence: every leg but the last ends at a wrong terminal or a dead end, the last at the correct one."""
 
     legs: tuple[Leg, ...]
 
@@ -85,13 +86,34 @@ def common_ancestor(tree: Tree, first: int, second: int) -> int:
     return shared
 
 
-def plan_walk(tree: Tree, *, correct: int, wrong: Sequence[int], jump: Jump, rng: random.Random) -> Walk:
+def dead_ends(tree: Tree, wrong: Sequence[int]) -> list[int]:
+    """For each wrong terminal the first node on its path below which the tree holds no correct terminal; each node once.
+
+    What a chain could give up without going to the end, had it the tree's knowledge (a reviewer's question: the paper only
+    goes back from terminal nodes).
+    """
+    alive = {i for correct in correct_terminals(tree) for i in tree.path(correct)}
+    ends = [next(i for i in tree.path(terminal) if i not in alive) for terminal in wrong]
+    return list(dict.fromkeys(ends))
+
+
+def plan_walk(
+    tree: Tree,
+    *,
+    correct: int,
+    wrong: Sequence[int],
+    jump: Jump,
+    rng: random.Random,
+    back_from: BackFrom = "terminal",
+) -> Walk:
     """The walk that visits `wrong` in order and ends at `correct`.
 
     `jump` chooses where it goes back to before each next leg: the deepest common ancestor with the next terminal (the
-    paper), the root, or a random one of their common ancestors.
+    paper), the root, or a random one of their common ancestors. With `back_from` "dead_end" a wrong branch is left at
+    its node of `dead_ends`; two wrong terminals below one such node are one visit.
     """
-    targets = [*wrong, correct]
+    visited = dead_ends(tree, wrong) if back_from == "dead_end" else wrong
+    targets = [*visited, correct]
     legs = []
     for position, target in enumerate(targets):
         start = ROOT

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from astro.domains import Domain
 from astro.engines.api import Request
-from astro.search import Expand, SearchConfig, search
+from astro.search import Expand, Search, SearchConfig, sample_tree, search
 from schemas.records import Problem
 
 
@@ -38,18 +38,21 @@ def searches_of(problems: Sequence[Problem], *, settings, domain: Domain, seed: 
 
         return judge
 
-    searches = (
-        (
-            p.id,
-            search(
-                p,
-                config=config,
-                seed=seed,
-                is_terminal=domain.is_terminal,
-                judge=judge_of(p),
-                key=domain.state_key,
-            ),
-        )
-        for p in problems
-    )
-    return searches, to_request
+    def search_of(problem: Problem) -> Search:
+        shared = {
+            "seed": seed,
+            "is_terminal": domain.is_terminal,
+            "judge": judge_of(problem),
+            "key": domain.state_key,
+        }
+        if settings.method == "best_of_n":
+            return sample_tree(
+                problem,
+                samples=settings.samples,
+                max_depth=settings.max_depth,
+                split=lambda text: text.split(domain.step_end),
+                **shared,
+            )
+        return search(problem, config=config, **shared)
+
+    return ((p.id, search_of(p)) for p in problems), to_request

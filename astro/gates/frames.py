@@ -180,7 +180,7 @@ TRACE_COLUMNS = {
     "direct": "bool",
     "has_tree": "bool",  # the tree of its problem is known
     "ends_right": "bool",  # its last step is a correct terminal node of that tree, with the trace's answer
-    "wrong_iff_search": "bool",  # a search trace tries a wrong answer, a direct one none
+    "wrong_iff_search": "bool",  # a search trace tries a wrong answer (or leaves the way), a direct one does not
     "right_abandoned": "int64",  # correct terminal nodes that it writes as wrong
     "uncounted_returns": "int64",  # |returns written - backtracks|
     "backtracks": "int64",
@@ -190,9 +190,17 @@ TRACE_COLUMNS = {
 
 
 def trace_rows(
-    traces: Iterable[Trace], trees: Iterable[Tree], eval_problems: Iterable[Problem], *, key: Key = plain_key
+    traces: Iterable[Trace],
+    trees: Iterable[Tree],
+    eval_problems: Iterable[Problem],
+    *,
+    to_the_end: bool = True,
+    key: Key = plain_key,
 ) -> "pd.DataFrame":
-    """One row per trace, see `TRACE_COLUMNS`. An eval problem is found by its id and by its question."""
+    """One row per trace, see `TRACE_COLUMNS`. An eval problem is found by its id and by its question.
+
+    to_the_end: wrong branches go on to a wrong answer; False: they may be given up before.
+    """
     by_problem = {tree.problem.id: tree for tree in trees}
     evals = {name: problem.id for problem in eval_problems for name in (problem.id, "question " + key(problem))}
     leaks = {
@@ -202,16 +210,18 @@ def trace_rows(
     rows = []
     for trace in traces:
         leak = leaks.get(trace.problem_id, evals.get(trace.problem_id, ""))
-        rows.append({**_trace_row(trace, by_problem.get(trace.problem_id)), "eval_problem": leak})
+        rows.append({**_trace_row(trace, by_problem.get(trace.problem_id), to_the_end), "eval_problem": leak})
     return _frame(rows, TRACE_COLUMNS)
 
 
-def _trace_row(trace: Trace, tree: Tree | None) -> dict[str, Any]:
+def _trace_row(trace: Trace, tree: Tree | None, to_the_end: bool) -> dict[str, Any]:
     """All but `eval_problem`. Without a tree only `has_tree` complains."""
     written = [(s.kind, s.node) for s in trace.segments if s.kind in ("step", "wrong_step")]
     nodes = {} if tree is None else {node.index: node for node in tree.nodes}
     ends = [(kind, nodes[i]) for kind, i in written if i in nodes and nodes[i].terminal]
-    wrong = sum(kind == "wrong_step" and node.verdict != "correct" for kind, node in ends)
+    wrong = sum(
+        kind == "wrong_step" and (n := nodes.get(i)) is not None and _astray(n, to_the_end) for kind, i in written
+    )
     last = nodes.get(written[-1][1]) if written else None
     right = last is not None and written[-1][0] == "step" and last.verdict == "correct" and last.answer == trace.answer
     return {
@@ -225,6 +235,11 @@ def _trace_row(trace: Trace, tree: Tree | None) -> dict[str, Any]:
         "backtracks": trace.backtracks,
         "characters": len(trace.completion),
     }
+
+
+def _astray(node: Node, to_the_end: bool) -> bool:
+    """Does a step off the way count as a wrong try?"""
+    return node.terminal and node.verdict != "correct" if to_the_end else node.verdict != "correct"
 
 
 def answer_rows(traces: Sequence[Trace]) -> "pd.DataFrame":

@@ -56,7 +56,12 @@ def check_problems(
 
 
 def check_trees(
-    trees: Iterable[Tree], *, min_solved: float = 0.05, min_valid: float = 0.02, min_readable_gold: float = 1.0
+    trees: Iterable[Tree],
+    *,
+    min_solved: float = 0.05,
+    min_valid: float = 0.02,
+    min_readable_gold: float = 1.0,
+    searched: bool = True,
 ) -> GateResult:
     """Gate `trees`: enough of them are usable, and each is what the search of paper section 2.2 leaves behind.
 
@@ -65,6 +70,7 @@ def check_trees(
         min_solved: smallest share of trees with a correct terminal node.
         min_valid: smallest share with a correct and a wrong one, which a search trace needs (paper: 0.68).
         min_readable_gold: smallest share of trees whose reference answer the grader can read.
+        searched: False: of independent solutions (`astro.search.sampling`), whose N and Q follow no simulation.
     """
     e = load().expectations
 
@@ -87,10 +93,13 @@ def check_trees(
         none("expanded_terminals", "terminal nodes have no children"),
         none("unvalued", "nodes below the root are terminal or have rollouts"),
         exact("prior_error", "priors of siblings add up to 1"),
-        none("visit_error", "visits of parent and children fit: one pass per iteration"),
-        exact("q_error", "Q follows from the children and R"),
         exact("reward_error", "R is the mean verdict of the rollouts, or the node's own grade"),
     ]
+    if searched:
+        expectations += [
+            none("visit_error", "visits of parent and children fit: one pass per iteration"),
+            exact("q_error", "Q follows from the children and R"),
+        ]
     return run_gate("trees", [Table("trees", tree_rows(trees), "id", expectations)])
 
 
@@ -103,6 +112,7 @@ def check_traces(
     max_backtracks: int | None = None,
     max_characters: int | None = None,
     max_answer_share: float = 0.5,
+    to_the_end: bool = True,
     key: Key = plain_key,
 ) -> GateResult:
     """Gate `traces`: every chain ends right, goes back as often as it says, and none is about an eval problem.
@@ -116,6 +126,7 @@ def check_traces(
         max_characters: longest completion; None: any.
         max_answer_share: largest share of problems that share one answer (with few problems more is let pass):
             a table in which one answer is nearly always right teaches that answer.
+        to_the_end: a wrong branch goes on to a wrong answer; False: it may be given up before.
         key: see `check_problems`.
     """
     e = load().expectations
@@ -151,7 +162,7 @@ def check_traces(
         ),
     ]
     tables = [
-        Table("traces", trace_rows(traces, trees, eval_problems, key=key), "id", expectations),
+        Table("traces", trace_rows(traces, trees, eval_problems, to_the_end=to_the_end, key=key), "id", expectations),
         Table("answers", answer_rows(traces), "answer", answers),
     ]
     return run_gate("traces", tables)

@@ -6,5 +6,6 @@ runs under a test, over a continuously fed engine, over an endpoint or on a clus
 
 from astro.search.core import Search, SearchConfig, last_step, search
 from astro.search.requests import Expand, Sample, Simulate
+from astro.search.sampling import sample_tree
 
-__all__ = ["Expand", "Sample", "Search", "SearchConfig", "Simulate", "last_step", "search"]
+__all__ = ["Expand", "Sample", "Search", "SearchConfig", "Simulate", "last_step", "sample_tree", "search"]

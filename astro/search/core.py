@@ -194,12 +194,21 @@ def _ask(
     cost: _Cost, requests: list[Expand | Simulate]
 ) -> Generator[list[Expand | Simulate], list[list[Sample]], list[list[Sample]]]:
     """Yield one batch, check that the answers fit it, count them."""
-    answers = yield requests
+    answers = answered(requests, (yield requests))
+    cost.tokens += sum(sample.tokens for samples in answers for sample in samples)
+    cost.requests += len(requests)
+    return answers
+
+
+def answered(requests: Sequence[Expand | Simulate], answers: list[list[Sample]]) -> list[list[Sample]]:
+    """The answers, if there is one for each request, of as many samples as it wants.
+
+    Raises:
+        ValueError: they do not fit.
+    """
     if len(answers) != len(requests):
         raise ValueError(f"expected {len(requests)} answers, one per request, got {len(answers)}")
     for request, samples in zip(requests, answers, strict=True):
         if len(samples) != request.n:
             raise ValueError(f"expected {request.n} samples for {request}, got {len(samples)}")
-        cost.tokens += sum(sample.tokens for sample in samples)
-    cost.requests += len(requests)
     return answers

@@ -35,8 +35,8 @@ write("data/problems/eval/n3.jsonl", [
     {"id": p, "domain": "countdown", "question": f"{p} of seed {seed}", "gold": "24", "level": 3, "chance": None}
     for p in problems
 ])
-for model, right in (("sft", 2), ("grpo", 3)):
-    right -= ablated
+for model, right in (("sft_direct", 1), ("sft", 2), ("grpo_direct", 1), ("grpo", 3)):
+    right -= ablated and not model.endswith("direct")
     write(f"data/completions/{model}.jsonl", [
         {"model": model, "set": "n3", "problem_id": p, "sample": 0, "text": "", "tokens": 1, "finished": True,
          "answer": None, "verdict": "correct" if i < right else "wrong", "chain": chain}

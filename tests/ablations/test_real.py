@@ -11,6 +11,7 @@ import pytest
 
 from astro.ablations import recovery
 from astro.ablations.experiments import dirty, experiments, git, head
+from astro.ablations.results import trained
 from astro.ablations.spec import plan
 from astro.runtime import UserError, read_json
 from schemas.ablations import AblationReport
@@ -42,7 +43,8 @@ def test_run_resume_and_table(ablations, pipeline):
     assert calls() == ["1 True"]
 
     found = read_json(Path("reports/ablations.json"), AblationReport)
-    sft, grpo = found.rows[1].figures
+    direct, sft, direct_rl, grpo = found.rows[1].figures
+    assert direct.difference.value == direct_rl.difference.value == 0
     assert (sft.pass_at_1, sft.difference.value, sft.difference.n) == (0.25, -0.25, 4)
     assert (grpo.pass_at_1, grpo.by_seed[0].difference) == (0.5, -0.25)
     assert "-25.0" in two.stdout
@@ -78,6 +80,24 @@ def test_a_stopped_run_goes_on(how, ablations, pipeline):
     assert ("removed the copy" in done.stdout) == left
     assert not any(recovery.COPIES.glob("tmp*"))
     assert list(experiments(head())) == ["reflection-off-s1"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "models"),
+    [
+        ({}, ["sft_direct", "sft", "grpo_direct", "grpo"]),
+        ({"steps: 26": "steps: 0"}, ["sft_direct", "sft"]),
+        ({"epochs: 2.0": "epochs: 0"}, ["grpo_direct", "grpo"]),
+    ],
+)
+def test_a_model_that_was_not_trained_is_not_compared(sets, models, repository):
+    text = Path("params.yaml").read_text()
+    for old, new in sets.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    Path("params.yaml").write_text(text)
+    commit(repository)
+    assert trained("HEAD") == models
 
 
 def test_what_a_kill_in_the_checkout_leaves_is_taken_back(repository):

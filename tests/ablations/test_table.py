@@ -10,6 +10,9 @@ from astro.evaluation.intervals import bootstrap_mean
 from astro.runtime import UserError
 from schemas.ablations import Ablation
 
+MODEL = {"sft_direct": 0, "sft": 1, "grpo_direct": 2, "grpo": 3}
+"""Place of a model among the figures of a set."""
+
 DEFAULT = Ablation(name="default", question="q", set=[])
 OTHER = Ablation(name="other", question="why?", set=["a.b=1"])
 
@@ -37,14 +40,15 @@ def test_differences_are_paired_within_seed_and_problem():
         }
     )
     base, other = found.rows
-    sft, grpo = other.figures
+    direct, sft, _, grpo = other.figures
+    assert (direct.model, direct.pass_at_1, direct.difference) == ("sft_direct", None, None)  # of no run
     assert (sft.model, sft.pass_at_1, sft.seeds) == ("sft", 0.625, [1, 2])
     assert sft.difference == bootstrap_mean([0.5, 0.5, 0.0, -0.25], resamples=200, rng=np.random.default_rng(5))
     assert (sft.difference.value, sft.difference.n) == (0.1875, 4)
     assert [s.difference for s in sft.by_seed] == [0.5, -0.125]
     assert grpo.difference.value == 0
-    assert base.figures[0].difference is None
-    assert base.figures[0].pass_at_1 == 0.4375
+    assert base.figures[MODEL["sft"]].difference is None
+    assert base.figures[MODEL["sft"]].pass_at_1 == 0.4375
     shown = table.text(found)
     assert "+18.8" in shown
     assert "-12.5 .. +50.0" in shown
@@ -54,7 +58,7 @@ def test_only_seeds_that_both_have_are_paired():
     found = build(
         {("default", 1): result([0.0, 0.0], 1), ("other", 1): result([1.0, 0.0], 1), ("other", 2): result([1.0] * 2, 2)}
     )
-    sft = found.rows[1].figures[0]
+    sft = found.rows[1].figures[MODEL["sft"]]
     assert (sft.pass_at_1, sft.seeds) == (0.75, [1, 2])
     assert (sft.difference.value, sft.difference.n) == (0.5, 2)
     assert "2/2, 1 paired" in table.text(found)
@@ -63,7 +67,7 @@ def test_only_seeds_that_both_have_are_paired():
 
 def test_missing_runs_are_dashes():
     found = build({("default", 1): result([0.5, 0.5], 1)})
-    assert found.rows[1].figures[0].pass_at_1 is None
+    assert found.rows[1].figures[MODEL["sft"]].pass_at_1 is None
     assert next(c for c in table.cells(found) if c[:3] == ("n3", "sft", "other"))[3:] == (
         "-",
         "-",

@@ -7,6 +7,7 @@ import pytest
 from astro.cloning.template import Phrases
 from astro.cloning.traces import linearize, traces_of
 from astro.cloning.walk import correct_terminals
+from astro.gates import check_traces
 from tests.cloning.trees import DOMAIN, GAME, PROBLEM, tree
 
 PHRASES = Phrases(reflection=["Hmm.", "Wait."], return_step=["Back to"], return_root=["Anew:"])
@@ -160,3 +161,14 @@ def test_trees_are_counted_by_what_became_of_them():
     assert counts == {"trees_used": 2, "trees_unsolved": 1, "trees_filtered": 1}
     assert made == [(GAME, [3]), (DIRECT_ONLY, [2])]
     assert len(found) == len(traces(GAME)) + 1
+
+
+def test_a_chain_that_goes_back_at_a_dead_end_passes_its_gate_only():
+    found = [t for which in many() for t in traces(which, back_from="dead_end") if t.kind == "search"]
+    short = [t for t in found if "2 + 3 = 5 left 4 5\n" in t.completion]
+    assert short
+    assert not any("5 * 4 = 20" in t.completion or "5 + 4 = 9" in t.completion for t in short)
+    assert check_traces(found, many(), [], to_the_end=False, max_answer_share=1).success
+    early = [t for t in found if not any("make 24 got" in s.text for s in t.segments if s.kind == "wrong_step")]
+    assert early
+    assert not check_traces(early, many(), [], max_answer_share=1).success

@@ -9,6 +9,7 @@ from astro.cloning.walk import (
     Leg,
     common_ancestor,
     correct_terminals,
+    dead_ends,
     lowest_value,
     path_value,
     plan_walk,
@@ -151,3 +152,16 @@ def test_every_leg_continues_its_start_and_ends_at_its_terminal(jump, seed):
         chain = [leg.start, *leg.nodes]
         assert all(DEEP.nodes[child].parent == parent for parent, child in itertools.pairwise(chain))
     assert planned == walk(DEEP, 6, wrong, jump=jump, seed=seed)  # the same draws, the same walk
+
+
+# --- going back before the end ----------------------------------------------------------------------------------------
+
+
+def test_a_dead_end_is_the_first_step_off_every_way_to_a_correct_end():
+    assert dead_ends(GAME, [4, 5, 6, 7]) == [4, 5, 2]  # nothing right below 2: both its ends are one visit
+    assert dead_ends(DEEP, [3, 5, 8, 9]) == [3, 5, 2]
+    found = plan_walk(
+        GAME, correct=3, wrong=[6, 4, 7], jump="common_ancestor", rng=random.Random(0), back_from="dead_end"
+    )
+    assert found.legs == (Leg(0, (2,)), Leg(0, (1, 4)), Leg(1, (3,)))
+    assert walk(GAME, 3, [6, 4, 7]).legs == (Leg(0, (2, 6)), Leg(0, (1, 4)), Leg(0, (2, 7)), Leg(0, (1, 3)))

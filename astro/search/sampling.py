@@ -1,0 +1,106 @@
+"""Best-of-N in the form of a tree: N independent solutions, their common beginnings merged (rejection sampling).
+
+What the search of `astro.search.core` is compared with at an equal number of generated tokens: the same policy, grader and
+record, and no search. A node's rollouts are the solutions that pass through it, R = Q their share of correct ones, N their
+number, P its share among its siblings.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+
+from astro.search.core import IsTerminal, Judge, Key, Search, answered, last_step
+from astro.search.requests import Sample, Simulate
+from astro.search.seeds import node_seed
+from astro.search.tree import SearchNode, new_root, to_record
+from schemas.records import ROOT, Problem, Rollout
+
+Split = Callable[[str], list[str]]
+"""Steps of a whole solution, in order. Pure."""
+
+
+def sample_tree(
+    problem: Problem,
+    *,
+    samples: int,
+    max_depth: int,
+    seed: int,
+    split: Split,
+    is_terminal: IsTerminal,
+    judge: Judge,
+    key: Key = last_step,
+) -> Search:
+    """Sample one problem: a generator as `astro.search.core.search` is, with one request.
+
+    samples: N. max_depth: steps; a longer solution is dropped, and so is one that is cut, has a blank step or never answers:
+        they cost tokens and leave no node. Without any other the root is closed.
+
+    Raises:
+        ValueError: as `search`.
+    """
+    request = Simulate((), samples, node_seed(seed, problem.id, (), "rollout"))
+    drawn = answered([request], (yield [request]))[0]
+    nodes = [new_root()]
+    through: list[list[Rollout]] = [[]]  # per node: the solutions that pass through it
+    for sample in drawn:
+        steps = _solution(sample, split=split, is_terminal=is_terminal, max_depth=max_depth)
+        if steps:
+            _insert(nodes, through, steps, sample, judge=judge, key=key, is_terminal=is_terminal)
+    if len(nodes) == 1:
+        nodes[ROOT].close()
+    for node in nodes:
+        _value(node, through[node.index], siblings=len(through[node.parent]) if node.index else 0)
+    tokens = sum(sample.tokens for sample in drawn)
+    return to_record(problem, nodes, iterations=samples, requests=1, tokens=tokens)
+
+
+def _solution(sample: Sample, *, split: Split, is_terminal: IsTerminal, max_depth: int) -> list[str]:
+    """Steps up to the first that answers; [] if the sample is no solution."""
+    steps = split(sample.text) if sample.finished else []
+    begun = list(takewhile(lambda step: not is_terminal(step), steps))
+    solution = steps[: len(begun) + 1]
+    whole = len(solution) > len(begun) and all(step.strip() for step in solution)
+    return solution if whole and len(solution) <= max_depth else []
+
+
+def _insert(
+    nodes: list[SearchNode],
+    through: list[list[Rollout]],
+    steps: Sequence[str],
+    sample: Sample,
+    *,
+    judge: Judge,
+    key: Key,
+    is_terminal: IsTerminal,
+) -> None:
+    """Lay one solution into the tree; siblings with equal keys are one node, which keeps its first text."""
+    answer, verdict = judge(steps, "")
+    rollout = Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
+    here = nodes[ROOT]
+    through[ROOT].append(rollout)
+    for step in steps:
+        path = (*here.steps, step)
+        known = {(key(nodes[i].steps), nodes[i].terminal): nodes[i] for i in here.children}
+        child = known.get((key(path), is_terminal(step)))
+        if child is None:
+            child = SearchNode(index=len(nodes), parent=here.index, steps=path, terminal=is_terminal(step))
+            if child.terminal:
+                child.answer, child.verdict = judge(path, "")
+            nodes.append(child)
+            through.append([])
+            here.children.append(child.index)
+        through[child.index].append(rollout)
+        here = child
+
+
+def _value(node: SearchNode, rollouts: Sequence[Rollout], *, siblings: int) -> None:
+    """N, R, Q and P of a node. siblings: solutions through the parent; 0 for the root."""
+    node.visits = len(rollouts)
+    if rollouts:
+        node.q = sum(r.verdict == "correct" for r in rollouts) / len(rollouts)
+    if siblings:
+        node.prior = len(rollouts) / siblings
+        node.reward = float(node.verdict == "correct") if node.terminal else node.q
+    if node.terminal:
+        node.q = node.reward
+    elif node.index != ROOT:
+        node.rollouts = list(rollouts)
