@@ -8,7 +8,7 @@ as many, for the comparator.
 Deviations from the paper: 6. phrases come from a file, not from an instruct LM that rewrites; 7. a return restates the
 problem and the steps that stand, so that a tiny model composes its answer from nearby text; 8. the self-evaluation is one
 vote word asked for after the solution's own check, not a prompt to an instruct model; 13. false solutions are left out, and
-wrong answers differ in value.
+wrong answers differ in value; 17. a chain may go back at a dead end (`linearize.back_from`).
 """
 
 from functools import partial
