@@ -9,6 +9,7 @@ from astro.ablations.experiments import done, experiments, head
 from astro.ablations.results import read
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.runtime import run_stage, write_json, write_text
+from astro.viz.ablation_page import render
 from schemas.ablations import BASELINE
 
 FILE = Path("ablations.yaml")
@@ -25,7 +26,7 @@ def show(planned: list[Planned]) -> None:
 
 
 def tabulate(planned: list[Planned], file: Path) -> None:
-    """Read what is there, write reports/ablations.json and .md, print the table."""
+    """Read what is there, write reports/ablations.json, .md and .html, print the table."""
     commit = head()
     known, base = experiments(commit), committed_params()
     seeds = list(dict.fromkeys(p.seed for p in planned))
@@ -37,8 +38,9 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     )
     write_json(REPORT, found)
     write_text(REPORT.with_suffix(".md"), table.markdown(found))
+    write_text(REPORT.with_suffix(".html"), render(found))
     print(table.text(found))
-    print(f"\nwritten: {REPORT}, {REPORT.with_suffix('.md')}")
+    print(f"\nwritten: {REPORT}, {REPORT.with_suffix('.md')}, {REPORT.with_suffix('.html')}")
 
 
 def main() -> None:
