@@ -39,7 +39,10 @@ class EngineParams(Strict):
     """Who generates text for mcts, eval and the pass-rate filter of grpo."""
 
     kind: Literal["vllm", "hf", "endpoint"]
-    concurrency: int = Field(ge=1, description="sequences in the engine at once")
+    processes: int = Field(
+        ge=1, description="engines with the same model, sharing cores and concurrency; on CPU 2 cores: 2; on a GPU: 1"
+    )
+    concurrency: int = Field(ge=1, description="sequences in the engine at once, all processes together")
     max_model_len: int = Field(ge=16, description="prompt and completion, tokens")
     vllm: VllmParams
     hf: HfParams

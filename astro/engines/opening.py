@@ -1,6 +1,7 @@
 """Which engine the params ask for. The heavy imports happen here and late."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,26 @@ if TYPE_CHECKING:
 
 
 def open_engine(params: "EngineParams", model: Path | str) -> Engine:
-    """The engine of `params` with `model` loaded (an endpoint has its own model loaded).
+    """The engine of `params` with `model` loaded (an endpoint has its own model loaded), in `params.processes` processes.
 
     Raises:
         EngineError: it cannot be started; says why.
     """
+    if params.processes == 1 or params.kind == "endpoint":
+        return _open_one(params, model)
+    from astro.engines.pool import PoolEngine
+
+    shared = params.model_copy(
+        update={
+            "concurrency": max(1, params.concurrency // params.processes),
+            "vllm": params.vllm.model_copy(update={"kv_cache_gb": params.vllm.kv_cache_gb / params.processes}),
+        }
+    )
+    return PoolEngine(partial(_open_one, shared, model), params.processes)
+
+
+def _open_one(params: "EngineParams", model: Path | str) -> Engine:
+    """One engine, in this process."""
     if params.kind == "vllm":
         from astro.engines.vllm_engine import VllmEngine
 

@@ -190,7 +190,7 @@ def test_params_open_it_with_the_key_from_the_environment(serve, monkeypatch):
         "hf": {"batch_size": 1, "dtype": "auto"},
     }
     endpoint = {"url": server.url, "model": "", "api_key_env": "MY_KEY", "timeout_s": 5.0, "retries": 0}
-    params = EngineParams(kind="endpoint", concurrency=2, max_model_len=16, endpoint=endpoint, **unused)
+    params = EngineParams(kind="endpoint", processes=2, concurrency=2, max_model_len=16, endpoint=endpoint, **unused)
     engine = open_engine(params, "models/base")
     assert [s.text for s in answer_of(engine, request())] == ["p5", "p6"]
     engine.close()
