@@ -85,6 +85,11 @@ class ModelMetrics(Strict):
     backtracks_score_r: float | None = Field(
         description="Pearson correlation over problems of mean backtracks and mean score; None: no variance"
     )
+    backtracks_at_equal_tokens: Estimate | None = Field(
+        default=None,
+        description="partial correlation with the score over chains of the same problem, tokens held; None: no variance",
+    )
+    tokens_at_equal_backtracks: Estimate | None = Field(default=None, description="the same, backtracks held")
 
 
 class PairedDifference(Strict):

@@ -122,7 +122,7 @@ def recall(s, what: dict, model: str, contract, make) -> list:
     key = digest(
         what,
         s.params.run.model_dump(),
-        s.params.engine.model_dump(),
+        s.params.engine.model_dump(exclude={"processes", "concurrency"}),  # a sample depends on its request alone
         [digest_path(p) for p in (EVAL_SETS, MODELS[model])],
         [digest_path(Path(c)) for c in CODE],
     )

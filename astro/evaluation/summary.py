@@ -7,6 +7,7 @@ import numpy as np
 from astro.evaluation import behaviour
 from astro.evaluation.accuracy import maj_at_k, pass_at_1, problem_means
 from astro.evaluation.intervals import bootstrap_mean, paired_difference, rounded
+from astro.evaluation.length import partial_correlations
 from schemas.evaluate import Estimate, ModelMetrics, PairedDifference
 from schemas.records import Completion
 
@@ -71,6 +72,7 @@ def _model_metrics(
         return rounded(sum(values) / len(values))
 
     went_back = [behaviour.backtracks(c) for c in completions]
+    by_backtracks, by_tokens = partial_correlations(completions, resamples=resamples, rng=np.random.default_rng(seed))
     return ModelMetrics(
         pass_at_1=estimate(scores),
         maj_at_k=estimate(maj_at_k(completions, k=majority)),
@@ -86,6 +88,8 @@ def _model_metrics(
         by_attempt=behaviour.by_attempt(completions),
         decisions=behaviour.decisions(completions),
         backtracks_score_r=behaviour.backtracks_score_r(completions),
+        backtracks_at_equal_tokens=by_backtracks,
+        tokens_at_equal_backtracks=by_tokens,
     )
 
 

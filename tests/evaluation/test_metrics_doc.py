@@ -60,8 +60,8 @@ def _names(kind, path):
         keys = KEYS[arguments[0]]
         path += "/" + "-".join(f"<{key}>" for key in keys)
         yield from (n for n in names_in(arguments[0], path) if n.rpartition("/")[2] not in keys)
-    elif isinstance(kind, type) and issubclass(kind, Strict):
-        yield from names_in(kind, path)
+    elif strict := [k for k in (kind, *arguments) if isinstance(k, type) and issubclass(k, Strict)]:
+        yield from names_in(strict[0], path)  # or None
     else:
         yield path
 
@@ -90,8 +90,18 @@ def test_every_number_is_documented_once(documented, stage):
 def test_documented_names_are_those_logged(documented, completion, chain):
     """A real EvalMetrics, flattened as for MLflow."""
     walked = chain(("a", -1, "Wn"), ("b", -1, "Ry"), back=[(0, -1)])
+    more = [
+        (1, "wrong", 12, chain()),
+        (2, "correct", 30, chain()),
+        (3, "wrong", 31, walked),
+    ]  # so that all figures vary
     done = {
         model: [completion(verdict, model=model, problem=p, chain=c) for p, verdict, c in rows]
+        + [
+            completion(verdict, model=model, problem=p, sample=i, tokens=tokens, chain=c)
+            for p, *_ in rows
+            for i, verdict, tokens, c in more
+        ]
         for model, rows in {
             "base": [("p", "wrong", walked), ("q", "correct", chain())],
             "sft": [("p", "correct", walked), ("q", "wrong", chain())],
