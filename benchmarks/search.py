@@ -14,13 +14,16 @@ The prefix cache is emptied before each, so neither profits from the other.
 
 import sys
 import time
+from functools import partial
 
+from astro.domains import get_domain
 from astro.engines.feed import TimedEngine, generate, run_searches
 from astro.engines.opening import open_engine
+from astro.engines.searches import searches_of
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem
-from stages.mcts import MODEL, PROBLEMS, searches_of
+from stages.mcts import MODEL, PROBLEMS
 
 DEFAULT_TREES = 200
 
@@ -52,15 +55,16 @@ def main() -> None:
     problems = list(read_jsonl(PROBLEMS, Problem))[:count]
     if len(problems) < count:
         raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees were asked for")
+    begin = partial(searches_of, settings=params.mcts, domain=get_domain(params.run.domain), seed=params.run.seed)
     raw = open_engine(params.engine, MODEL)
     reset = getattr(raw, "reset_prefix_cache", lambda: None)
-    warm, to_request = searches_of(params, problems[:8])
+    warm, to_request = begin(problems[:8])
     list(run_searches(warm, engine=raw, to_request=to_request, in_flight=8))  # first batches pay for allocations
 
     reset()
     recorder = Recorder(raw)
     engine = TimedEngine(recorder)
-    searches, to_request = searches_of(params, problems)
+    searches, to_request = begin(problems)
     began = time.perf_counter()
     trees = list(run_searches(searches, engine=engine, to_request=to_request, in_flight=params.mcts.trees_in_flight))
     wall = time.perf_counter() - began
