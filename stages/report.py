@@ -8,6 +8,7 @@ Deviations from the paper: none; the paper has no such thing.
 
 import csv
 import sys
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,8 @@ from astro.runtime import (
     write_text,
 )
 from astro.viz.console import console_table
+from astro.viz.gallery import Example, examples
+from astro.viz.labels import DIRECT_OF
 from astro.viz.report import ReportData, StageProvenance, render
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics
@@ -50,6 +53,8 @@ CONTRACTS = {
 }
 LOCK = Path("dvc.lock")
 PAGE = REPORTS / "report.html"
+LOOKED_AT = 20
+"""Usable trees looked at for each one shown."""
 
 
 def read_metrics() -> dict:
@@ -77,33 +82,35 @@ def read_curve(name: str) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def gallery(count: int) -> list[tuple[Problem, Completion]]:
-    """Up to `count` chains per eval set: of the RL model, on different problems, one per number of backtracks first."""
-    chosen: list[tuple[Problem, Completion]] = []
+def gallery(count: int) -> list[Example]:
+    """Up to `count` chains per eval set of the RL model (else of the SFT model), the direct arm's beside them."""
+    found: list[Example] = []
+    chains, shown = next(((done, m) for m in reversed(DIRECT_OF) if (done := completions(m))), ([], ""))
+    contrasts = completions(DIRECT_OF[shown]) if shown else []
     for path in sorted(Path("data/problems/eval").glob("*.jsonl")):
         problems = {p.id: p for p in read_jsonl(path, Problem)}
-        pool = [
-            c
-            for c in read_jsonl(Path("data/completions/grpo.jsonl"), Completion)
-            if c.set == path.stem and c.sample == 0
-        ]
-        by_length: dict[tuple[int, str], Completion] = {}
-        for completion in pool:
-            by_length.setdefault((min(len(completion.chain.back_edges), 4), completion.verdict), completion)
-        order = sorted(by_length, key=lambda k: (k[1] != "correct", k[0] == 0, k[0]))
-        chosen.extend((problems[by_length[k].problem_id], by_length[k]) for k in order[:count])
-    return chosen
+        found += examples(problems, chains, contrasts, count)
+    return found
+
+
+def completions(model: str) -> list[Completion]:
+    """What one model wrote in the eval stage; [] where it was not measured."""
+    path = Path("data/completions") / f"{model}.jsonl"
+    return list(read_jsonl(path, Completion)) if path.is_file() else []
 
 
 def sample_trees(count: int) -> list[Tree]:
-    """The first trees that hold a correct and a wrong terminal node."""
-    found: list[Tree] = []
-    for tree in read_shards(Path("data/trees"), Tree):
-        if len(found) == count:
-            break
-        if {"correct", "wrong"} <= {n.verdict for n in tree.nodes}:
-            found.append(tree)
-    return found
+    """Early trees that hold a correct and a wrong terminal node, levels by turns; [] where no tree was kept."""
+    folder = Path("data/trees")
+    if not any(folder.glob("*.jsonl")):
+        return []
+    usable = (t for t in read_shards(folder, Tree) if {"correct", "wrong"} <= {n.verdict for n in t.nodes})
+    by_level: dict[int, list[Tree]] = {}
+    for tree in islice(usable, LOOKED_AT * count):
+        by_level.setdefault(tree.problem.level, []).append(tree)
+    pools = [by_level[level] for level in sorted(by_level, reverse=True)]
+    turns = chain.from_iterable(zip_longest(*pools))
+    return list(islice((tree for tree in turns if tree is not None), count))
 
 
 def locked_outs() -> dict[str, dict[str, str]]:

@@ -2,108 +2,112 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from astro.viz.labels import interval, ordered, percent, points, points_interval, style
-from schemas.evaluate import EvalMetrics, ModelMetrics
+from astro.viz.labels import (
+    DIRECT_OF,
+    interval,
+    main_first,
+    ordered,
+    percent,
+    points,
+    points_interval,
+    problems,
+    searchers,
+    style,
+)
+from schemas.evaluate import EvalMetrics, ModelMetrics, PairedDifference
 
 WIDTH = 110
-"""Characters per line, at most (a longer name of a set is the only thing that can break it)."""
+"""Characters per line, at most."""
 
 _GAP = "   "
+_COLUMNS = ("", "pass@1", "maj@k", "first attempt", "tokens", "backtracks")
+_NUMBERS = 4
+"""Columns from here on are plain numbers and stand to the right."""
 
 
 def console_table(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> str:
-    """Models x eval sets with 95 % intervals, then per set the paired differences and what explains them.
+    """Per eval set: all models with 95 % intervals, the paired differences, and what the arms do that search.
 
     Args:
         metrics: of the eval stage; any subset of the models may be present.
         chances: set -> share of random legal paths that succeed (0..1); None or absent: unknown.
     Returns:
-        Lines of at most WIDTH characters, joined by newlines, no newline at the end. Sets that do not fit beside each
-        other follow below each other.
+        Lines of at most WIDTH characters, joined by newlines, no newline at the end.
     """
     if not metrics.sets:
         return "no eval set was measured"
-    lines = [f"pass@1 in % [95 % interval], mean of {metrics.samples} samples per problem, n problems"]
-    for names in _side_by_side(metrics):
-        lines += ["", *_table(metrics, names, chances)]
+    lines = [
+        f"shares in % [95 % interval over problems]; {metrics.samples} samples per problem, seed {metrics.seed}; "
+        "tokens, backtracks: per chain"
+    ]
+    anywhere = ordered({model for models in metrics.sets.values() for model in models})
     for name, models in metrics.sets.items():
-        lines += ["", name, *_details(metrics, name, models)]
-    return "\n".join(lines)
+        lines += ["", *_heading(name, models, chances.get(name)), *_table(models, anywhere)]
+        lines += _differences(metrics.differences.get(name, []))
+        lines += _behaviour(models)
+    return "\n".join(line[:WIDTH].rstrip() for line in lines)
 
 
-def _cell(model: ModelMetrics | None) -> str:
-    if model is None:
-        return "-"
-    one = model.pass_at_1
-    return f"{percent(one.value):>5} {interval(one)} n={one.n}"
+def _heading(name: str, models: Mapping[str, ModelMetrics], chance: float | None) -> list[str]:
+    """The set, how many problems it has, the chance level where it is known."""
+    known = "" if chance is None else f", random legal path {percent(chance)} %"
+    return [f"{name}: {problems(m.pass_at_1 for m in models.values())} problems{known}"]
 
 
-def _all_models(metrics: EvalMetrics) -> list[str]:
-    return ordered({model for models in metrics.sets.values() for model in models})
+def _table(models: Mapping[str, ModelMetrics], names: Sequence[str]) -> list[str]:
+    """A row for each of `names`; dashes for a model that was not measured on this set."""
+    rows = [list(_COLUMNS), *(_row(model, models.get(model)) for model in names)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + _GAP.join(_aligned(row, widths)) for row in rows]
 
 
-def _column_width(metrics: EvalMetrics, name: str) -> int:
-    return max(len(name), *(len(_cell(model)) for model in metrics.sets[name].values()), 1)
-
-
-def _first_column(metrics: EvalMetrics) -> int:
-    return max(len("chance"), *(len(style(model).label) for model in _all_models(metrics)), 1)
-
-
-def _side_by_side(metrics: EvalMetrics) -> Iterator[list[str]]:
-    """Sets in groups whose columns fit into WIDTH."""
-    group: list[str] = []
-    used = first = _first_column(metrics)
-    for name in metrics.sets:
-        width = len(_GAP) + _column_width(metrics, name)
-        if group and used + width > WIDTH:
-            yield group
-            group, used = [], first
-        group.append(name)
-        used += width
-    yield group
-
-
-def _table(metrics: EvalMetrics, names: Sequence[str], chances: Mapping[str, float | None]) -> list[str]:
-    """Header, chance level (where one is known) and one row per model."""
-    rows = [["", *names]]
-    if any(chances.get(name) is not None for name in names):
-        rows.append(["chance", *(f"{percent(chances.get(name)):>5}" for name in names)])
-    rows += [
-        [style(model).label, *(_cell(metrics.sets[n].get(model)) for n in names)] for model in _all_models(metrics)
-    ]
-    widths = [_first_column(metrics), *(_column_width(metrics, name) for name in names)]
-    return [_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _details(metrics: EvalMetrics, name: str, models: Mapping[str, ModelMetrics]) -> list[str]:
-    """What stands below the table for one set."""
-    differences = [
-        f"{style(pair.better).label} - {style(pair.worse).label} "
-        f"{points(pair.difference.value)} {points_interval(pair.difference)}"
-        for pair in metrics.differences.get(name, [])
-    ]
-    present = ordered(models)
-
-    def per_model(figure) -> list[str]:
-        return [f"{style(model).label} {figure(models[model])}" for model in present]
-
+def _row(model: str, figures: ModelMetrics | None) -> list[str]:
+    label = style(model).label[:16]
+    if figures is None:
+        return [label, *("-".rjust(5 if place < _NUMBERS else 1) for place in range(1, len(_COLUMNS)))]
+    shares = (figures.pass_at_1, figures.maj_at_k, figures.first_attempt)
     return [
-        *_wrapped("differences", differences or ["not available"]),
-        *_wrapped("maj@k", per_model(lambda m: f"{percent(m.maj_at_k.value)} {interval(m.maj_at_k)}")),
-        *_wrapped(
-            "first attempt", per_model(lambda m: f"{percent(m.first_attempt.value)} {interval(m.first_attempt)}")
-        ),
-        *_wrapped("backtracks", per_model(lambda m: f"{m.backtracks:.2f} a chain")),
+        label,
+        *(f"{percent(share.value):>5} {interval(share)}" for share in shares),
+        f"{figures.tokens:.0f}",
+        f"{figures.backtracks:.2f}",
     ]
 
 
-def _wrapped(head: str, items: Sequence[str]) -> list[str]:
-    """`head` and the items on one line, or more where they do not fit."""
-    indent = " " * 16
-    lines = [f"  {head}".ljust(len(indent))]
-    for item in items:
-        if len(lines[-1]) > len(indent) and len(lines[-1]) + len(_GAP) + len(item) > WIDTH:
-            lines.append(indent)
-        lines[-1] += (_GAP if len(lines[-1]) > len(indent) else "") + item
-    return lines
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        yield cell.rjust(width) if place >= _NUMBERS else cell.ljust(width)
+
+
+def _differences(pairs: Sequence[PairedDifference]) -> list[str]:
+    """Two to a line, the main ones first."""
+    head = "  differences of pass@1 in points, paired on problems"
+    if not pairs:
+        return [f"{head}: not available"]
+    cells = []
+    for pair in main_first(pairs):
+        names = f"{style(pair.better).label} - {style(pair.worse).label}"
+        cells.append(f"{names:<22} {points(pair.difference.value):>5} {points_interval(pair.difference)}")
+    width = max(map(len, cells)) + len(_GAP)
+    each = 2 if 4 + 2 * width <= WIDTH else 1
+    rows = [cells[start : start + each] for start in range(0, len(cells), each)]
+    return [f"{head}:", *("    " + "".join(cell.ljust(width) for cell in row) for row in rows)]
+
+
+def _behaviour(models: Mapping[str, ModelMetrics]) -> list[str]:
+    """Is it right so far? One line for each arm that searches."""
+    found = searchers(models)
+    if not found:
+        return [f"  behaviour: not available ({' and '.join(style(m).label for m in DIRECT_OF)} were not measured)"]
+    width = max(len(style(model).label) for model in found)
+    lines = []
+    for model in found:
+        figures = models[model]
+        said = [
+            f"stops when right {percent(figures.decisions.stop_when_right):>5}",
+            f"goes back when wrong {percent(figures.decisions.back_when_wrong):>5}",
+            f"repeats {percent(figures.repeat_share):>4}",
+            f"truncated {percent(figures.truncated):>4}",
+        ]
+        lines.append(f"    {style(model).label:<{width}}  {_GAP.join(said)}")
+    return ["  behaviour in %:", *lines]

@@ -6,7 +6,7 @@ No matplotlib here: the console needs none.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from schemas.evaluate import Estimate
+from schemas.evaluate import Estimate, PairedDifference
 
 
 class ModelStyle(NamedTuple):
@@ -26,6 +26,20 @@ MODELS: dict[str, ModelStyle] = {
 }
 """Pipeline order; the keys of `EvalMetrics.sets[...]`."""
 
+DIRECT_OF = {"sft": "sft_direct", "grpo": "grpo_direct"}
+"""Arm whose chains search -> its comparator, trained on direct solutions of the same trees."""
+
+MAIN_PAIRS = (("sft", "sft_direct"), ("grpo", "grpo_direct"), ("grpo", "sft"), ("grpo", "base"))
+"""(better, worse) of the comparisons that a reader wants first: what the search prior adds, then what RL adds."""
+
+METHODS = {
+    "one_sample": "one chain",
+    "best_of_n": "best of N (oracle)",
+    "majority": "vote of N",
+    "search": "tree search (oracle)",
+}
+"""Ways to spend tokens (`BudgetCurve.method`). An oracle knows the right answer when it chooses."""
+
 _OTHER = ModelStyle("", "#9a5fc0", "P")
 
 MINUS = "\u2212"
@@ -40,6 +54,31 @@ def ordered(models: Iterable[str]) -> list[str]:
     """Model keys in pipeline order, unknown ones after them by name."""
     rank = {name: position for position, name in enumerate(MODELS)}
     return sorted(models, key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def searchers(models: Iterable[str]) -> list[str]:
+    """Of these models the arms whose chains search, in pipeline order."""
+    return [model for model in ordered(models) if model in DIRECT_OF]
+
+
+def main_first(pairs: Iterable[PairedDifference]) -> list[PairedDifference]:
+    """The comparisons of MAIN_PAIRS in that order, then the others as they come."""
+    rank = {pair: place for place, pair in enumerate(MAIN_PAIRS)}
+    return sorted(pairs, key=lambda pair: rank.get((pair.better, pair.worse), len(rank)))
+
+
+def problems(estimates: Iterable[Estimate]) -> str:
+    """How many problems stand behind estimates of one set, e.g. "500"; "200 to 500" where models differ."""
+    counts = {estimate.n for estimate in estimates}
+    return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(*counts or {0})
+
+
+def way(worse: str) -> str:
+    """ "sft_direct_best_of_n" (`EqualTokens.worse`: label and method) in words: "Direct-SFT, best of N (oracle)"."""
+    for method, words in METHODS.items():
+        if worse.endswith(f"_{method}"):
+            return f"{style(worse.removesuffix(f'_{method}')).label}, {words}"
+    return worse
 
 
 def percent(value: float | None, *, digits: int = 1) -> str:

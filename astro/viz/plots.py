@@ -7,11 +7,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from astro.viz.labels import MINUS, MODELS, ordered, points, style
+from astro.viz.labels import METHODS, MINUS, MODELS, main_first, ordered, points, style
 from astro.viz.svg import INK, inline, plotting
-from schemas.evaluate import AttemptMetrics, Estimate, EvalMetrics, ModelMetrics
+from schemas.evaluate import AttemptMetrics, BudgetCurve, BudgetPoint, Estimate, EvalMetrics, ModelMetrics
 
 FEW_CHAINS = 10
 """Points that stand for fewer chains are drawn hollow: one chain more or less moves them by over ten points."""
@@ -21,20 +21,29 @@ MAX_POINTS = 300
 
 _WIDTH = 10.6  # inches; the page scales plots down to its own width
 _PANELS_PER_ROW = 3
+_NAME = 24  # characters of a name in a picture
+_LOWEST_TOP = 2.0  # percent; where nothing is right, an axis of thousandths would look like a result
 
 Curve = Sequence[Mapping[str, float]]
+
+
+def _short(name: str) -> str:
+    """A set's or model's name as far as a picture has room for it."""
+    return name if len(name) <= _NAME else name[: _NAME - 1] + "\u2026"
 
 
 def _models(metrics: EvalMetrics) -> list[str]:
     return ordered({model for models in metrics.sets.values() for model in models})
 
 
-def _legend(figure: Figure, models: Sequence[str], *, chance: bool = False, few: bool = False) -> None:
-    """One legend for the whole figure, above the panels."""
-    handles = [
-        Line2D([], [], color=style(m).colour, marker=style(m).marker, linestyle="", markersize=6, label=style(m).label)
-        for m in models
-    ]
+def _legend(
+    figure: Figure, models: Sequence[str], *, chance: bool = False, few: bool = False, lines: bool = False
+) -> None:
+    """One legend for the whole figure, above the panels; with `lines` strokes instead of marks."""
+    handles = []
+    for look in map(style, models):
+        shape = {"linewidth": 2} if lines else {"marker": look.marker, "linestyle": "", "markersize": 6}
+        handles.append(Line2D([], [], color=look.colour, label=_short(look.label), **shape))
     if chance:
         handles.append(Line2D([], [], color=INK, linestyle=":", label="random legal path"))
     if few:
@@ -60,7 +69,9 @@ def scores(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> Markup 
         ("maj@k", lambda m: m.maj_at_k),
     ]
     models, names = _models(metrics), list(metrics.sets)
-    offset = {model: 0.2 * (place - (len(models) - 1) / 2) for place, model in enumerate(models)}
+    offset = {
+        model: min(0.2, 0.75 / len(models)) * (place - (len(models) - 1) / 2) for place, model in enumerate(models)
+    }
     with plotting():
         figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
         panels = figure.subplots(1, len(kinds), sharey=True)
@@ -72,11 +83,11 @@ def scores(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> Markup 
                 for model, values in metrics.sets[name].items():
                     _dot(ax, place + offset[model], pick(values), model)
             slanted = {"rotation": 25, "ha": "right"} if len(names) > 3 else {}
-            ax.set_xticks(range(len(names)), names, **slanted)
+            ax.set_xticks(range(len(names)), map(_short, names), **slanted)
             ax.set_xlim(-0.6, len(names) - 0.4)
             ax.grid(axis="x", visible=False)
         panels[0].set_ylabel("% of problems")
-        panels[0].set_ylim(bottom=0)
+        panels[0].set_ylim(0, max(_LOWEST_TOP, panels[0].get_ylim()[1]))
         _percent_axis(panels[0], full=False)
         _legend(figure, models, chance=any(chances.get(name) is not None for name in names))
         return inline(figure, name="scores", alt="accuracy by model and eval set with 95 % intervals")
@@ -85,12 +96,12 @@ def scores(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> Markup 
 def _dot(ax: Axes, x: float, value: Estimate, model: str) -> None:
     look = style(model)
     ax.vlines(x, 100 * value.low, 100 * value.high, colors=look.colour, linewidth=2)
-    ax.plot([x], [100 * value.value], marker=look.marker, color=look.colour, markersize=6.5)
+    ax.plot([x], [100 * value.value], marker=look.marker, color=look.colour, markersize=6.5, clip_on=False, zorder=3)
 
 
 def differences(metrics: EvalMetrics) -> Markup | None:
     """Paired differences of pass@1 with 95 % intervals around a zero line."""
-    rows = [(name, pair) for name, pairs in metrics.differences.items() for pair in pairs]
+    rows = [(name, pair) for name, pairs in metrics.differences.items() for pair in main_first(pairs)]
     if not rows:
         return None
     with plotting():
@@ -109,7 +120,10 @@ def differences(metrics: EvalMetrics) -> Markup | None:
             if previous not in (None, name):
                 ax.axhline(place - 0.5, color=INK, linewidth=0.6, alpha=0.3)
             previous = name
-        labels = [f"{name}:  {style(p.better).label} {MINUS} {style(p.worse).label}" for name, p in rows]
+        labels = [
+            f"{_short(name)}:  {_short(style(p.better).label)} {MINUS} {_short(style(p.worse).label)}"
+            for name, p in rows
+        ]
         ax.set_yticks(range(len(rows)), labels)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)
@@ -131,7 +145,7 @@ def by_backtracks(metrics: EvalMetrics) -> Markup | None:
             if place >= len(names):
                 ax.set_axis_off()
                 continue
-            ax.set_title(names[place])
+            ax.set_title(_short(names[place]))
             for model in ordered(metrics.sets[names[place]]):
                 found = [b for b in metrics.sets[names[place]][model].by_backtracks if b.accuracy is not None]
                 _line(ax, [b.backtracks for b in found], [b.accuracy for b in found], [b.chains for b in found], model)
@@ -145,21 +159,21 @@ def by_backtracks(metrics: EvalMetrics) -> Markup | None:
 
 
 def by_attempt(metrics: EvalMetrics) -> Markup | None:
-    """Success, validity and novelty of the i-th attempt: a row of three panels per set, a line per model."""
+    """Is the i-th attempt right, valid, novel: a row of three panels per set, a line per model."""
     names = [n for n, models in metrics.sets.items() if any(a.chains for m in models.values() for a in m.by_attempt)]
     if not names:
         return None
     kinds: list[tuple[str, Callable[[AttemptMetrics], float | None]]] = [
-        ("success", lambda a: a.right),
-        ("validity", lambda a: a.valid),
-        ("novelty", lambda a: a.novel),
+        ("right", lambda a: a.right),
+        ("valid", lambda a: a.valid),
+        ("novel", lambda a: a.novel),
     ]
     with plotting():
         figure = Figure(figsize=(_WIDTH, 0.6 + 2.5 * len(names)), layout="constrained")
         panels = figure.subplots(len(names), len(kinds), sharey=True, squeeze=False)
         for row, name in zip(panels, names, strict=True):
             for ax, (title, pick) in zip(row, kinds, strict=True):
-                ax.set_title(f"{name}: {title}")
+                ax.set_title(f"{_short(name)}: {title}")
                 for model in ordered(metrics.sets[name]):
                     found = [a for a in metrics.sets[name][model].by_attempt if pick(a) is not None]
                     _line(ax, [a.attempt for a in found], [pick(a) for a in found], [a.chains for a in found], model)
@@ -168,63 +182,148 @@ def by_attempt(metrics: EvalMetrics) -> Markup | None:
                 _percent_axis(ax)
             row[0].set_ylabel("% of attempts")
         _legend(figure, _models(metrics), few=True)
-        return inline(figure, name="by-attempt", alt="success, validity and novelty by attempt number")
+        return inline(figure, name="by-attempt", alt="share of right, valid and novel attempts by attempt number")
+
+
+_DASHES = {"one_sample": "-", "best_of_n": (0, (5, 2)), "majority": (0, (1, 1.4)), "search": (0, (6, 2, 1, 2))}
+
+
+def equal_tokens(curves: Sequence[BudgetCurve], name: str) -> Markup | None:
+    """Accuracy of one eval set against generated tokens per problem (logarithmic), a line per model and method.
+
+    A faint vertical line stands where the uncut chains of a model that searches end.
+
+    Args:
+        name: ends the ids inside; unique on the page.
+    """
+    drawn = [(curve, [p for p in curve.points if p.tokens > 0]) for curve in _in_order(curves)]
+    drawn = [(curve, points) for curve, points in drawn if points]
+    if not drawn:
+        return None
+    with plotting():
+        figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
+        ax = figure.subplots()
+        ax.set_xscale("log")
+        for curve, points in drawn:
+            look = style(curve.label)
+            x = [point.tokens for point in points]
+            label = f"{_short(look.label)}, {METHODS[curve.method]}"
+            low, high = ([100 * getattr(point.accuracy, end) for point in points] for end in ("low", "high"))
+            ax.fill_between(x, low, high, color=look.colour, alpha=0.1, linewidth=0)
+            ax.plot(
+                x, [100 * point.accuracy.value for point in points], color=look.colour, label=label,
+                linestyle=_DASHES[curve.method], marker=look.marker, markersize=4, linewidth=1.5,
+                markerfacecolor=look.colour if curve.method == "one_sample" else "none",
+            )  # fmt: skip
+            if curve.method == "one_sample":
+                ax.axvline(x[-1], color=look.colour, linewidth=0.8, alpha=0.5)
+        ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlim(left=_first_of_interest(drawn) / 1.25)
+        ax.set_ylim(0, max(_LOWEST_TOP, ax.get_ylim()[1]))
+        _percent_axis(ax, full=False)
+        ax.set_xlabel("generated tokens per problem")
+        ax.set_ylabel("% of problems right")
+        figure.legend(loc="outside right upper", fontsize=8.5, handlelength=2.8)
+        return inline(figure, name=f"tokens-{name}", alt="accuracy against generated tokens per problem")
+
+
+def _first_of_interest(drawn: Sequence[tuple[BudgetCurve, Sequence[BudgetPoint]]]) -> float:
+    """Tokens below which there is nothing to see: one chain cut so early is never right, and no other way is so cheap."""
+    tokens = [p.tokens for c, points in drawn for p in points if c.method != "one_sample" or p.accuracy.value > 0]
+    return min(tokens or [points[0].tokens for _, points in drawn])
+
+
+def _in_order(curves: Sequence[BudgetCurve]) -> list[BudgetCurve]:
+    """One chain first, then the other ways, each in pipeline order, so that colours stand together in the legend."""
+    place = {model: rank for rank, model in enumerate(ordered({curve.label for curve in curves}))}
+    return sorted(curves, key=lambda c: (c.method != "one_sample", -place[c.label], list(METHODS).index(c.method)))
 
 
 def _line(ax: Axes, x: Sequence[int], shares: Sequence[float], chains: Sequence[int], model: str) -> None:
-    """Shares (0..1) in percent; the area of a dot grows with its number of chains, few chains make it hollow."""
+    """Shares (0..1) in percent; the area of a dot grows with its number of chains.
+
+    Few chains make a dot hollow, and no line leads to it: it would look like a fall or a rise.
+    """
     if not x:
         return
     look = style(model)
     y = [100 * share for share in shares]
     sizes = [10 + 60 * math.sqrt(count / max(1, *chains)) for count in chains]
     faces = [look.colour if count >= FEW_CHAINS else "none" for count in chains]
-    ax.plot(x, y, color=look.colour, linewidth=1.2, alpha=0.7)
+    enough = [value if count >= FEW_CHAINS else math.nan for value, count in zip(y, chains, strict=True)]
+    ax.plot(x, enough, color=look.colour, linewidth=1.2, alpha=0.7)
     ax.scatter(x, y, s=sizes, marker=look.marker, facecolors=faces, edgecolors=look.colour, linewidths=1.1, zorder=3)
 
 
-CURVES: dict[str, tuple[tuple[str, str], ...]] = {
-    "base": (("loss", "base: loss, nats per token"),),
-    "sft": (("loss", "SFT: loss, nats per token"),),
-    "grpo": (
-        ("reward", "RL: reward, mean of the step"),
-        ("length", "RL: tokens per chain"),
-        ("backtracks", "RL: backtracks per chain"),
-        ("zero_variance", "RL: share of groups without variance"),
-        ("truncated", "RL: share of chains cut"),
-        ("entropy", "RL: entropy, nats per token"),
+Panels = tuple[tuple[str, str], ...]
+"""(column of the curve, title) in order."""
+
+FIGURES: dict[str, tuple[tuple[str, ...], Panels]] = {
+    "pretraining": (("base",), (("loss", "pretraining: loss, nats per token"),)),
+    "sft": (("sft_direct", "sft"), (("loss", "SFT: loss, nats per token"),)),
+    "rl": (
+        ("grpo_direct", "grpo"),
+        (
+            ("reward", "RL: reward, mean of the step"),
+            ("length", "RL: tokens per chain"),
+            ("backtracks", "RL: backtracks per chain"),
+            ("first_attempt", "RL: first attempt right"),
+            ("accuracy", "RL: chains right"),
+            ("zero_variance", "RL: groups without variance"),
+            ("truncated", "RL: chains cut"),
+            ("entropy", "RL: entropy, nats per token"),
+        ),
     ),
 }
-"""Columns drawn of each stage's curve, in order; a column that a curve does not have is left out."""
+"""Figure -> the stages whose curves it holds, and its panels. A column that no curve has is left out."""
+
+_SHARES = {"first_attempt", "accuracy", "zero_variance", "truncated"}
+_RL_PANELS_PER_ROW = 4
 
 
-def training(curves: Mapping[str, Curve], stage: str) -> Markup | None:
-    """The curves of one stage, a panel per column of CURVES; None: no row with a step and such a column."""
-    rows = curves.get(stage) or []
-    series = [(column, title, _series(rows, column)) for column, title in CURVES[stage]]
-    series = [entry for entry in series if entry[2]]
-    if not series:
+def without_curve(curves: Mapping[str, Curve], figure: str) -> list[str]:
+    """Stages of a figure of FIGURES that have nothing to draw in it."""
+    stages, panels = FIGURES[figure]
+    return [stage for stage in stages if not any(_series(curves.get(stage) or [], column) for column, _ in panels)]
+
+
+def training(curves: Mapping[str, Curve], figure: str) -> Markup | None:
+    """One figure of FIGURES, a line per stage in each panel; None: no row with a step and such a column."""
+    stages, panels = FIGURES[figure]
+    series = {(c, stage): _series(curves.get(stage) or [], c) for c, _ in panels for stage in stages}
+    panels = [(column, title) for column, title in panels if any(series[column, stage] for stage in stages)]
+    if not panels:
         return None
-    columns = min(_PANELS_PER_ROW, len(series))
-    height = math.ceil(len(series) / columns)
+    left_out = without_curve(curves, figure)
+    drawn = [stage for stage in stages if stage not in left_out]
+    columns = min(_RL_PANELS_PER_ROW, len(panels))
+    rows = math.ceil(len(panels) / columns)
     with plotting():
-        figure = Figure(figsize=(_WIDTH if columns > 1 else 5.2, 0.3 + 2.3 * height), layout="constrained")
-        panels = list(figure.subplots(height, columns, squeeze=False).flat)
-        for ax in panels[len(series) :]:
+        height = 0.35 + (2.05 * rows if columns > 1 else 2.3)
+        made = Figure(figsize=(_WIDTH if columns > 1 else 5.2, height), layout="constrained")
+        axes = list(made.subplots(rows, columns, squeeze=False).flat)
+        for ax in axes[len(panels) :]:
             ax.set_axis_off()
-        for ax, (column, title, found) in zip(panels, series, strict=False):
-            x, y = [x for x, _ in found], [y for _, y in found]
-            _smoothed(ax, x, y, MODELS[stage].colour)
+        for place, (ax, (column, title)) in enumerate(zip(axes, panels, strict=False)):
+            for stage in drawn:
+                found = series[column, stage]
+                _smoothed(ax, [x for x, _ in found], [y for _, y in found], MODELS[stage].colour)
             ax.set_title(title, fontsize=9.5)
-            ax.set_xlabel("step")
+            ax.set_xlabel("step" if place + columns >= len(panels) else "")
             ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-            if column in ("zero_variance", "truncated"):
-                ax.set_ylim(-0.03, 1.03)
-        return inline(figure, name=f"curve-{stage}", alt=f"training curves of the {stage} stage")
+            if column in _SHARES:
+                top = max(0.1, ax.get_ylim()[1])
+                ax.set_ylim(-0.04 * top, min(1.04, top))
+        _legend(made, drawn, lines=True)
+        return inline(made, name=f"curve-{figure}", alt=f"training curves: {figure}")
 
 
 def _smoothed(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
     """Faint values and, where there are enough of them, a centred moving mean over a tenth of the curve."""
+    if not y:
+        return
     reach = len(y) // 20
     if reach == 0:
         ax.plot(x, y, color=colour, marker="o" if len(y) < 3 else None)

@@ -15,19 +15,25 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from astro.viz import chain_graph, plots, tree_view
+from astro.viz.gallery import Example, outcome
 from astro.viz.labels import (
+    DIRECT_OF,
     MINUS,
     MODELS,
     clear_of_zero,
     interval,
+    main_first,
     ordered,
     percent,
     points,
     points_interval,
+    problems,
+    searchers,
     style,
+    way,
 )
-from schemas.evaluate import EvalMetrics, ModelMetrics, PairedDifference
-from schemas.records import Completion, Problem, Tree
+from schemas.evaluate import BudgetCurve, EqualTokens, Estimate, EvalMetrics, ModelMetrics, PairedDifference
+from schemas.records import Completion, Tree
 
 GALLERY_BYTES = 1_200_000
 """Chains are shown until their text and pictures reach this; with the trees and plots the page stays below 3 MB."""
@@ -38,6 +44,7 @@ TREES_BYTES = 900_000
 MAX_TEXT = 12_000
 """Characters shown of one chain."""
 
+_RL = ("grpo_direct", "grpo")
 _NODE_BYTES = 420  # markup around the text of one tree node
 _TEMPLATES = Path(__file__).parent / "templates"
 _Item = TypeVar("_Item")
@@ -61,23 +68,33 @@ class ReportData:
     chances: Mapping[str, float | None] = field(default_factory=dict)  # set -> share of random legal paths that succeed
     stage_metrics: Mapping[str, Mapping] = field(default_factory=dict)  # stage -> its metrics, nested dicts of numbers
     params: Mapping = field(default_factory=dict)  # params.yaml as nested dicts
-    curves: Mapping[str, plots.Curve] = field(default_factory=dict)  # "base" | "sft" | "grpo" -> rows of its CSV
-    gallery: Sequence[tuple[Problem, Completion]] = ()
+    curves: Mapping[str, plots.Curve] = field(default_factory=dict)  # stage -> rows of its CSV, see plots.FIGURES
+    gallery: Sequence[Example] = ()
     trees: Sequence[Tree] = ()
     provenance: Mapping[str, StageProvenance] = field(default_factory=dict)  # stage -> source, in pipeline order
 
 
 @dataclass(frozen=True)
-class GalleryItem:
+class ChainView:
     """One chain, formatted."""
 
-    problem: Problem
     completion: Completion
     label: str  # of the model
     facts: str
     lines: list[chain_graph.Line]
     cut: int  # characters left out
     graph: Markup
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One problem with its chain and perhaps a contrast, formatted."""
+
+    question: str
+    gold: str
+    outcome: str
+    chain: ChainView
+    contrast: ChainView | None
 
 
 def render(data: ReportData) -> str:
@@ -99,9 +116,19 @@ def render(data: ReportData) -> str:
             css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            models=ordered({model for models in metrics.sets.values() for model in models}) if metrics else [],
+            models=_models(metrics) if metrics else [],
+            unmeasured=[style(model).label for model in MODELS if metrics and model not in _models(metrics)],
+            searchers=searchers(_models(metrics)) if metrics else [],
             headlines=[_headline(metrics, name) for name in metrics.sets] if metrics else [],
+            summaries=_summaries(metrics) if metrics else [],
+            budgets=[_budget(metrics, place, name) for place, name in enumerate(metrics.sets)] if metrics else [],
+            correlations=_correlations(metrics) if metrics else [],
             plots=_plots(data, metrics),
+            without_curve={
+                figure: [style(stage).label for stage in plots.without_curve(data.curves, figure)]
+                for figure in plots.FIGURES
+            },
+            arms=[(stage, data.stage_metrics[stage]) for stage in _RL if stage in data.stage_metrics],
             gallery=gallery,
             gallery_omitted=len(data.gallery) - len(gallery),
             trees=trees,
@@ -132,9 +159,10 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         percent=percent, interval=interval, number=number, signed=lambda v: points(v).replace("-", MINUS),
-        signed_interval=lambda e: points_interval(e).replace("-", MINUS),
+        signed_interval=lambda e: points_interval(e).replace("-", MINUS), problems=problems, way=way,
+        correlation=lambda v: "-" if v is None else f"{v:+.2f}".replace("-", MINUS),
     )  # fmt: skip
-    environment.globals.update(style=style, clear_of_zero=clear_of_zero, MODELS=MODELS)
+    environment.globals.update(style=style, clear_of_zero=clear_of_zero, compared=_compared, MINUS=MINUS)
     return environment
 
 
@@ -155,58 +183,167 @@ def _majority(params: Mapping) -> str:
     return str(section["majority"]) if isinstance(section, Mapping) and "majority" in section else "k"
 
 
+def _models(metrics: EvalMetrics) -> list[str]:
+    return ordered({model for models in metrics.sets.values() for model in models})
+
+
+def _compared(metrics: EvalMetrics) -> list[tuple[str, str]]:
+    """(better, worse) of every comparison on any set, the main ones first."""
+    pairs = main_first(pair for pairs in metrics.differences.values() for pair in pairs)
+    return list(dict.fromkeys((pair.better, pair.worse) for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Against:
+    """What the main model is held against on one set."""
+
+    model: str
+    result: ModelMetrics
+    difference: PairedDifference | None  # the main model minus this one; None: not compared
+
+
 @dataclass(frozen=True)
 class Headline:
-    """The main result on one set: its last model in pipeline order, against the first."""
+    """The main result on one set."""
 
     set: str
     model: str
     result: ModelMetrics
-    against: PairedDifference | None  # the last model minus the first; None: not compared
-    others: list[tuple[str, ModelMetrics]]
+    against: list[Against]  # its comparator and the base, as far as they are there
 
 
 def _headline(metrics: EvalMetrics, name: str) -> Headline:
+    """ASTRO-RL, or the last model in pipeline order where it was not measured."""
     models = metrics.sets[name]
-    present = ordered(models)
-    last = present[-1]
+    main = "grpo" if "grpo" in models else ordered(models)[-1]
     pairs = {(pair.better, pair.worse): pair for pair in metrics.differences.get(name, [])}
+    others = [other for other in (DIRECT_OF.get(main), "base") if other in models and other != main]
     return Headline(
         set=name,
-        model=last,
-        result=models[last],
-        against=pairs.get((last, present[0])),
-        others=[(model, models[model]) for model in present[:-1]],
+        model=main,
+        result=models[main],
+        against=[Against(other, models[other], pairs.get((main, other))) for other in others],
     )
 
 
+@dataclass(frozen=True)
+class Summary:
+    """On which sets a model is ahead of another: by whether the interval of the difference leaves zero out."""
+
+    model: str
+    other: str
+    ahead: list[str]
+    behind: list[str]
+    open: list[str]  # the interval holds zero
+
+
+def _summaries(metrics: EvalMetrics) -> list[Summary]:
+    """ASTRO-RL against its comparator and against base, over all sets where they are compared."""
+    found = []
+    for other in (DIRECT_OF["grpo"], "base"):
+        differences = {
+            name: pair.difference
+            for name, pairs in metrics.differences.items()
+            for pair in pairs
+            if (pair.better, pair.worse) == ("grpo", other)
+        }
+        if not differences:
+            continue
+        clear = {name: d for name, d in differences.items() if clear_of_zero(d)}
+        found.append(
+            Summary(
+                model="grpo",
+                other=other,
+                ahead=[name for name, d in clear.items() if d.value > 0],
+                behind=[name for name, d in clear.items() if d.value < 0],
+                open=[name for name in differences if name not in clear],
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Equal tokens on one set."""
+
+    set: str
+    plot: Markup | None
+    rows: list[EqualTokens]
+    searched: int | None  # problems that the tree search at test time was given; None: there was none
+
+
+def _budget(metrics: EvalMetrics, place: int, name: str) -> Budget:
+    curves: Sequence[BudgetCurve] = metrics.budgets.get(name, [])
+    search = next((curve for curve in curves if curve.method == "search"), None)
+    return Budget(
+        set=name,
+        plot=plots.equal_tokens(curves, str(place)),  # a set's name is data and need not make an id
+        rows=metrics.equal_tokens.get(name, []),
+        searched=search.points[-1].accuracy.n if search else None,
+    )
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """What goes with being right, for one model that searches on one set."""
+
+    set: str
+    model: str
+    over_problems: float | None  # mean backtracks against mean score
+    backtracks: Estimate | None  # over chains of one problem, tokens held
+    tokens: Estimate | None  # the same, backtracks held
+
+
+def _correlations(metrics: EvalMetrics) -> list[Correlations]:
+    """[] where no chains of one problem were compared, as in metrics of before that was measured."""
+    found = [
+        Correlations(name, model, m.backtracks_score_r, m.backtracks_at_equal_tokens, m.tokens_at_equal_backtracks)
+        for name, models in metrics.sets.items()
+        for model, m in ((model, models[model]) for model in searchers(models))
+    ]
+    return found if any(row.backtracks or row.tokens for row in found) else []
+
+
 def _plots(data: ReportData, metrics: EvalMetrics | None) -> dict[str, Markup | None]:
-    """Every plot of the page by name; None: nothing to draw."""
-    found: dict[str, Markup | None] = {f"curve_{stage}": plots.training(data.curves, stage) for stage in plots.CURVES}
+    """Every plot of the page by name, but for those of one set; None: nothing to draw."""
+    found: dict[str, Markup | None] = {
+        f"curve_{figure}": plots.training(data.curves, figure) for figure in plots.FIGURES
+    }
     found["scores"] = plots.scores(metrics, data.chances) if metrics else None
     for name in ("differences", "by_backtracks", "by_attempt"):
         found[name] = getattr(plots, name)(metrics) if metrics else None
     return found
 
 
-def _gallery_item(pair: tuple[Problem, Completion]) -> GalleryItem:
-    problem, completion = pair
+def _gallery_item(example: Example) -> GalleryItem:
+    problem = example.problem
+    return GalleryItem(
+        question=problem.question,
+        gold=problem.gold,
+        outcome=outcome(example.completion),
+        chain=_chain_view(example.completion, problem.question, example.right),
+        contrast=_chain_view(example.contrast, problem.question, example.contrast_right) if example.contrast else None,
+    )
+
+
+def _chain_view(completion: Completion, question: str, right: tuple[int, int] | None) -> ChainView:
     chain, text = completion.chain, completion.text[:MAX_TEXT]
     facts = [
-        _count(len(chain.back_edges), "backtrack"),
         _count(len(chain.attempts), "attempt"),
+        _count(len(chain.back_edges), "backtrack"),
         f"{number(completion.tokens)} tokens",
     ]
     if not completion.finished:
         facts.append("cut by the length limit")
-    return GalleryItem(
-        problem=problem,
+    if right is not None:
+        facts.append(f"{right[0]} of {_count(right[1], 'sample')} right")
+    return ChainView(
         completion=completion,
         label=style(completion.model).label,
         facts=", ".join(facts),
         lines=chain_graph.lines(text, chain),
         cut=len(completion.text) - len(text),
-        graph=chain_graph.draw(chain, problem=problem.question),
+        graph=chain_graph.draw(chain, problem=question),
     )
 
 
@@ -225,7 +362,8 @@ def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -
 
 
 def _gallery_bytes(item: GalleryItem) -> int:
-    return len(item.graph) + sum(len(line.text) + 60 for line in item.lines)
+    views = [view for view in (item.chain, item.contrast) if view]
+    return sum(len(view.graph) + sum(len(line.text) + 60 for line in view.lines) for view in views)
 
 
 def _tree_bytes(view: tree_view.TreeView) -> int:

@@ -2,11 +2,15 @@
 
 import random
 
+from astro.viz.gallery import Example
 from astro.viz.report import ReportData, StageProvenance
 from schemas.evaluate import (
     AfterBacktracks,
     AttemptMetrics,
+    BudgetCurve,
+    BudgetPoint,
     Decisions,
+    EqualTokens,
     Estimate,
     EvalMetrics,
     ModelMetrics,
@@ -174,30 +178,79 @@ def make_model_metrics(accuracy: float, *, backtracks: float) -> ModelMetrics:
             wrong_attempts=int(2400 * (1 - accuracy) * (1 + backtracks)),
         ),
         backtracks_score_r=-0.41 if searches else None,
+        backtracks_at_equal_tokens=estimate(0.234, reach=0.05) if searches else None,
+        tokens_at_equal_backtracks=estimate(-0.512, reach=0.04) if searches else None,
     )
 
 
+SCORES = {
+    "numbers_3": {"base": 0.291, "sft_direct": 0.412, "sft": 0.624, "grpo_direct": 0.533, "grpo": 0.713},
+    "numbers_4": {"base": 0.134, "sft_direct": 0.171, "sft": 0.268, "grpo_direct": 0.266, "grpo": 0.279},
+}
+TURNS = {"base": 0.0, "sft_direct": 0.0, "sft": 1.62, "grpo_direct": 0.0, "grpo": 2.31}
+PAIRS = [
+    ("sft", "base"),
+    ("grpo", "sft"),
+    ("grpo", "base"),
+    ("sft_direct", "base"),
+    ("grpo_direct", "sft_direct"),
+    ("sft", "sft_direct"),
+    ("grpo", "grpo_direct"),
+]
+"""Not in the order in which they are shown."""
+
+
+def make_budgets(models: dict[str, float], *, search: bool = True) -> list[BudgetCurve]:
+    """Curves around the accuracies, in the order in which the eval stage writes them."""
+
+    def curve(label: str, method: str, budgets: list[int], each: float, first: float) -> BudgetCurve:
+        gain = 0.1 if method == "majority" else 0.6
+        points = [
+            BudgetPoint(
+                budget=b, tokens=each * b, accuracy=estimate(first + (1 - first) * gain * i / len(budgets), n=60)
+            )
+            for i, b in enumerate(budgets)
+        ]
+        return BudgetCurve(label=label, method=method, points=points)
+
+    curves = [
+        curve(model, "one_sample", [30, 42, 60, 85, 120, 170], each, 0.05)
+        for model, each in (("sft", 0.9), ("grpo", 0.7))
+    ]  # fmt: skip
+    for model in ("sft_direct", "grpo_direct", "base"):
+        curves += [curve(model, method, [1, 2, 4, 8], 28, models[model]) for method in ("best_of_n", "majority")]
+    return [*curves, curve("base", "search", [200, 400, 800], 1.0, models["base"])] if search else curves
+
+
+def make_equal_tokens(models: dict[str, float]) -> list[EqualTokens]:
+    return [
+        EqualTokens(better=mine, worse=other, tokens=153.0, accuracy=models[mine], other=found)
+        for mine, direct in (("sft", "sft_direct"), ("grpo", "grpo_direct"))
+        for other, found in (
+            (f"{direct}_best_of_n", models[direct] + 0.301),
+            (f"{direct}_majority", models[direct] + 0.052),
+            ("base_search", None),
+        )
+    ]
+
+
 def make_metrics() -> EvalMetrics:
-    scores = {
-        "numbers_3": {"base": 0.291, "sft": 0.624, "grpo": 0.713},
-        "numbers_4": {"base": 0.134, "sft": 0.268, "grpo": 0.279},
-    }
-    turns = {"base": 0.0, "sft": 1.62, "grpo": 2.31}
-    pairs = [("sft", "base"), ("grpo", "sft"), ("grpo", "base")]
     return EvalMetrics(
         samples=8,
         seed=7,
         sets={
-            name: {model: make_model_metrics(value, backtracks=turns[model]) for model, value in models.items()}
-            for name, models in scores.items()
+            name: {model: make_model_metrics(value, backtracks=TURNS[model]) for model, value in models.items()}
+            for name, models in SCORES.items()
         },
         differences={
             name: [
                 PairedDifference(better=a, worse=b, difference=estimate(models[a] - models[b], reach=0.031))
-                for a, b in pairs
+                for a, b in PAIRS
             ]
-            for name, models in scores.items()
+            for name, models in SCORES.items()
         },
+        budgets={name: make_budgets(models) for name, models in SCORES.items()},
+        equal_tokens={name: make_equal_tokens(models) for name, models in SCORES.items()},
     )
 
 
@@ -210,30 +263,73 @@ def make_curves() -> dict[str, list[dict[str, float]]]:
             for i in range(1, steps)
         ]
 
-    grpo = [
-        {
-            "step": float(i),
-            "reward": 0.2 + 0.4 * (1 - 0.97**i) + rng.gauss(0, 0.06),
-            "reward_std": 0.5,
-            "length": 120 + 0.6 * i + rng.gauss(0, 8),
-            "entropy": 0.4 * 0.99**i,
-            "zero_variance": min(1.0, max(0.0, 0.3 + 0.002 * i + rng.gauss(0, 0.06))),
-            "truncated": max(0.0, rng.gauss(0.03, 0.02)),
-        }
-        for i in range(1, 121)
+    def rl(backtracks: float) -> list[dict[str, float]]:
+        return [
+            {
+                "step": float(i),
+                "reward": 0.2 + 0.4 * (1 - 0.97**i) + rng.gauss(0, 0.06),
+                "reward_std": 0.5,
+                "length": 60 + 40 * backtracks + 0.6 * i + rng.gauss(0, 8),
+                "entropy": 0.4 * 0.99**i,
+                "zero_variance": min(1.0, max(0.0, 0.3 + 0.002 * i + rng.gauss(0, 0.06))),
+                "truncated": max(0.0, rng.gauss(0.03, 0.02)),
+                "backtracks": backtracks,
+                "first_attempt": 0.2,
+                "accuracy": 0.6,
+            }
+            for i in range(1, 121)
+        ]
+
+    return {
+        "base": loss(900, 4.1, 0.9),
+        "sft": loss(260, 1.4, 0.31),
+        "sft_direct": loss(260, 1.3, 0.28),
+        "grpo": rl(1.7),
+        "grpo_direct": rl(0.0),
+    }
+
+
+def make_gallery() -> list[Example]:
+    """Chains of ASTRO-RL with Direct-RL beside them; the last one has no contrast."""
+    easy = make_problem("eval-3-17", 24, [4, 6, 8])
+    hard = make_problem("eval-4-02", 24, [3, 5, 7, 9])
+    return [
+        Example(
+            hard,
+            make_completion(hard, "grpo", seed=11, attempts=5, solve=True),
+            make_completion(hard, "grpo_direct", seed=3, attempts=1, solve=False),
+            right=(3, 8),
+            contrast_right=(1, 8),
+        ),
+        Example(
+            hard,
+            make_completion(hard, "grpo", seed=4, attempts=9, solve=False),
+            make_completion(hard, "grpo_direct", seed=4, attempts=1, solve=False),
+        ),
+        Example(
+            easy,
+            make_completion(easy, "grpo", seed=2, attempts=1, solve=True),
+            make_completion(easy, "grpo_direct", seed=5, attempts=1, solve=False),
+        ),
+        Example(easy, make_completion(easy, "sft", seed=2, attempts=3, solve=True)),
     ]
-    return {"base": loss(900, 4.1, 0.9), "sft": loss(260, 1.4, 0.31), "grpo": grpo}
+
+
+def make_rl_metrics(*, pass_rate: float | None, first: float | None, last: float | None, steps: int = 120) -> dict:
+    return {
+        "prompts_measured": 0 if pass_rate is None else 600,
+        "prompts_kept": 600,
+        "pass_rate": pass_rate,
+        "steps": steps,
+        "completions": 128 * steps,
+        "reward_first": first,
+        "reward_last": last,
+    }
 
 
 def make_report_data() -> ReportData:
     easy = make_problem("eval-3-17", 24, [4, 6, 8])
     hard = make_problem("eval-4-02", 24, [3, 5, 7, 9])
-    gallery = [
-        (hard, make_completion(hard, "grpo", seed=11, attempts=5, solve=True)),
-        (hard, make_completion(hard, "sft", seed=4, attempts=9, solve=False)),
-        (easy, make_completion(easy, "grpo", seed=2, attempts=3, solve=True)),
-        (easy, make_completion(easy, "base", seed=5, attempts=1, solve=False)),
-    ]
     return ReportData(
         title="ASTRO on Countdown: embedded profile",
         metrics=make_metrics(),
@@ -246,6 +342,8 @@ def make_report_data() -> ReportData:
             "base": {"parameters": 1812480, "vocabulary": 187, "tokens": 12345678, "loss": 0.9123},
             "mcts": {"trees": 2000, "solved": 0.742, "valid": 0.701, "tokens_per_valid_tree": 4312.5},
             "sft": {"examples": 5200, "too_long": 3, "tokens": 812345, "steps": 259, "loss": 0.3127},
+            "grpo": make_rl_metrics(pass_rate=0.412, first=0.211, last=0.587),
+            "grpo_direct": make_rl_metrics(pass_rate=None, first=0.205, last=0.402),
         },
         params={
             "run": {"seed": 7, "domain": "countdown"},
@@ -254,7 +352,7 @@ def make_report_data() -> ReportData:
             "eval": {"samples": 8, "majority": 8, "temperature": 1.0},
         },
         curves=make_curves(),
-        gallery=gallery,
+        gallery=make_gallery(),
         trees=[make_tree(hard, seed=3), make_tree(easy, seed=7)],
         provenance={
             "problems": StageProvenance(md5="0f343b0931126a20f133d67c2b018a3b.dir", seconds=2.31, run_id="a3c1f0"),
