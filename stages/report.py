@@ -8,6 +8,7 @@ Deviations from the paper: none; the paper has no such thing.
 
 import csv
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
@@ -30,13 +31,14 @@ from astro.viz.console import console_table
 from astro.viz.gallery import Example, examples
 from astro.viz.labels import DIRECT_OF
 from astro.viz.report import ReportData, StageProvenance, render
+from astro.viz.trace_view import most_backtracks
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics
 from schemas.grpo import GrpoMetrics
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
 from schemas.problems import ProblemsMetrics
-from schemas.records import Completion, Problem, StageRecord, Tree
+from schemas.records import Completion, Problem, StageRecord, Trace, Tree
 from schemas.sft import SftMetrics
 from stages.harness import CURVES, METRICS, RECORDS, REPORTS
 
@@ -55,6 +57,8 @@ LOCK = Path("dvc.lock")
 PAGE = REPORTS / "report.html"
 LOOKED_AT = 20
 """Usable trees looked at for each one shown."""
+SEARCHES = 2
+"""Backtracks of a training chain that shows what a search is like."""
 
 
 def read_metrics() -> dict:
@@ -99,18 +103,36 @@ def completions(model: str) -> list[Completion]:
     return list(read_jsonl(path, Completion)) if path.is_file() else []
 
 
-def sample_trees(count: int) -> list[Tree]:
-    """Early trees that hold a correct and a wrong terminal node, levels by turns; [] where no tree was kept."""
+def training_chains() -> dict[str, Trace]:
+    """Problem id -> the chain made of its tree that goes back most often; {} where no chain was made."""
+    path = Path("data/traces/train.jsonl")
+    return most_backtracks(read_jsonl(path, Trace)) if path.is_file() else {}
+
+
+def sample_trees(count: int, chains: Mapping[str, Trace]) -> list[Tree]:
+    """Early trees that hold a correct and a wrong terminal node, levels by turns; [] where no tree was kept.
+
+    Those come first of which `chains` holds one with SEARCHES backtracks or more.
+    """
     folder = Path("data/trees")
     if not any(folder.glob("*.jsonl")):
         return []
     usable = (t for t in read_shards(folder, Tree) if {"correct", "wrong"} <= {n.verdict for n in t.nodes})
-    by_level: dict[int, list[Tree]] = {}
+    searched: list[Tree] = []
+    others: list[Tree] = []
     for tree in islice(usable, LOOKED_AT * count):
+        made = chains.get(tree.problem.id)
+        (searched if made and made.backtracks >= SEARCHES else others).append(tree)
+    return list(islice(chain(by_turns(searched), by_turns(others)), count))
+
+
+def by_turns(trees: Sequence[Tree]) -> Iterator[Tree]:
+    """All of them, levels by turns, the hardest first."""
+    by_level: dict[int, list[Tree]] = {}
+    for tree in trees:
         by_level.setdefault(tree.problem.level, []).append(tree)
-    pools = [by_level[level] for level in sorted(by_level, reverse=True)]
-    turns = chain.from_iterable(zip_longest(*pools))
-    return list(islice((tree for tree in turns if tree is not None), count))
+    turns = zip_longest(*(by_level[level] for level in sorted(by_level, reverse=True)))
+    return (tree for tree in chain.from_iterable(turns) if tree is not None)
 
 
 def locked_outs() -> dict[str, dict[str, str]]:
@@ -148,7 +170,8 @@ def main() -> None:
     params = load_params()
     plain = {name: m.model_dump() for name, m in metrics.items()}
     infos = stage_infos()
-    trees = sample_trees(params.report.trees)
+    traces = training_chains()
+    trees = sample_trees(params.report.trees, traces)
     md5s = {
         name: digest(sorted((p, m) for p, m in info.outs.items() if not p.startswith("records/")))
         for name, info in infos.items()
@@ -163,6 +186,7 @@ def main() -> None:
             curves={name: read_curve(name) for name in ("base", "sft", "sft_direct", "grpo", "grpo_direct")},
             gallery=gallery(params.report.gallery),
             trees=trees,
+            traces=traces,
             provenance={
                 name: StageProvenance(md5=md5s[name], seconds=info.seconds, run_id=info.run_id or None)
                 for name, info in infos.items()

@@ -14,7 +14,7 @@ from typing import TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from astro.viz import chain_graph, plots, tree_view
+from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.gallery import Example, outcome
 from astro.viz.labels import (
     DIRECT_OF,
@@ -33,19 +33,20 @@ from astro.viz.labels import (
     way,
 )
 from schemas.evaluate import BudgetCurve, EqualTokens, Estimate, EvalMetrics, ModelMetrics, PairedDifference
-from schemas.records import Completion, Tree
+from schemas.records import Completion, Trace, Tree
 
 GALLERY_BYTES = 1_200_000
 """Chains are shown until their text and pictures reach this; with the trees and plots the page stays below 3 MB."""
 
 TREES_BYTES = 900_000
-"""The same for search trees."""
+"""The same for search trees with the training chains below them."""
 
 MAX_TEXT = 12_000
 """Characters shown of one chain."""
 
 _RL = ("grpo_direct", "grpo")
 _NODE_BYTES = 420  # markup around the text of one tree node
+_LINE_BYTES = 60  # and of one line of a chain
 _TEMPLATES = Path(__file__).parent / "templates"
 _Item = TypeVar("_Item")
 
@@ -71,6 +72,7 @@ class ReportData:
     curves: Mapping[str, plots.Curve] = field(default_factory=dict)  # stage -> rows of its CSV, see plots.FIGURES
     gallery: Sequence[Example] = ()
     trees: Sequence[Tree] = ()
+    traces: Mapping[str, Trace] = field(default_factory=dict)  # problem id -> the training chain shown with its tree
     provenance: Mapping[str, StageProvenance] = field(default_factory=dict)  # stage -> source, in pipeline order
 
 
@@ -97,6 +99,14 @@ class GalleryItem:
     contrast: ChainView | None
 
 
+@dataclass(frozen=True)
+class TreeItem:
+    """One search tree with the training chain that was made of it, formatted."""
+
+    tree: tree_view.TreeView
+    trace: trace_view.TraceView | None  # None: none was made
+
+
 def render(data: ReportData) -> str:
     """The page as one HTML string (UTF-8, below about 3 MB).
 
@@ -105,7 +115,7 @@ def render(data: ReportData) -> str:
     """
     script = Markup((_TEMPLATES / "fold.js").read_text(encoding="utf-8"))
     gallery = list(_within(map(_gallery_item, data.gallery), GALLERY_BYTES, _gallery_bytes))
-    trees = list(_within(map(tree_view.view, data.trees), TREES_BYTES, _tree_bytes))
+    trees = list(_within((_tree_item(t, data.traces) for t in data.trees), TREES_BYTES, _tree_bytes))
     metrics = data.metrics if data.metrics is not None and data.metrics.sets else None
     return (
         _environment()
@@ -347,6 +357,11 @@ def _chain_view(completion: Completion, question: str, right: tuple[int, int] | 
     )
 
 
+def _tree_item(tree: Tree, traces: Mapping[str, Trace]) -> TreeItem:
+    trace = traces.get(tree.problem.id)
+    return TreeItem(tree=tree_view.view(tree), trace=trace_view.view(trace, limit=MAX_TEXT) if trace else None)
+
+
 def _count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
@@ -363,11 +378,15 @@ def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -
 
 def _gallery_bytes(item: GalleryItem) -> int:
     views = [view for view in (item.chain, item.contrast) if view]
-    return sum(len(view.graph) + sum(len(line.text) + 60 for line in view.lines) for view in views)
+    return sum(len(view.graph) + _text_bytes(view.lines) for view in views)
 
 
-def _tree_bytes(view: tree_view.TreeView) -> int:
+def _text_bytes(lines: Iterable[chain_graph.Line | trace_view.TraceLine]) -> int:
+    return sum(len(line.text) + _LINE_BYTES for line in lines)
+
+
+def _tree_bytes(item: TreeItem) -> int:
     def size(node: tree_view.TreeNode) -> int:
         return _NODE_BYTES + len(node.text) + sum(size(child) for child in node.children)
 
-    return size(view.root)
+    return size(item.tree.root) + (_text_bytes(item.trace.lines) if item.trace else 0)

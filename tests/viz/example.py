@@ -16,7 +16,7 @@ from schemas.evaluate import (
     ModelMetrics,
     PairedDifference,
 )
-from schemas.records import Chain, ChainNode, Completion, Node, Problem, Rollout, Tree
+from schemas.records import Chain, ChainNode, Completion, Node, Problem, Rollout, Segment, Trace, Tree
 
 SIGNS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 DOUBT = "But wait, are we solving the problem correctly so far? Hmm..."
@@ -134,6 +134,32 @@ def make_tree(problem: Problem, *, seed: int, width: int = 4) -> Tree:
             )
             lefts.append(left)
     return Tree(problem=problem, nodes=nodes, iterations=16, requests=64, tokens=3120)
+
+
+def make_trace(tree: Tree, *, backtracks: int, number: int = 0) -> Trace:
+    """A chain through a solved tree that visits `backtracks` wrong ends and starts again from the problem each time."""
+    right = next(n.index for n in tree.nodes if n.verdict == "correct")
+    wrong = [n.index for n in tree.nodes if n.verdict == "wrong"][:backtracks]
+    assert len(wrong) == backtracks
+    on_the_way = set(tree.path(right))
+    segments = []
+    for end in [*wrong, right]:
+        if segments:
+            segments.append(Segment(text=f"{DOUBT}\n", kind="reflection", node=None))
+            segments.append(Segment(text=f"Let's go back to\n{tree.problem.question}\n", kind="return", node=0))
+        for index in tree.path(end):
+            kind = "step" if index in on_the_way else "wrong_step"
+            segments.append(Segment(text=f"{tree.nodes[index].text}\n", kind=kind, node=index))
+    return Trace(
+        id=f"{tree.problem.id}/{number}",
+        problem_id=tree.problem.id,
+        kind="search" if backtracks else "direct",
+        prompt=f"{tree.problem.question}\n",
+        completion="".join(s.text for s in segments),
+        backtracks=backtracks,
+        segments=segments,
+        answer=tree.problem.gold,
+    )
 
 
 def estimate(value: float, *, reach: float = 0.028, n: int = 300) -> Estimate:
@@ -330,6 +356,7 @@ def make_rl_metrics(*, pass_rate: float | None, first: float | None, last: float
 def make_report_data() -> ReportData:
     easy = make_problem("eval-3-17", 24, [4, 6, 8])
     hard = make_problem("eval-4-02", 24, [3, 5, 7, 9])
+    solved, unsolved = make_tree(hard, seed=3), make_tree(easy, seed=7)
     return ReportData(
         title="ASTRO on Countdown: embedded profile",
         metrics=make_metrics(),
@@ -353,7 +380,8 @@ def make_report_data() -> ReportData:
         },
         curves=make_curves(),
         gallery=make_gallery(),
-        trees=[make_tree(hard, seed=3), make_tree(easy, seed=7)],
+        trees=[solved, unsolved],
+        traces={hard.id: make_trace(solved, backtracks=2, number=3)},
         provenance={
             "problems": StageProvenance(md5="0f343b0931126a20f133d67c2b018a3b.dir", seconds=2.31, run_id="a3c1f0"),
             "base": StageProvenance(md5="7bd1c2a4e5f60718293a4b5c6d7e8f90.dir", seconds=611.0, run_id="b77e21"),

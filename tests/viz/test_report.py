@@ -11,12 +11,13 @@ import pytest
 from astro.viz import plots, report
 from astro.viz.gallery import Example
 from astro.viz.report import ReportData, render
-from schemas.records import Problem
+from schemas.records import Problem, Segment
 from tests.viz.example import (
     make_completion,
     make_problem,
     make_report_data,
     make_rl_metrics,
+    make_trace,
     make_tree,
 )
 
@@ -128,6 +129,10 @@ def test_model_text_is_data(data):
     models = data.metrics.sets["numbers_3"]
     tree = make_tree(problem, seed=2)
     nodes = [node if node.index == 0 else node.model_copy(update={"text": HOSTILE}) for node in tree.nodes]
+    pieces = [Segment(text=HOSTILE + "\n" + HOSTILE, kind=k, node=None) for k in ("step", "wrong_step", "return")]
+    trace = make_trace(make_tree(make_problem("y", 24, [3, 5, 7, 9]), seed=3), backtracks=1).model_copy(
+        update={"id": HOSTILE, "problem_id": HOSTILE, "segments": pieces}
+    )
     question = Problem(id=HOSTILE, domain="countdown", question=HOSTILE, gold=HOSTILE, level=3, chance=None)
     pairs = [
         pair.model_copy(update={"better": HOSTILE, "worse": HOSTILE}) for pair in data.metrics.differences["numbers_3"]
@@ -145,6 +150,7 @@ def test_model_text_is_data(data):
         ),
         gallery=[Example(question, done, done)],
         trees=[tree.model_copy(update={"nodes": nodes, "problem": question})],
+        traces={HOSTILE: trace},
         params={HOSTILE: HOSTILE, "run": {HOSTILE: HOSTILE}, "eval": {"majority": HOSTILE}},
         stage_metrics={HOSTILE: {HOSTILE: HOSTILE}, "grpo": {"steps": HOSTILE}},
     )
@@ -154,6 +160,7 @@ def test_model_text_is_data(data):
     assert not [tag for tag, _ in parsed.elements if tag == "img"]
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert words(section(page, "trees")).count("alert(1)") == len(nodes) + 2 + 1 + 6  # question, two ids, the chain
 
 
 def test_same_input_same_bytes(page, data):
@@ -398,6 +405,60 @@ def test_a_tree_opens_and_folds(page, data):
     assert all(tree.problem.question in words(part) for tree in data.trees)
 
 
+def chains_below(page: str) -> list[str]:
+    """What stands below each tree: its training chain."""
+    items = re.split(r'<details class="item paper"', section(page, "trees"))[1:]
+    return [item[item.index('<div class="made">') :] for item in items]
+
+
+def chain_lines(markup: str) -> list[tuple[str, str, str]]:
+    """(class, sign, text) of each line of a training chain."""
+    found = re.findall(r'<div class="line (\w+)"><b>(.*?)</b><span>(.*?)</span></div>', markup)
+    return [(state, sign, html.unescape(text)) for state, sign, text in found]
+
+
+def test_below_each_tree_stands_its_chain_coloured_by_what_it_does(page, data):
+    solved, unsolved = chains_below(page)
+    trace = data.traces[data.trees[0].problem.id]
+    assert "Chain to learn from eval-4-02/3 : search, 2 backtracks" in words(solved)
+    looks = {"step": "right", "wrong_step": "wrong", "reflection": "doubt", "return": "back"}
+    expected = [(looks[s.kind], text) for s in trace.segments for text in s.text.splitlines()]
+    assert {state for state, _ in expected} == set(looks.values())
+    shown = chain_lines(solved)
+    assert [(state, text) for state, _, text in shown] == expected
+    assert [text for _, _, text in shown] == trace.completion.splitlines()
+    assert sum(sign != "" for _, sign, _ in shown) == len(trace.segments)  # once for each
+    assert "no chain was made of this tree" in words(unsolved)
+    assert chain_lines(unsolved) == []
+    assert "no chain was made" not in words(solved)
+
+
+def test_every_colour_of_a_chain_is_in_the_key_and_in_the_style(page):
+    key = re.search(r'<div class="key">.*?</div>', section(page, "trees"))[0]
+    style = re.search(r"<style>.*?</style>", page, re.DOTALL)[0]
+    for state in ("right", "wrong", "doubt", "back"):
+        assert f'class="k-{state}"' in key
+        assert f".text .{state} {{" in style
+        assert f".k-{state} {{" in style
+    for sign in {sign for chain in chains_below(page) for _, sign, _ in chain_lines(chain)} - {""}:
+        assert sign in key
+
+
+def test_a_tree_of_which_only_direct_solutions_were_made(data):
+    trace = make_trace(data.trees[0], backtracks=0)
+    shown = chains_below(render(replace(data, traces={trace.problem_id: trace})))[0]
+    assert "Chain to learn from eval-4-02/0 : direct solution, 0 backtracks" in words(shown)
+    assert {state for state, _, _ in chain_lines(shown)} == {"right"}
+
+
+def test_without_training_chains_the_trees_are_shown(data):
+    part = section(render(replace(data, traces={})), "trees")
+    assert all(tree.problem.question in words(part) for tree in data.trees)
+    assert 'class="made"' not in part
+    assert 'class="key"' not in part
+    assert "no chain was made" not in part  # nobody knows
+
+
 def test_on_paper_pictures_are_whole_and_chains_open(page):
     style = re.search(r"<style>.*?</style>", page, re.DOTALL)[0]
     paper = style[style.index("@media print") :]
@@ -423,6 +484,7 @@ MISSING = [
     ({"curves": {"grpo": NAN}}, "no RL curve"),  # nothing finite to draw
     ({"gallery": ()}, "no chain"),
     ({"trees": ()}, "no search tree"),
+    ({"traces": {}}, "no training chain"),
     ({"params": {}}, "no params file"),
     ({"stage_metrics": {}}, "no metric of another stage"),
     ({"provenance": {}}, "no provenance record"),
@@ -474,6 +536,25 @@ def test_a_large_run_stays_below_three_megabytes(data):
     assert "more chains left out" in page
     assert "more trees left out" in page
     assert "more characters left out" in page
+
+
+def test_chains_below_the_trees_count_towards_their_size(data):
+    tree = data.trees[0]
+    piece = Segment(text="1 + 1 = 2\n" * 1200, kind="wrong_step", node=1)
+    long = make_trace(tree, backtracks=1).model_copy(update={"segments": [piece], "completion": piece.text + "more"})
+    trees = [
+        tree.model_copy(update={"nodes": tree.nodes[:5], "problem": make_problem(f"p{i}", 24, [3, 5, 7, 9])})
+        for i in range(60)
+    ]
+    large = replace(data, gallery=(), trees=trees, traces={t.problem.id: long for t in trees})
+    part = section(render(large), "trees")
+    assert len(part.encode()) < 1.2 * report.TREES_BYTES
+    assert "more trees left out" in part
+    assert "left out" not in section(render(replace(large, traces={})), "trees")
+    longer = long.model_copy(update={"segments": [piece, piece], "completion": 2 * piece.text})
+    item = chains_below(render(replace(data, trees=trees[:1], traces={"p0": longer})))[0]
+    assert len(chain_lines(item)) == 1200
+    assert "12000 more characters left out" in words(item)
 
 
 def test_a_deep_tree_is_no_recursion_error(data):

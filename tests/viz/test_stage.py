@@ -4,7 +4,7 @@ import pytest
 
 from astro.runtime import write_jsonl
 from stages import report
-from tests.viz.example import make_completion, make_problem, make_tree
+from tests.viz.example import make_completion, make_problem, make_trace, make_tree
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_no_chains_no_gallery(workspace):
 
 
 def test_trees_are_usable_ones_and_levels_take_turns(workspace):
-    assert report.sample_trees(2) == []  # nothing was kept
+    assert report.sample_trees(2, {}) == []  # nothing was kept
     easy, hard = [4, 6, 8], [3, 5, 7, 9]
     usable = [make_tree(make_problem(f"hard-{i}", 24, hard), seed=3) for i in range(2)]
     useless = make_tree(make_problem("easy", 24, easy), seed=7)  # no correct end
@@ -70,9 +70,63 @@ def test_trees_are_usable_ones_and_levels_take_turns(workspace):
     )
     (workspace / "data/trees").mkdir(parents=True)
     write_jsonl(workspace / "data/trees/0.jsonl", [useless, small, *usable])
-    assert [t.problem.id for t in report.sample_trees(9)] == ["hard-0", "easy-solved", "hard-1"]
-    assert [t.problem.id for t in report.sample_trees(1)] == ["hard-0"]
-    assert report.sample_trees(0) == []
+    assert [t.problem.id for t in report.sample_trees(9, {})] == ["hard-0", "easy-solved", "hard-1"]
+    assert [t.problem.id for t in report.sample_trees(1, {})] == ["hard-0"]
+    assert report.sample_trees(0, {}) == []
+
+
+def solved_trees(count: int) -> list:
+    """Trees of the two levels in turn."""
+    hard = make_tree(make_problem("hard", 24, [3, 5, 7, 9]), seed=3)
+    return [
+        hard.model_copy(update={"problem": make_problem(f"t{i}", 24, [4, 6, 8] if i % 2 else [3, 5, 7, 9])})
+        for i in range(count)
+    ]
+
+
+def write_chains(folder, trees, traces) -> None:
+    for name in ("trees", "traces"):
+        (folder / "data" / name).mkdir(parents=True)
+    write_jsonl(folder / "data/trees/0.jsonl", trees)
+    write_jsonl(folder / "data/traces/train.jsonl", traces)
+
+
+def test_trees_of_chains_that_search_come_first(workspace):
+    trees = solved_trees(8)
+    backtracks = {0: 1, 1: 0, 2: 2, 3: 1, 4: 3, 5: 2}  # none of the last two
+    write_chains(workspace, trees, [make_trace(trees[i], backtracks=n) for i, n in backtracks.items()])
+    chains = report.training_chains()
+    assert {i: chains[f"t{i}"].backtracks for i in backtracks} == backtracks
+    found = [t.problem.id for t in report.sample_trees(8, chains)]
+    assert found[:3] == ["t2", "t5", "t4"]  # levels by turns
+    assert found[3:] == ["t0", "t1", "t6", "t3", "t7"]
+    assert [t.problem.id for t in report.sample_trees(2, chains)] == ["t2", "t5"]
+
+
+def test_direct_solutions_alone_change_no_choice(workspace):
+    """linearize.reflection false."""
+    trees = solved_trees(4)
+    write_chains(workspace, trees, [make_trace(t, backtracks=0, number=n) for t in trees for n in (0, 1)])
+    chains = report.training_chains()
+    assert {chain.id for chain in chains.values()} == {f"t{i}/0" for i in range(4)}
+    assert report.sample_trees(3, chains) == report.sample_trees(3, {}) == [trees[0], trees[1], trees[2]]
+
+
+def test_a_chain_does_not_make_a_tree_usable(workspace):
+    """A wrong end besides the correct one is asked for still."""
+    solved = solved_trees(1)[0]
+    chain = make_trace(solved, backtracks=2)
+    nodes = [n for n in solved.nodes if n.index in {0, *solved.path(chain.segments[-1].node)}]
+    places = {n.index: place for place, n in enumerate(nodes)}
+    path = [n.model_copy(update={"index": places[n.index], "parent": places.get(n.parent, -1)}) for n in nodes]
+    write_chains(workspace, [solved.model_copy(update={"nodes": path})], [chain])
+    assert report.sample_trees(3, report.training_chains()) == []
+
+
+def test_no_training_chains(workspace):
+    assert report.training_chains() == {}
+    write_chains(workspace, [], [])
+    assert report.training_chains() == {}
 
 
 def test_curves(workspace):

@@ -1,0 +1,66 @@
+"""The training chain that the page shows below a search tree: which of the tree's, and what each of its lines is for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schemas.records import Segment, Trace
+
+_LOOK = {
+    # kind of segment -> class of its lines, sign in front of them: colour is not the only one
+    "step": ("right", "\u2713"),
+    "wrong_step": ("wrong", "\u2717"),
+    "reflection": ("doubt", "?"),
+    "return": ("back", "\u21a9"),
+}
+
+
+@dataclass(frozen=True)
+class TraceLine:
+    """One line of a chain's text."""
+
+    text: str
+    state: str  # "right", "wrong", "doubt" or "back"
+    sign: str  # on the first line of a segment; "" on the others
+
+
+@dataclass(frozen=True)
+class TraceView:
+    """One training chain, formatted."""
+
+    id: str
+    facts: str
+    lines: tuple[TraceLine, ...]
+    cut: int  # characters left out
+
+
+def most_backtracks(traces: Iterable[Trace]) -> dict[str, Trace]:
+    """Problem -> the trace of its tree that goes back most often, the first of equals; a direct one only for want of others."""
+    found: dict[str, Trace] = {}
+    for trace in traces:
+        best = found.get(trace.problem_id)
+        if best is None or trace.backtracks > best.backtracks:  # a direct one has 0, a search at least 1
+            found[trace.problem_id] = trace
+    return found
+
+
+def view(trace: Trace, *, limit: int) -> TraceView:
+    """Format the first `limit` characters of a trace; every segment begins a line."""
+    lines: list[TraceLine] = []
+    left = limit
+    for segment in trace.segments:
+        lines += _lines(segment, left)
+        left = max(0, left - len(segment.text))
+    kind = "search" if trace.kind == "search" else "direct solution"
+    times = "backtrack" if trace.backtracks == 1 else "backtracks"
+    return TraceView(
+        id=trace.id,
+        facts=f"{kind}, {trace.backtracks} {times}",
+        lines=tuple(lines),
+        cut=max(0, len(trace.completion) - limit),
+    )
+
+
+def _lines(segment: Segment, limit: int) -> list[TraceLine]:
+    state, sign = _LOOK[segment.kind]
+    rows = segment.text[:limit].splitlines()
+    return [TraceLine(row, state, "" if number else sign) for number, row in enumerate(rows)]
