@@ -28,6 +28,9 @@ class LinearizeParams(Strict):
         description="when a wrong branch is given up: at its end (the paper), or at its first step from which the tree "
         "knows no way to a correct end"
     )
+    order: Literal["random", "depth_first"] = Field(
+        description="of the wrong branches: any, or subtree by subtree, so that a chain never comes back to a step it has left"
+    )
     checked: bool = Field(
         description="right and wrong solutions only whose every step is legal and whose own check is true"
     )

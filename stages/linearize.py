@@ -104,6 +104,7 @@ def main() -> None:
             phrases=phrases if params.phrases else None,
             jump=params.jump,
             back_from=params.back_from,
+            order=params.order,
             seed=s.params.run.seed,
             prompt=domain.prompt,
             step_end=domain.step_end,

@@ -50,13 +50,15 @@ def write_chain(
     phrases: Phrases | None,
     rng: random.Random,
     step_end: str,
-    abandoned: Callable[[str], str],
+    abandoned: Callable[[str], tuple[str, str]],
     restate: Callable[[Sequence[str]], str],
 ) -> list[Segment]:
     """The pieces of the chain of thought of a walk.
 
-    A wrong terminal is written as `abandoned(text)`, a return as `restate(steps up to its target)`. Without phrases
-    (None) the wrong branches stay and only the words between them go.
+    A wrong terminal is written as the two parts of `abandoned(text)`, the wrong step and what the chain finds about it; a
+    return as `restate(steps up to its target)`. Without phrases (None) the wrong branches stay and only the words between
+    them go. The finding, and the end of the line after it, are reflection and no part of the wrong step: to find a fault and
+    then not to answer is what a chain that goes back must learn, also where wrong steps are not trained on.
     """
     final = set(tree.path(walk.legs[-1].nodes[-1]))
     segments: list[Segment] = []
@@ -64,18 +66,21 @@ def write_chain(
         if position:
             state = restate(tree.steps(leg.start))
             if phrases is not None:
-                said = rng.choice(phrases.reflection) + step_end
-                segments.append(Segment(text=said, kind="reflection", node=None))
                 kind = phrases.return_root if leg.start == ROOT else phrases.return_step
+                said = rng.choice(phrases.reflection) + step_end
                 state = rng.choice(kind) + step_end + state
+                segments.append(Segment(text=said, kind="reflection", node=None))
             segments.append(Segment(text=state, kind="return", node=leg.start))
         last_leg = position == len(walk.legs) - 1
         for index in leg.nodes:
-            text = tree.nodes[index].text
+            text, finding = tree.nodes[index].text, ""
             ends = index == leg.nodes[-1]
             if ends and not last_leg:
-                text = abandoned(text)
-            if not (ends and last_leg):
+                text, finding = abandoned(text)
+                finding += step_end
+            elif not ends:
                 text += step_end
             segments.append(Segment(text=text, kind="step" if index in final else "wrong_step", node=index))
+            if finding:
+                segments.append(Segment(text=finding, kind="reflection", node=None))
     return segments

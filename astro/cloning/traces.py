@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from astro.cloning.template import Phrases, write_chain
-from astro.cloning.walk import BackFrom, Jump, correct_terminals, plan_walk, wrong_terminals
+from astro.cloning.walk import BackFrom, Jump, Order, correct_terminals, in_order, plan_walk, wrong_terminals
 from schemas.records import Problem, Trace, Tree
 
 Accept = Callable[[Tree, list[int]], list[int]]
@@ -28,10 +28,11 @@ def traces_of(
     phrases: Phrases | None,
     jump: Jump,
     back_from: BackFrom = "terminal",
+    order: Order = "random",
     seed: int,
     prompt: Callable[[Problem], str],
     step_end: str,
-    abandoned: Callable[[str], str],
+    abandoned: Callable[[str], tuple[str, str]],
     restate: Callable[[Problem, Sequence[str]], str],
 ) -> list[Trace]:
     """Up to `count` different chains of one tree, from its accepted correct terminals `candidates` (best first).
@@ -55,7 +56,7 @@ def traces_of(
         seen.add((correct, *chosen))
         # Jumps and phrases draw from a generator of their own, so that no arm shifts the draws of the next chain.
         words = random.Random(f"{pair_seed(seed, tree.problem.id)}/{number}")
-        visits = chosen if reflection else []
+        visits = in_order(tree, chosen, correct=correct, order=order, rng=words) if reflection else []
         walk = plan_walk(tree, correct=correct, wrong=visits, jump=jump, rng=words, back_from=back_from)
         segments = write_chain(
             tree,

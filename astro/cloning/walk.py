@@ -13,6 +13,7 @@ from schemas.records import ROOT, Tree
 
 Jump = Literal["common_ancestor", "root", "random_ancestor"]
 BackFrom = Literal["terminal", "dead_end"]
+Order = Literal["random", "depth_first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,20 @@ def common_ancestor(tree: Tree, first: int, second: int) -> int:
             break
         shared = a
     return shared
+
+
+def in_order(tree: Tree, wrong: Sequence[int], *, correct: int, order: Order, rng: random.Random) -> list[int]:
+    """The order in which a walk visits `wrong`.
+
+    depth_first: as a search would: subtree by subtree, in random order, and never back to one that was left. The subtrees
+    on the path to `correct` come last, so that no step is left that the solution goes through.
+    random: as they come (they were drawn at random).
+    """
+    if order == "random":
+        return list(wrong)
+    ahead = set(tree.path(correct))
+    rank = {i: rng.random() for i in sorted({i for terminal in wrong for i in tree.path(terminal)})}
+    return sorted(wrong, key=lambda terminal: [(i in ahead, rank[i]) for i in tree.path(terminal)])
 
 
 def dead_ends(tree: Tree, wrong: Sequence[int]) -> list[int]:

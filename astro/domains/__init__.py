@@ -39,8 +39,9 @@ class Domain(Protocol):
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Is every step of a finished solution legal, and what it says of its own result true?"""
 
-    def abandoned(self, step: str) -> str:
-        """A terminal step as it reads when its attempt is given up: the finding stays, the final answer goes."""
+    def abandoned(self, step: str) -> tuple[str, str]:
+        """A terminal step as it reads when its attempt is given up, without the final answer: (the step, what the chain
+        finds about it; "" if nothing). Joined they are the text."""
 
     def restate(self, problem: Problem, steps: Sequence[str]) -> str:
         """Names the state that a chain returns to, so that what follows depends on nearby text only."""

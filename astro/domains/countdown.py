@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 from astro.domains.countdown_chain import read_chain
-from astro.domains.countdown_steps import ANSWER, LEFT, STEP, YES, parse_question
+from astro.domains.countdown_steps import ANSWER, CHECK, LEFT, STEP, YES, parse_question
 from astro.domains.expression import ExpressionError, evaluate
 from schemas.records import Chain, Problem, Verdict
 
@@ -89,9 +89,12 @@ class Countdown:
         right = self.grade(problem, self.extract(text)) == "correct"
         return all(node.valid for node in nodes) and nodes[-1].claim == nodes[-1].right == right
 
-    def abandoned(self, step: str) -> str:
-        """Without " answer ...": the check stays, the chain does not answer."""
-        return step.partition(" " + ANSWER)[0]
+    def abandoned(self, step: str) -> tuple[str, str]:
+        """Without " answer ...": the check (" make <target> got <value> no") stays, the chain does not answer."""
+        kept = step.partition(" " + ANSWER)[0]
+        check = CHECK.search(kept)
+        at = check.start() if check else len(kept)
+        return kept[:at], kept[at:]
 
     def restate(self, problem: Problem, steps: Sequence[str]) -> str:
         """The question and the steps that stand: what comes next reads like a first attempt."""

@@ -63,7 +63,7 @@ def test_every_number_of_backtracks_comes_up():
 
 def test_wrong_attempts_of_a_chain_differ():
     for t in all_traces():
-        ends = [s.node for s in t.segments if s.kind == "wrong_step" and " got " in s.text]
+        ends = [s.node for s in t.segments if s.kind == "wrong_step" and not s.text.endswith("\n")]
         assert len(set(ends)) == len(ends) == t.backtracks
 
 
@@ -119,7 +119,7 @@ def test_the_arm_without_phrases_visits_the_same_branches():
     for a, b in zip(with_them, without, strict=True):
         assert [s.node for s in a.segments if "step" in s.kind] == [s.node for s in b.segments if "step" in s.kind]
         assert a.backtracks == b.backtracks
-        assert "reflection" not in {s.kind for s in b.segments}
+        assert not any(said in b.completion for said in PHRASES.all())
 
 
 @pytest.mark.parametrize("jump", ["root", "random_ancestor"])

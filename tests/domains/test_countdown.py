@@ -262,11 +262,12 @@ def test_prompt_and_terminal():
 
 
 def test_an_abandoned_step_keeps_its_finding_and_holds_no_answer():
-    kept = DOMAIN.abandoned(END)
-    assert kept == "6 * 4 = 24 make 24 got 24 yes"
+    step, finding = DOMAIN.abandoned(END)
+    assert (step, finding) == ("6 * 4 = 24", " make 24 got 24 yes")
+    kept = step + finding
     assert DOMAIN.extract(kept) is None
     assert not DOMAIN.is_terminal(kept)
-    assert DOMAIN.abandoned(STEP) == STEP
+    assert DOMAIN.abandoned(STEP) == (STEP, "")
 
 
 def test_restate_reads_like_a_first_attempt():

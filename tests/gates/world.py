@@ -70,7 +70,7 @@ def traces(trees: list[Tree], *, reflection: bool = True) -> list[Trace]:
             seed=1,
             prompt=lambda task: task.question,
             step_end="\n",
-            abandoned=lambda text: text,
+            abandoned=lambda text: (text, ""),
             restate=lambda task, steps: f"{task.question}: {' '.join(steps)}\n",
         )
     ]
