@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 
 from astro.engines.api import EngineError, Request
 from astro.engines.feed import generate
-from astro.engines.pool import PoolEngine
+from astro.engines.pool import PoolEngine, end_idle
 from astro.engines.scripted import ScriptedEngine
 from tests.search.world import World
 
@@ -46,6 +47,7 @@ def pool():
     yield make
     for one in opened:
         one.close()
+    end_idle()
 
 
 def children() -> list[psutil.Process]:
@@ -83,6 +85,7 @@ def test_processes_share_the_cores_and_the_work(pool, monkeypatch):
     assert {s.text for samples in answers.values() for s in samples} == {"threads 2"}
     engine.close()
     engine.close()
+    end_idle()
     assert children() == []
     with pytest.raises(EngineError, match="closed"):
         engine.submit(request(1))
@@ -92,6 +95,26 @@ def test_an_engine_that_does_not_start_says_why():
     with pytest.raises(EngineError, match="no such model"):
         PoolEngine(broken, 2)
     assert children() == []
+
+
+def test_the_next_engine_takes_the_processes_over(pool):
+    first = pool()
+    before = {c.pid for c in children()}
+    tickets = [first.submit(request(i, n=50)) for i in range(40)]
+    first.close()  # with requests outstanding
+    second = pool(say_threads)
+    assert {c.pid for c in children()} == before
+    assert second.submit(request(1)) == tickets[0]
+    assert [ticket for ticket, _ in second.poll()] == [tickets[0]], "no answer of the first engine is left"
+    second.close()
+    for child in children():
+        os.kill(child.pid, signal.SIGKILL)
+        while child.status() != psutil.STATUS_ZOMBIE:  # not waited for: that is the parent's to do
+            time.sleep(0.01)
+    third = pool()  # processes that died meanwhile are replaced
+    third.submit(request(1))
+    assert len(third.poll()) == 1
+    assert not {c.pid for c in children()} & before
 
 
 def test_an_engine_that_fails_says_why(pool):

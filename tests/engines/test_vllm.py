@@ -224,3 +224,18 @@ def test_what_is_no_model_is_refused_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EngineError, match=r"vLLM does not take the model .*empty"):
         VllmEngine(tmp_path / "empty", **OPTIONS)
+
+
+def test_two_processes_answer_as_one(engine, folder):
+    from functools import partial
+
+    from astro.engines.pool import PoolEngine, end_idle
+    from astro.engines.vllm_engine import VllmEngine
+
+    pool = PoolEngine(partial(VllmEngine, folder, **OPTIONS), 2)
+    try:
+        for ours, theirs in zip(ask(pool, *MIXED), ask(engine, *MIXED), strict=True):
+            assert alike(ours, theirs)
+    finally:
+        pool.close()
+        end_idle()
