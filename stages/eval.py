@@ -30,7 +30,6 @@ from astro.runtime import (
 from astro.search.seeds import node_seed
 from schemas.base import Strict
 from schemas.evaluate import EvalMetrics
-from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem, Tree
 from stages.harness import stage
 
@@ -92,7 +91,7 @@ class Searched(Strict):
     found: int | None  # tokens generated when the first correct solution was there; None: never
 
 
-def search_settings(s) -> MctsParams:
+def search_settings(s):
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 
