@@ -148,7 +148,9 @@ def test_report_is_one_file_that_needs_no_network(root: Path):
 def test_nothing_half_written_is_left(root: Path):
     assert [p for p in root.rglob(".*.tmp") if ".dvc" not in p.parts] == []
     left = [p.relative_to(root / "work") for p in (root / "work").rglob("*") if p.is_file() and p.name != "lock"]
-    kept = [p for p in left if p.parts[0] == "eval"]  # what it measured of each model, and its searches, for the next run
+    kept = [
+        p for p in left if p.parts[0] == "eval"
+    ]  # what it measured of each model, and its searches, for the next run
     assert (left, {p.name for p in kept}, len(kept)) == (kept, {"records.jsonl"}, 6)
 
 
