@@ -46,7 +46,7 @@ class PretrainingParams(Strict):
     lr: float = Field(gt=0)
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(ge=0)
-    bf16: bool
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
 
 

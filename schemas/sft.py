@@ -30,7 +30,7 @@ class SftParams(Strict):
     loss_on: Literal["all", "completion", "no_wrong_steps"] = Field(
         description="all tokens as in the paper; without the prompt; without prompt and wrong steps"
     )
-    bf16: bool
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     gradient_checkpointing: bool
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     lora: LoraParams

@@ -20,6 +20,20 @@ def use_cores() -> None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
+def wants_bf16(setting: bool | str) -> bool:
+    """Whether to train in bfloat16 autocast. "auto": where the hardware multiplies it.
+
+    A CPU without such instructions emulates them at a fifteenth of the speed of float32 (docs/log.md).
+    """
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if setting is True and not native:
+        print("warning: bf16: true, but this processor only emulates bfloat16, slowly; auto takes float32", flush=True)
+    return native if setting == "auto" else bool(setting)
+
+
 class Curve(TrainerCallback):
     """Collects what a trainer logs, under our names, and hands each row on.
 

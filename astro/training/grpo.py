@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from astro.domains import Domain
-from astro.training.common import Curve, last_checkpoint, quiet, use_cores
+from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
 from schemas.records import Problem
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -26,27 +26,30 @@ CURVE = {
     "backtracks": "backtracks",
     "first_attempt": "first_attempt",
     "accuracy": "accuracy",
+    "repeats": "repeats",
 }
 """What TRL logs -> our names (docs/metrics.md)."""
 
 
-def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float):
-    """TRL reward function: the verifier's verdict on each completion.
+def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float, repeat: float = 0.0):
+    """TRL reward function: the verifier's verdict on each completion, and `repeat` times its share of repeated attempts.
 
     An unparseable gold gives None, so TRL leaves the sample out: it must never reward, nor punish.
     """
 
     def verifier(prompts, completions, problem_id, log_metric=None, **_) -> list[float | None]:
         rewards: list[float | None] = []
-        backtracks = first = right = 0
+        backtracks = first = right = repeats = attempts = 0
         for text, identifier in zip(completions, problem_id, strict=True):
             problem = problems[identifier]
             verdict = domain.grade(problem, domain.extract(text))
             if verdict == "unparseable_gold":
                 rewards.append(None)
                 continue  # its question may be unreadable too, so there is no chain to read
-            rewards.append(correct if verdict == "correct" else wrong)
             chain = domain.parse_chain(problem, text)
+            repeated = chain.repeats / len(chain.attempts) if chain.attempts else 0.0
+            rewards.append((correct if verdict == "correct" else wrong) + repeat * repeated)
+            repeats, attempts = repeats + chain.repeats, attempts + len(chain.attempts)
             backtracks += len(chain.back_edges)
             first += bool(chain.attempts and chain.nodes[chain.attempts[0]].right)
             right += verdict == "correct"
@@ -54,6 +57,7 @@ def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float,
             log_metric("backtracks", backtracks / len(completions))
             log_metric("first_attempt", first / len(completions))
             log_metric("accuracy", right / len(completions))
+            log_metric("repeats", repeats / attempts if attempts else 0.0)
         return rewards
 
     return verifier
@@ -108,7 +112,7 @@ def reinforce(
         loss_type=settings["loss_type"],
         scale_rewards=settings["scale_rewards"],
         mask_truncated_completions=settings["mask_truncated"],
-        bf16=settings["bf16"],
+        bf16=wants_bf16(settings["bf16"]),
         gradient_checkpointing=settings["gradient_checkpointing"],
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
@@ -128,7 +132,11 @@ def reinforce(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         reward_funcs=make_reward(
-            domain, {p.id: p for p in problems}, correct=settings["reward_correct"], wrong=settings["reward_wrong"]
+            domain,
+            {p.id: p for p in problems},
+            correct=settings["reward_correct"],
+            wrong=settings["reward_wrong"],
+            repeat=settings["reward_repeat"],
         ),
         callbacks=[curve],
     )

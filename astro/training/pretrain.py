@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from astro.training.common import Curve, last_checkpoint, quiet, use_cores
+from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
 
 ENCODE_BATCH = 2000
 """Documents tokenized per call."""
@@ -96,7 +96,7 @@ def pretrain(
         warmup_steps=training["warmup"],
         weight_decay=training["weight_decay"],
         adam_beta2=0.98,
-        bf16=training["bf16"],
+        bf16=wants_bf16(training["bf16"]),
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
         save_steps=training["save_every"],

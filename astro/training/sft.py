@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from astro.training.common import Curve, last_checkpoint, quiet, use_cores
+from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
 from schemas.records import Trace
 
 IGNORED = -100
@@ -108,7 +108,7 @@ def fine_tune(
         lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=settings["warmup"],
         weight_decay=settings["weight_decay"],
-        bf16=settings["bf16"],
+        bf16=wants_bf16(settings["bf16"]),
         gradient_checkpointing=settings["gradient_checkpointing"],
         max_length=None,  # longer traces were dropped and counted, not cut: a cut chain teaches not to answer
         packing=False,

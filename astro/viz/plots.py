@@ -271,6 +271,7 @@ FIGURES: dict[str, tuple[tuple[str, ...], Panels]] = {
             ("backtracks", "RL: backtracks per chain"),
             ("first_attempt", "RL: first attempt right"),
             ("accuracy", "RL: chains right"),
+            ("repeats", "RL: attempts that repeat"),
             ("zero_variance", "RL: groups without variance"),
             ("truncated", "RL: chains cut"),
             ("entropy", "RL: entropy, nats per token"),
@@ -279,8 +280,8 @@ FIGURES: dict[str, tuple[tuple[str, ...], Panels]] = {
 }
 """Figure -> the stages whose curves it holds, and its panels. A column that no curve has is left out."""
 
-_SHARES = {"first_attempt", "accuracy", "zero_variance", "truncated"}
-_RL_PANELS_PER_ROW = 4
+_SHARES = {"first_attempt", "accuracy", "repeats", "zero_variance", "truncated"}
+_RL_PANELS_PER_ROW = 3
 
 
 def without_curve(curves: Mapping[str, Curve], figure: str) -> list[str]:

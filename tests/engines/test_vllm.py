@@ -226,15 +226,19 @@ def test_what_is_no_model_is_refused_by_name(tmp_path):
         VllmEngine(tmp_path / "empty", **OPTIONS)
 
 
-def test_two_processes_answer_as_one(engine, folder):
+def test_two_processes_answer_as_one(folder):
+    """Engines of its own: one process holds one at a time, and the tests above have closed what the fixture opened."""
     from functools import partial
 
     from astro.engines.pool import PoolEngine, end_idle
     from astro.engines.vllm_engine import VllmEngine
 
+    alone = VllmEngine(folder, **OPTIONS)
+    expected = ask(alone, *MIXED)
+    alone.close()
     pool = PoolEngine(partial(VllmEngine, folder, **OPTIONS), 2)
     try:
-        for ours, theirs in zip(ask(pool, *MIXED), ask(engine, *MIXED), strict=True):
+        for ours, theirs in zip(ask(pool, *MIXED), expected, strict=True):
             assert alike(ours, theirs)
     finally:
         pool.close()

@@ -5,9 +5,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from astro.runtime import UserError
-from astro.training.common import Curve, last_checkpoint, load_causal_lm, tail_mean, write_curve
+from astro.training.common import Curve, last_checkpoint, load_causal_lm, tail_mean, wants_bf16, write_curve
 
 ROWS = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.0, "lr": 0.00012345678}]
 
@@ -144,3 +145,22 @@ def test_a_saved_model_is_loaded(tmp_path):
     model, tokenizer = load_causal_lm(save_tiny_model(tmp_path), name="models/base")
     assert model.get_input_embeddings().num_embeddings == len(tokenizer)
     assert not model.config.tie_word_embeddings
+
+
+BF16 = [
+    # (parameter, the processor multiplies bfloat16, trained in it)
+    ("auto", True, True),
+    ("auto", False, False),
+    (False, True, False),
+    (True, True, True),
+    (True, False, True),  # as told, and with a warning
+]
+
+
+@pytest.mark.parametrize(("setting", "native", "expected"), BF16)
+def test_bf16_where_it_pays(setting, native, expected, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert wants_bf16(setting) is expected
+    assert ("emulates" in capsys.readouterr().out) == (setting is True and not native)
