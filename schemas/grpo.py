@@ -34,10 +34,6 @@ class GrpoParams(Strict):
     mask_truncated: bool = Field(description="completions cut by the length limit give no gradient")
     reward_correct: float
     reward_wrong: float
-    reward_repeat: float = Field(
-        le=0,
-        description="added to the reward, times the share of the chain's attempts that repeat an earlier one; 0: off",
-    )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     gradient_checkpointing: bool
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")

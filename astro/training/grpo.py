@@ -31,8 +31,8 @@ CURVE = {
 """What TRL logs -> our names (docs/metrics.md)."""
 
 
-def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float, repeat: float = 0.0):
-    """TRL reward function: the verifier's verdict on each completion, and `repeat` times its share of repeated attempts.
+def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float):
+    """TRL reward function: the verifier's verdict on each completion.
 
     An unparseable gold gives None, so TRL leaves the sample out: it must never reward, nor punish.
     """
@@ -47,8 +47,7 @@ def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float,
                 rewards.append(None)
                 continue  # its question may be unreadable too, so there is no chain to read
             chain = domain.parse_chain(problem, text)
-            repeated = chain.repeats / len(chain.attempts) if chain.attempts else 0.0
-            rewards.append((correct if verdict == "correct" else wrong) + repeat * repeated)
+            rewards.append(correct if verdict == "correct" else wrong)
             repeats, attempts = repeats + chain.repeats, attempts + len(chain.attempts)
             backtracks += len(chain.back_edges)
             first += bool(chain.attempts and chain.nodes[chain.attempts[0]].right)
@@ -136,7 +135,6 @@ def reinforce(
             {p.id: p for p in problems},
             correct=settings["reward_correct"],
             wrong=settings["reward_wrong"],
-            repeat=settings["reward_repeat"],
         ),
         callbacks=[curve],
     )

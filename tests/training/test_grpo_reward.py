@@ -82,17 +82,6 @@ def test_what_is_logged_beside_the_reward():
     assert logged == {"accuracy": 2 / 4, "first_attempt": 1 / 4, "backtracks": 1 / 4, "repeats": 0.0}
 
 
-def test_repeated_attempts_cost_their_share():
-    """One of three attempts was made before; the verdict's own reward stays, and "off" is off."""
-    lost = "9 - 5 = 4 left 6 4\n6 + 4 = 10 make 24 got 10 no\nmake 24 from 6 9 5\n"
-    for text, own in ((lost + lost + RIGHT, 1.0), (lost + lost + WRONG.replace("+", "-").replace("10", "2"), -1.0)):
-        verdicts = []
-        for repeat in (0.0, -0.6):
-            verifier = make_reward(Countdown(), PROBLEMS, correct=1.0, wrong=-1.0, repeat=repeat)
-            verdicts += verifier(prompts=["p"], completions=[text], problem_id=["good"])
-        assert verdicts == pytest.approx([own, own - 0.6 / 3])
-
-
 def test_the_share_of_repeats_is_logged():
     logged = {}
     lost = "9 - 5 = 4 left 6 4\n6 + 4 = 10 make 24 got 10 no\nmake 24 from 6 9 5\n"
