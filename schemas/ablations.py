@@ -48,7 +48,9 @@ class AblationRun(Strict):
 
     seed: int
     experiment: str = Field(description="DVC's name of it")
-    commit: str | None = Field(description="of the experiment; None: not run yet on the present commit")
+    commit: str | None = Field(
+        description="of the experiment, or the one that a kept run was made on; None: not run yet"
+    )
     command: str = Field(description="what runs it")
 
 
@@ -85,6 +87,6 @@ class AblationRow(Strict):
 class AblationReport(Strict):
     """reports/ablations.json"""
 
-    commit: str = Field(description="the commit that all runs stand on")
+    commit: str = Field(description="the present one; experiments stand on it, kept runs on their own (`runs`)")
     seeds: list[int] = Field(description="seeds asked for")
     rows: list[AblationRow]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from astro.ablations import runner, table
 from astro.ablations.experiments import done, experiments, head
+from astro.ablations.kept import all_kept, keep, kept, result_of
 from astro.ablations.results import read
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.runtime import run_stage, write_json, write_text
@@ -20,7 +21,7 @@ def show(planned: list[Planned]) -> None:
     """Each run, and whether it is done."""
     known, base = experiments(head()), committed_params()
     for one in planned:
-        state = "done" if done(one, known) else "-"
+        state = "done" if done(one, known) else "kept" if kept(one) else "-"
         same = one.ablation.set and one.params == {**base, "run": {**base["run"], "seed": one.seed}}
         print(f"{one.name:24} {state:5} {' '.join(one.ablation.set)}{'  (as the default)' if same else ''}")
 
@@ -31,8 +32,11 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     known, base = experiments(commit), committed_params()
     seeds = list(dict.fromkeys(p.seed for p in planned))
     compared = {p.name: p for p in [*plan(file, only=[BASELINE], seeds=seeds), *planned]}
-    commits = {name: rev for name, p in compared.items() if (rev := done(p, known))}
-    results = {(compared[n].ablation.name, compared[n].seed): read(n, rev) for n, rev in commits.items()}
+    here = {name: rev for name, p in compared.items() if (rev := done(p, known))}
+    elsewhere = all_kept({name: p for name, p in compared.items() if name not in here})
+    found_by_name = {n: read(n, rev) for n, rev in here.items()} | {n: result_of(k) for n, k in elsewhere.items()}
+    commits = here | {name: run.commit for name, run in elsewhere.items()}
+    results = {(compared[n].ablation.name, compared[n].seed): result for n, result in found_by_name.items()}
     found = table.report(
         planned, commits, results, commit=commit, resamples=base["eval"]["bootstrap"], seed=base["run"]["seed"]
     )
@@ -43,10 +47,18 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     print(f"\nwritten: {REPORT}, {REPORT.with_suffix('.md')}, {REPORT.with_suffix('.html')}")
 
 
+def keep_all(planned: list[Planned]) -> None:
+    """Write the runs done on this commit to `kept.FOLDER`."""
+    commit = head()
+    known = experiments(commit)
+    written = [keep(p, read(p.name, rev), commit=commit) for p in planned if (rev := done(p, known))]
+    print("\n".join(f"kept: {path}" for path in written) or f"no run of the plan is done on commit {commit[:7]}")
+
+
 def main() -> None:
     """Parse the command line and do it."""
     parser = argparse.ArgumentParser(prog="python -m astro.ablations", description="run and compare ablations")
-    parser.add_argument("what", choices=["run", "table", "list"], nargs="?", default="run")
+    parser.add_argument("what", choices=["run", "table", "list", "keep"], nargs="?", default="run")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these ablations")
     parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="in place of the file's")
     parser.add_argument("--file", type=Path, default=FILE)
@@ -54,6 +66,9 @@ def main() -> None:
     planned = plan(given.file, only=given.only, seeds=given.seeds)
     if given.what == "list":
         show(planned)
+        return
+    if given.what == "keep":
+        keep_all(planned)
         return
     try:
         failed = runner.run(planned) if given.what == "run" else []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from astro.ablations import recovery
 from astro.ablations.experiments import STASH, done, experiments, forget, head, ref_of
+from astro.ablations.kept import kept
 from astro.ablations.spec import Planned
 from astro.runtime import die_with_parent, work_folder
 
@@ -37,7 +38,7 @@ def run(planned: Sequence[Planned]) -> list[str]:
         recovery.check_clean()
         commit = head()
         known = experiments(commit)
-        todo = [p for p in planned if not done(p, known)]
+        todo = [p for p in planned if not done(p, known) and not kept(p)]
         finished, failed, began = len(planned) - len(todo), [], time.monotonic()
         print(f"[ablations] {finished}/{len(planned)} done, {len(todo)} to run on {commit[:7]}", flush=True)
         for number, one in enumerate(todo, 1):

@@ -117,7 +117,7 @@ def ablations(pipeline: Path) -> Callable[..., subprocess.CompletedProcess]:
     def call(*arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "astro.ablations", *arguments]
         return subprocess.run(
-            command, cwd=pipeline, env=environment(), capture_output=True, text=True, timeout=120, check=False
+            command, cwd=pipeline, env=environment(), capture_output=True, text=True, timeout=300, check=False
         )
 
     return call

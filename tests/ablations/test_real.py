@@ -58,6 +58,26 @@ def test_run_resume_and_table(ablations, pipeline):
 
 
 @pytest.mark.slow
+def test_kept_runs_count_on_another_commit(ablations, pipeline):
+    """As on another machine, which has the files that were committed and none of the experiments."""
+    assert ablations("run", "--seeds", "1").returncode == 0
+    before = read_json(Path("reports/ablations.json"), AblationReport)
+    commit_before = head()
+    kept = ablations("keep")
+    assert kept.returncode == 0, kept.stderr
+    assert kept.stdout.count("kept: ") == 2
+    commit(pipeline)
+    again = ablations("run", "--seeds", "1")
+    assert again.returncode == 0, again.stderr
+    assert "2/2 done, 0 to run" in again.stdout
+    after = read_json(Path("reports/ablations.json"), AblationReport)
+    assert [row.figures for row in after.rows] == [row.figures for row in before.rows]
+    assert {run.commit for row in after.rows for run in row.runs} == {commit_before}
+    assert "kept" in ablations("list").stdout
+    assert "no run of the plan is done" in ablations("keep").stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on(how, ablations, pipeline):
     Path("work/hang").touch()

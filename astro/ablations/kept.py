@@ -1,0 +1,90 @@
+"""Results of runs as small files, to be committed: DVC's experiments stay on the machine that made them.
+
+A kept run counts as done wherever a run with just the same params is wanted, whatever commit it was made on: the table names
+the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from astro.ablations.results import Result
+from astro.ablations.spec import Planned
+from astro.runtime import UserError, read_json, write_text
+from schemas.base import Strict
+
+FOLDER = Path("docs/results/runs")
+
+
+class KeptQuestions(Strict):
+    """What the runs of a seed were asked; one file for all of them that were asked the same."""
+
+    questions: dict[str, dict[str, str]] = Field(description="eval set -> problem id -> question")
+
+
+class KeptRun(Strict):
+    """One run."""
+
+    commit: str = Field(description="the commit it was run on")
+    params: dict = Field(description="the whole of params.yaml")
+    questions: str = Field(description="file of its KeptQuestions, in the same folder")
+    samples: int = Field(ge=1, description="completions per problem")
+    right: dict[str, dict[str, list[int]]] = Field(
+        description="eval set -> model -> right completions of each problem, in the order of the questions"
+    )
+
+
+def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER) -> Path:
+    """Write the run; the same run again gives the same bytes."""
+    samples = planned.params["eval"]["samples"]
+    questions = {name: dict(sorted(asked.items())) for name, asked in sorted(result.questions.items())}
+    digest = hashlib.md5(repr(questions).encode(), usedforsecurity=False).hexdigest()
+    asked = f"questions-{digest[:12]}.json"
+    right: dict[str, dict[str, list[int]]] = {}
+    for (set_name, model), scores in sorted(result.scores.items()):
+        right.setdefault(set_name, {})[model] = [round(scores[i] * samples) for i in questions[set_name]]
+    path = folder / f"{planned.name}.json"
+    run = KeptRun(commit=commit, params=planned.params, questions=asked, samples=samples, right=right)
+    for target, record in ((folder / asked, KeptQuestions(questions=questions)), (path, run)):
+        write_text(target, record.model_dump_json() + "\n")  # one line: thousands of short numbers
+    return path
+
+
+def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
+    """The kept run of this name, if it was made with just the params wanted.
+
+    Raises:
+        UserError: the file does not hold a run; names file and field.
+    """
+    path = folder / f"{planned.name}.json"
+    if not path.is_file():
+        return None
+    run = read_json(path, KeptRun)
+    return run if run.params == planned.params else None
+
+
+def result_of(run: KeptRun, folder: Path = FOLDER) -> Result:
+    """What the run found.
+
+    Raises:
+        UserError: the file of its questions is missing, or does not go with it.
+    """
+    questions = read_json(folder / run.questions, KeptQuestions).questions
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    for set_name, models in run.right.items():
+        asked = questions.get(set_name, {})
+        for model, counts in models.items():
+            if len(counts) != len(asked):
+                raise UserError(
+                    f"{folder / run.questions}: set {set_name}: {len(asked)} questions, but {model} has {len(counts)} figures"
+                )
+            scores[set_name, model] = {i: n / run.samples for i, n in zip(asked, counts, strict=True)}
+    return Result(questions, scores)
+
+
+def all_kept(planned: Mapping[str, Planned], folder: Path = FOLDER) -> dict[str, KeptRun]:
+    """Name -> kept run, of those that there are."""
+    found = {name: kept(one, folder) for name, one in planned.items()}
+    return {name: run for name, run in found.items() if run}
