@@ -1,0 +1,194 @@
+r"""What a text gives as its answer.
+
+`extract`: of a whole response, the last \boxed{...} after the reasoning. No box is no answer: in training a model is asked to
+box its answer, and a guess at what else it may have meant would reward texts that only mention the right number.
+`bare`: of a text that is said to be an answer already, without a sentence around it ("The answer is $5$.").
+"""
+
+import re
+
+from astro.verify.braces import Malformed
+
+_END_OF_THOUGHT = re.compile(
+    r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷", re.IGNORECASE
+)
+_BEGIN_OF_THOUGHT = re.compile(
+    r"<(?:think|thinking|thought|reasoning)>|<\|begin_of_thought\|>|\[THINK\]|◁think▷", re.IGNORECASE
+)
+_BOX = re.compile(r"\\(boxed|fbox|framebox)(?![a-zA-Z])\s*(\{|[^\s${}\\,.;]+)?|\\.|[{}]", re.DOTALL)
+_DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:boxed|fbox)\b)")
+"""Of an answer that was escaped once too often."""
+_BETWEEN = re.compile(r"(?:\s|\$|\\[()\[\],;]|\\q?quad|(\\text\s*\{\s*(?:and|or)\s*\}|\band\b|\bor\b|,|&))*", re.DOTALL)
+MAX_JOINED = 50
+"""Boxes that stand in one row, as in "\\boxed{1} and \\boxed{2}"."""
+
+
+def extract(response: str) -> str | None:
+    r"""The answer of a whole response: what its last \boxed{...} after the reasoning holds.
+
+    None: there is no box, the last one is empty or never closed (an earlier one does not stand in for it), or the response ends
+    inside its thoughts. Boxes in a row ("\boxed{-2} and \boxed{1}") are one answer of several values.
+    """
+    try:
+        return boxed(after_thoughts(response))
+    except Malformed:
+        return None
+
+
+def after_thoughts(response: str) -> str:
+    """What follows the last end of a thought; the whole response where there is none.
+
+    Raises:
+        Malformed: a thought was begun and never ended.
+    """
+    start = 0
+    for found in _END_OF_THOUGHT.finditer(response):
+        start = found.end()
+    if _BEGIN_OF_THOUGHT.search(response, start):
+        raise Malformed("unfinished thought")
+    return response[start:]
+
+
+def boxed(text: str) -> str | None:
+    """What the last box holds; None: there is no box.
+
+    Raises:
+        Malformed: the last box is empty or never closed.
+    """
+    boxes = _boxes(text)
+    if boxes is None:
+        return None
+    start, end, content = boxes[-1]
+    contents, begin = [content.strip()], start
+    for start, end, content in reversed(boxes[:-1][-MAX_JOINED:]):
+        between = _BETWEEN.fullmatch(text, end, begin)
+        if not between or between.group(1) is None:
+            break
+        if content.strip() not in contents:
+            contents.insert(0, content.strip())
+        begin = start
+    answer = ", ".join(contents)
+    if not all(contents):
+        raise Malformed("empty box")
+    return answer
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]] | None:
+    """(start, end, content) of the outermost boxes that are closed; None: there is none. One pass, whatever the nesting.
+
+    Raises:
+        Malformed: the box that begins last is not closed.
+    """
+    text = _DOUBLED.sub(r"\\", text)
+    closed: list[tuple[int, int, str]] = []
+    stack: list[tuple[int, int] | None] = []  # of each open brace: (start of its box, of its content), or None: no box
+    last, last_closed = -1, False
+    for found in _BOX.finditer(text):
+        sign = found.group()
+        if found.group(1):
+            last, last_closed = found.start(), False
+            if found.group(2) == "{":
+                stack.append((last, found.end()))
+            elif found.group(2):  # \boxed 5
+                closed.append((last, found.end(), found.group(2)))
+                last_closed = True
+        elif sign == "{":
+            stack.append(None)
+        elif sign == "}" and stack:
+            box = stack.pop()
+            if box:
+                while closed and closed[-1][0] > box[0]:  # inside this one
+                    closed.pop()
+                closed.append((box[0], found.end(), _unboxed(text[box[1] : found.start()])))
+                last_closed = last_closed or box[0] == last
+    if last < 0:
+        return None
+    if not last_closed:
+        raise Malformed("the last box is not closed")
+    return closed
+
+
+def _unboxed(content: str) -> str:
+    """The content of a box without boxes inside it."""
+    return re.sub(r"\\(?:boxed|fbox)\s*\{([^{}]*)\}", r"\1", content) if "box" in content else content
+
+
+# --- sentences around an answer ----------------------------------------------------------------------------------------
+
+_ANNOUNCED = re.compile(
+    r"\b(?:answer|solution|result)\b(?:[^.:=$\\\n]{0,60}?\bis\b\s*(?:given by|equal to|thus|therefore)?\s*:?|\s*:|\s*=)\s*"
+    r"|\b(?:answer|solution)\b[\s*]*(?=\$|\\\(|\\\[)",
+    re.IGNORECASE,
+)
+_MATH = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_JOINED = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or)\s*")
+_PROSE = re.compile(r"[A-Za-z']{2,}")
+_SAID_LAST = re.compile(r".*(?:\b(?:is|are|be|by|equals|it's)\b|=|:)\s*(.+)", re.DOTALL)
+_SAID = re.compile(r"(?:\b(?:is|are|be|by|equals|to)|=|:)\s*$")
+_TEXT_BEFORE = re.compile(r"^\s*\$?\s*\\text\s*\{[^{}]*\b(?:is|are)\b[\s:]*\}(?=.*\d)", re.DOTALL)
+_MEASURED = re.compile(r"^([\d,. ]*\d) *(?:mm|cm|m|km|in|ft)[²³]$")
+_MARKUP = re.compile(r"<\|[a-z_]+\|>.*", re.DOTALL)
+_END_OF_SENTENCE = re.compile(r"\.(?:\s|$)|\n|\s+I hope\b", re.IGNORECASE)
+MIN_WORDS = 2
+"""Words outside of mathematics that make a text a sentence."""
+
+
+def bare(text: str) -> str:
+    """An answer without the sentence around it.
+
+    Raises:
+        Malformed: a box that is not closed, or a sentence with several formulas of which none is announced as the answer.
+    """
+    inside = boxed(text)
+    if inside is not None:
+        return inside
+    text = _TEXT_BEFORE.sub("", text)
+    announced = list(_ANNOUNCED.finditer(text))
+    if announced:
+        text = _MARKUP.sub("", text[announced[-1].end() :]).lstrip("*: \n")
+        row = _row(text, at_start=True)
+        if row is not None:
+            return row
+        text = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
+    if not _is_sentence(text):
+        return text
+    text = _MARKUP.sub("", text).rstrip(" .")
+    row = _row(text, at_start=False)
+    if row is not None:
+        return row
+    said = _SAID_LAST.fullmatch(text)
+    return _MEASURED.sub(r"\1", said.group(1)) if said and not _is_sentence(said.group(1)) else text
+
+
+def _is_sentence(text: str) -> bool:
+    """Has it words outside of its mathematics?"""
+    outside = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _MATH.sub(" ", text))
+    return len(_PROSE.findall(outside)) >= MIN_WORDS
+
+
+def _row(text: str, *, at_start: bool) -> str | None:
+    """The formulas of a text that stand in one row, joined by commas; None: there is none (at the start).
+
+    Raises:
+        Malformed: there are several, and none is said to be the last word.
+    """
+    found = list(_MATH.finditer(text))
+    if not found or (at_start and text[: found[0].start()].strip(" \n*")):
+        return None
+    row = [found[0]]
+    for formula in found[1:]:
+        if not _JOINED.fullmatch(text, row[-1].end(), formula.start()):
+            break
+        row.append(formula)
+    if not at_start and len(row) < len(found):
+        if text[found[-1].end() :].strip(" .") or not _SAID.search(text[: found[-1].start()]):
+            if _SAID_LAST.fullmatch(text[found[-1].end() :]):
+                return None
+            raise Malformed("several formulas")
+        row = found[-1:]
+    after = text[row[-1].end() :].lstrip()
+    said = None if at_start else _SAID_LAST.fullmatch(after)
+    if said and re.search(r"\d", said.group(1)):
+        return None
+    percent = "%" if re.match(r"\\?%|percent\b|pct\b", after) else ""
+    return ", ".join(next(g for g in f.groups() if g is not None) for f in row) + percent

@@ -1,0 +1,54 @@
+"""Tasks of the workers: one pair graded, one gold looked at. Also what the caller runs first, without sympy."""
+
+from astro.verify.braces import Malformed
+from astro.verify.compare import Grade, NeedsSympy, NoFormulas, check, decide
+from astro.verify.extract import bare
+from astro.verify.parse import read
+
+AT_SIGHT = 400
+"""Characters of gold and answer together that the caller looks at itself; longer ones go to a worker in any case."""
+
+
+def stripped(gold: str, answer: str) -> tuple[str, str] | Grade:
+    """Gold and answer without sentences around them; a grade, where one of them has no answer in it."""
+    try:
+        wanted = bare(gold)
+    except Malformed as error:
+        return Grade("unparseable_gold", answer, str(error))
+    try:
+        return wanted, bare(answer)
+    except Malformed as error:
+        return Grade("unparseable_prediction", answer, str(error))
+
+
+def at_sight(gold: str, answer: str) -> Grade | None:
+    """The grade of a pair that needs no sympy; None: it does, or it is long."""
+    if len(gold) + len(answer) > AT_SIGHT:
+        return None
+    found = stripped(gold, answer)
+    if isinstance(found, Grade):
+        return found
+    try:
+        return decide(*found, NoFormulas())
+    except NeedsSympy:
+        return None
+
+
+def grade_pair(gold: str, answer: str) -> tuple[str, str | None, str]:
+    """Verdict, answer and rule of any pair. Only in workers."""
+    from astro.verify.symbolic import SympyFormulas
+
+    found = stripped(gold, answer)
+    grade = found if isinstance(found, Grade) else decide(*found, SympyFormulas())
+    return grade.verdict, grade.answer, grade.rule
+
+
+def gold_fault(gold: str) -> str | None:
+    """Why no answer can be graded against this gold; None: they can. Only in workers."""
+    from astro.verify.symbolic import SympyFormulas
+
+    try:
+        check(read(bare(gold)), SympyFormulas())
+    except Malformed as error:
+        return str(error)
+    return None

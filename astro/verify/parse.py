@@ -1,0 +1,284 @@
+"""What kind of answer a text is, and its parts: a number, words, a formula, a tuple or interval, a set, a list, a union,
+a matrix, an equation or inequality. Formulas stay text here: reading them needs sympy (astro/verify/symbolic.py).
+"""
+
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+from astro.verify.braces import Malformed, balanced, cut, first_end, outside
+from astro.verify.normalise import clean, strip
+from astro.verify.numbers import Number, number
+from astro.verify.units import split_unit
+
+Kind = Literal["number", "text", "ratio", "formula", "bracket", "set", "list", "union", "matrix", "relation"]
+
+MAX_ITEMS = 200
+"""Values of one answer."""
+
+_CURRENCIES = ((r"\$", "dollar"), ("€", "euro"), ("¥", "yen"), ("₹", "rupee"))
+RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"))
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_MATRIX = re.compile(r"\\begin *\{([pbB]?matrix|smallmatrix|array)\} *(?:\{[lcr| ]*\})?(.*)\\end *\{\1\}", re.DOTALL)
+_CASES = re.compile(r"\\begin *\{cases\}(.*)\\end *\{cases\}", re.DOTALL)
+_WHOLE_TEXT = re.compile(r"\(? *(?:\\text *\{[^{}]*\} *)+ *\)?")
+_PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z']*(?:[ -]+(?:[A-Za-z][A-Za-z']*|\d{1,4}))*")
+_MATH_WORDS = frozenset({
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln",
+    "lg", "exp", "max", "min", "gcd", "lcm", "mod", "det", "oo", "inf", "lim", "arg", "deg",
+})  # fmt: skip
+_NAME = re.compile(
+    r"(?:\\(?:angle|triangle|overline|vec|hat|widehat|mathbf|bar|tilde|operatorname|measuredangle|text|[a-zA-Z]+) *)?\{?"
+    r"(?:[a-zA-Z']|\\text *\{[^{}]*\}|\\[a-zA-Z]+(?![a-zA-Z])| )*\}?(?:_ *(?:\{[^{}]*\}|\w))?'*(?: *\([^()=]*\))?"
+)
+_CONJUNCTIONS = re.compile(r"\\text *\{ *,? *(?:and|or) *\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\lor\b|\\vee\b")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One answer, or a part of one."""
+
+    kind: Kind
+    text: str
+    """As cleaned; of words: lower case."""
+    items: tuple["Value", ...] = ()
+    """Parts of a bracket, set, list, union; entries of a matrix row by row; sides of a relation."""
+    number: Number | None = None
+    signs: tuple[str, ...] = ()
+    """Of a bracket: its opening and closing one. Of a relation: the signs between its sides."""
+    columns: int = 0
+    """Of a matrix."""
+    unit: str | None = None
+
+
+def read(text: str) -> Value:
+    """An answer.
+
+    Raises:
+        Malformed: it is none; says why.
+    """
+    found = value(clean(text))
+    if found.unit is None:
+        currency = next((name for sign, name in _CURRENCIES if sign in text), None)
+        found = replace(found, unit=currency) if currency else found
+    return found
+
+
+def value(text: str, depth: int = 0) -> Value:
+    """A cleaned text.
+
+    Raises:
+        Malformed: it is no answer.
+    """
+    text = strip(text)
+    if not any(s.isalnum() for s in text) and text not in (r"\{\}", r"\{ \}", "+", "-"):
+        raise Malformed("holds nothing")
+    if depth > 12:
+        raise Malformed("nested too deep")
+    found = number(text)
+    if found:
+        return Value("number", text, number=found)
+    balanced(text)
+    for reading in (_words, _ratio, _with_unit, _matrix, _list, _relation, _union, _bracket):
+        read_so = reading(text, depth)
+        if read_so is not None:
+            return read_so
+    return _formula(text)
+
+
+def _words(text: str, depth: int) -> Value | None:
+    if _WHOLE_TEXT.fullmatch(text):
+        inner = strip(re.sub(r"\\text *\{([^{}]*)\}", r"\1", text))
+        if number(inner):
+            return Value("number", inner, number=number(inner))
+        return Value("text", _letters(inner)) if _letters(inner) else None
+    if not _PLAIN_WORDS.fullmatch(text) or not _is_words(text):
+        return None
+    return Value("text", _letters(text))
+
+
+def _letters(text: str) -> str:
+    """Words without what may differ in writing them."""
+    return re.sub(r"[\s.,;:!?\"'()-]+", " ", text.lower()).strip()
+
+
+def _is_words(text: str) -> bool:
+    """Letters that are words and not a product: "east" is not t e a s."""
+    words = [word for word in text.lower().replace("-", " ").split() if not word.isdigit()]
+    if any(word in _MATH_WORDS for word in words):
+        return False
+    return any(len(word) > 3 or (len(word) == 3 and set(word) & set("eiou")) for word in words) or (
+        len(words) == 1 and words[0] in ("no", "do", "so", "am", "pm")
+    )
+
+
+def _ratio(text: str, depth: int) -> Value | None:
+    """3:4, or a time of the day: words, as far as comparing goes."""
+    if ":" not in text or not re.fullmatch(r"[\d:. /]+|[^:]*:[^:]*", text):
+        return None
+    if re.fullmatch(r"\d{1,2}(?::\d\d)+", text):
+        return Value("text", re.sub(r"^(\d+:\d\d):00$", r"\1", text.lstrip("0")))
+    parts = [number(piece) for piece in text.split(":")]
+    if not all(part and part.value > 0 for part in parts):
+        return None
+    return Value(
+        "ratio", text, tuple(Value("number", t.strip(), number=n) for t, n in zip(text.split(":"), parts, strict=True))
+    )
+
+
+def _with_unit(text: str, depth: int) -> Value | None:
+    core, unit, scale = split_unit(text)
+    if core == text:
+        return None
+    inside = value(core, depth + 1)
+    if scale != 1:
+        if inside.number is None:
+            return None
+        scaled = replace(inside.number, value=inside.number.value * Fraction(scale))
+        inside = replace(inside, number=scaled, text=str(scaled.value))
+    return replace(inside, unit=unit)
+
+
+def _matrix(text: str, depth: int) -> Value | None:
+    inner = text
+    if text[:1] in "([" and text[-1:] in ")]" and r"\begin" in text[:12]:
+        inner = text[1:-1].strip()
+    cases = _CASES.fullmatch(inner)
+    if cases:
+        return value(re.sub(r"\\\\", ",", cases.group(1)).replace("&", " "), depth + 1)
+    found = _MATRIX.fullmatch(inner)
+    if not found or r"\begin" in found.group(2):
+        return None
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr\b|\\hline", found.group(2)) if row.strip()]
+    entries = [[value(entry, depth + 1) for entry in row.split("&")] for row in rows]
+    if not entries or len({len(row) for row in entries}) != 1 or len(entries) * len(entries[0]) > MAX_ITEMS:
+        raise Malformed("rows of a matrix differ in length")
+    flat = tuple(entry for row in entries for entry in row)
+    if len(flat) == 1:
+        return flat[0]
+    return Value("matrix", text, flat, columns=len(entries[0]))
+
+
+def _list(text: str, depth: int) -> Value | None:
+    text = _CONJUNCTIONS.sub(",", text)
+    groups, _ = cut(text, frozenset(";"))
+    if len(groups) > 1 and all(
+        len(cut(group, frozenset(","))[0]) > 1 for group in groups
+    ):  # p = 5, q = 2; p = 7, q = 2
+        return Value("list", text, tuple(_bracket(f"({group})", depth + 1) or _formula(group) for group in groups))
+    pieces, _ = cut(text, frozenset(",;"))
+    pieces = [piece for piece in pieces if piece]
+    if len(pieces) == 1:
+        return _plus_minus(pieces[0], depth)
+    if len(pieces) > MAX_ITEMS:
+        raise Malformed("too many values")
+    name, sign, rest = pieces[0].partition("=")
+    if sign and is_name(name) and not any("=" in piece for piece in pieces[1:]):  # n = 1, 2, 3
+        pieces[0] = rest
+    if r"\ldots" in text or "..." in text:  # a pattern is not the list of the terms it shows
+        return _formula(text)
+    items = [item for piece in pieces for item in _flat(value(piece, depth + 1))]
+    return Value("list", text, tuple(items))
+
+
+def _flat(item: Value) -> tuple[Value, ...]:
+    return item.items if item.kind == "list" else (item,)
+
+
+def _plus_minus(text: str, depth: int) -> Value | None:
+    r"""1 \pm \sqrt{2} is two values. Of several signs it does not say which belong together: a formula."""
+    if text.count(r"\pm") + text.count(r"\mp") != 1 or _starts_with_bracket(text):
+        return None
+    name, sign, rest = text.partition("=")
+    if sign and is_name(name):
+        text = rest
+    sign = r"\pm" if r"\pm" in text else r"\mp"
+    return Value("list", text, tuple(value(text.replace(sign, s), depth + 1) for s in "+-"))
+
+
+def _relation(text: str, depth: int) -> Value | None:
+    sides, signs = cut(text, RELATIONS)
+    if not signs:
+        return None
+    if not all(sides):
+        raise Malformed("a relation with one side")
+    if r"\approx" in signs:  # what is exact comes first, unless that is only a name
+        at = signs.index(r"\approx")
+        keep = 1 if at == 0 and is_name(sides[0]) else 0
+        sides = sides[: at + 1 + keep]
+        signs = ["=" if s == r"\approx" else s for s in signs[: at + keep]]
+        if not signs:
+            return value(sides[0], depth + 1)
+    return Value("relation", text, tuple(value(side, depth + 1) for side in sides), signs=tuple(signs))
+
+
+def is_name(text: str) -> bool:
+    r"""Does it name something, as x, f(x), \angle ABC, x_1 or \text{Area} do?"""
+    text = text.strip()
+    return bool(text) and _NAME.fullmatch(text) is not None and text.strip("\\{} ").lower() not in _MATH_WORDS
+
+
+def is_quantity(text: str) -> bool:
+    r"""Does it name a measure of what letters name, as \frac{NO}{BO}, |AB|, V_1:V_2 do? With a sum it is an equation."""
+    bare = re.sub(r"\\frac|\\text *\{[^{}]*\}|_ *(?:\{[^{}]*\}|\w)|[{}|:/ ]", "", text)
+    return is_name(text) or re.fullmatch(r"[A-Z]{1,12}|[A-Za-z]{2}", bare) is not None
+
+
+def _union(text: str, depth: int) -> Value | None:
+    parts, signs = cut(text, frozenset((r"\cup",)))
+    if not signs:
+        return None
+    return Value("union", text, tuple(value(part, depth + 1) for part in parts))
+
+
+def _starts_with_bracket(text: str) -> bool:
+    return text.startswith(("(", "[", r"\{", r"\langle"))
+
+
+def _bracket(text: str, depth: int) -> Value | None:
+    for opening, closing in (("(", ")"), ("(", "]"), ("[", ")"), ("[", "]"), (r"\{", r"\}"), (r"\langle", r"\rangle")):
+        if text.startswith(opening) and text.endswith(closing):
+            break
+    else:
+        return None
+    if first_end(text) != len(text):  # (a)(b)
+        return None
+    inner = text[len(opening) : len(text) - len(closing)].strip()
+    if opening == r"\{":
+        return _set(text, inner, depth)
+    pieces, _ = cut(inner, frozenset(",;"))
+    if len(pieces) == 1:
+        return value(inner, depth + 1) if (opening, closing) == ("(", ")") else None
+    if len(pieces) > MAX_ITEMS or not all(pieces):
+        raise Malformed("an empty place in a tuple")
+    if r"\ldots" in inner or "..." in inner:
+        return None
+    opening, closing = (r"(", ")") if opening == r"\langle" else (opening, closing)
+    return Value("bracket", text, tuple(value(p, depth + 1) for p in pieces), signs=(opening, closing))
+
+
+def _set(text: str, inner: str, depth: int) -> Value | None:
+    if not inner:
+        return Value("set", text)
+    if any(sign in ("|", ":", r"\ldots") for _, sign in outside(inner)) or "..." in inner:
+        return None  # set builder, or a pattern: a formula
+    pieces, _ = cut(_CONJUNCTIONS.sub(",", inner), frozenset(",;"))  # {100,200} is two numbers, not one with a comma
+    if len(pieces) > MAX_ITEMS or not all(pieces):
+        raise Malformed("an empty place in a set")
+    return Value("set", text, tuple(item for piece in pieces for item in _flat(value(piece, depth + 1))))
+
+
+def _formula(text: str) -> Value:
+    """Raises:
+    Malformed: no formula can be written so.
+    """
+    if re.search(r"\\(?:frac|sqrt)(?:\[[^\]]*\])?(?:\{[^{}]*\})?\{ *\}|\\frac *$|\\sqrt *$|\{ *\}", text):
+        raise Malformed("an empty argument")
+    if re.search(r"(?:[+\-*/^_=]|\\times|\\cdot) *$|^ *[*/^_=]", text):
+        raise Malformed("an operator without operand")
+    if re.search(r"(?<![_\d])\d+ +\.?\d", text):
+        raise Malformed("numbers side by side")
+    if len(re.findall(r"\d{401,}", text)) or r"\boxed" in text:
+        raise Malformed("not a formula")
+    return Value("formula", text)

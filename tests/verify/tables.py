@@ -1,0 +1,20 @@
+"""The case tables. Each line is one case; its comment or source says where it comes from.
+
+kinds.jsonl        by kind of answer, made for this project: right answers in other words, and near misses
+graders.jsonl      from the tests and issues of other graders; "source" names them
+math_verify.jsonl  the test suite of Math-Verify 0.9.0 (MIT licence), but for texts of more than 400 characters
+hacking.jsonl      responses that try to be rewarded
+extraction.jsonl   responses and the answers in them
+
+`correct` is what is right, or what the source says. `disputed`: this project decides otherwise, and why.
+"""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "cases"
+
+
+def table(name: str) -> list[dict]:
+    """All cases of a table."""
+    return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]

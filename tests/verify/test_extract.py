@@ -1,0 +1,107 @@
+"""What a response gives as its answer."""
+
+import time
+
+import pytest
+
+from astro.verify import extract, grade, grade_batch
+from astro.verify.braces import Malformed
+from astro.verify.extract import bare
+from astro.verify.grading import AT_SIGHT, at_sight
+from tests.verify.tables import table
+
+
+@pytest.mark.parametrize("case", table("extraction"), ids=lambda case: case["response"][:30] or "empty")
+def test_extract(case):
+    assert extract(case["response"]) == case["answer"]
+
+
+def test_no_hack_is_rewarded():
+    cases = table("hacking")
+    assert len(cases) > 80
+    grades = grade_batch([(case["gold"], case["response"]) for case in cases], responses=True)
+    assert [case for case, g in zip(cases, grades, strict=True) if g.verdict == "correct"] == []
+
+
+def test_no_box_is_no_answer():
+    found = grade("5", "The answer is 5.")
+    assert (found.verdict, found.answer, found.rule) == ("unparseable_prediction", None, "no box")
+
+
+SENTENCES = [
+    # (text, the answer in it)
+    ("5", "5"),
+    ("The answer is 5.", "5"),
+    ("The final answer is $\\frac12$. I hope it is correct.", "\\frac12"),
+    ("Answer: 7", "7"),
+    ("We find that $x \\lt 3$.", "x \\lt 3"),
+    ("Therefore $x \\geq 5$ is the solution.", "x \\geq 5"),
+    ("Final Answer: The largest $n$ is 34.", "34"),
+    ("the ordered pair $(x, y)$ that solves it is $(7, 6)$.", "(7, 6)"),
+    ("The final answer is $12$ and $13$.", "12, 13"),
+    ("so it is 28 %", "28 %"),
+]
+
+
+@pytest.mark.parametrize(("text", "answer"), SENTENCES)
+def test_bare(text, answer):
+    assert bare(text).strip() == answer
+
+
+def test_several_formulas_without_an_announcement_are_no_answer():
+    with pytest.raises(Malformed):
+        bare("We have $x = 4$ here and then maybe $x = 5$ there, who knows")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 150_000,
+        "\\boxed{1}" * 100_000,
+        "{" * 1_000_000,
+        "<think>" * 140_000,
+        "$" * 1_000_000,
+        "\\" * 1_000_000,
+    ],
+    ids=["unclosed", "many", "braces", "thoughts", "dollars", "slashes"],
+)
+def test_a_megabyte_takes_no_longer_than_it_is_long(text):
+    began = time.process_time()
+    grade("5", text)
+    assert time.process_time() - began < 3
+
+
+PIECES = [
+    *(
+        r"\alpha",
+        "a",
+        " ",
+        "1",
+        "1,",
+        "1 ",
+        r"\text{a} ",
+        "(",
+        "a-",
+        "is ",
+        "$",
+        r"\frac{1}",
+        "x_1",
+        "**",
+        "{,}",
+        ":",
+        "1.",
+        "=",
+    ),
+    *("+", "|", r"\ "),
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_pattern_takes_long_where_it_fails(piece):
+    """What the caller looks at itself is short, and must not be able to hold it."""
+    text = piece * ((AT_SIGHT - 5) // len(piece))
+    began = time.process_time()
+    for end in ("", "!", "}", ";x", "\\"):
+        at_sight("5", text + end)
+        at_sight(text + end, "x")
+    assert time.process_time() - began < 1
