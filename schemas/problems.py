@@ -1,8 +1,9 @@
 """problems stage: its params and metrics."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import Strict
 
@@ -14,10 +15,59 @@ class EvalSet(Strict):
     size: int = Field(ge=1)
 
 
+Preset = Literal["plain", "math", "math500", "amc2023", "aime2024", "gsm8k", "numina"]
+"""A ready field map, see `astro.importing.maps`."""
+
+
+class FieldMap(Strict):
+    """Where a source keeps what a problem needs; "a.b" is field b of the mapping in field a, "" takes it from the preset."""
+
+    id: str = Field(default="", description="unique within the set; without one the line's number is the id")
+    question: str = Field(default="", description="what is asked, words and LaTeX")
+    answer: str = Field(default="", description="the reference answer, or a text that holds it")
+    level: str = Field(default="", description='difficulty: a whole number, or a text with one ("Level 5")')
+    answer_in: Literal["", "plain", "boxed", "hashes"] = Field(
+        default="", description='where in `answer` it stands: all of it, its last \\boxed{}, after its last "####"'
+    )
+
+
+class SourceSpec(Strict):
+    """Where one problem set comes from: a JSONL file or a dataset of the Hugging Face hub (or a local one)."""
+
+    path: str = Field(default="", description="JSONL file, one problem a line")
+    dataset: str = Field(default="", description="hub id, or a local folder or file that `datasets` loads")
+    config: str = Field(default="", description='configuration of the dataset; "": its only one')
+    split: str = Field(default="", description='split of the dataset, e.g. "train" or "test"; "": its only one')
+    revision: str = Field(default="", description='commit or tag of a hub dataset; "": whatever the hub has now')
+    preset: Preset = "plain"
+    fields: FieldMap = FieldMap()
+    skip: int = Field(default=0, ge=0, description="rows left out at the front")
+    limit: int = Field(default=0, ge=0, description="at most so many rows after that; 0: all")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "SourceSpec":
+        if bool(self.path) == bool(self.dataset):
+            raise ValueError("give either path (a JSONL file) or dataset (a hub id or a local dataset)")
+        if self.path and (self.config or self.split or self.revision):
+            raise ValueError("config, split and revision belong to a dataset, not to a path")
+        return self
+
+
+def _as_spec(value: object) -> object:
+    """A path alone stands for a source with that path."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+class OverlapParams(Strict):
+    """When does a train or rl problem count as one of an eval set? Always, where both say the same but for layout."""
+
+    ngram: int = Field(ge=0, description="and where they share so many words in a row; 0: not looked at")
+
+
 class ProblemsParams(Strict):
     """Where problems come from."""
 
-    source: Literal["generated", "jsonl"]
+    source: Literal["generated", "files", "jsonl"] = Field(description="jsonl: older name of files")
     train: int = Field(ge=1, description="generated: problems for mcts")
     rl: int = Field(ge=1, description="generated: problems for grpo")
     levels: dict[str, float] = Field(description="generated: numbers per problem -> share, for train and rl")
@@ -26,7 +76,14 @@ class ProblemsParams(Strict):
     target_min: int = Field(ge=1)
     target_max: int = Field(ge=1)
     value_max: int = Field(ge=2, le=999, description="largest intermediate result of a legal path")
-    files: dict[str, str] = Field(description="jsonl: train, rl and eval_<name> -> path")
+    folder: str = Field(
+        min_length=1,
+        description="files: the folder (or file) they stand in; DVC watches it, so an edit runs the pipeline again",
+    )
+    files: dict[str, Annotated[SourceSpec, BeforeValidator(_as_spec)]] = Field(
+        description="files: train, rl and eval_<name> -> path, or where it comes from in full"
+    )
+    overlap: OverlapParams
 
     @model_validator(mode="after")
     def _consistent(self) -> "ProblemsParams":
@@ -44,10 +101,13 @@ class ProblemsParams(Strict):
         bad = [name for name in self.eval if not name.replace("_", "").isalnum()]
         if bad:
             raise ValueError(f"eval: names are letters, digits and _, not {bad}")
-        if self.source == "jsonl":
+        if self.source != "generated":
             missing = {"train", "rl"} - set(self.files)
             if missing or not any(name.startswith("eval_") for name in self.files):
-                raise ValueError("files: source jsonl needs train, rl and at least one eval_<name>")
+                raise ValueError(f"files: source {self.source} needs train, rl and at least one eval_<name>")
+            bad = [n for n in self.files if n not in ("train", "rl") and not re.fullmatch(r"eval_\w+", n, re.ASCII)]
+            if bad:
+                raise ValueError(f"files: sets are train, rl and eval_<name> of letters, digits and _, not {bad}")
         return self
 
 
@@ -58,6 +118,15 @@ class SetMetrics(Strict):
     chance: float | None = Field(description="mean exact share of random legal paths that succeed; None: unknown")
 
 
+class ImportMetrics(Strict):
+    """What an import left out; data/problems/dropped.jsonl lists each."""
+
+    exact: int = Field(ge=0, description="train and rl problems that say the same as an eval problem")
+    ngram: int = Field(ge=0, description="train and rl problems that share a long run of words with an eval problem")
+    repeated: int = Field(ge=0, description="problems that stand in the set, or in train, already")
+    unparseable_gold: int = Field(ge=0, description="problems whose reference the grader cannot read")
+
+
 class ProblemsMetrics(Strict):
     """metrics/problems.json"""
 
@@ -65,3 +134,17 @@ class ProblemsMetrics(Strict):
     dropped: int = Field(
         ge=0, description="train and rl problems dropped because they also stand in an eval set or twice"
     )
+    imported: ImportMetrics | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="absent: the problems were generated"
+    )
+
+
+class Dropped(Strict):
+    """A line of data/problems/dropped.jsonl: a problem that was given and is in no set."""
+
+    id: str
+    set: str = Field(description="the set it was given for")
+    reason: Literal["exact", "ngram", "repeated", "unparseable_gold"]
+    hits: str = Field(description='"<set>:<id>" of the problem it repeats; "": it has no readable gold')
+    where: str = Field(description="file and line, or dataset and row")
+    detail: str = Field(description="the shared words, or the gold as it stands there")

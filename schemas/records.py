@@ -23,10 +23,10 @@ class Problem(Strict):
     """One problem of one set."""
 
     id: str = Field(min_length=1, description="unique over all sets of a run")
-    domain: Literal["countdown"] = Field(description="which module of astro/domains reads it")
+    domain: Literal["countdown", "math"] = Field(description="which module of astro/domains reads it")
     question: str = Field(min_length=1, description='what the model is asked, e.g. "make 24 from 3 5 7 9"')
     gold: str = Field(min_length=1, description='reference for the grader, e.g. "24"')
-    level: int = Field(ge=1, description="difficulty; Countdown: how many numbers")
+    level: int = Field(ge=1, description="difficulty; Countdown: how many numbers; math: 1 where the source has none")
     chance: float | None = Field(
         ge=0, le=1, description="exact share of random legal paths that succeed; None: unknown"
     )
@@ -38,6 +38,14 @@ class Rollout(Strict):
     answer: str | None = Field(description="extracted final answer; None: the text holds none")
     verdict: Verdict
     tokens: int = Field(ge=0, description="generated tokens")
+
+
+class StepChecks(Strict):
+    """What a checker says of the equalities in the text of one step."""
+
+    true: int = Field(ge=0)
+    false: int = Field(ge=0)
+    unchecked: int = Field(ge=0, description="not checkable: definitions, equations to solve, unread notation")
 
 
 class Node(Strict):
@@ -58,6 +66,11 @@ class Node(Strict):
     verdict: Verdict | None = Field(description="grade of a terminal node; None: not terminal")
     rollouts: list[Rollout] = Field(
         description="M rollouts; empty for the root, for answers and for nodes closed by max_depth"
+    )
+    checks: StepChecks | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # so that the trees of a domain without them keep their bytes
+        description="equalities in the step; None: the domain does not check steps",
     )
 
 

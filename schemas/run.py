@@ -11,4 +11,4 @@ class RunParams(Strict):
     """What every stage shares."""
 
     seed: int = Field(ge=0, lt=2**31, description="root of every seed of the run")
-    domain: Literal["countdown"] = Field(description="module of astro/domains")
+    domain: Literal["countdown", "math"] = Field(description="module of astro/domains")

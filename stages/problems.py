@@ -2,43 +2,57 @@
 
     python -m stages.problems
 
-Deviations from the paper: 1. the default world is Countdown, made here, instead of competition mathematics.
+Deviations from the paper: 1. the default world is Countdown, made here, instead of competition mathematics; that is
+imported (`problems.source: files`, `run.domain: math`), and train and rl lose what overlaps with an eval set.
 """
 
 from pathlib import Path
 
 from astro.domains import get_domain
-from astro.domains.countdown_sets import import_set, make_sets
+from astro.domains.countdown_sets import make_sets
 from astro.gates import check_problems, require
+from astro.importing import import_countdown, import_math
 from astro.runtime import atomic_path, run_stage, write_jsonl
 from schemas.problems import ProblemsMetrics, SetMetrics
+from schemas.records import Problem
 from stages.harness import METRICS, REPORTS, stage
 
 OUT = Path("data/problems")
 
 
+def mean_chance(problems: list[Problem]) -> float | None:
+    """Mean share of random legal paths that succeed; None: the domain has no such thing."""
+    if any(p.chance is None for p in problems):
+        return None
+    return round(sum(p.chance for p in problems) / len(problems), 6)
+
+
 def main() -> None:
-    """Write data/problems/{train,rl}.jsonl and data/problems/eval/<set>.jsonl."""
+    """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of what was left out."""
     with stage("problems", "run", "problems") as s:
         params = s.params.problems
-        build = make_sets if params.source == "generated" else import_set
-        sets, dropped = build(params.model_dump(), seed=s.params.run.seed)
+        if params.source == "generated":
+            sets, dropped = make_sets(params.model_dump(), seed=s.params.run.seed)
+            found = None
+        else:
+            found = (import_math if s.params.run.domain == "math" else import_countdown)(params)
+            sets = found.sets
+            dropped = sum(d.reason != "unparseable_gold" and not d.set.startswith("eval_") for d in found.dropped)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None
         gate = check_problems(sets, levels=levels, key=get_domain(s.params.run.domain).identity)
         require(gate, METRICS / "gate_problems.json", REPORTS / "data_docs")
         for name in ("train", "rl"):
             write_jsonl(OUT / f"{name}.jsonl", sets[name])
+        write_jsonl(OUT / "dropped.jsonl", found.dropped if found else [])
         with atomic_path(OUT / "eval") as folder:
             for name, problems in sets.items():
                 if name.startswith("eval_"):
                     write_jsonl(folder / f"{name.removeprefix('eval_')}.jsonl", problems)
         s.finish(
             ProblemsMetrics(
-                sets={
-                    name: SetMetrics(size=len(ps), chance=round(sum(p.chance or 0 for p in ps) / len(ps), 6))
-                    for name, ps in sets.items()
-                },
+                sets={name: SetMetrics(size=len(ps), chance=mean_chance(ps)) for name, ps in sets.items()},
                 dropped=dropped,
+                imported=found.metrics() if found else None,
             )
         )
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 
 def sound_share(votes: Sequence[str], sound: str) -> float:
-    """Share of votes that begin with the word for "sound" (an unreadable vote is a no)."""
-    return sum(vote.strip().startswith(sound) for vote in votes) / len(votes)
+    """Share of votes that begin with the word for "sound", in either case (an unreadable vote is a no)."""
+    return sum(vote.strip().lower().startswith(sound.lower()) for vote in votes) / len(votes)
 
 
 def passing(

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.records import Chain, Problem, Verdict
+from schemas.records import Chain, Problem, StepChecks, Verdict
 
 
 class Domain(Protocol):
     """All that search, linearization, training and evaluation need to know about a kind of problem."""
 
     step_end: str
-    """The text that ends a step; the engine stops there, and it is not part of the step."""
+    """The text that ends a step where steps are written one after the other; it is not part of the step."""
+
+    stops: tuple[str, ...]
+    """Where the engine ends a step that it generates; `step_end` among them."""
 
     def identity(self, problem: Problem) -> str:
         """Equal for two problems that are the same one, however they are worded."""
@@ -20,6 +23,9 @@ class Domain(Protocol):
 
     def response(self, steps: Sequence[str], rest: str = "") -> str:
         """The continuation of the prompt that consists of `steps` and then the raw text `rest`."""
+
+    def split(self, text: str) -> list[str]:
+        """The steps of a whole response, in order."""
 
     def is_terminal(self, step: str) -> bool:
         """Does the step hold a final answer?"""
@@ -33,8 +39,14 @@ class Domain(Protocol):
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """Grade of an extracted answer."""
 
+    def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:
+        """(extracted answer, grade) of whole responses to `problems`, in order; at once, where that is faster."""
+
     def canonical(self, answer: str) -> str:
         """Equal for answers that say the same, e.g. with equal values."""
+
+    def checks(self, problem: Problem, steps: Sequence[str]) -> list[StepChecks] | None:
+        """What can be checked in each step by itself; None: the domain has no such thing."""
 
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Is every step of a finished solution legal, and what it says of its own result true?"""
@@ -52,15 +64,25 @@ class Domain(Protocol):
     def parse_chain(self, problem: Problem, text: str) -> Chain:
         """A generated chain of thought as a directed graph."""
 
+    def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
+        """`parse_chain` of many, in order; at once, where that is faster."""
 
-def get_domain(name: str) -> Domain:
+
+def get_domain(name: str, phrases=None) -> Domain:
     """The domain called `name`.
+
+    Args:
+        phrases: what chains say before they go back (`astro.cloning.template.Phrases`), for `parse_chain`; None: unknown.
 
     Raises:
         ValueError: there is none.
     """
+    if name == "math":
+        from astro.domains.math import Math
+
+        return Math(phrases)
     if name == "countdown":
         from astro.domains.countdown import Countdown
 
         return Countdown()
-    raise ValueError(f"run.domain: no domain is called {name!r}; there is: countdown")
+    raise ValueError(f"run.domain: no domain is called {name!r}; there are: countdown, math")

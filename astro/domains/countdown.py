@@ -25,6 +25,7 @@ class Countdown:
     """The embedded domain (see the module's docstring for its text)."""
 
     step_end = "\n"
+    stops = ("\n",)
 
     def identity(self, problem: Problem) -> str:
         """The target and the sorted numbers. Raises ValueError on a question that is none."""
@@ -41,6 +42,10 @@ class Countdown:
             return rest
         joined = self.step_end.join(steps)
         return joined if self.is_terminal(steps[-1]) and not rest else joined + self.step_end + rest
+
+    def split(self, text: str) -> list[str]:
+        """One step per line."""
+        return text.split(self.step_end)
 
     def is_terminal(self, step: str) -> bool:
         """The last step holds the answer."""
@@ -73,12 +78,20 @@ class Countdown:
             return "unparseable_prediction"
         return "correct" if value == target and sorted(used) == sorted(numbers) else "wrong"
 
+    def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:
+        """One by one: a grade takes microseconds."""
+        answers = [self.extract(text) for text in texts]
+        return [(answer, self.grade(problem, answer)) for problem, answer in zip(problems, answers, strict=True)]
+
     def canonical(self, answer: str) -> str:
         """The value of the expression: 7 + 15 and 15 + 7 are one answer. What is no expression stands for itself."""
         try:
             return str(evaluate(answer)[0])
         except ExpressionError:
             return answer
+
+    def checks(self, problem: Problem, steps: Sequence[str]) -> None:
+        """None: a step is legal or not in the state that it continues, see `parse_chain`."""
 
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Legal and faithful to the end, and the closing yes / no agrees with the numbers and with the grade."""
@@ -109,3 +122,7 @@ class Countdown:
     def parse_chain(self, problem: Problem, text: str) -> Chain:
         """See `astro.domains.countdown_chain`."""
         return read_chain(*parse_question(problem.question), text)
+
+    def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
+        """One by one."""
+        return [self.parse_chain(problem, text) for problem, text in zip(problems, texts, strict=True)]

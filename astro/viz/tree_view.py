@@ -32,6 +32,8 @@ class TreeNode:
     state: str  # "right", "wrong" or "invalid" for a terminal node, "plain" otherwise
     verdict: str  # verdict and answer of a terminal node; "" otherwise
     rollouts: str  # "3/4 rollouts right"; "" without rollouts
+    checks: str  # "equalities: 2 true, 1 false"; "" where none can be checked
+    false: bool  # one of them is false
     open: bool  # unfolded at first: on the path to the best correct terminal
     children: tuple["TreeNode", ...]
 
@@ -100,6 +102,15 @@ def _best_path(tree: Tree) -> list[int]:
     return tree.path(max(right, key=lambda node: (node.q, node.visits, -node.index)).index)
 
 
+def _checks(node: Node) -> str:
+    """What is known of the equalities in the step's text."""
+    if node.checks is None:
+        return ""
+    named = (("true", node.checks.true), ("false", node.checks.false), ("not checkable", node.checks.unchecked))
+    counted = ", ".join(f"{count} {name}" for name, count in named if count)
+    return f"equalities: {counted}" if counted else ""
+
+
 def _node(node: Node, question: str, children: tuple[TreeNode, ...], *, open: bool) -> TreeNode:
     verdict = ""
     if node.verdict is not None:
@@ -115,6 +126,8 @@ def _node(node: Node, question: str, children: tuple[TreeNode, ...], *, open: bo
         state="plain" if node.verdict is None else _VERDICT_CLASS[node.verdict],
         verdict=verdict,
         rollouts=f"{right}/{len(node.rollouts)} rollouts right" if node.rollouts else "",
+        checks=_checks(node),
+        false=node.checks is not None and node.checks.false > 0,
         open=open,
         children=children,
     )

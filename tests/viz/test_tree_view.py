@@ -1,6 +1,9 @@
 """What the page shows of a search tree."""
 
+import pytest
+
 from astro.viz import tree_view
+from schemas.records import StepChecks
 from tests.viz.example import make_problem, make_tree
 
 
@@ -53,3 +56,20 @@ def test_the_least_visited_nodes_are_left_out():
     assert len(shown) == 12
     assert view.omitted == len(tree.nodes) - 12
     assert min(node.visits for node in shown) >= sorted((node.visits for node in tree.nodes), reverse=True)[11]
+
+
+CHECKS = [
+    # checks of a node, what is shown, whether it stands out
+    (None, "", False),
+    (StepChecks(true=0, false=0, unchecked=0), "", False),
+    (StepChecks(true=2, false=0, unchecked=1), "equalities: 2 true, 1 not checkable", False),
+    (StepChecks(true=1, false=1, unchecked=0), "equalities: 1 true, 1 false", True),
+]
+
+
+@pytest.mark.parametrize(("checks", "shown", "false"), CHECKS)
+def test_checks_of_a_step_are_shown(checks, shown, false):
+    tree = hard_tree()
+    nodes = [n.model_copy(update={"checks": checks}) if n.index == 1 else n for n in tree.nodes]
+    node = tree_view.view(tree.model_copy(update={"nodes": nodes})).root.children[0]
+    assert (node.checks, node.false) == (shown, false)

@@ -1,0 +1,179 @@
+"""Reads a generated mathematics solution as a directed graph. What has to be checked or graded is left open: see `Draft`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from astro.domains.math_text import boxes, same_text, split_steps, unboxed, without_label
+from schemas.records import Chain, ChainNode
+
+_MATH = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+
+
+class JumpWords(Protocol):
+    """What a chain says before it goes back (schemas of `phrases/*.yaml`)."""
+
+    reflection: Sequence[str]
+    return_step: Sequence[str]
+    return_root: Sequence[str]
+
+
+@dataclass
+class Draft:
+    """A chain before its steps are checked and its attempts are graded.
+
+    Attributes:
+        texts, parents: (steps,) as in `ChainNode`.
+        answers: end of an attempt -> the answer it comes to; None: none can be read.
+        back_edges, attempts, repeats, unparsed: as in `Chain`.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    answers: dict[int, str | None] = field(default_factory=dict)
+    back_edges: list[tuple[int, int]] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    repeats: int = 0
+    unparsed: int = 0
+
+    def finish(self, sound: Sequence[bool], right: Mapping[int, bool]) -> Chain:
+        """The chain; sound: (steps,) no equality of the step is false; right: end of an attempt -> is its answer right."""
+        nodes = [
+            ChainNode(
+                text=text,
+                parent=parent,
+                valid=sound[index],
+                ends=index in self.answers,
+                right=right[index] if index in self.answers else None,
+                claim=None,  # the text says "let me check", not what came of it
+            )
+            for index, (text, parent) in enumerate(zip(self.texts, self.parents, strict=True))
+        ]
+        return Chain(
+            nodes=nodes,
+            back_edges=self.back_edges,
+            attempts=self.attempts,
+            repeats=self.repeats,
+            unparsed=self.unparsed,
+        )
+
+
+def read_chain(question: str, text: str, words: JumpWords | None) -> Draft:
+    """The graph of `text`, a response to `question`; see `_Reader`."""
+    reader = _Reader(question, words)
+    for step in split_steps(text):
+        reader.read(step)
+    reader.settle()
+    return reader.draft
+
+
+def answer_of(step: str) -> str | None:
+    """The answer that an attempt ends with: its last box, else (given up, the box was taken away) its last formula or number."""
+    found = boxes(step)
+    if found:
+        _, start, end = found[-1]
+        return step[start : end - 1].strip() or None
+    formulas = list(_MATH.finditer(step))
+    if formulas:
+        return next(part for part in formulas[-1].groups() if part).strip() or None
+    numbers = _NUMBER.findall(step)
+    return numbers[-1] if numbers else None
+
+
+class _Reader:
+    """Reads a chain paragraph by paragraph.
+
+    A jump back is a phrase of `words`, or a step of the path (or the problem) written again word for word. What is
+    restated after it is followed, not added: the jump's target is the deepest step so restated; a return phrase with
+    nothing known after it goes to the problem. An attempt ends at a box, and at a step after which the chain doubts or
+    goes back. A step that is the one before it once more is counted as unparsed.
+    """
+
+    def __init__(self, question: str, words: JumpWords | None):
+        self.draft = Draft()
+        self.question = same_text(question)
+        self.doubts = _heads(words.reflection if words else ())
+        self.returns = _heads([*words.return_step, *words.return_root] if words else ())
+        self.keys: list[str] = []
+        self.children: dict[tuple[int, str], int] = {}
+        self.at = -1  # the step that the next one continues; -1: the problem
+        self.jump_from: int | None = None  # a return is under way; the step written before it
+        self.restated = False  # and something was restated since
+
+    def read(self, step: str) -> None:
+        """One paragraph."""
+        plain = same_text(step)
+        if plain.startswith(self.doubts):
+            self._end()
+        elif plain.startswith(self.returns) or plain == self.question:
+            self._go_back(-1, restated=plain == self.question)
+        else:
+            self._step(step, same_text(unboxed(without_label(step))))
+
+    def _step(self, step: str, key: str) -> None:
+        known = self._known(key)
+        if known is not None and self.jump_from is not None:
+            if known in self.draft.answers and self.restated:
+                self.settle()
+                self.draft.repeats += 1
+                self.draft.attempts.append(known)
+            self.at, self.restated = known, True
+        elif known is not None and known == self.at:
+            self.draft.unparsed += 1
+        elif known is not None:
+            self._go_back(known, restated=True)
+        else:
+            self.settle()
+            self._add(step, key)
+
+    def _known(self, key: str) -> int | None:
+        """The step that this one restates, if it does."""
+        if self.jump_from is None:
+            return next((i for i in self._path() if self.keys[i] == key), None)
+        if not self.restated:  # the first words after a return may name any step
+            found = [i for i, other in enumerate(self.keys) if other == key]
+            return found[-1] if found else None
+        return self.children.get((self.at, key))
+
+    def _path(self) -> list[int]:
+        path, here = [], self.at
+        while here >= 0:
+            path.append(here)
+            here = self.draft.parents[here]
+        return path
+
+    def _go_back(self, target: int, *, restated: bool) -> None:
+        self._end()
+        if self.jump_from is None:
+            self.jump_from = self.at
+        self.at, self.restated = target, restated
+
+    def _add(self, step: str, key: str) -> None:
+        index = len(self.keys)
+        self.keys.append(key)
+        self.children[(self.at, key)] = index
+        self.draft.texts.append(step)
+        self.draft.parents.append(self.at)
+        self.at = index
+        if boxes(step):
+            self._end()
+
+    def _end(self) -> None:
+        """The step written last ends an attempt (unless a return is under way: then it has ended already)."""
+        if self.at < 0 or self.jump_from is not None or self.at in self.draft.answers:
+            return
+        self.draft.answers[self.at] = answer_of(self.draft.texts[self.at])
+        self.draft.attempts.append(self.at)
+
+    def settle(self) -> None:
+        """A return is over: what it goes back to is known."""
+        if self.jump_from is not None and self.jump_from >= 0:
+            self.draft.back_edges.append((self.jump_from, self.at))
+        self.jump_from, self.restated = None, False
+
+
+def _heads(phrases: Sequence[str]) -> tuple[str, ...]:
+    """Beginnings to look for; a phrase without letters would match everything."""
+    return tuple(found for phrase in phrases if (found := same_text(phrase)))

@@ -1,0 +1,110 @@
+"""The text of a mathematics solution: its steps, its boxed answer, and when two texts say the same."""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+STEP_END = "\n\n"
+"""Between two steps as they are written: a blank line."""
+
+STOPS = (STEP_END, "\nStep ", "\n## Step ", "\n**Step ")
+"""Where a step ends while it is generated: at a blank line, or where the next numbered step begins."""
+
+BOXED = re.compile(r"\\f?boxed\b")
+
+_LABEL = re.compile(r"(?:#+ *)?(?:\*\*)?Step +(\d+)\b[ .:)]*(?:\*\*)?[ .:]*", re.IGNORECASE)
+_NUMBERED = re.compile(r"(\d+)[.)] +(?=\S)")
+_SPACES = re.compile(r"\\[,;:!> ]|\\q?quad\b|\\(?:thin|med|thick)space\b|~")
+_SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![a-zA-Z])")
+_WRAPPERS = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname|emph)\s*(?=\{)")
+_SAME = ((r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"), (r"\\(?:cdot|times)(?![a-zA-Z])|[×·]", "*"), (r"[−–—]", "-"),
+         (r"\\(?:leq|leqslant)(?![a-zA-Z])", r"\\le"), (r"\\(?:geq|geqslant)(?![a-zA-Z])", r"\\ge"))  # fmt: skip
+_SAME_AS = [(re.compile(pattern), to) for pattern, to in _SAME]
+_DELIMITERS = re.compile(r"\\[()\[\]]|\\?\$|[{}]")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_PUNCTUATION = re.compile(r"""[?"`;:]|(?<=[a-z]{2})!+|(?<![\da-z)!])!+|(?<!\d)[.,]|[.,](?!\d)""")  # 5! stays
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_APOSTROPHE = re.compile(r"(?<=[a-z]{2})['’]")  # f' stays
+_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
+
+
+def split_steps(text: str) -> list[str]:
+    """The steps of a solution: its paragraphs, cut where a line begins the next numbered step; none of them is blank.
+
+    "Step 2:" and "## Step 2" begin a step at the head of any line, "2." only below a line that began with "1." (a number
+    at the head of a line may be just a number).
+    """
+    steps: list[str] = []
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        listed = 0  # number of the last "n." at the head of a line of this paragraph
+        for place, line in enumerate(paragraph.strip().split("\n")):
+            number = _NUMBERED.match(line)
+            follows = number is not None and number[1] == str(listed + 1)
+            if place == 0 or _LABEL.match(line) or (follows and listed):
+                steps.append(line)
+            else:
+                steps[-1] += "\n" + line
+            listed += follows
+    return [step.strip() for step in steps if step.strip()]
+
+
+def without_label(step: str) -> str:
+    """The step without "Step 3:" in front."""
+    return _LABEL.sub("", step, count=1) if _LABEL.match(step) else step
+
+
+@lru_cache(maxsize=1 << 16)
+def same_text(text: str) -> str:
+    r"""Equal for texts that differ in case, white space, punctuation, or in how their LaTeX is spaced and spelt.
+
+    Not for reading: `\left( \dfrac{1}{2} \right)` and `(\frac 12)` become `(\frac12)`.
+    """
+    return re.sub(r"\s+", "", _plain(text))
+
+
+def words_of(text: str) -> list[str]:
+    """Letters and numbers of the text in order, each run one word, without LaTeX's own layout: for n-grams."""
+    return _TOKEN.findall(_plain(text))
+
+
+def _plain(text: str) -> str:
+    """In lower case, without what only lays out."""
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower()
+    for pattern, to in _SAME_AS:
+        text = pattern.sub(to, text)
+    text = _SPACES.sub(" ", _SIZES.sub("", text))
+    text = _DELIMITERS.sub(" ", _WRAPPERS.sub("", text))
+    text = _THOUSANDS.sub("", re.sub(r"\s*,\s*", ",", text))
+    return _PUNCTUATION.sub(" ", _APOSTROPHE.sub("", text))
+
+
+def boxes(text: str) -> list[tuple[int, int, int]]:
+    r"""Every `\boxed{...}` of a text whose braces close: (start, start of its content, end), outermost first."""
+    found = []
+    for match in BOXED.finditer(text):
+        opening = re.compile(r"\s*\{").match(text, match.end())
+        if not opening or (found and match.start() < found[-1][2]):
+            continue
+        end = closing(text, opening.end() - 1)
+        if end is not None:
+            found.append((match.start(), opening.end(), end))
+    return found
+
+
+def closing(text: str, opening: int) -> int | None:
+    """Position after the brace that closes the one at `opening`; None: none does."""
+    depth = 0
+    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, opening):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0:
+            return match.end()
+    return None
+
+
+def unboxed(text: str) -> str:
+    """The text with the content of each box in its place; boxes that do not close lose their command."""
+    pieces, at = [], 0
+    for start, content, end in boxes(text):
+        pieces += [text[at:start], text[content : end - 1]]
+        at = end
+    return BOXED.sub("", "".join([*pieces, text[at:]]))

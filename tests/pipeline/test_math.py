@@ -1,0 +1,186 @@
+"""The pipeline on mathematics problems: every stage by its real command, with a tiny model that is pretrained on sums."""
+
+import json
+import re
+
+import pytest
+
+from astro.cloning.template import load_phrases
+from astro.domains.math import Math
+from astro.params import plain, read_yaml
+from astro.profiles import merged
+from astro.runtime import read_json, read_jsonl, read_shards
+from schemas.evaluate import EvalMetrics
+from schemas.linearize import LinearizeMetrics
+from schemas.mcts import MctsMetrics
+from schemas.problems import Dropped, ProblemsMetrics
+from schemas.records import Completion, Problem, StepChecks, Trace, Tree
+from tests.pipeline.checkout import REPOSITORY, Checkout, environment
+from tests.pipeline.sums import write_problems
+
+pytestmark = pytest.mark.slow
+
+CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests")
+SETTINGS = {
+    "run.domain": "math",
+    "engine.kind": "hf",
+    "engine.max_model_len": 448,
+    "problems.source": "files",
+    "problems.folder": "own",
+    "base.source": "pretrained",
+    "base.pretrained.path": "pretrained",
+    "mcts.problems": 12,
+    "mcts.rollouts": 1,
+    "mcts.k": 5,
+    "mcts.iterations": 10,
+    "mcts.c_puct": 4.0,  # wide: a right first try must not be all that a tree holds
+    "mcts.max_depth": 4,
+    "mcts.step_tokens": 32,
+    "mcts.rollout_tokens": 48,
+    "linearize.traces_per_tree": 6,
+    "linearize.phrase_file": "phrases/math.yaml",
+    "sft.max_length": 440,
+    "sft.epochs": 8.0,
+    "sft.lr": 0.003,
+    "sft.loss_on": "completion",  # as the model was pretrained
+    "sft.bf16": False,
+    "grpo.steps": 2,
+    "grpo.group_size": 4,
+    "grpo.micro_batch": 16,
+    "grpo.bf16": False,
+    "grpo.max_completion": 120,
+    "grpo.pass_rate.high": 1.0,
+    "eval.max_tokens": 160,
+    "eval.search": 3,
+}
+
+
+STAGES = """
+import runpy, shutil, sys, time
+from pathlib import Path
+from tests.pipeline.sums import write_model
+
+write_model(Path("pretrained"))
+for stage in ("problems", "base", "mcts", "linearize", "keep", "mcts", "linearize", "sft", "sft direct", "grpo", "grpo direct",
+              "eval", "report"):
+    began = time.monotonic()
+    if stage == "keep":
+        shutil.copytree("data", "before")
+        continue
+    name, *sys.argv[1:] = stage.split()
+    runpy.run_module(f"stages.{name}", run_name="__main__")
+    print(f"{stage}: {time.monotonic() - began:.0f} s", flush=True)
+"""
+"""All stages as `python -m stages.<name>` runs them, in one process: the imports are half of the time of such small runs."""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """All stages, run in order in a folder of their own."""
+    root = tmp_path_factory.mktemp("math") / "astro"
+    root.mkdir()
+    for name in CODE:
+        (root / name).symlink_to(REPOSITORY / name)
+    (root / "params.yaml").write_text(
+        merged(REPOSITORY / "profiles/smoke.yaml", (REPOSITORY / "params.yaml").read_text())
+    )
+    checkout = Checkout(root, environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"))
+    for name, value in SETTINGS.items():
+        checkout.set_param(name, value)
+    checkout.set_param("problems.files", write_problems(root / "own"))
+    ended = checkout.run("python", "-c", STAGES)
+    print(f"{ended.seconds:.0f} s\n{ended.out}")
+    return checkout
+
+
+def test_problems_are_imported_and_the_leak_is_listed(done: Checkout):
+    metrics = read_json(done.root / "metrics/problems.json", ProblemsMetrics)
+    assert {name: found.size for name, found in metrics.sets.items()} == {"train": 12, "rl": 6, "eval_sums": 7}
+    (leak,) = read_jsonl(done.root / "data/problems/dropped.jsonl", Dropped)
+    assert (leak.id, leak.set, leak.reason, leak.hits) == ("train-leak", "train", "exact", "eval_sums:sums-000003")
+    assert leak.where == "own/train.jsonl, line 13"
+    rl = next(iter(read_jsonl(done.root / "data/problems/rl.jsonl", Problem)))
+    assert (rl.domain, rl.gold.isdigit(), rl.chance) == ("math", True, None)
+
+
+def test_trees_hold_right_and_wrong_solutions_and_checked_steps(done: Checkout):
+    trees = list(read_shards(done.root / "data/trees", Tree))
+    assert len(trees) == 12
+    metrics = read_json(done.root / "metrics/mcts.json", MctsMetrics)
+    assert metrics.valid > 0
+    assert metrics.checks.true > 0
+    assert metrics.checks.false > 0
+    for tree in trees:
+        assert tree.nodes[0].checks is None
+        for node in tree.nodes[1:]:
+            assert node.checks is not None
+            if node.verdict is not None:
+                assert (node.answer == tree.problem.gold) == (node.verdict == "correct")
+            written = re.fullmatch(r"Step 1: We add the numbers: \$(\d+)\+(\d+)=(\d+)\$\.", node.text)
+            if written:
+                a, b, result = map(int, written.groups())
+                assert node.checks == StepChecks(true=int(a + b == result), false=int(a + b != result), unchecked=0), (
+                    node.text
+                )
+
+
+def test_chains_reflect_go_back_and_end_in_a_box(done: Checkout):
+    traces = list(read_jsonl(done.root / "data/traces/train.jsonl", Trace))
+    searches = [t for t in traces if t.kind == "search"]
+    assert searches
+    for trace in traces:
+        assert trace.completion.count("\\boxed") == 1
+        assert trace.completion.endswith(f"\\boxed{{{trace.answer}}}$.")
+    for trace in searches:
+        kinds = [s.kind for s in trace.segments]
+        assert kinds.count("return") == trace.backtracks
+    assert read_json(done.root / "metrics/linearize.json", LinearizeMetrics).traces == len(traces)
+
+
+def test_models_are_measured(done: Checkout):
+    metrics = read_json(done.root / "metrics/eval.json", EvalMetrics)
+    assert set(metrics.sets["sums"]) == {"base", "sft_direct", "sft", "grpo_direct", "grpo"}
+    completions = [c for p in (done.root / "data/completions").glob("*.jsonl") for c in read_jsonl(p, Completion)]
+    assert len(completions) == 5 * 7 * 2
+    assert {"correct", "wrong"} <= {c.verdict for c in completions}
+    assert any(c.chain.attempts for c in completions)
+
+
+def test_what_linearize_writes_eval_reads(done: Checkout):
+    """The graph of a training chain has as many back edges as the walk it was written from, and an attempt more."""
+    domain = Math(load_phrases(REPOSITORY / "phrases/math.yaml"))
+    problems = {p.id: p for p in read_jsonl(done.root / "data/problems/train.jsonl", Problem)}
+    for name in ("train", "direct"):
+        traces = list(read_jsonl(done.root / f"data/traces/{name}.jsonl", Trace))
+        chains = domain.parse_many([problems[t.problem_id] for t in traces], [t.completion for t in traces])
+        for trace, chain in zip(traces, chains, strict=True):
+            assert (len(chain.back_edges), len(chain.attempts)) == (trace.backtracks, trace.backtracks + 1), (
+                trace.completion
+            )
+            assert [chain.nodes[i].right for i in chain.attempts] == [False] * trace.backtracks + [True], (
+                trace.completion
+            )
+
+
+def test_rewards_are_those_of_the_grader(done: Checkout):
+    rows = (done.root / "metrics/curves/grpo.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert all(-1 <= float(row.split(",")[rows[0].split(",").index("reward")]) <= 1 for row in rows[1:])
+
+
+def test_the_page_shows_the_checks(done: Checkout):
+    page = (done.root / "reports/report.html").read_text()
+    assert "equalities: 1 true" in page
+    assert "1 false" in page
+
+
+def test_the_same_params_give_the_same_trees_and_chains(done: Checkout):
+    for path in ("trees/00000.jsonl", "trees/00001.jsonl", "traces/train.jsonl", "traces/direct.jsonl"):
+        assert (done.root / "before" / path).read_bytes() == (done.root / "data" / path).read_bytes()
+
+
+def test_an_edit_of_a_file_is_an_edit_of_a_dependency():
+    """The folder of the files is a dep of the stage, wherever it is."""
+    pipeline = plain(read_yaml(REPOSITORY / "dvc.yaml"))
+    assert "${problems.folder}" in pipeline["stages"]["problems"]["deps"]
+    assert json.dumps(pipeline).count("problems.folder") == 1
