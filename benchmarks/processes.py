@@ -9,10 +9,9 @@ One after the other in one run, each engine opened afresh, start-up not counted;
 import sys
 import time
 
-from astro.domains import get_domain
 from astro.engines.feed import run_searches
 from astro.engines.opening import open_engine
-from astro.engines.searches import searches_of
+from astro.engines.searches import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem
@@ -26,10 +25,8 @@ def grow(params, problems: list[Problem], processes: int) -> tuple[dict, float]:
     engine = open_engine(params.engine.model_copy(update={"processes": processes}), MODEL)
 
     def run(chosen: list[Problem]) -> dict:
-        searches, to_request = searches_of(
-            chosen, settings=params.mcts, domain=get_domain(params.run.domain), seed=params.run.seed
-        )
-        found = run_searches(searches, engine=engine, to_request=to_request, in_flight=params.mcts.trees_in_flight)
+        task = SearchTask(params.mcts, params.run.domain, params.run.seed)
+        found = run_searches(map(task, chosen), engine=engine, in_flight=params.mcts.trees_in_flight)
         return dict(found)
 
     try:

@@ -1,89 +1,121 @@
-"""How much of the search's wall time is spent inside the engine, and at what rate, against the raw engine.
+"""The search against its raw engine, and what its modes cost.
 
-    make bench            # or: python -m benchmarks.search [trees]
+    python -m benchmarks.search [trees]
 
-Takes models/base and data/problems/train.jsonl of the workspace (make run first) and the mcts section of params.yaml.
-Three measurements in one process, one engine, side by side:
+Takes models/base and data/problems/train.jsonl of the workspace (make run first), engine and mcts of params.yaml. In one process,
+side by side, the prefix cache emptied before each. Beside other work compare CPU seconds; they need `engine.processes: 1`, for
+those of other processes are not counted:
 
 1. the search over so many problems: wall time, share of it inside submit and poll, tokens/s;
-2. the same requests again as one flat list, all known beforehand: what the engine gives without a search;
-3. the ratio of the two rates.
-
-The prefix cache is emptied before each, so neither profits from the other.
+2. the same requests again as one flat list, all known beforehand: what the engine gives without a search; the ratio of the two;
+3. problems per minute against the number of trees in flight;
+4. the flat list on an engine that draws without a seed per request: what the deterministic mode costs (vllm only).
 """
 
 import sys
 import time
-from functools import partial
+from collections.abc import Sequence
 
-from astro.domains import get_domain
+from astro.engines.api import Engine, Request
 from astro.engines.feed import TimedEngine, generate, run_searches
 from astro.engines.opening import open_engine
-from astro.engines.searches import searches_of
+from astro.engines.searches import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem
 from stages.mcts import MODEL, PROBLEMS
 
-DEFAULT_TREES = 200
+DEFAULT_TREES = 600
+IN_FLIGHT = (1, 8, 32, 128, 512)
+SWEEP = 0.25
+"""Share of the trees that the sweep over trees in flight takes; one in flight takes a tenth of that."""
 
 
 class Recorder:
     """An engine that keeps the requests it was given."""
 
-    def __init__(self, engine):
+    def __init__(self, engine: Engine) -> None:
         self.engine, self.requests = engine, []
 
-    def submit(self, request):
+    def submit(self, request: Request) -> int:
         """As `Engine.submit`."""
         self.requests.append(request)
         return self.engine.submit(request)
 
-    def poll(self):
+    def poll(self) -> list:
         """As `Engine.poll`."""
         return self.engine.poll()
 
-    def close(self):
+    def close(self) -> None:
         """As `Engine.close`."""
         self.engine.close()
 
 
+def reset(engine: Engine) -> None:
+    """Forget cached prompts, where the engine caches any."""
+    getattr(engine, "reset_prefix_cache", lambda: None)()
+
+
+def search(engine: Engine, task: SearchTask, problems: Sequence[Problem], in_flight: int) -> tuple[int, float, float]:
+    """(tokens, seconds, CPU seconds of this process)."""
+    began, used = time.perf_counter(), time.process_time()
+    trees = dict(run_searches(map(task, problems), engine=engine, in_flight=in_flight))
+    return sum(tree.tokens for tree in trees.values()), time.perf_counter() - began, time.process_time() - used
+
+
+def flat(engine: Engine, requests: Sequence[Request], concurrency: int) -> tuple[int, float, float]:
+    """(tokens, seconds, CPU seconds of this process)."""
+    reset(engine)
+    began, used = time.perf_counter(), time.process_time()
+    answers = generate(requests, engine=engine, concurrency=concurrency)
+    tokens = sum(s.tokens for samples in answers for s in samples)
+    return tokens, time.perf_counter() - began, time.process_time() - used
+
+
 def main() -> None:
-    """Print the three figures."""
+    """Print the figures."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_TREES
     params = load_params()
-    problems = list(read_jsonl(PROBLEMS, Problem))[:count]
-    if len(problems) < count:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees were asked for")
-    begin = partial(searches_of, settings=params.mcts, domain=get_domain(params.run.domain), seed=params.run.seed)
-    raw = open_engine(params.engine, MODEL)
-    reset = getattr(raw, "reset_prefix_cache", lambda: None)
-    warm, to_request = begin(problems[:8])
-    list(run_searches(warm, engine=raw, to_request=to_request, in_flight=8))  # first batches pay for allocations
+    problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
+    if len(problems) < count + 8:
+        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
+    warm, problems = problems[count:], problems[:count]
+    task = SearchTask(params.mcts, params.run.domain, params.run.seed)
+    raw, concurrency = open_engine(params.engine, MODEL), params.engine.concurrency
+    search(raw, task, warm, 8)  # first batches pay for allocations
 
-    reset()
+    reset(raw)
     recorder = Recorder(raw)
-    engine = TimedEngine(recorder)
-    searches, to_request = begin(problems)
-    began = time.perf_counter()
-    trees = list(run_searches(searches, engine=engine, to_request=to_request, in_flight=params.mcts.trees_in_flight))
-    wall = time.perf_counter() - began
-    tokens = sum(tree.tokens for _, tree in trees)
+    timed = TimedEngine(recorder)
+    tokens, wall, cpu = search(timed, task, problems, params.mcts.trees_in_flight)
+    flat_tokens, flat_wall, flat_cpu = flat(raw, recorder.requests, concurrency)
+    print(f"trees {count}, requests {len(recorder.requests)}, tokens {tokens}, in flight {params.mcts.trees_in_flight}")
+    print(f"search      {wall:8.1f} s  {tokens / wall:8.0f} tokens/s")
+    print(f"in engine   {timed.seconds:8.1f} s  {timed.seconds / wall:8.1%} of the search's wall time")
+    print(f"flat batch  {flat_wall:8.1f} s  {flat_tokens / flat_wall:8.0f} tokens/s  ({flat_tokens} tokens)")
+    print(f"search / flat batch, tokens/s: {(tokens / wall) / (flat_tokens / flat_wall):.3f}")
+    if params.engine.processes == 1 and params.engine.kind != "endpoint":
+        print(f"the same in tokens per CPU second: {(tokens / cpu) / (flat_tokens / flat_cpu):.3f}", flush=True)
 
-    reset()
-    began = time.perf_counter()
-    answers = generate(recorder.requests, engine=raw, concurrency=params.engine.concurrency)
-    flat = time.perf_counter() - began
-    flat_tokens = sum(sample.tokens for samples in answers for sample in samples)
+    some = problems[: max(8, round(SWEEP * count))]
+    for in_flight in IN_FLIGHT:
+        chosen = some[: max(4, len(some) // 10)] if in_flight == 1 else some
+        reset(raw)
+        spent, seconds, _ = search(raw, task, chosen, in_flight)
+        rate = 60 * len(chosen) / seconds
+        print(f"{in_flight:4} trees in flight: {rate:7.0f} problems/min, {spent / seconds:7.0f} tokens/s", flush=True)
     raw.close()
 
-    print(
-        f"trees {len(trees)}, requests {len(recorder.requests)}, tokens {tokens}, in flight {params.mcts.trees_in_flight}"
-    )
-    print(f"search      {wall:8.1f} s  {tokens / wall:8.0f} tokens/s")
-    print(f"in engine   {engine.seconds:8.1f} s  {engine.seconds / wall:8.1%} of the search's wall time")
-    print(f"flat batch  {flat:8.1f} s  {flat_tokens / flat:8.0f} tokens/s  ({flat_tokens} tokens)")
-    print(f"search / flat batch, tokens/s: {(tokens / wall) / (flat_tokens / flat):.3f}")
+    if params.engine.kind == "vllm":
+        vllm = params.engine.vllm.model_copy(update={"seeded": False})
+        free = open_engine(params.engine.model_copy(update={"vllm": vllm}), MODEL)
+        search(free, task, warm, 8)
+        free_tokens, free_wall, _ = flat(free, recorder.requests, concurrency)
+        free.close()
+        ratio = (flat_tokens / flat_wall) / (free_tokens / free_wall)
+        print(
+            f"without seeds {free_wall:6.1f} s  {free_tokens / free_wall:8.0f} tokens/s; seeded / unseeded: {ratio:.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ class VllmParams(Strict):
     gpu_memory_utilization: float = Field(gt=0, le=1)
     tensor_parallel_size: int = Field(ge=1)
     enforce_eager: bool
+    seeded: bool = Field(
+        description="samples depend on their request alone; false: faster by docs/log.md, and no two runs are alike"
+    )
+    prefix_caching: bool = Field(description="the steps that prompts share are computed once")
 
 
 class HfParams(Strict):
@@ -33,6 +37,9 @@ class EndpointParams(Strict):
     api_key_env: str = Field(description='environment variable that holds the key; "": none')
     timeout_s: float = Field(gt=0, description="per request")
     retries: int = Field(ge=0, description="with exponential back-off")
+    patience_s: float = Field(
+        ge=0, description="an endpoint that is gone is waited for so long since its last answer, seconds"
+    )
 
 
 class EngineParams(Strict):

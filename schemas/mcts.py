@@ -2,9 +2,26 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import Strict
+
+
+class SavingsParams(Strict):
+    """Less work for a tree. The first two leave trees that others make as they are; the others change what is drawn."""
+
+    grade_once: bool = Field(description="equal responses of one tree are graded once; the tree is the same")
+    stop_at_answer: bool = Field(
+        description="a rollout ends behind its answer, where the domain has a mark that says so; the tree is the same but for "
+        "the tokens"
+    )
+    merge_steps: bool = Field(
+        description="sampled steps that reach the same state are one child, with one set of rollouts; false: one child each"
+    )
+    reuse_rollouts: bool = Field(
+        description="first steps of a node's rollouts are children, what follows them rollouts of these; only what is missing "
+        "is generated. Needs prior frequency or uniform"
+    )
 
 
 class MctsParams(Strict):
@@ -20,14 +37,34 @@ class MctsParams(Strict):
     iterations: int = Field(ge=1, description="simulations per tree")
     max_depth: int = Field(ge=1, description="steps; a deeper node is closed")
     c_puct: float = Field(ge=0)
-    prior: Literal["sequence", "token", "uniform"] = Field(
-        description="P_LM(a|s) from the step's probability, its per-token geometric mean, or 1/children"
+    prior: Literal["sequence", "token", "frequency", "uniform"] = Field(
+        description="P_LM(a|s) from the step's probability, its per-token geometric mean, its share of the samples, or 1/children"
     )
     temperature: float = Field(gt=0, description="of actions and rollouts")
     step_tokens: int = Field(ge=1, description="longest step, tokens")
     rollout_tokens: int = Field(ge=1, description="longest rollout, tokens")
     trees_in_flight: int = Field(ge=1, description="trees that search at the same time")
     shards: int = Field(ge=1, description="files that the trees are written to")
+    savings: SavingsParams
+    runner: Literal["local", "ray"] = Field(description="engines on this machine, or on a cluster; trees are the same")
+
+    @model_validator(mode="after")
+    def _no_logprob_of_reused_steps(self) -> "MctsParams":
+        if self.savings.reuse_rollouts and self.prior not in ("frequency", "uniform"):
+            raise ValueError(f"savings.reuse_rollouts needs prior frequency or uniform, not {self.prior}")
+        return self
+
+
+class CheckMetrics(Strict):
+    """Equalities inside the steps of all trees (`Node.checks`)."""
+
+    true: int = Field(ge=0)
+    false: int = Field(ge=0)
+    unchecked: int = Field(ge=0, description="not checkable")
+    false_steps: float = Field(ge=0, le=1, description="share of steps with a false equality")
+    lucky: float | None = Field(
+        description="share of correct terminal nodes with a false equality on their path; None: no correct terminal node"
+    )
 
 
 class MctsMetrics(Strict):
@@ -44,3 +81,6 @@ class MctsMetrics(Strict):
     requests: int = Field(ge=0)
     tokens_per_valid_tree: float | None = Field(description="None: no valid tree")
     rollout_accuracy: float | None = Field(description="share of correct rollouts; None: none was made")
+    checks: CheckMetrics | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="absent: the domain does not check steps"
+    )

@@ -1,17 +1,48 @@
 """Any OpenAI-compatible completions endpoint: vLLM's server, or another. One thread per request in flight."""
 
 import queue
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
 
+TOO_LONG = "maximum context length"
+"""vLLM's servers (and OpenAI's) refuse a prompt that leaves no room for `max_tokens` with these words."""
+
+WIDEST_TOKEN = 256
+"""No token is so many characters wide on average: a longer text was not limited."""
+
+BACK_OFF_S = (1.0, 30.0)
+"""First and longest wait for an endpoint that is gone; each is twice the one before."""
+
+
+class UnusableAnswer(EngineError):
+    """Something came, but not what was asked for."""
+
 
 class EndpointEngine:
-    """`Engine` over HTTP. The openai client retries with exponential back-off; what fails after that fails the run."""
+    """`Engine` over HTTP.
 
-    def __init__(self, url: str, *, model: str, api_key: str, timeout_s: float, retries: int, concurrency: int):
-        """Ask the endpoint for its models.
+    A request that fails (no connection, time-out, 408, 409, 429, 5xx: the openai client; an unusable answer: here) is made
+    again `retries` times with exponential back-off. An endpoint that is gone for longer is waited for, `patience_s` from
+    its last answer on: it may be starting again. What fails after that fails the run. A request that is refused (400) does
+    so at once, but one that is too long for the model gets what fits: fewer tokens, at last none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        api_key: str,
+        timeout_s: float,
+        retries: int,
+        concurrency: int,
+        patience_s: float = 0.0,
+    ):
+        """Ask the endpoint for its models. One that does not answer now is not waited for: its address may be wrong.
 
         Raises:
             EngineError: it does not answer, or serves no model called `model` ("": the first one it serves).
@@ -19,7 +50,10 @@ class EndpointEngine:
         import openai
 
         self._errors = openai.OpenAIError
-        self._url = url
+        self._gone = (openai.APIConnectionError, openai.InternalServerError)
+        self._refused = openai.BadRequestError
+        self._url, self._retries, self._patience_s = url, retries, patience_s
+        self._ended, self._answered = threading.Event(), time.monotonic()
         self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s, max_retries=retries)
         try:
             served = [m.id for m in self._client.models.list()]
@@ -50,11 +84,54 @@ class EndpointEngine:
     def _ask(self, ticket: int, request: Request) -> None:
         """Runs in a thread of the pool; whatever happens, something is put on the queue."""
         try:
+            samples = self._persist(request)
+            self._answered = time.monotonic()
+            self._answers.put((ticket, samples))
+        except Exception as error:  # handed to the polling thread, which raises it
+            self._answers.put((ticket, error))
+
+    def _persist(self, request: Request) -> list[Sample]:
+        """The answer of a request, however often it takes."""
+        wait, unusable = BACK_OFF_S[0], 0
+        while True:
+            try:
+                return self._fitted(request)
+            except UnusableAnswer:
+                unusable += 1
+                if unusable > self._retries:
+                    raise
+            except self._gone:
+                if time.monotonic() - self._answered + wait > self._patience_s:
+                    raise
+            if self._ended.wait(wait):
+                raise EngineError("the engine is closed")
+            wait = min(2 * wait, BACK_OFF_S[1])
+
+    def _fitted(self, request: Request) -> list[Sample]:
+        """The answer; of one that is too long for the model, to as many tokens as fit (to a power of 2)."""
+        limit = request.max_tokens
+        while limit:
+            try:
+                return self._once(request, limit)
+            except self._refused as error:
+                if TOO_LONG not in str(error):
+                    raise
+                limit //= 2
+        return [Sample("", 0.0, 0, False)] * request.n
+
+    def _once(self, request: Request, max_tokens: int) -> list[Sample]:
+        """Ask once (the client's own retries apart).
+
+        Raises:
+            UnusableAnswer: something else came than n samples of at most `max_tokens`.
+            openai.OpenAIError: nothing came.
+        """
+        try:
             answer = self._client.completions.create(
                 model=self._model,
                 prompt=request.prompt,
                 n=request.n,
-                max_tokens=request.max_tokens,
+                max_tokens=max_tokens,
                 temperature=request.temperature,
                 stop=list(request.stop) or None,
                 seed=request.seed,
@@ -62,12 +139,31 @@ class EndpointEngine:
             )
             choices = sorted(answer.choices, key=lambda c: c.index)
             if len(choices) != request.n:
-                raise EngineError(
+                raise UnusableAnswer(
                     f"engine.endpoint.url {self._url}: {len(choices)} choices came, {request.n} were asked for"
                 )
-            self._answers.put((ticket, [self._sample(c, answer, request) for c in choices]))
-        except Exception as error:  # handed to the polling thread, which raises it
-            self._answers.put((ticket, error))
+            samples = [self._sample(c, answer, request) for c in choices]
+        except (EngineError, *self._gone, self._refused):
+            raise
+        except self._errors as error:
+            raise self._judged(error) from error
+        except Exception as error:
+            raise UnusableAnswer(f"engine.endpoint.url {self._url}: unusable answer: {error!r}") from error
+        for sample in samples:
+            if sample.tokens > max_tokens + 1 or len(sample.text) > WIDEST_TOKEN * max_tokens:
+                raise UnusableAnswer(
+                    f"engine.endpoint.url {self._url}: unusable answer: {sample.tokens} tokens, {len(sample.text)} characters "
+                    f"came, at most {max_tokens} tokens were asked for"
+                )
+        return samples
+
+    def _judged(self, error: Exception) -> Exception:
+        """The client's own complaint of an answer's form is an unusable answer; other errors are as they are."""
+        import openai
+
+        if isinstance(error, openai.APIResponseValidationError):
+            return UnusableAnswer(f"engine.endpoint.url {self._url}: unusable answer: {error}")
+        return error
 
     @staticmethod
     def _sample(choice, answer, request: Request) -> Sample:
@@ -92,17 +188,16 @@ class EndpointEngine:
             answered.append(self._answers.get())
         self._outstanding -= len(answered)
         for _, answer in answered:
-            if isinstance(answer, EngineError):
-                raise answer
             if isinstance(answer, self._errors):
                 raise EngineError(
                     f"engine.endpoint.url {self._url}: request failed after all retries: {answer}"
                 ) from answer
             if isinstance(answer, Exception):
-                raise EngineError(f"engine.endpoint.url {self._url}: unusable answer: {answer!r}") from answer
+                raise answer
         return answered
 
     def close(self) -> None:
         """Drop what is queued and end the threads."""
+        self._ended.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._outstanding = 0

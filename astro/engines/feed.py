@@ -1,13 +1,16 @@
 """Keep one engine busy: many searches, or a list of requests, over one queue, without a barrier between them."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from astro.engines.api import Engine, EngineError, Request
-from astro.search import Expand, Sample, Search, Simulate
-from schemas.records import Tree
+from astro.search import Sample
+
+Job = Generator[list[Any], list[list[Sample]], Any]
+"""Yields what it wants generated (requests, or what `to_request` makes requests of), is sent the answers, aligned, n samples
+each, and returns its result. A search (`astro.search.Search`) is one."""
 
 
 class SearchError(RuntimeError):
@@ -19,99 +22,130 @@ class SearchError(RuntimeError):
 
     def __init__(self, problem_id: str, cause: Exception) -> None:
         super().__init__(f"search of problem {problem_id!r} failed: {type(cause).__name__}: {cause}")
-        self.problem_id = problem_id
+        self.problem_id, self.cause = problem_id, cause
+
+    def __reduce__(self):
+        """It crosses processes: an exception is made again from its arguments."""
+        return SearchError, (self.problem_id, self.cause)
 
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A search that waits for the answers of its batch."""
+    """A job that waits for the answers of its batch."""
 
     id: str
-    search: Search
+    job: Job
     answers: list[list[Sample]] = field(default_factory=list)  # one slot per request of the batch
     missing: int = 0  # slots not answered yet
-    tree: Tree | None = None  # None: not finished
 
 
 _Owner = TypeVar("_Owner")
-_Waiting = dict[int, tuple[_Running, int]]  # ticket -> who waits for it, and in which slot
+
+
+class Feed:
+    """Jobs in flight over one engine, without a barrier: each goes on as soon as its own batch is answered."""
+
+    def __init__(self, engine: Engine, to_request: Callable[[str, Any], Request] | None = None) -> None:
+        """to_request: renders what a job wants, see `run_searches`; None: jobs yield requests."""
+        self._engine, self._to_request = engine, to_request
+        self._running: set[_Running] = set()
+        self._waiting: dict[int, tuple[_Running, int]] = {}  # ticket -> who waits for it, and in which slot
+
+    def __len__(self) -> int:
+        """Jobs in flight."""
+        return len(self._running)
+
+    def add(self, identifier: str, job: Job) -> list[tuple[str, Any]]:
+        """Begin a job. Returns [(identifier, result)] if it needed nothing, else [].
+
+        Raises:
+            SearchError: it raised; names it.
+            EngineError: the engine failed.
+        """
+        run = _Running(identifier, job)
+        self._running.add(run)
+        return self._advance(run)
+
+    def step(self) -> list[tuple[str, Any]]:
+        """Wait for answers, let the jobs that they complete go on, and return (identifier, result) of those that ended.
+
+        Raises: as `add`.
+        """
+        done: list[tuple[str, Any]] = []
+        for ticket, samples in self._engine.poll():
+            run, slot = _claim(self._waiting, ticket)
+            run.answers[slot] = samples
+            run.missing -= 1
+            if not run.missing:
+                done += self._advance(run)
+        return done
+
+    def close(self) -> None:
+        """Close the jobs. The engine still holds their requests: close it too."""
+        for run in self._running:
+            run.job.close()
+        self._running.clear()
+        self._waiting.clear()
+
+    def _advance(self, run: _Running) -> list[tuple[str, Any]]:
+        """Hand a job its answers and submit its next batch; [(identifier, result)] if there is none."""
+        answers = run.answers or None  # a generator that has not begun accepts None only
+        try:
+            wanted = run.job.send(answers)
+            while not wanted:  # nothing asked for, nothing to wait for
+                wanted = run.job.send([])
+        except StopIteration as stop:
+            self._running.remove(run)
+            return [(run.id, stop.value)]
+        except Exception as error:
+            raise SearchError(run.id, error) from error
+        try:
+            requests = wanted if self._to_request is None else [self._to_request(run.id, item) for item in wanted]
+        except Exception as error:
+            raise SearchError(run.id, error) from error
+        run.answers = [[] for _ in requests]
+        run.missing = len(requests)
+        for slot, request in enumerate(requests):
+            self._waiting[self._engine.submit(request)] = (run, slot)
+        return []
 
 
 def run_searches(
-    searches: Iterable[tuple[str, Search]],
+    searches: Iterable[tuple[str, Job]],
     *,
     engine: Engine,
-    to_request: Callable[[str, Expand | Simulate], Request],
     in_flight: int,
-) -> Iterator[tuple[str, Tree]]:
-    """Run searches over one engine and yield (problem id, tree) as they finish.
+    to_request: Callable[[str, Any], Request] | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """Run jobs over one engine and yield (id, result) as they finish: (problem id, tree) for searches.
 
-    Up to `in_flight` searches go on at once; each proceeds as soon as its own batch is answered, whatever the others
-    wait for. `searches` is read lazily, one search for each that finishes. A tree does not depend on `in_flight`
-    nor on the order of answers (the search's seeds are hashed from its nodes); the order of the results does.
+    Up to `in_flight` go on at once; each proceeds as soon as its own batch is answered, whatever the others wait for.
+    `searches` is read lazily, one for each that finishes. A tree does not depend on `in_flight` nor on the order of
+    answers (the search's seeds are hashed from its nodes); the order of the results does.
 
-    If the consumer stops early the searches are closed, but the engine still holds their requests: close it.
+    If the consumer stops early the jobs are closed, but the engine still holds their requests: close it.
 
     Args:
-        searches: (problem id, search) pairs.
-        to_request: `to_request(problem id, wanted)` renders what a search wants as a request.
+        searches: (id, job) pairs.
+        to_request: `to_request(id, wanted)` renders what a job wants as a request; None: jobs yield requests themselves.
 
     Raises:
-        SearchError: a search, or `to_request` for it, raised; names the problem.
+        SearchError: a job, or `to_request` for it, raised; names the problem.
         EngineError: the engine failed.
         ValueError: `in_flight` is below 1.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight must be at least 1, not {in_flight}")
-    source = iter(searches)
-    running: set[_Running] = set()
-    waiting: _Waiting = {}
+    source, feed = iter(searches), Feed(engine, to_request)
     try:
         while True:
-            while len(running) < in_flight and (pair := next(source, None)) is not None:
-                run = _Running(*pair)
-                running.add(run)
-                if _advance(run, waiting, engine=engine, to_request=to_request):
-                    running.remove(run)
-                    yield run.id, run.tree
-            if not running:
+            while len(feed) < in_flight and (pair := next(source, None)) is not None:
+                yield from feed.add(*pair)
+            if not len(feed):
                 return
-            for ticket, samples in engine.poll():
-                run, slot = _claim(waiting, ticket)
-                run.answers[slot] = samples
-                run.missing -= 1
-                if not run.missing and _advance(run, waiting, engine=engine, to_request=to_request):
-                    running.remove(run)
-                    yield run.id, run.tree
+            yield from feed.step()
     finally:
-        for run in running:
-            run.search.close()
-
-
-def _advance(
-    run: _Running, waiting: _Waiting, *, engine: Engine, to_request: Callable[[str, Expand | Simulate], Request]
-) -> bool:
-    """Hand a search its answers and submit its next batch. Returns whether it is finished (`run.tree` is set)."""
-    answers = run.answers or None  # a generator that has not begun accepts None only
-    wanted: list[Expand | Simulate] = []
-    try:
-        wanted = run.search.send(answers)
-        while not wanted:  # nothing asked for, nothing to wait for
-            wanted = run.search.send([])
-    except StopIteration as stop:
-        run.tree = stop.value
-        return True
-    except Exception as error:
-        raise SearchError(run.id, error) from error
-    try:
-        requests = [to_request(run.id, item) for item in wanted]
-    except Exception as error:
-        raise SearchError(run.id, error) from error
-    run.answers = [[] for _ in requests]
-    run.missing = len(requests)
-    for slot, request in enumerate(requests):
-        waiting[engine.submit(request)] = (run, slot)
-    return False
+        feed.close()
 
 
 def generate(

@@ -21,13 +21,20 @@ def open_engine(params: "EngineParams", model: Path | str) -> Engine:
         return _open_one(params, model)
     from astro.engines.pool import PoolEngine
 
-    shared = params.model_copy(
+    return PoolEngine(partial(_open_one, share_of(params), model), params.processes)
+
+
+def share_of(params: "EngineParams") -> "EngineParams":
+    """What one of `params.processes` engines gets; an endpoint is one engine and gets all."""
+    if params.kind == "endpoint":
+        return params.model_copy(update={"processes": 1})
+    return params.model_copy(
         update={
+            "processes": 1,
             "concurrency": max(1, params.concurrency // params.processes),
             "vllm": params.vllm.model_copy(update={"kv_cache_gb": params.vllm.kv_cache_gb / params.processes}),
         }
     )
-    return PoolEngine(partial(_open_one, shared, model), params.processes)
 
 
 def _open_one(params: "EngineParams", model: Path | str) -> Engine:
@@ -52,5 +59,6 @@ def _open_one(params: "EngineParams", model: Path | str) -> Engine:
         api_key=key,
         timeout_s=endpoint.timeout_s,
         retries=endpoint.retries,
+        patience_s=endpoint.patience_s,
         concurrency=params.concurrency,
     )

@@ -1,58 +1,153 @@
-"""Searches over problems as the engines take them: the search core, a domain and params.mcts put together."""
+"""Work on problems as the engines take it: the search core, a domain and params.mcts put together.
 
-from collections.abc import Sequence
+A task is plain data (it travels to the workers of a cluster) and makes one job per problem, see `astro.engines.feed.Job`.
+"""
 
-from astro.domains import Domain
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from astro.domains import Domain, get_domain
 from astro.engines.api import Request
-from astro.search import Expand, Search, SearchConfig, sample_tree, search
+from astro.engines.feed import Job
+from astro.search import Expand, Search, SearchConfig, Simulate, sample_tree, search
+from astro.search.seeds import node_seed
 from schemas.records import Problem
 
+if TYPE_CHECKING:
+    from schemas.mcts import MctsParams
 
-def searches_of(problems: Sequence[Problem], *, settings, domain: Domain, seed: int):
-    """What `run_searches` takes: the searches (lazily made) and how their wishes become requests.
 
-    Args:
-        settings: schemas.mcts.MctsParams.
+class Task(Protocol):
+    """What is done with each problem. Picklable: plain data, no engine."""
+
+    def __call__(self, problem: Problem) -> tuple[str, Job]:
+        """(problem id, the job that yields requests and returns the result)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """One search tree per problem.
+
+    Attributes:
+        settings: params.mcts.
+        domain: name of it.
         seed: of the run.
     """
-    config = SearchConfig(**settings.model_dump(include=set(SearchConfig.__dataclass_fields__)))
-    prompts = {p.id: domain.prompt(p) for p in problems}
 
-    def to_request(identifier: str, wanted) -> Request:
-        steps = "".join(step + domain.step_end for step in wanted.steps)
+    settings: "MctsParams"
+    domain: str
+    seed: int
+
+    def __call__(self, problem: Problem) -> tuple[str, Job]:
+        """As `Task`; the job returns a Tree."""
+        return problem.id, rendered(self.search(problem), lambda wanted: self.request(problem, wanted))
+
+    @cached_property
+    def _domain(self) -> Domain:
+        return get_domain(self.domain)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is cached."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+    def request(self, problem: Problem, wanted: Expand | Simulate) -> Request:
+        """What a search wants, as text. Prompts of children begin with their parent's: an engine with a prefix cache
+        computes each step once."""
+        settings, domain = self.settings, self._domain
         expand = isinstance(wanted, Expand)
         return Request(
-            prompt=prompts[identifier] + steps,
+            prompt=domain.prompt(problem) + "".join(step + domain.step_end for step in wanted.steps),
             n=wanted.n,
             max_tokens=settings.step_tokens if expand else settings.rollout_tokens,
             temperature=settings.temperature,
-            stop=(domain.step_end,) if expand else (),
+            stop=domain.stops if expand else self._rollout_stop,
             seed=wanted.seed,
-            logprobs=expand and settings.prior != "uniform",
+            logprobs=expand and settings.prior in ("sequence", "token"),
         )
 
-    def judge_of(problem: Problem):
+    @property
+    def _rollout_stop(self) -> tuple[str, ...]:
+        """What ends a rollout: its own end, and the domain's mark behind an answer, if it has one."""
+        mark = getattr(self._domain, "answer_end", "")
+        return (mark,) if mark and self.settings.savings.stop_at_answer else ()
+
+    def search(self, problem: Problem) -> Search:
+        """The search of one problem; it yields `Expand` and `Simulate`."""
+        settings, domain = self.settings, self._domain
+        shared = {
+            "seed": self.seed,
+            "is_terminal": domain.is_terminal,
+            "judge": self._judge(problem),
+            "key": domain.state_key,
+            "split": domain.split,
+        }
+        if settings.method == "best_of_n":
+            return sample_tree(problem, samples=settings.samples, max_depth=settings.max_depth, **shared)
+        plain = {"k", "rollouts", "iterations", "max_depth", "c_puct", "prior"}
+        savings = settings.savings.model_dump(include={"merge_steps", "reuse_rollouts"})
+        return search(problem, config=SearchConfig(**settings.model_dump(include=plain), **savings), **shared)
+
+    def _judge(self, problem: Problem):
+        """Grades a response; with `savings.grade_once` equal ones once per tree (grading of mathematics takes milliseconds)."""
+        domain, known = self._domain, {}
+
         def judge(steps, rest):
-            answer = domain.extract(domain.response(steps, rest))
-            return answer, domain.grade(problem, answer)
+            text = domain.response(steps, rest)
+            if text not in known or not self.settings.savings.grade_once:
+                answer = domain.extract(text)
+                known[text] = answer, domain.grade(problem, answer)
+            return known[text]
 
         return judge
 
-    def search_of(problem: Problem) -> Search:
-        shared = {
-            "seed": seed,
-            "is_terminal": domain.is_terminal,
-            "judge": judge_of(problem),
-            "key": domain.state_key,
-        }
-        if settings.method == "best_of_n":
-            return sample_tree(
-                problem,
-                samples=settings.samples,
-                max_depth=settings.max_depth,
-                split=lambda text: text.split(domain.step_end),
-                **shared,
-            )
-        return search(problem, config=config, **shared)
 
-    return ((p.id, search_of(p)) for p in problems), to_request
+@dataclass(frozen=True)
+class AskTask:
+    """The model answers each problem n times.
+
+    Attributes:
+        domain: name of it.
+        seed: of the run.
+        purpose: what it is asked for; other purposes draw other samples.
+        n, max_tokens, temperature: as in `Request`.
+    """
+
+    domain: str
+    seed: int
+    purpose: str
+    n: int
+    max_tokens: int
+    temperature: float
+
+    def __call__(self, problem: Problem) -> tuple[str, Job]:
+        """As `Task`; the job returns n samples."""
+        return problem.id, self._ask(problem)
+
+    def _ask(self, problem: Problem) -> Job:
+        request = Request(
+            prompt=get_domain(self.domain).prompt(problem),
+            n=self.n,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            stop=(),
+            seed=node_seed(self.seed, problem.id, [self.purpose], "rollout"),
+            logprobs=False,
+        )
+        return (yield [request])[0]
+
+
+def rendered(search: Search, render: Callable[[Any], Request]) -> Job:
+    """`search` with what it yields rendered as requests."""
+    answers = None  # a generator that has not begun accepts None only
+    try:
+        while True:
+            try:
+                wanted = search.send(answers)
+            except StopIteration as stop:
+                return stop.value
+            answers = yield [render(item) for item in wanted]
+    finally:
+        search.close()

@@ -18,7 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 class VllmEngine:
     """`Engine` over one `vllm.LLM`.
 
-    A sample depends on its request alone: vLLM draws each sequence from its own generator, seeded seed + i.
+    A sample depends on its request alone: vLLM draws each sequence from its own generator, seeded seed + i (unless `seeded`
+    is off: then all are drawn from one, and depend on what else is in the batch).
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class VllmEngine:
         gpu_memory_utilization: float,
         tensor_parallel_size: int,
         enforce_eager: bool,
+        prefix_caching: bool = True,
+        seeded: bool = True,
         revision: str | None = None,
     ):
         """Load `model`.
@@ -65,7 +68,7 @@ class VllmEngine:
                 block_size=block_size,
                 tensor_parallel_size=tensor_parallel_size,
                 enforce_eager=enforce_eager,
-                enable_prefix_caching=True,
+                enable_prefix_caching=prefix_caching,
                 disable_log_stats=True,
                 seed=0,  # unused: every request brings its own
                 **options,
@@ -74,7 +77,7 @@ class VllmEngine:
             raise EngineError(f"vLLM does not take the model {model}: {error}") from error
         self._engine = self._llm.llm_engine
         self._tokenizer = self._llm.get_tokenizer()
-        self._max_model_len = max_model_len
+        self._max_model_len, self._seeded = max_model_len, seeded
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._next = 0
         self._outstanding: dict[int, int] = {}  # ticket -> how often its samples are given (greedy ones are all equal)
@@ -111,7 +114,7 @@ class VllmEngine:
             n=request.n // copies,
             temperature=request.temperature,
             max_tokens=min(request.max_tokens, room),
-            seed=request.seed,
+            seed=request.seed if self._seeded else None,
             stop=None if stop_ids is not None else list(request.stop),
             stop_token_ids=stop_ids,
             logprobs=0 if request.logprobs else None,

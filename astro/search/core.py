@@ -11,11 +11,12 @@ What the paper leaves open, and how it is read here:
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from astro.search.priors import PriorKind, priors
+from astro.search.priors import LOGPROB_PRIORS, PriorKind, priors
 from astro.search.puct import backpropagate, select
 from astro.search.requests import Expand, Sample, Simulate
 from astro.search.seeds import node_seed
@@ -37,6 +38,9 @@ Judge = Callable[[Sequence[str], str], tuple[str | None, Verdict]]
 Key = Callable[[Sequence[str]], str]
 """Canonical name of the state that `steps` (at least one) lead to. Siblings with equal keys are one action. Pure."""
 
+Split = Callable[[str], list[str]]
+"""Steps of a raw text, in order. Pure."""
+
 Observer = Callable[[int, list[int], Sequence[SearchNode]], None]
 """`observer(iteration, path, nodes)`, called after each iteration (first: 1). It must change nothing."""
 
@@ -52,6 +56,10 @@ class SearchConfig:
         max_depth: steps; a non-terminal node this deep is closed, >= 1.
         c_puct: weight of exploration in PUCT, >= 0.
         prior: how P_LM(a|s) is read off the samples, see `astro.search.priors`.
+        merge_steps: samples that reach the same state are one action; False: each sample is an action of its own.
+        reuse_rollouts: the first step of a node's rollouts is one of its actions, and what follows it a rollout of that
+            child; only what is missing to k and M is generated. Draws from the same policy, but a child's value is then
+            no longer independent of its parent's. Needs `split` and a prior that reads no logprob.
     """
 
     k: int
@@ -60,6 +68,8 @@ class SearchConfig:
     max_depth: int
     c_puct: float
     prior: PriorKind
+    merge_steps: bool = True
+    reuse_rollouts: bool = False
 
     def __post_init__(self) -> None:
         for name in ("k", "rollouts", "iterations", "max_depth"):
@@ -69,6 +79,8 @@ class SearchConfig:
             raise ValueError(f"c_puct must be finite and >= 0, not {self.c_puct}")
         if self.prior not in get_args(PriorKind):
             raise ValueError(f"prior must be one of {get_args(PriorKind)}, not {self.prior!r}")
+        if self.reuse_rollouts and self.prior in LOGPROB_PRIORS:
+            raise ValueError(f"reuse_rollouts needs prior frequency or uniform, not {self.prior}")
 
 
 def last_step(steps: Sequence[str]) -> str:
@@ -84,6 +96,7 @@ def search(
     is_terminal: IsTerminal,
     judge: Judge,
     key: Key = last_step,
+    split: Split | None = None,
     observer: Observer | None = None,
 ) -> Search:
     """Search one problem: a generator that yields what it needs and is sent the answers (see `Search`).
@@ -102,26 +115,93 @@ def search(
         path = select(nodes, c_puct=config.c_puct)
         leaf = nodes[path[-1]]
         if not leaf.terminal:
-            wanted = Expand(leaf.steps, config.k, node_seed(seed, problem.id, leaf.steps, "expand"))
-            (samples,) = yield from _ask(cost, [wanted])
-            children = expand(nodes, leaf, samples, config=config, is_terminal=is_terminal, key=key)
-            unended = [child for child in children if not child.terminal]
-            rolled: dict[int, list[Sample]] = {}
-            if unended:
-                answers = yield from _ask(
-                    cost,
-                    [
-                        Simulate(child.steps, config.rollouts, node_seed(seed, problem.id, child.steps, "rollout"))
-                        for child in unended
-                    ],
-                )
-                rolled = {child.index: answer for child, answer in zip(unended, answers, strict=True)}
-            for child in children:
-                value(child, rolled.get(child.index, []), judge=judge)
+            yield from _grow(nodes, leaf, cost, problem.id, config, seed, is_terminal, judge, key, split)
         backpropagate(nodes, path)
         if observer is not None:
             observer(iteration, path, nodes)
     return to_record(problem, nodes, iterations=iteration, requests=cost.requests, tokens=cost.tokens)
+
+
+def _grow(
+    nodes: list[SearchNode],
+    leaf: SearchNode,
+    cost: "_Cost",
+    problem_id: str,
+    config: SearchConfig,
+    seed: int,
+    is_terminal: IsTerminal,
+    judge: Judge,
+    key: Key,
+    split: Split | None,
+) -> Generator[list[Expand | Simulate], list[list[Sample]], None]:
+    """Expand a leaf and value its children: at most two batches, for the actions and for all rollouts."""
+    known = drawn_already(leaf, config=config, split=split)
+    samples = [step for step, _ in known]
+    if len(samples) < config.k:
+        wanted_seed = node_seed(seed, problem_id, _identity(leaf, config), "expand")
+        samples += (yield from _ask(cost, [Expand(leaf.steps, config.k - len(samples), wanted_seed)]))[0]
+    children = expand(nodes, leaf, samples, config=config, is_terminal=is_terminal, key=key)
+    rolled = inherited(children, known, rollouts=config.rollouts)
+    asked = [c for c in children if not c.terminal and len(rolled[c.index]) < config.rollouts]
+    if asked:
+        answers = yield from _ask(
+            cost,
+            [
+                Simulate(
+                    child.steps,
+                    config.rollouts - len(rolled[child.index]),
+                    node_seed(seed, problem_id, _identity(child, config), "rollout"),
+                )
+                for child in asked
+            ],
+        )
+        for child, answer in zip(asked, answers, strict=True):
+            rolled[child.index] += answer
+    for child in children:
+        value(child, rolled[child.index], judge=judge)
+        if config.reuse_rollouts and not child.terminal:
+            child.completions = rolled[child.index]
+    leaf.completions = []
+
+
+def _identity(node: SearchNode, config: SearchConfig) -> tuple[str, ...]:
+    """What the seeds of a node are hashed from: its steps; where siblings may be equal, its index too."""
+    return node.steps if config.merge_steps else (*node.steps, f"#{node.index}")
+
+
+def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None) -> list[tuple[Sample, Sample | None]]:
+    """Actions that the leaf's rollouts hold, at most k: (the step, what follows it; None: nothing does).
+
+    A rollout that was cut within its first step holds none.
+    """
+    found = []
+    for sample in leaf.completions if config.reuse_rollouts else []:
+        if split is None:
+            raise ValueError("reuse_rollouts needs `split`")
+        first, *rest = split(sample.text)
+        if rest:
+            ends = (len(sample.text) - len(first) - sum(map(len, rest))) // len(rest)  # characters between two steps
+            found.append((_free(first, True), _free(sample.text[len(first) + ends :], sample.finished)))
+        elif sample.finished:
+            found.append((_free(first, True), None))
+    return found[: config.k]
+
+
+def _free(text: str, finished: bool) -> Sample:
+    """A piece of a text that has been paid for already."""
+    return Sample(text, 0.0, 0, finished)
+
+
+def inherited(
+    children: Sequence[SearchNode], known: Sequence[tuple[Sample, Sample | None]], *, rollouts: int
+) -> dict[int, list[Sample]]:
+    """Index of each child -> what its parent's rollouts wrote after its very text, at most `rollouts`."""
+    found: dict[int, list[Sample]] = {child.index: [] for child in children}
+    for child in children:
+        if not child.terminal:
+            rests = [rest for step, rest in known if step.text == child.steps[-1] and rest is not None]
+            found[child.index] = rests[:rollouts]
+    return found
 
 
 def expand(
@@ -140,14 +220,21 @@ def expand(
     The children's R and Q are still to be set, by `value`.
     """
     actions: dict[str, dict[str, Sample]] = {}  # key of the state -> distinct text -> its first sample
-    for sample in samples:
+    counts: Counter[str] = Counter()
+    for number, sample in enumerate(samples):
         if sample.finished and sample.text.strip():
-            actions.setdefault(key((*leaf.steps, sample.text)), {}).setdefault(sample.text, sample)
+            name = key((*leaf.steps, sample.text)) if config.merge_steps else str(number)
+            actions.setdefault(name, {}).setdefault(sample.text, sample)
+            counts[name] += 1
     if not actions:
         leaf.close()
         return []
     children = []
-    shares = priors([list(spellings.values()) for spellings in actions.values()], kind=config.prior)
+    shares = priors(
+        [list(spellings.values()) for spellings in actions.values()],
+        kind=config.prior,
+        counts=[counts[name] for name in actions],
+    )
     for spellings, share in zip(actions.values(), shares, strict=True):
         text = next(iter(spellings))
         child = SearchNode(index=len(nodes), parent=leaf.index, steps=(*leaf.steps, text), prior=share)

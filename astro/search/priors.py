@@ -6,10 +6,13 @@ from typing import Literal
 
 from astro.search.requests import Sample
 
-PriorKind = Literal["sequence", "token", "uniform"]
+PriorKind = Literal["sequence", "token", "frequency", "uniform"]
+
+LOGPROB_PRIORS = ("sequence", "token")
+"""Those that read log-probabilities of the samples."""
 
 
-def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind) -> list[float]:
+def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind, counts: Sequence[int] | None = None) -> list[float]:
     """P(a|s) of each action, in order; they add up to 1.
 
     An action is one step in one or more spellings: `actions[i]` holds its samples, one per distinct text (the same text
@@ -18,6 +21,7 @@ def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind) -> list[floa
     kind:
         sequence: exp(logprob), the probability of the whole step. Long steps are unlikely by their length alone.
         token: exp(logprob / tokens), the geometric mean of its token probabilities.
+        frequency: share of the samples that drew the action, `counts`: what is estimated where no logprob is known.
         uniform: 1 / number of actions; reads no logprob.
 
     Raises:
@@ -27,6 +31,9 @@ def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind) -> list[floa
         return []
     if kind == "uniform":
         return [1 / len(actions)] * len(actions)
+    if kind == "frequency":
+        drawn = [len(spellings) for spellings in actions] if counts is None else counts
+        return [count / sum(drawn) for count in drawn]
     masses = [_log_sum_exp(_log_weight(sample, kind) for sample in spellings) for spellings in actions]
     total = _log_sum_exp(masses)
     return [math.exp(mass - total) for mass in masses]

@@ -5,17 +5,14 @@ record, and no search. A node's rollouts are the solutions that pass through it,
 number, P its share among its siblings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 
-from astro.search.core import IsTerminal, Judge, Key, Search, answered, last_step
+from astro.search.core import IsTerminal, Judge, Key, Search, Split, answered, last_step
 from astro.search.requests import Sample, Simulate
 from astro.search.seeds import node_seed
 from astro.search.tree import SearchNode, new_root, to_record
 from schemas.records import ROOT, Problem, Rollout
-
-Split = Callable[[str], list[str]]
-"""Steps of a whole solution, in order. Pure."""
 
 
 def sample_tree(

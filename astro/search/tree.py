@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from astro.search.requests import Sample
 from schemas.records import NO_PARENT, ROOT, Node, Problem, Rollout, Tree, Verdict
 
 RECORD_DECIMALS = 6
@@ -25,6 +26,7 @@ class SearchNode:
         answer: final answer of a terminal node; None: none.
         verdict: grade of a terminal node; None: not terminal.
         rollouts: the completions that measured `reward`, graded; empty where none were made.
+        completions: the texts of those completions, kept only where the node's expansion may use them again.
         children: indices, in the order in which they were first sampled.
     """
 
@@ -39,6 +41,7 @@ class SearchNode:
     answer: str | None = None
     verdict: Verdict | None = None
     rollouts: list[Rollout] = field(default_factory=list)
+    completions: list[Sample] = field(default_factory=list)
     children: list[int] = field(default_factory=list)
 
     def close(self) -> None:

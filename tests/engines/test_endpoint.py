@@ -19,7 +19,7 @@ MODEL = "tiny"
 class Server:
     """Serves `models`; each completion request is answered by `answer(body) -> (status, body)`; bodies are kept."""
 
-    def __init__(self, answer, models=(MODEL,)):
+    def __init__(self, answer, models=(MODEL,), port=0):
         self.asked, self.keys = [], []
         server = self
 
@@ -45,7 +45,7 @@ class Server:
                 server.asked.append(body)
                 self.reply(*answer(body))
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
         self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
@@ -91,10 +91,9 @@ def completion(body, **changes):
 def connect():
     opened = []
 
-    def begin(url, *, model="", retries=0, api_key="", timeout_s=5.0, concurrency=4):
-        engine = EndpointEngine(
-            url, model=model, api_key=api_key, timeout_s=timeout_s, retries=retries, concurrency=concurrency
-        )
+    def begin(url, *, model="", api_key="", concurrency=4, **patience):
+        patience = {"timeout_s": 5.0, "retries": 0} | patience
+        engine = EndpointEngine(url, model=model, api_key=api_key, concurrency=concurrency, **patience)
         opened.append(engine)
         return engine
 
@@ -186,10 +185,19 @@ def test_params_open_it_with_the_key_from_the_environment(serve, monkeypatch):
             "gpu_memory_utilization": 0.9,
             "tensor_parallel_size": 1,
             "enforce_eager": True,
+            "prefix_caching": True,
+            "seeded": True,
         },
         "hf": {"batch_size": 1, "dtype": "auto"},
     }
-    endpoint = {"url": server.url, "model": "", "api_key_env": "MY_KEY", "timeout_s": 5.0, "retries": 0}
+    endpoint = {
+        "url": server.url,
+        "model": "",
+        "api_key_env": "MY_KEY",
+        "timeout_s": 5.0,
+        "retries": 0,
+        "patience_s": 0.0,
+    }
     params = EngineParams(kind="endpoint", processes=2, concurrency=2, max_model_len=16, endpoint=endpoint, **unused)
     engine = open_engine(params, "models/base")
     assert [s.text for s in answer_of(engine, request())] == ["p5", "p6"]
@@ -248,6 +256,80 @@ def test_an_unusable_answer_is_an_engine_error(serve, connect, name):
     with pytest.raises(EngineError) as caught:
         engine.poll()
     assert part in str(caught.value)
+
+
+TOO_LONG = {
+    "more tokens than were asked for": {"logprobs": {"tokens": ["a"] * 40, "token_logprobs": [-0.5] * 40}},
+    "a text without a limit": {"text": "a" * 100_000},
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_an_answer_that_is_too_long_is_unusable(serve, connect, name):
+    engine = connect(serve(lambda body: (200, completion(body, **TOO_LONG[name]))).url)
+    engine.submit(request())
+    with pytest.raises(EngineError, match=r"engine\.endpoint\.url .*at most 9 tokens were asked for"):
+        engine.poll()
+
+
+def test_an_unusable_answer_is_asked_for_again(serve, connect):
+    garbage = iter([b"<html>gateway</html>", {"result": "p5"}])
+    server = serve(lambda body: (200, next(garbage, None) or completion(body)))
+    assert [s.text for s in answer_of(connect(server.url, retries=2), request())] == ["p5", "p6"]
+    assert len(server.asked) == 3
+
+
+def refuse_long(room):
+    """A server that does not cut max_tokens down to what fits, as vLLM's does not."""
+
+    def answer(body):
+        if body["max_tokens"] > room:
+            said = f"This model's maximum context length is {room + 1} tokens. However, you requested more."
+            return 400, {"error": {"message": said}}
+        return 200, completion(body)
+
+    return answer
+
+
+# tokens that fit behind the prompt, max_tokens of the requests made, texts
+ROOMS = [(9, [9], ["p5", "p6"]), (5, [9, 4], ["p5", "p6"]), (0, [9, 4, 2, 1], ["", ""])]
+
+
+@pytest.mark.parametrize(("room", "asked", "texts"), ROOMS)
+def test_a_prompt_that_is_too_long_gets_what_fits(serve, connect, room, asked, texts):
+    """As with the engines of this process: less, at last nothing and not finished, but no end of the run."""
+    server = serve(refuse_long(room))
+    samples = answer_of(connect(server.url), request())
+    assert [s.text for s in samples] == texts
+    assert [s.finished for s in samples] == [bool(room)] * 2
+    assert [body["max_tokens"] for body in server.asked] == asked
+
+
+def test_an_endpoint_that_starts_again_is_waited_for(connect):
+    """It is gone, with requests outstanding, and comes back at the same address."""
+    first = Server(lambda body: (200, completion(body)))
+    engine = connect(first.url, patience_s=30.0)
+    answer_of(engine, request())
+    first.close()
+    for i in range(3):
+        engine.submit(request(prompt=str(i)))
+    again = Server(lambda body: (200, completion(body)), port=int(first.url.split(":")[2].partition("/")[0]))
+    try:
+        answered = []
+        while len(answered) < 3:
+            answered += engine.poll()
+        assert sorted(samples[0].text for _, samples in answered) == ["05", "15", "25"]
+    finally:
+        again.close()
+
+
+def test_closing_does_not_wait_for_a_lost_endpoint(connect):
+    server = Server(lambda body: (200, completion(body)))
+    engine = connect(server.url, patience_s=600.0)
+    server.close()
+    engine.submit(request())
+    engine.close()
+    engine._pool.shutdown(wait=True)  # returns: the thread gave up
 
 
 def test_an_endpoint_that_does_not_answer_in_time_is_an_engine_error(serve, connect):

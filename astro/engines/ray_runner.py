@@ -1,0 +1,359 @@
+"""A task on a Ray cluster: each worker holds one engine and is handed problems. The only place that imports Ray.
+
+Two calls are always queued at a worker that has work: while one answer travels, the other call keeps the engine busy. A worker
+holds a few problems more than it works on, fewer towards the end, so that all end at the same time. What a lost worker had
+is handed out again; a result counts only if it comes from a worker that is not given up, so each problem has one.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from astro.engines import keeper as keeper_module
+from astro.engines.api import Engine, EngineError
+from astro.engines.feed import Feed, TimedEngine
+from astro.engines.shipping import Shipped, ship
+from schemas.records import Problem
+
+if TYPE_CHECKING:
+    from astro.engines.running import Meter
+    from astro.engines.searches import Task
+    from schemas.ray import RayParams
+
+LINGER_S = 0.05
+"""A worker collects results for so long before it answers."""
+
+ANSWER_S = 1.0
+"""It answers after so long in any case, results or not, if its engine lets it."""
+
+CALLS = 2
+"""Calls queued at a worker."""
+
+LOSSES = 5
+"""So many lost workers (or twice as many as there are, if that is more) without a result in between end the run."""
+
+STARTS = 5
+"""Times that a cluster of our own is started before it is given up."""
+
+REACH_S = 10.0
+"""A head node that does not take a connection in so long is not there."""
+
+SHORT_PATH = 25
+"""Characters: Ray's sockets lie deep below its folder, and the path of a socket has at most 107."""
+
+TELL_S = 30.0
+"""A cluster that has no room for a worker is spoken of so often."""
+
+STORE_BYTES = 200 * 2**20
+"""Ray's object store of a cluster that we start: results pass through it, and none stays."""
+
+
+class Worker:
+    """The actor: an engine and the jobs in flight over it."""
+
+    def __init__(self, task: "Task", open_engine: Callable[..., Engine], model: Shipped | None, in_flight: int) -> None:
+        self._task, self._open, self._model, self._in_flight = task, open_engine, model, in_flight
+        self._waiting: deque[Problem] = deque()
+
+    def open(self) -> str:
+        """Open the engine; returns where. Raises EngineError: it cannot be opened."""
+        import ray
+
+        self._engine = TimedEngine(self._open(*([] if self._model is None else [self._model.at(ray.get)])))
+        self._feed = Feed(self._engine)
+        return os.uname().nodename
+
+    def work(self, problems: list[Problem]) -> tuple[list[tuple[str, Any]], float]:
+        """Take in problems and work; returns ((problem id, result) of those that ended, seconds in the engine).
+
+        Raises as `Feed.step`: the worker is of no use after that.
+        """
+        self._waiting.extend(problems)
+        before, began = self._engine.seconds, time.monotonic()
+        done: list[tuple[str, Any]] = []
+        while True:
+            while self._waiting and len(self._feed) < self._in_flight:
+                done += self._feed.add(*self._task(self._waiting.popleft()))
+            passed = time.monotonic() - began
+            if not len(self._feed) or passed > ANSWER_S or (done and passed > LINGER_S):
+                return done, self._engine.seconds - before
+            done += self._feed.step()
+
+
+@dataclass(eq=False)
+class _Handle:
+    """What the driver knows of a worker."""
+
+    actor: Any
+    opened: bool = False
+    since: float = 0.0
+    calls: list[Any] = field(default_factory=list)  # outstanding calls, oldest first
+    problems: dict[str, Problem] = field(default_factory=dict)  # handed out, not answered
+
+
+def connect(settings: "RayParams") -> Any:
+    """Ray, connected to the cluster of `settings`, or to one of its own on this machine.
+
+    Raises:
+        EngineError: Ray is not installed, or no cluster answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU keeps its variables
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # a worker's imports, on a busy machine
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError(f"runner ray: Ray cannot be imported ({error}); install the ray extra") from None
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    try:
+        if settings.address:
+            reach(settings.address)
+            here = Path(__file__).parents[2]
+            code = {"py_modules": [str(here / name) for name in ("astro", "schemas")]}
+            ray.init(address=settings.address, runtime_env=code, **quiet)
+        else:
+            begin(ray, **quiet)
+    except Exception as error:  # Ray raises Exception itself, too
+        where = settings.address or "a cluster on this machine"
+        raise EngineError(f"ray.address {where}: no cluster answers ({' '.join(str(error).split())})") from None
+    return ray
+
+
+def begin(ray: Any, **options: Any) -> None:
+    """Start a cluster of our own. Ray gives one up that is not there in 30 s: on a busy machine it may be the next time."""
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local", include_dashboard=False, object_store_memory=STORE_BYTES, _temp_dir=keep(), **options
+            )
+            return
+        except Exception:
+            leave(ray)
+            if not left:
+                raise
+
+
+def reach(address: str) -> None:
+    """Ray itself tries a dead address for minutes.
+
+    Raises:
+        OSError: nobody listens at host:port.
+        ValueError: it is no host:port.
+    """
+    if address == "auto":
+        return
+    host, mark, port = address.rpartition(":")
+    if not (mark and port.isdigit()) or "/" in host:
+        raise ValueError('expected "host:port" of the head node, "auto" or ""')
+    socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+
+
+def keep() -> str:
+    """Start the keeper of a cluster of our own (see `astro.engines.keeper`). Returns the folder for Ray's files.
+
+    It waits for the end of this process, whose environment, and with it that of the cluster, is marked.
+    """
+    short = len(tempfile.gettempdir()) <= SHORT_PATH
+    folder, mark = tempfile.mkdtemp(prefix="astro-ray-", dir=None if short else "/tmp"), uuid.uuid4().hex
+    command = [sys.executable, "-m", "astro.engines.keeper", mark, folder]
+    keeper = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], start_new_session=True)
+    _keepers.append(keeper)
+    os.environ[keeper_module.MARK] = mark
+    return folder
+
+
+def leave(ray: Any) -> None:
+    """Leave the cluster; one of our own ends, with all that belongs to it."""
+    ray.shutdown()
+    os.environ.pop(keeper_module.MARK, None)
+    while _keepers:
+        keeper = _keepers.pop()
+        keeper.stdin.close()
+        keeper.wait()
+
+
+_keepers: list[subprocess.Popen] = []
+"""Of this process: held open, for a closed pipe ends the cluster."""
+
+
+def run_on_ray(
+    task: "Task",
+    problems: Iterable[Problem],
+    *,
+    total: int,
+    open_engine: Callable[..., Engine],
+    in_flight: int,
+    settings: "RayParams",
+    gpus: int,
+    meter: "Meter",
+    model: Path | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """As `astro.engines.running.run_task`. Ray is left when the iterator ends or is closed.
+
+    Args:
+        open_engine: opens the engine of a worker; picklable. Called with the model's folder on the worker's machine, if
+            there is a `model`.
+        in_flight: problems that one worker works on at once.
+        gpus: that one engine takes, on a cluster that has GPUs.
+    """
+    ray = connect(settings)
+    try:
+        driver = _Driver(ray, problems, total=total, in_flight=in_flight, settings=settings, meter=meter)
+        carried = None if model is None else ship(model, ray.put, bring=bool(settings.address))
+        driver.prepare(task, open_engine, carried, gpus=gpus)
+        yield from driver.run()
+    finally:
+        leave(ray)
+
+
+class _Driver:
+    """Hands out problems and takes in results."""
+
+    def __init__(
+        self,
+        ray: Any,
+        problems: Iterable[Problem],
+        *,
+        total: int,
+        in_flight: int,
+        settings: "RayParams",
+        meter: "Meter",
+    ) -> None:
+        self._ray, self._settings, self._meter, self._in_flight = ray, settings, meter, in_flight
+        self._source, self._left = iter(problems), total  # left: neither answered nor handed out
+        self._again: deque[Problem] = deque()  # of lost workers
+        self._workers: list[_Handle] = []
+        self._losses = 0  # since the last result
+        self._why = "none was started"
+        self._idle_since = self._told = self._counted = self._ticked = time.monotonic()
+
+    def prepare(self, task: "Task", open_engine: Callable[..., Engine], model: Shipped | None, *, gpus: int) -> None:
+        """What a worker is made of, and what it takes: a core, and GPUs where the cluster has some."""
+        self._gpus = gpus if self._ray.cluster_resources().get("GPU") else 0
+        actor = self._ray.remote(Worker).options(
+            num_cpus=1, num_gpus=self._gpus, scheduling_strategy="SPREAD", max_restarts=0, max_task_retries=0
+        )
+        self._start = lambda: actor.remote(task, open_engine, model, self._in_flight)
+
+    def run(self) -> Iterator[tuple[str, Any]]:
+        """Yield results until every problem has one."""
+        while self._left or self._again or any(w.problems for w in self._workers):
+            self._staff()
+            for worker in self._workers:
+                self._feed(worker)
+            calls = {call: worker for worker in self._workers for call in worker.calls}
+            ready, _ = self._ray.wait(list(calls), num_returns=1, timeout=ANSWER_S, fetch_local=True)
+            for call in ready:
+                worker = calls[call]
+                if worker in self._workers:  # else given up a moment ago
+                    yield from self._take(worker, call)
+            self._watch()
+
+    def _wanted(self) -> int:
+        """Workers to have: no more than there are problems, and as many as the params or the cluster's size say."""
+        has = self._ray.cluster_resources()
+        fits = int(has.get("CPU", 0))
+        if self._gpus:
+            fits = min(fits, int(has.get("GPU", 0) // self._gpus))
+        work = self._left + len(self._again) + sum(len(w.problems) for w in self._workers)
+        return max(1, min(self._settings.workers or fits, work))
+
+    def _staff(self) -> None:
+        """Start workers that are missing; nodes may come and go."""
+        now = time.monotonic()
+        if self._workers and now - self._counted < ANSWER_S:
+            return
+        self._counted = now
+        for _ in range(self._wanted() - len(self._workers)):
+            worker = _Handle(self._start())
+            worker.calls.append(worker.actor.open.remote())
+            self._workers.append(worker)
+
+    def _feed(self, worker: _Handle) -> None:
+        """Queue calls at a worker that is open, with new problems as far as it has room."""
+        while worker.opened and len(worker.calls) < CALLS:
+            room = self._in_flight + max(4, self._in_flight // 4) - len(worker.problems)
+            share = -(-(self._left + len(self._again)) // (CALLS * len(self._workers)))  # what is left, spread
+            new = [self._next() for _ in range(max(0, min(room, share)))]
+            worker.problems |= {p.id: p for p in new}
+            if not worker.problems:
+                return
+            worker.calls.append(worker.actor.work.remote(new))
+
+    def _next(self) -> Problem:
+        if self._again:
+            return self._again.popleft()
+        self._left -= 1
+        return next(self._source)
+
+    def _take(self, worker: _Handle, call: Any) -> Iterator[tuple[str, Any]]:
+        """The answer of a call; what went wrong costs the worker, or ends the run."""
+        errors = self._ray.exceptions
+        worker.calls.remove(call)
+        try:
+            answer = self._ray.get(call)
+        except errors.RayTaskError as error:  # raised by our code in the worker
+            cause = error.cause
+            if not isinstance(cause, EngineError) or not worker.opened:
+                raise cause from None
+            self._lose(worker, str(cause))
+            return
+        except errors.RayError as error:  # the worker, its node or the answer is gone
+            self._lose(worker, " ".join(str(error).split())[:300])
+            return
+        if not worker.opened:
+            worker.opened, worker.since = True, time.monotonic()
+            return
+        done, seconds = answer
+        self._meter.engine_s += seconds
+        for identifier, result in done:
+            del worker.problems[identifier]
+            self._losses = 0
+            yield identifier, result
+
+    def _lose(self, worker: _Handle, why: str) -> None:
+        """Give a worker up and hand its problems out again.
+
+        Raises:
+            EngineError: it happens again and again, and nothing gets done.
+        """
+        self._workers.remove(worker)
+        self._again.extend(worker.problems.values())
+        self._meter.lost += 1
+        self._losses += 1
+        self._why = why
+        self._ray.kill(worker.actor)
+        print(f"[ray] a worker was lost, {len(worker.problems)} problems are done again: {why}", flush=True)
+        if self._losses >= max(LOSSES, 2 * len(self._workers)):
+            names = ", ".join(list(worker.problems)[:5])
+            raise EngineError(
+                f"{self._losses} workers were lost in a row without a result; the last one worked on {names}: {why}"
+            )
+
+    def _watch(self) -> None:
+        """Keep the meter, and do not wait for ever.
+
+        Raises:
+            EngineError: for `ray.patience_s` there was no worker.
+        """
+        now, at_work = time.monotonic(), [w for w in self._workers if w.opened]
+        self._meter.workers = len(at_work)
+        self._meter.worker_s += len(at_work) * (now - self._ticked)
+        self._ticked = now
+        if at_work:
+            self._idle_since = now
+        elif now - self._idle_since > self._settings.patience_s:
+            raise EngineError(f"ray: no worker in {self._settings.patience_s:.0f} s; lost last: {self._why}")
+        elif now - max(self._told, self._idle_since) > TELL_S:
+            self._told = now
+            has = self._ray.cluster_resources()
+            print(f"[ray] waits for a worker; the cluster has {has.get('CPU', 0):g} cores", flush=True)

@@ -1,0 +1,62 @@
+"""A model for workers that may not share the driver's disk: found at its path there, else brought along."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from astro.engines.api import EngineError
+from astro.runtime import digest
+
+SHIP_BYTES = 4 * 2**30
+"""A larger model is not brought along: it belongs on a disk that all nodes share."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A folder of files.
+
+    Attributes:
+        folder: where it is on the driver's machine, absolute.
+        sizes: (name below the folder, bytes) of its files.
+        blobs: a handle for each file's content; (): too large to be brought along.
+    """
+
+    folder: Path
+    sizes: tuple[tuple[str, int], ...]
+    blobs: tuple[Any, ...]
+
+    def at(self, get: Callable[[Any], bytes]) -> Path:
+        """Where the model is on this machine. get: the content behind a handle.
+
+        Raises:
+            EngineError: it is not here, and was not brought along.
+        """
+        if all((self.folder / name).is_file() and (self.folder / name).stat().st_size == n for name, n in self.sizes):
+            return self.folder
+        if not self.blobs:
+            raise EngineError(
+                f"{self.folder} is not on node {os.uname().nodename} as it is on the driver's; larger models than "
+                f"{SHIP_BYTES / 2**30:.0f} GiB must lie on a disk that the nodes share"
+            )
+        target = Path(tempfile.gettempdir()) / f"astro-model-{digest(str(self.folder), self.sizes)}-{os.getpid()}"
+        shutil.rmtree(target, ignore_errors=True)
+        for (name, _), blob in zip(self.sizes, self.blobs, strict=True):
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(get(blob))
+        return target
+
+
+def ship(folder: Path, put: Callable[[bytes], Any], *, bring: bool = True) -> Shipped:
+    """Make a model ready to travel.
+
+    put: takes a file's content, gives a handle for it. bring: False: the workers share the disk, nothing is brought along.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    sizes = tuple((str(p.relative_to(folder)), p.stat().st_size) for p in files)
+    small = bring and sum(n for _, n in sizes) <= SHIP_BYTES
+    return Shipped(folder.resolve(), sizes, tuple(put(p.read_bytes()) for p in files) if small else ())

@@ -1,0 +1,292 @@
+"""What a profile will cost, stage by stage, before it runs: requests, tokens, hours, disk, memory.
+
+    python -m astro.plan                       # params.yaml as it stands
+    python -m astro.plan llama-3.1-70b         # a profile, laid over the committed params.yaml
+    python -m astro.plan paper                 # the worked example: the budget of ASTRO's paper
+    python -m astro.plan llama-3.1-70b --device H100 --units 64 --rate 900
+
+Counts follow from the params, speeds and lengths from rates.yaml, which says of each whether it was measured. `--rate`:
+tokens per second of one unit, as measured on yours. An estimate: within a factor of two where all was measured, else worth its
+assumptions.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from astro.params import PARAMS_FILE, load_params, plain, read_yaml, validate
+from astro.profiles import committed, find, merged
+from astro.runtime import UserError, run_stage
+from schemas.params import Params
+
+RATES = Path("rates.yaml")
+PAPER = "paper"
+PAPER_TREES, PAPER_SEARCH = 20_700, {"k": 8, "rollouts": 16, "iterations": 32, "max_depth": 50}
+PAPER_TRACES, PAPER_RL, PAPER_STEPS = 36_100, 8_700, 100
+GIB = 2**30
+
+
+@dataclass
+class Line:
+    """One stage of the plan. `units`: how many cores or GPUs work; hours are of one unit, wall of all."""
+
+    stage: str
+    requests: float = 0.0
+    generated: float = 0.0  # tokens
+    trained: float = 0.0  # tokens
+    unit_hours: float = 0.0
+    disk_gb: float = 0.0
+    memory_gb: float = 0.0  # of the device(s), what must fit at least
+
+
+@dataclass
+class Plan:
+    """All lines, and what they rest on."""
+
+    title: str
+    parameters: float
+    device: str
+    units: int
+    lines: list[Line]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Speeds on one device for one model, and the shape of a search."""
+
+    generate: float  # tokens/s of one unit
+    train: float
+    shape: Mapping[str, float]
+    weights_gb: float
+    training_gb: float
+    notes: tuple[str, ...]
+
+
+def parameters_of(params: Params) -> float:
+    """Parameters of the model: of the embedded Llama by its sizes, of a pretrained one by its name ("...-70B-...").
+
+    Raises:
+        UserError: the name says nothing.
+    """
+    if params.base.source == "train":
+        m = params.base.model
+        return m.layers * (4 * m.hidden**2 + 3 * m.hidden * m.ffn) + 2 * 180 * m.hidden
+    found = re.search(r"(\d+(?:\.\d+)?)[bB]\b", params.base.pretrained.path)
+    if not found:
+        raise UserError(
+            f"base.pretrained.path {params.base.pretrained.path!r} does not say how large the model is; give --parameters"
+        )
+    return float(found[1]) * 1e9
+
+
+def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:
+    """(tokens/s scaled to the model, what the figure rests on).
+
+    Raises:
+        UserError: no entry for the device.
+    """
+    known = [e for e in entries if e["device"] == device]
+    if not known:
+        raise UserError(f"{RATES}: no rate for device {device!r}; there are: {sorted({e['device'] for e in entries})}")
+    best = min(known, key=lambda e: abs(e["parameters"] - parameters))
+    scaled = "" if abs(best["parameters"] / parameters - 1) < 0.2 else ", scaled by size"
+    return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
+
+
+def load_rates(path: Path, *, device: str, parameters: float, domain: str, rate: float | None) -> Rates:
+    """The rates of a device, see rates.yaml. rate: the user's own, tokens/s of one unit.
+
+    Raises:
+        UserError: an entry is missing.
+    """
+    content = plain(read_yaml(path))
+    try:
+        generate, why = nearest(content["engines"], device, parameters)
+        train, why_train = nearest(content["training"], device, parameters)
+        shape = content["searches"][domain]
+        weights, training = content["weights_bytes"], content["training_bytes"]
+    except KeyError as error:
+        raise UserError(f"{path}: no entry {error}") from None
+    if rate is not None:
+        generate, why = rate, "given by --rate"
+    return Rates(
+        generate,
+        train,
+        shape,
+        parameters * weights / GIB,
+        parameters * training / GIB,
+        (
+            f"{generate:,.0f} generated tokens/s on one {device}: {why}",
+            f"{train:,.0f} trained tokens/s on one {device}: {why_train}",
+            f"lengths and shape of a search, {domain}: {shape['source']}",
+        ),
+    )
+
+
+def search_cost(params: Params, shape: Mapping[str, float]) -> tuple[float, float, float]:
+    """(requests, tokens, bytes) of one tree. At most iterations * (1 + k) requests of k steps and of M rollouts each."""
+    m = params.mcts
+    if m.method == "best_of_n":
+        return 1.0, m.samples * shape["solution_tokens"], m.samples * shape["node_bytes"]
+    expansions = m.iterations * shape["expansions"]
+    children = expansions * m.k * shape["actions"]
+    rolled = children * shape["open"]
+    steps = min(shape["step_tokens"], m.step_tokens) * expansions * m.k
+    drawn = rolled * m.rollouts
+    if (
+        m.savings.reuse_rollouts
+    ):  # of M rollouts of the parent, min(M, k) first steps are children with a rollout of theirs
+        kept = min(m.rollouts, m.k)
+        steps, drawn = steps * (1 - kept / m.k), drawn - min(drawn, expansions * kept)
+    tokens = steps + drawn * min(shape["rollout_tokens"], m.rollout_tokens)
+    return expansions + rolled, tokens, children * shape["node_bytes"] + rolled * m.rollouts * shape["rollout_bytes"]
+
+
+def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems: int) -> list[Line]:
+    """The stages that generate or train; the others take minutes."""
+    shape, hours = rates.shape, lambda generated, trained: (generated / rates.generate + trained / rates.train) / 3600
+    requests, tokens, size = search_cost(params, shape)
+    g, e = params.grpo, params.eval
+    chain = min(shape["chain_tokens"], e.max_tokens)
+    search = Line("mcts", trees * requests, trees * tokens, disk_gb=trees * size / GIB, memory_gb=rates.weights_gb)
+    lines = [search]
+    base = params.base
+    if base.source == "train":
+        corpus = base.corpus.rows * base.corpus.row_tokens
+        lines.insert(0, Line("base", trained=corpus, disk_gb=rates.weights_gb, memory_gb=rates.training_gb))
+    votes = params.linearize.self_eval.votes * trees if params.linearize.filter == "self_eval" else 0
+    lines.append(Line("linearize", trees * bool(votes), votes, disk_gb=traces * shape["chain_tokens"] * 5 / GIB))
+    for arm, length in (("sft", shape["chain_tokens"]), ("sft_direct", shape["solution_tokens"])):
+        trained = traces * min(length, params.sft.max_length) * params.sft.epochs
+        lines.append(Line(arm, trained=trained, disk_gb=2 * rates.weights_gb, memory_gb=rates.training_gb))
+    measured = rl_problems * g.pass_rate.samples if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0) else 0
+    for arm in ("grpo", "grpo_direct"):
+        drawn = g.steps * g.prompts_per_step * g.group_size
+        length = min(g.max_completion, shape["chain_tokens" if arm == "grpo" else "solution_tokens"])
+        line = Line(arm, rl_problems * bool(measured) + g.steps * g.prompts_per_step, (drawn + measured) * length)
+        line.trained, line.disk_gb, line.memory_gb = drawn * length, 2 * rates.weights_gb, rates.training_gb
+        lines.append(line)
+    sets = params.problems.eval
+    asked = 5 * sum(s.size for s in sets.values())  # base and both arms after SFT and RL
+    tree_searches = sum(min(e.search, s.size) for s in sets.values())
+    generated = asked * e.samples * chain + tree_searches * tokens
+    lines.append(
+        Line(
+            "eval",
+            asked + tree_searches * requests,
+            generated,
+            disk_gb=asked * e.samples * chain * 10 / GIB,
+            memory_gb=rates.weights_gb,
+        )
+    )
+    for line in lines:
+        line.unit_hours = hours(line.generated, line.trained)
+    return lines
+
+
+def short(value: float) -> str:
+    """A number in four characters or so: 5.4 M, 25 G."""
+    for size, sign in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{sign}"
+    return f"{value:.3g}" if value else "-"
+
+
+def table(found: Plan) -> str:
+    """The plan as text."""
+    names = (
+        ("requests", 9),
+        ("generated", 10),
+        ("trained", 9),
+        (f"{found.device} hours", 12),
+        ("wall", 9),
+        ("disk GB", 9),
+    )
+    head = f"{'stage':12} " + " ".join(f"{name:>{width}}" for name, width in (*names, ("memory GB", 10)))
+    rows = [found.title, f"{short(found.parameters)} parameters, {found.units} x {found.device}", "", head]
+    for line in [*found.lines, total(found.lines)]:
+        wall = line.unit_hours / found.units
+        clock = f"{wall * 60:.1f} min" if wall < 2 else f"{wall:.1f} h"
+        rows.append(
+            f"{line.stage:12} {short(line.requests):>9} {short(line.generated):>10} {short(line.trained):>9} "
+            f"{line.unit_hours:12.4g} {clock:>9} {line.disk_gb:9.3g} {line.memory_gb:10.3g}"
+        )
+    return "\n".join([*rows, "", *(f"- {note}" for note in found.notes)])
+
+
+def total(lines: list[Line]) -> Line:
+    """Sums; of memory the largest."""
+    summed = Line("total", memory_gb=max(line.memory_gb for line in lines))
+    for name in ("requests", "generated", "trained", "unit_hours", "disk_gb"):
+        setattr(summed, name, sum(getattr(line, name) for line in lines))
+    return summed
+
+
+def paper_params() -> Params:
+    """The 70B profile with the paper's problems, search and RL set. Its number of RL steps is not known: an assumption."""
+    content = YAML(typ="rt").load(merged(find("llama-3.1-70b"), committed(PARAMS_FILE)))
+    content["mcts"].update({"problems": PAPER_TREES, **PAPER_SEARCH})
+    content["grpo"].update({"steps": PAPER_STEPS, "prompts_per_step": 256, "micro_batch": 4})
+    content["grpo"]["pass_rate"]["problems"] = PAPER_RL
+    content["problems"].update({"train": PAPER_TREES, "rl": PAPER_RL})
+    content["problems"]["eval"] = {
+        name: {"numbers": 3, "size": size} for name, size in (("math500", 500), ("amc23", 40), ("aime24", 30))
+    }
+    return validate(content, PARAMS_FILE)
+
+
+def arguments() -> Any:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m astro.plan", description="What a profile will cost.")
+    parser.add_argument("profile", nargs="?", help='a profile, or "paper"; without one params.yaml as it stands')
+    parser.add_argument("--device", help="device of rates.yaml: core, H100, ...")
+    parser.add_argument("--units", type=int, help="how many of them")
+    parser.add_argument("--rate", type=float, help="generated tokens/s of one unit, measured by you")
+    parser.add_argument("--parameters", type=float, help="of the model, where its name does not say")
+    given = parser.parse_args()
+    for name in ("units", "rate", "parameters"):
+        if (value := getattr(given, name)) is not None and value <= 0:
+            raise UserError(f"--{name} must be above 0, not {value}")
+    return given
+
+
+def make(given: Any) -> Plan:
+    """The plan that the command line asks for."""
+    if given.profile == PAPER:
+        params, title = paper_params(), "The paper's budget: k 8, M 16, 32 iterations, 20.7K problems, Llama-3.1-70B"
+    elif given.profile:
+        content = YAML(typ="rt").load(merged(find(given.profile), committed(PARAMS_FILE)))
+        params, title = validate(content, PARAMS_FILE), f"Profile {given.profile}"
+    else:
+        params, title = load_params(), f"{PARAMS_FILE} as it stands"
+    embedded = params.base.source == "train"
+    device = given.device or ("core" if embedded else "H100")
+    units = given.units or (2 if device == "core" else 64)
+    parameters = given.parameters or parameters_of(params)
+    domain = "countdown" if embedded and given.profile != PAPER else "mathematics"
+    rates = load_rates(RATES, device=device, parameters=parameters, domain=domain, rate=given.rate)
+    trees = min(params.mcts.problems, params.problems.train)
+    valid = trees * rates.shape["valid"]
+    traces = PAPER_TRACES if given.profile == PAPER else valid * params.linearize.traces_per_tree
+    lines = plan(params, rates, trees=trees, traces=traces, rl_problems=params.grpo.pass_rate.problems)
+    m = params.mcts
+    bound = m.iterations * (1 + m.k) if m.method == "mcts" else 1
+    notes = [
+        *rates.notes,
+        f"a tree: {lines[[x.stage for x in lines].index('mcts')].requests / trees:,.0f} requests (at most {bound}), "
+        f"{valid / trees:.0%} of trees valid, {traces:,.0f} traces",
+        "prompts are not counted: their tokens are computed once where an engine caches prefixes, and cost little beside",
+        "memory: of an engine its weights, of full fine-tuning weights, gradients, AdamW's states; caches come on top",
+        "start-up is not counted: an engine takes 20 s to minutes, once a stage",
+    ]
+    return Plan(title, parameters, device, units, lines, notes)
+
+
+if __name__ == "__main__":
+    run_stage(lambda: print(table(make(arguments()))))

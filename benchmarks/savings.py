@@ -1,0 +1,94 @@
+"""What each saving is worth: tokens per valid tree with it and without it, on the same problems.
+
+    python -m benchmarks.savings [problems]
+
+Takes models/base and data/problems/train.jsonl of the workspace (make run first), engine and mcts of params.yaml. For prefix
+caching, which changes no token, the seconds; one process, engines opened one after the other, start-up not counted.
+"""
+
+import sys
+import time
+from functools import partial
+
+from astro.engines.feed import run_searches
+from astro.engines.opening import open_engine
+from astro.engines.searches import SearchTask
+from astro.params import load_params
+from astro.runtime import UserError, read_jsonl, run_stage
+from astro.search.stats import tree_metrics
+from schemas.records import Problem, Tree
+from stages.mcts import MODEL, PROBLEMS
+
+DEFAULT = 300
+
+
+def grow(engine, params, problems, **changes) -> tuple[dict[str, Tree], float]:
+    """Trees with changed params.mcts (savings by their own names), and seconds."""
+    savings = {k: changes.pop(k) for k in list(changes) if k in type(params.mcts.savings).model_fields}
+    changes["savings"] = params.mcts.savings.model_copy(update=savings)
+    task = SearchTask(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.domain, params.run.seed)
+    getattr(engine, "reset_prefix_cache", lambda: None)()
+    began = time.perf_counter()
+    trees = dict(run_searches(map(task, problems), engine=engine, in_flight=params.mcts.trees_in_flight))
+    return trees, time.perf_counter() - began
+
+
+def row(name: str, trees: dict[str, Tree], seconds: float) -> None:
+    """One line of the table."""
+    m = tree_metrics(list(trees.values()))
+    price = f"{m['tokens_per_valid_tree']:8.0f}" if m["tokens_per_valid_tree"] else "    none"
+    print(
+        f"{name:44} {m['tokens'] / m['trees']:7.0f} {m['requests'] / m['trees']:8.1f} {m['valid']:7.1%} {m['solved']:7.1%} "
+        f"{price} {seconds:7.1f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
+    params = load_params()
+    problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
+    if len(problems) < count:
+        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
+    warm, problems = problems[:8], problems[:count]
+    print(f"{count} problems, k {params.mcts.k}, M {params.mcts.rollouts}, {params.mcts.iterations} iterations")
+    print(f"{'':44} tokens requests   valid  solved tokens per valid tree")
+    engine = open_engine(params.engine, MODEL)
+    run = partial(grow, engine, params)
+    try:
+        run(warm)
+        default, seconds = run(problems)
+        row("as in params.yaml", default, seconds)
+        row("merge_steps: false", *run(problems, merge_steps=False))
+        same, seconds = run(problems, grade_once=False)
+        row(f"grade_once: false (same trees: {same == default})", same, seconds)
+        row("stop_at_answer: false", *run(problems, stop_at_answer=False))
+        for m in sorted({params.mcts.rollouts, 4}):
+            row(f"prior frequency, M {m}", *run(problems, prior="frequency", rollouts=m))
+            row(
+                f"prior frequency, M {m}, reuse_rollouts: true",
+                *run(problems, prior="frequency", rollouts=m, reuse_rollouts=True),
+            )
+    finally:
+        engine.close()
+    again = sum(n.visits - 1 for t in default.values() for n in t.nodes if n.terminal)
+    drawn = [r.tokens for t in default.values() for n in t.nodes for r in n.rollouts]
+    spared = again * params.mcts.rollouts * sum(drawn) / len(drawn)
+    tokens = sum(t.tokens for t in default.values())
+    print(
+        f"finished nodes reached again: {again / count:.1f} a tree, for no token; M rollouts each would be {spared / tokens:+.0%}"
+    )
+    for caching in (True, False):
+        vllm = params.engine.vllm.model_copy(update={"prefix_caching": caching})
+        engine = open_engine(params.engine.model_copy(update={"vllm": vllm}), MODEL)
+        try:
+            grow(engine, params, warm)
+            trees, seconds = grow(engine, params, problems)
+        finally:
+            engine.close()
+        row(f"engine.vllm.prefix_caching: {caching} (same: {trees == default})", trees, seconds)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,136 @@
+"""The Ray runner on real clusters on this machine: several nodes, some of which do not survive."""
+
+import os
+import signal
+from collections import Counter
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from astro.engines import ray_runner
+from astro.engines.api import EngineError
+from astro.engines.feed import SearchError
+from astro.engines.ray_runner import connect, run_on_ray
+from astro.engines.running import Meter, run_here
+from astro.engines.searches import AskTask, SearchTask
+from benchmarks.world import Open, problems, settings
+from schemas.ray import RayParams
+
+pytestmark = pytest.mark.slow
+TASK = SearchTask(settings(), "countdown", 1)
+COUNT = 60
+NODES = 3
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes with one core each (and a head without any), to be joined by address."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(NODES):
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The trees of one engine on this machine."""
+    opened = Open(sleeps=False)
+    return dict(run_here(TASK, problems(COUNT), open_engine=opened, in_flight=8, meter=Meter()))
+
+
+def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
+    """Yields (problem id, tree)."""
+    return run_on_ray(
+        task,
+        problems(count),
+        total=count,
+        open_engine=opened or Open(slots=4, token_s=0.004),
+        in_flight=in_flight,
+        settings=RayParams(address=cluster.address, workers=workers, patience_s=60.0),
+        gpus=1,  # the cluster has none: not asked for
+        meter=meter or Meter(),
+    )
+
+
+def workers():
+    """Processes of our actors."""
+    named = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
+    return [p for p in named if p.info["cmdline"][0].startswith("ray::Worker")]
+
+
+def test_a_lost_worker_and_a_lost_node_do_not_show_in_the_trees(cluster, expected):
+    """A process dies of SIGKILL, then a whole node of it; every problem has one tree, and the same."""
+    meter, found, seen = Meter(), [], 0
+    extra = cluster.add_node(num_cpus=1)
+    for identifier, tree in on(cluster, meter=meter):
+        found.append((identifier, tree))
+        seen = max(seen, meter.workers)
+        if len(found) == 8:
+            workers()[0].send_signal(signal.SIGKILL)
+        if len(found) == 24:
+            cluster.remove_node(extra, allow_graceful=False)
+    assert Counter(identifier for identifier, _ in found) == Counter(expected.keys())
+    assert dict(found) == expected
+    assert seen > 1
+    assert meter.lost >= 2
+    assert workers() == []
+
+
+def test_completions_are_asked_for_on_a_cluster_too(cluster):
+    """What eval and the pass-rate filter of grpo do."""
+    task = AskTask("countdown", 1, "pass rate", 4, 99, 1.0)
+    here = dict(run_here(task, problems(6), open_engine=Open(sleeps=False), in_flight=2, meter=Meter()))
+    assert dict(on(cluster, task=task, count=6, workers=1)) == here
+    assert {len(samples) for samples in here.values()} == {4}
+
+
+def test_an_engine_that_cannot_be_opened_is_told(cluster):
+    with pytest.raises(EngineError, match="no such model"):
+        list(on(cluster, opened=Unopened(), count=3, workers=1))
+
+
+@dataclass(frozen=True)
+class Unopened:
+    def __call__(self):
+        raise EngineError("no such model")
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """An engine whose process is killed at its first answer, as the out-of-memory killer does it."""
+
+    def __call__(self):
+        engine = Open()()
+        engine.poll = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        return engine
+
+
+def test_workers_that_die_again_and_again_end_the_run(cluster, monkeypatch):
+    monkeypatch.setattr(ray_runner, "LOSSES", 2)
+    with pytest.raises(EngineError, match=r"workers were lost in a row without a result; the last one worked on s\d"):
+        list(on(cluster, opened=Fatal(), count=3, workers=1))
+
+
+def test_a_search_that_fails_names_its_problem(cluster):
+    task = SearchTask(settings(), "chess", 1)
+    with pytest.raises((SearchError, ValueError), match="chess"):
+        list(on(cluster, task=task, count=3, workers=1))
+
+
+# address, what is said
+ADDRESSES = [
+    ("127.0.0.1:9", r"ray\.address 127\.0\.0\.1:9: no cluster answers .*refused"),  # the discard port: nobody listens
+    ("127.0.0.1", r'ray\.address 127\.0\.0\.1: .*expected "host:port"'),
+    ("ray://127.0.0.1:10001", r'expected "host:port"'),
+]
+
+
+@pytest.mark.parametrize(("address", "said"), ADDRESSES)
+def test_an_address_without_a_cluster_is_told_at_once(address, said):
+    with pytest.raises(EngineError, match=said):
+        connect(RayParams(address=address, workers=1, patience_s=5.0))

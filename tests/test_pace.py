@@ -1,0 +1,34 @@
+"""How the search tells that it gets on: to the console, and as curves to MLflow."""
+
+from types import SimpleNamespace
+
+from astro.engines.feed import run_searches
+from astro.engines.running import Meter
+from astro.engines.searches import SearchTask
+from benchmarks.world import Open, problems, settings
+from stages import mcts
+
+
+def test_progress_goes_to_the_console_and_to_mlflow(monkeypatch, capsys):
+    monkeypatch.setattr(mcts, "LOG_S", 0.0)
+    rows = []
+    s = SimpleNamespace(
+        params=SimpleNamespace(mcts=settings(runner="ray")), log=lambda row, step: rows.append((step, row))
+    )
+    meter = Meter(workers=3, engine_s=9.0, worker_s=10.0)
+    pace = mcts.Pace(s, meter, total=14, done=4)
+    task = SearchTask(settings(), "countdown", 1)
+    trees = [t for _, t in run_searches(map(task, problems(10)), engine=Open(sleeps=False)(), in_flight=4)]
+    for tree in trees:
+        pace.count(tree)
+    assert [step for step, _ in rows] == list(range(5, 15))
+    last = rows[-1][1]
+    assert set(last) == {
+        f"pace/{n}" for n in ("trees_per_min", "tokens_per_s", "solved", "minutes_left", "busy", "workers")
+    }
+    assert (last["pace/workers"], last["pace/busy"], last["pace/minutes_left"]) == (3, 0.9, 0.0)
+    assert last["pace/solved"] == sum(any(n.verdict == "correct" for n in t.nodes) for t in trees) / 10
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("[mcts] 14/14")
+    for part in ("trees/min", "tokens/s", "solved", "left", "engines 90.0% busy", "3 workers"):
+        assert part in said

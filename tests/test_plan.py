@@ -1,0 +1,97 @@
+"""The planner: counts that follow from the params, speeds from rates.yaml, and what it says of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from astro import plan
+from astro.params import load_params
+from astro.runtime import UserError
+
+WHOLE = {"expansions": 1.0, "actions": 1.0, "open": 1.0, "step_tokens": 10, "rollout_tokens": 100}
+WHOLE |= {"solution_tokens": 50, "chain_tokens": 200, "node_bytes": 100, "rollout_bytes": 50, "valid": 0.5}
+
+
+def params(**changes):
+    loaded = load_params()
+    return loaded.model_copy(update={"mcts": loaded.mcts.model_copy(update=changes)})
+
+
+def given(*argv, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["plan", *argv])
+    return plan.arguments()
+
+
+def test_the_most_that_a_tree_can_cost():
+    """k = 8, M = 16, 32 iterations: 32 expansions of 8 steps, 256 children with 16 rollouts each."""
+    requests, tokens, size = plan.search_cost(params(k=8, rollouts=16, iterations=32, rollout_tokens=4096), WHOLE)
+    assert requests == 32 * (1 + 8)
+    assert tokens == 32 * 8 * 10 + 32 * 8 * 16 * 100
+    assert size == 256 * 100 + 256 * 16 * 50
+
+
+def test_limits_of_the_params_bound_the_lengths():
+    _, tokens, _ = plan.search_cost(params(k=1, rollouts=1, iterations=1, step_tokens=4, rollout_tokens=7), WHOLE)
+    assert tokens == 4 + 7
+
+
+def test_best_of_n_is_one_request():
+    assert plan.search_cost(params(method="best_of_n", samples=21), WHOLE)[:2] == (1, 21 * 50)
+
+
+def test_the_plan_of_the_default_is_near_what_was_measured():
+    """metrics/mcts.json of the default at seed 1 (docs/log.md): 24,438 requests, 1,217,199 tokens, 1,800 trees."""
+    rates = plan.load_rates(plan.RATES, device="core", parameters=0.87e6, domain="countdown", rate=None)
+    requests, tokens, size = plan.search_cost(load_params(), rates.shape)
+    assert 1800 * requests == pytest.approx(24_438, rel=0.1)
+    assert 1800 * tokens == pytest.approx(1_217_199, rel=0.1)
+    assert 1800 * size == pytest.approx(8_568_809, rel=0.25)
+
+
+def test_a_rate_is_scaled_by_size_and_says_where_it_is_from():
+    entries = [{"device": "core", "parameters": 1e6, "tokens_per_s": 1000, "source": "measured"}]
+    assert plan.nearest(entries, "core", 1e6) == (1000, "measured")
+    assert plan.nearest(entries, "core", 4e6) == (250, "measured, scaled by size")
+    with pytest.raises(UserError, match=r"no rate for device 'TPU'; there are: \['core'\]"):
+        plan.nearest(entries, "TPU", 1e6)
+
+
+def test_the_papers_budget(monkeypatch):
+    found = plan.make(given("paper", monkeypatch=monkeypatch))
+    mcts = next(line for line in found.lines if line.stage == "mcts")
+    assert found.parameters == 70e9
+    assert any("at most 288" in note and "36,100 traces" in note for note in found.notes)
+    assert any("assumed" in note for note in found.notes)
+    assert 20_700 * 100 < mcts.requests < 20_700 * 288
+    assert mcts.unit_hours == pytest.approx(mcts.generated / 3600 / (700 * 70.6 / 70))
+    assert max(line.memory_gb for line in found.lines) == pytest.approx(16 * 70e9 / 2**30)
+
+
+def test_a_rate_of_ones_own_counts(monkeypatch):
+    slow, fast = (plan.make(given("paper", "--rate", r, monkeypatch=monkeypatch)) for r in ("100", "1000"))
+    assert slow.lines[0].unit_hours == pytest.approx(10 * fast.lines[0].unit_hours)
+    assert "given by --rate" in fast.notes[0]
+
+
+@pytest.mark.parametrize("profile", [p.stem for p in Path("profiles").glob("*.yaml")])
+def test_every_profile_has_a_plan(profile, monkeypatch):
+    text = plan.table(plan.make(given(profile, monkeypatch=monkeypatch)))
+    assert f"Profile {profile}" in text
+    assert "\ntotal " in text
+
+
+FAULTS = [
+    (["nonsense"], "no profile 'nonsense'"),
+    (["paper", "--units", "0"], "--units must be above 0"),
+    (["paper", "--device", "abacus"], "no rate for device 'abacus'"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), FAULTS)
+def test_what_cannot_be_planned_is_told(argv, said):
+    done = subprocess.run([sys.executable, "-m", "astro.plan", *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
