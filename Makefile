@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run test test-fast lint setup ui profile profiles bench ablations lock clean-work
+.PHONY: run test test-fast lint setup ui profile profiles bench plan ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -46,8 +46,19 @@ profile: setup
 profiles: setup
 	python -m astro.profiles list
 
+# Under ten minutes in all on two idle cores; each runs by itself, too. Not in it, for they take longer: benchmarks.many (100,000
+# problems), benchmarks.kill_soak (thirty kills), benchmarks.processes. Those on models/base need make run first.
 bench: setup
+	python -m benchmarks.schedule
+	python -m benchmarks.memory
+	python -m benchmarks.scaling
 	python -m benchmarks.search
+	python -m benchmarks.savings
+	python -m benchmarks.quality
+
+# make plan P=paper: what a profile will cost
+plan: setup
+	python -m astro.plan $(P)
 
 # make ablations ARGS='--only reflection-off --seeds 1': run what of ablations.yaml is not done yet, then the table
 ablations: setup
@@ -55,8 +66,8 @@ ablations: setup
 
 # Lock the environments anew after an edit of pyproject.toml. No index addresses are written.
 lock: setup
-	uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --no-header --no-annotate --quiet -o requirements/cpu.txt
-	uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.11 --no-header --no-annotate --no-sources --quiet -o requirements/gpu.txt
+	uv pip compile pyproject.toml --extra cpu --extra ray --extra dev --python-version 3.11 --no-header --no-annotate --quiet -o requirements/cpu.txt
+	uv pip compile pyproject.toml --extra gpu --extra ray --extra dev --python-version 3.11 --no-header --no-annotate --no-sources --quiet -o requirements/gpu.txt
 
 clean-work:
 	rm -rf work reports

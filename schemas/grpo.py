@@ -14,6 +14,7 @@ class PassRateParams(Strict):
     low: float = Field(ge=0, le=1, description="lowest pass rate kept")
     high: float = Field(ge=0, le=1, description="highest pass rate kept")
     problems: int = Field(ge=1, description="use so many of the rl problems (the first ones)")
+    runner: Literal["local", "ray"] = Field(description="of the measurement, as mcts.runner")
 
 
 class GrpoParams(Strict):

@@ -1,5 +1,7 @@
 """params.yaml as a whole: one section per stage, and the sections that stages share (`run`, `engine`)."""
 
+from pydantic import model_validator
+
 from schemas.base import Strict
 from schemas.base_model import BaseModelParams
 from schemas.engine import EngineParams
@@ -7,10 +9,14 @@ from schemas.evaluate import EvalParams
 from schemas.grpo import GrpoParams
 from schemas.linearize import LinearizeParams
 from schemas.mcts import MctsParams
-from schemas.problems import ProblemsParams
+from schemas.problems import ProblemsParams, SourceSpec
+from schemas.ray import RayParams
 from schemas.report import ReportParams
 from schemas.run import RunParams
 from schemas.sft import SftParams
+
+_PLAIN = SourceSpec(path="-").model_dump(exclude={"path"})
+"""A source that is a path and nothing more."""
 
 
 class Params(Strict):
@@ -18,6 +24,7 @@ class Params(Strict):
 
     run: RunParams
     engine: EngineParams
+    ray: RayParams
     problems: ProblemsParams
     base: BaseModelParams
     mcts: MctsParams
@@ -26,3 +33,22 @@ class Params(Strict):
     grpo: GrpoParams
     eval: EvalParams
     report: ReportParams
+
+    @model_validator(mode="after")
+    def _math_is_not_made_here(self) -> "Params":
+        if self.run.domain == "math" and self.problems.source == "generated":
+            raise ValueError(
+                "run.domain math: problems.source generated makes Countdown problems only; set problems.source to files and "
+                "name them in problems.files (docs/problems.md)"
+            )
+        if self.run.domain == "math" and self.base.source == "train":
+            raise ValueError(
+                "run.domain math: base.source train makes a model of Countdown; set base.source to pretrained and name a "
+                "model in base.pretrained.path"
+            )
+        mapped = [n for n, spec in self.problems.files.items() if spec.model_dump(exclude={"path"}) != _PLAIN]
+        if self.run.domain == "countdown" and mapped:
+            raise ValueError(
+                f"run.domain countdown: problems.files takes paths only, but {mapped} name a dataset or a map"
+            )
+        return self

@@ -5,15 +5,17 @@
 Deviations from the paper: 12. every figure has a 95 % interval and differences are paired on problems; the paper gives none.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from astro.cloning.template import load_phrases
 from astro.domains import get_domain
-from astro.engines.api import EngineError, Request
-from astro.engines.feed import generate, run_searches
-from astro.engines.opening import open_engine
-from astro.engines.searches import searches_of
-from astro.evaluation.budget import Ledger, at_equal_tokens, budget_curves, first_found, metered
+from astro.engines.api import EngineError
+from astro.engines.metered import MeteredSearchTask
+from astro.engines.running import run_task
+from astro.engines.searches import AskTask
+from astro.evaluation.budget import at_equal_tokens, budget_curves
 from astro.evaluation.kept import measured, prune
 from astro.evaluation.summary import summarise
 from astro.runtime import (
@@ -27,7 +29,6 @@ from astro.runtime import (
     run_stage,
     write_jsonl,
 )
-from astro.search.seeds import node_seed
 from schemas.base import Strict
 from schemas.evaluate import EvalMetrics
 from schemas.records import Completion, Problem, Tree
@@ -36,52 +37,56 @@ from stages.harness import stage
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
 MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
-CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search"]
+CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search", "astro/verify"]
 ASKED = ("samples", "temperature", "max_tokens")
 """Of params.eval, what decides on a completion."""
 
 
+def run(s, task, problems: list[Problem], model: Path, in_flight: int) -> Iterator[tuple[str, object]]:
+    """(problem id, result), on this machine or on a cluster."""
+    return run_task(
+        task,
+        problems,
+        total=len(problems),
+        engine=s.params.engine,
+        model=model,
+        in_flight=in_flight,
+        runner=s.params.eval.runner,
+        ray=s.params.ray,
+    )
+
+
 def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     """All completions of one model."""
-    params, domain = s.params.eval, get_domain(s.params.run.domain)
+    params = s.params.eval
+    domain = get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file)))
     asked = [(set_name, p) for set_name, problems in sets.items() for p in problems]
-    requests = [
-        Request(
-            prompt=domain.prompt(p),
-            n=params.samples,
-            max_tokens=params.max_tokens,
-            temperature=params.temperature,
-            stop=(),
-            seed=node_seed(s.params.run.seed, p.id, ["eval"], "rollout"),
-            logprobs=False,
+    task = AskTask(
+        s.params.run.domain, s.params.run.seed, "eval", params.samples, params.max_tokens, params.temperature
+    )
+    progress, answers = Progress(f"eval {name}", len(asked), unit="problems"), {}
+    in_flight = max(1, s.params.engine.concurrency // params.samples)
+    for identifier, samples in run(s, task, [p for _, p in asked], MODELS[name], in_flight):
+        answers[identifier] = samples
+        progress.update(len(answers))
+    drawn = [(set_name, p, number, sample) for set_name, p in asked for number, sample in enumerate(answers[p.id])]
+    problems, texts = [p for _, p, _, _ in drawn], [sample.text for *_, sample in drawn]
+    graded = zip(drawn, domain.grade_many(problems, texts), domain.parse_many(problems, texts), strict=True)
+    return [
+        Completion(
+            model=name,
+            set=set_name,
+            problem_id=problem.id,
+            sample=number,
+            text=sample.text,
+            tokens=sample.tokens,
+            finished=sample.finished,
+            answer=answer,
+            verdict=verdict,
+            chain=chain,
         )
-        for _, p in asked
+        for (set_name, problem, number, sample), (answer, verdict), chain in graded
     ]
-    engine = open_engine(s.params.engine, MODELS[name])
-    progress = Progress(f"eval {name}", len(requests), unit="problems")
-    try:
-        answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
-    finally:
-        engine.close()
-    records = []
-    for (set_name, problem), samples in zip(asked, answers, strict=True):
-        for number, sample in enumerate(samples):
-            answer = domain.extract(sample.text)
-            records.append(
-                Completion(
-                    model=name,
-                    set=set_name,
-                    problem_id=problem.id,
-                    sample=number,
-                    text=sample.text,
-                    tokens=sample.tokens,
-                    finished=sample.finished,
-                    answer=answer,
-                    verdict=domain.grade(problem, answer),
-                    chain=domain.parse_chain(problem, sample.text),
-                )
-            )
-    return records
 
 
 class Searched(Strict):
@@ -93,27 +98,20 @@ class Searched(Strict):
 
 def search_settings(s):
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
-    return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
+    return s.params.mcts.model_copy(
+        update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1, "runner": "local"}
+    )
 
 
 def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
     """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
-    searches, to_request = searches_of(
-        problems, settings=search_settings(s), domain=get_domain(s.params.run.domain), seed=s.params.run.seed
-    )
-    ledgers = {p.id: Ledger() for p in problems}
-    counted = ((identifier, metered(run, ledgers[identifier])) for identifier, run in searches)
-    engine = open_engine(s.params.engine, MODELS["base"])
-    progress, trees = Progress("eval search", len(problems), unit="trees"), {}
-    try:
-        grown = run_searches(counted, engine=engine, to_request=to_request, in_flight=s.params.mcts.trees_in_flight)
-        for identifier, tree in grown:
-            trees[identifier] = tree
-            progress.update(len(trees))
-    finally:
-        engine.close()
-    return [Searched(tree=trees[p.id], found=first_found(trees[p.id], ledgers[p.id])) for p in problems]
+    task = MeteredSearchTask(search_settings(s), s.params.run.domain, s.params.run.seed)
+    progress, found = Progress("eval search", len(problems), unit="trees"), {}
+    for identifier, result in run(s, task, problems, MODELS["base"], s.params.mcts.trees_in_flight):
+        found[identifier] = result
+        progress.update(len(found))
+    return [Searched(tree=found[p.id][0], found=found[p.id][1]) for p in problems]
 
 
 def recall(s, what: dict, model: str, contract, make) -> list:
@@ -122,7 +120,7 @@ def recall(s, what: dict, model: str, contract, make) -> list:
         what,
         s.params.run.model_dump(),
         s.params.engine.model_dump(exclude={"processes", "concurrency"}),  # a sample depends on its request alone
-        [digest_path(p) for p in (EVAL_SETS, MODELS[model])],
+        [digest_path(p) for p in (EVAL_SETS, MODELS[model], Path(s.params.linearize.phrase_file))],
         [digest_path(Path(c)) for c in CODE],
     )
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from astro.cloning.template import load_phrases
 from astro.domains import get_domain
 from astro.runtime import (
     Progress,
@@ -32,7 +33,7 @@ from stages.harness import CURVES, arm_name, stage
 
 MODELS = {"grpo": Path("models/sft"), "grpo_direct": Path("models/sft_direct")}
 PROBLEMS = Path("data/problems/rl.jsonl")
-CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains"]
+CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains", "astro/verify"]
 
 
 class PassRate(Strict):
@@ -47,38 +48,41 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
     """Pass rates of `problems`, from `path` where an earlier, killed run has written them."""
     if path.exists():
         return list(read_jsonl(path, PassRate))
-    from astro.engines.api import EngineError, Request
-    from astro.engines.feed import generate
-    from astro.engines.opening import open_engine
-    from astro.search.seeds import node_seed
+    from astro.engines.api import EngineError
+    from astro.engines.running import run_task
+    from astro.engines.searches import AskTask
 
     domain, settings = get_domain(s.params.run.domain), s.params.grpo
-    requests = [
-        Request(
-            prompt=domain.prompt(p),
-            n=settings.pass_rate.samples,
-            max_tokens=settings.max_completion,
-            temperature=settings.temperature,
-            stop=(),
-            seed=node_seed(s.params.run.seed, p.id, ["pass rate"], "rollout"),
-            logprobs=False,
-        )
-        for p in problems
-    ]
+    samples = settings.pass_rate.samples
+    task = AskTask(
+        s.params.run.domain, s.params.run.seed, "pass rate", samples, settings.max_completion, settings.temperature
+    )
+    progress, answers = Progress(s.name, len(problems), unit="problems measured"), {}
+    asked = run_task(
+        task,
+        problems,
+        total=len(problems),
+        engine=s.params.engine,
+        model=MODELS[s.name],
+        in_flight=max(1, s.params.engine.concurrency // samples),
+        runner=settings.pass_rate.runner,
+        ray=s.params.ray,
+    )
     try:
-        engine = open_engine(s.params.engine, MODELS[s.name])
-        progress = Progress(s.name, len(requests), unit="problems measured")
-        answers = generate(requests, engine=engine, concurrency=s.params.engine.concurrency, progress=progress.update)
-        engine.close()
+        for identifier, drawn in asked:
+            answers[identifier] = drawn
+            progress.update(len(answers))
     except EngineError as error:
         raise UserError(str(error)) from None
+    repeated = [p for p in problems for _ in range(samples)]
+    grades = iter(domain.grade_many(repeated, [x.text for p in problems for x in answers[p.id]]))
     rates = [
         PassRate(
             problem_id=p.id,
-            correct=sum(domain.grade(p, domain.extract(x.text)) == "correct" for x in samples),
-            samples=len(samples),
+            correct=sum(next(grades)[1] == "correct" for _ in range(samples)),
+            samples=samples,
         )
-        for p, samples in zip(problems, answers, strict=True)
+        for p in problems
     ]
     write_jsonl(path, rates)
     return rates
@@ -94,7 +98,9 @@ def main() -> None:
             keep_as_it_is(s)
             return
         low, high = settings.pass_rate.low, settings.pass_rate.high
-        with work_folder(name, s.work_key([PROBLEMS, MODELS[name]], CODE)) as work:
+        with work_folder(
+            name, s.work_key([PROBLEMS, MODELS[name], Path(s.params.linearize.phrase_file)], CODE)
+        ) as work:
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
             rates = [] if every else measure(s, problems, work / "pass_rates.jsonl")
@@ -145,7 +151,7 @@ def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]
         model,
         tokenizer,
         problems,
-        domain=get_domain(s.params.run.domain),
+        domain=get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file))),
         settings=s.params.grpo.model_dump(),
         seed=s.params.run.seed,
         work=work,

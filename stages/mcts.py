@@ -4,93 +4,153 @@
 
 Deviations from the paper: 3. a smaller budget by default (k, M and iterations are parameters); 4. duplicate actions are
 merged, where the paper says nothing of them; 5. a new child counts as visited once, by its rollouts; 16. `mcts.method:
-best_of_n` samples whole solutions instead, for the comparison that reviewers asked for.
+best_of_n` samples whole solutions instead, for the comparison that reviewers asked for; 18. rollouts can be used again as
+children.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
-from astro.domains import get_domain
+from astro.domains import Domain, get_domain
 from astro.engines.api import EngineError
-from astro.engines.feed import TimedEngine, run_searches
-from astro.engines.opening import open_engine
-from astro.engines.searches import searches_of
+from astro.engines.running import Meter, run_task
+from astro.engines.searches import SearchTask
+from astro.engines.spool import Spool, count_ids
 from astro.gates import check_trees, require
-from astro.runtime import (
-    Journal,
-    Progress,
-    UserError,
-    atomic_path,
-    clear_folder,
-    read_jsonl,
-    run_stage,
-    work_folder,
-    write_jsonl,
-)
-from astro.search.stats import tree_metrics
+from astro.runtime import Progress, UserError, clear_folder, read_jsonl, run_stage, work_folder
+from astro.search.stats import TreeFigures
 from schemas.mcts import MctsMetrics
-from schemas.records import Problem, Tree
+from schemas.records import ROOT, Problem, Tree
 from stages.harness import METRICS, REPORTS, stage
 
 OUT = Path("data/trees")
 MODEL = Path("models/base")
 PROBLEMS = Path("data/problems/train.jsonl")
-CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains"]
+CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains", "astro/verify"]
+LOG_S = 10.0
+"""Progress goes to the console and to MLflow so often, seconds."""
 
 
-def grow(s, problems: list[Problem], journal: Journal) -> None:
-    """Search every problem that the journal does not hold yet."""
-    done = len(journal.done)
-    known = {tree.problem.id for tree in journal.done}
-    todo = [p for p in problems if p.id not in known]
-    if done:
-        print(f"[mcts] goes on: {done} of {len(problems)} trees are there from a run that was cut off", flush=True)
-    if not todo:
+class Pace:
+    """How the search gets on, to the console and as curves to MLflow."""
+
+    def __init__(self, s, meter: Meter, *, total: int, done: int) -> None:
+        self._s, self._meter, self._total, self._start = s, meter, total, done
+        self._progress = Progress("mcts", total, unit="trees", every=LOG_S, start=done)
+        self._began = self._last = time.monotonic()
+        self._trees = self._solved = self._tokens = 0
+
+    def count(self, tree: Tree) -> None:
+        """One more tree is there."""
+        self._trees += 1
+        self._solved += any(n.verdict == "correct" for n in tree.nodes)
+        self._tokens += tree.tokens
+        now, done = time.monotonic(), self._start + self._trees
+        wall = now - self._began
+        rate, busy = self._trees / wall, self._meter.busy
+        note = f"{60 * rate:.0f} trees/min, {self._tokens / wall:.0f} tokens/s, {self._solved / self._trees:.0%} solved"
+        workers = "" if self._s.params.mcts.runner == "local" else f", {self._meter.workers} workers"
+        self._progress.update(done, f"{note}, engines {busy:.1%} busy{workers}")
+        if now - self._last < LOG_S and done < self._total:
+            return
+        self._last = now
+        row = {"trees_per_min": 60 * rate, "tokens_per_s": self._tokens / wall, "solved": self._solved / self._trees}
+        row |= {"minutes_left": (self._total - done) / rate / 60, "busy": busy, "workers": self._meter.workers}
+        self._s.log({f"pace/{name}": value for name, value in row.items()}, step=done)
+
+
+def grow(s, spool: Spool[Tree], number_of: dict[str, int]) -> None:
+    """Search every problem that the spool does not hold yet."""
+    if spool.found:
+        print(
+            f"[mcts] goes on: {spool.found} of {len(number_of)} trees are there from a run that was cut off", flush=True
+        )
+    missing = len(number_of) - spool.found
+    if not missing:
         return
-    searches, to_request = searches_of(
-        todo, settings=s.params.mcts, domain=get_domain(s.params.run.domain), seed=s.params.run.seed
+    domain, meter = get_domain(s.params.run.domain), Meter()
+    pace = Pace(s, meter, total=len(number_of), done=spool.found)
+    trees = run_task(
+        SearchTask(s.params.mcts, s.params.run.domain, s.params.run.seed),
+        (p for p in islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems) if number_of[p.id] not in spool),
+        total=missing,
+        engine=s.params.engine,
+        model=MODEL,
+        in_flight=s.params.mcts.trees_in_flight,
+        runner=s.params.mcts.runner,
+        ray=s.params.ray,
+        meter=meter,
     )
-    engine = TimedEngine(open_engine(s.params.engine, MODEL))
-    progress = Progress("mcts", len(problems), unit="trees", start=done)
-    began, solved, tokens = time.monotonic(), 0, 0
-    try:
-        trees = run_searches(searches, engine=engine, to_request=to_request, in_flight=s.params.mcts.trees_in_flight)
-        for finished, (_, tree) in enumerate(trees, 1):
-            journal.append(tree)
-            journal.done.append(tree)
-            solved += any(n.verdict == "correct" for n in tree.nodes)
-            tokens += tree.tokens
-            wall = time.monotonic() - began
-            note = f"{solved / finished:.0%} solved, {tokens / wall:.0f} tokens/s, {engine.seconds / wall:.1%} of time in engine"
-            progress.update(done + finished, note)
-    finally:
-        engine.close()
+    with contextlib.closing(trees):
+        for identifier, tree in trees:
+            spool.add(number_of[identifier], with_checks(tree, domain))
+            pace.count(tree)
+
+
+def with_checks(tree: Tree, domain: Domain) -> Tree:
+    """The tree with what the domain can check in each step; as it is, where the domain checks no steps."""
+    checks = domain.checks(tree.problem, [node.text for node in tree.nodes[ROOT + 1 :]])
+    if checks is None:
+        return tree
+    steps = zip(tree.nodes[ROOT + 1 :], checks, strict=True)
+    return tree.model_copy(
+        update={"nodes": [tree.nodes[ROOT], *(node.model_copy(update={"checks": check}) for node, check in steps)]}
+    )
+
+
+def key(s) -> str:
+    """Of the work folder: without what decides where and how fast, but not on the trees.
+
+    The address of an endpoint is such a thing where the model is named; else another address may serve another model.
+    """
+    mcts = s.params.mcts.model_copy(update={"runner": "local", "trees_in_flight": 1})
+    endpoint = s.params.engine.endpoint
+    same = {"timeout_s": 1.0, "retries": 0, "patience_s": 0.0, "url": "" if endpoint.model else endpoint.url}
+    engine = s.params.engine.model_copy(
+        update={"processes": 1, "concurrency": 1, "endpoint": endpoint.model_copy(update=same)}
+    )
+    plain = replace(s, params=s.params.model_copy(update={"mcts": mcts, "engine": engine}))
+    return plain.work_key([PROBLEMS, MODEL], CODE)
+
+
+def counted(spool: Spool[Tree], figures: TreeFigures) -> Iterator[Tree]:
+    """All trees, and their figures with them: they are read once."""
+    for tree in spool:
+        figures.add(tree)
+        yield tree
 
 
 def main() -> None:
     """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
     with stage("mcts", "run", "engine", "mcts") as s:
-        problems = list(read_jsonl(PROBLEMS, Problem))[: s.params.mcts.problems]
-        if not problems:
+        number_of = count_ids(PROBLEMS, Problem, limit=s.params.mcts.problems)
+        if not number_of:
             raise UserError(f"{PROBLEMS}: holds no problem")
-        with work_folder("mcts", s.work_key([PROBLEMS, MODEL], CODE)) as work:
-            journal = Journal(work / "trees.jsonl", Tree)
+        with work_folder("mcts", key(s)) as work:
+            spool = Spool(work, Tree, count=len(number_of), shards=s.params.mcts.shards)
+            spool.load(number_of, lambda tree: tree["problem"]["id"])
             try:
-                grow(s, problems, journal)
-            except EngineError as error:
-                raise UserError(f"{error}; {len(journal.done)} finished trees are kept and will be used") from None
+                grow(s, spool, number_of)
+            except (EngineError, OSError) as error:
+                raise UserError(f"{reason(error)}; {spool.found} finished trees are kept and will be used") from None
             finally:
-                journal.close()
-            by_problem = {tree.problem.id: tree for tree in journal.done}
-            trees = [by_problem[p.id] for p in problems]
-            gate = check_trees(trees, searched=s.params.mcts.method == "mcts")
+                spool.close()
+            figures = TreeFigures()
+            gate = check_trees(counted(spool, figures), searched=s.params.mcts.method == "mcts")
             require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
-            size = -(-len(trees) // s.params.mcts.shards)
-            with atomic_path(OUT) as folder:
-                for shard, at in enumerate(range(0, len(trees), size)):
-                    write_jsonl(folder / f"{shard:05d}.jsonl", trees[at : at + size])
+            spool.publish(OUT)
             clear_folder(work)
-        s.finish(MctsMetrics(**tree_metrics(trees)))
+        s.finish(MctsMetrics(**figures.metrics()))
+
+
+def reason(error: Exception) -> str:
+    """What an error says; a full disk says where."""
+    where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+    return f"{error.strerror}{where}" if isinstance(error, OSError) and error.strerror else str(error)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,29 @@ def test_values_that_do_not_fit_together(tmp_path, new, parts):
     assert [part for part in parts if part not in said] == []
 
 
+MATH = [
+    # edits that ask for mathematics, what is missing
+    ([("  domain: countdown ", "  domain: math ")], ["run.domain math", "problems.source", "docs/problems.md"]),
+    (
+        [("  domain: countdown ", "  domain: math "), ("source: generated ", "source: files "),
+         ("  files: {} ", "  files: {train: a, rl: b, eval_c: d} ")],
+        ["run.domain math", "base.source", "base.pretrained.path"],
+    ),
+    ([("  files: {} ", "  files: {train: {dataset: a/b}} ")], ["run.domain countdown", "paths only", "'train'"]),
+    ([("  files: {} ", "  files: {train: {path: a, preset: maht}} ")], ["files.train.preset", "'math500'", "got 'maht'"]),
+    ([("  files: {} ", "  files: {train: {path: a, feilds: {}}} ")], ["problems.files.train.feilds", "unknown parameter"]),
+    ([("  files: {} ", "  files: {train: {path: a, dataset: b}} ")], ["problems.files.train", "give either path", "or dataset"]),
+    ([("  files: {} ", "  files: {train: {path: a, split: b}} ")], ["problems.files.train", "belong to a dataset"]),
+    ([("source: generated ", "source: files "), ("  files: {} ", "  files: {train: a} ")], ["needs train, rl and at least one"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("edits", "parts"), MATH)
+def test_problems_of_the_users_own(tmp_path, edits, parts):
+    said = message(changed(tmp_path, *edits))
+    assert [part for part in parts if part not in said] == []
+
+
 FILES = [
     # the whole file is unreadable
     ("run: [", ["no valid YAML", "line"]),

@@ -38,26 +38,20 @@ def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float,
     """
 
     def verifier(prompts, completions, problem_id, log_metric=None, **_) -> list[float | None]:
-        rewards: list[float | None] = []
-        backtracks = first = right = repeats = attempts = 0
-        for text, identifier in zip(completions, problem_id, strict=True):
-            problem = problems[identifier]
-            verdict = domain.grade(problem, domain.extract(text))
-            if verdict == "unparseable_gold":
-                rewards.append(None)
-                continue  # its question may be unreadable too, so there is no chain to read
-            chain = domain.parse_chain(problem, text)
-            rewards.append(correct if verdict == "correct" else wrong)
-            repeats, attempts = repeats + chain.repeats, attempts + len(chain.attempts)
-            backtracks += len(chain.back_edges)
-            first += bool(chain.attempts and chain.nodes[chain.attempts[0]].right)
-            right += verdict == "correct"
+        asked = [problems[identifier] for identifier in problem_id]
+        verdicts = [verdict for _, verdict in domain.grade_many(asked, completions)]
+        # The question of an unparseable gold may be unreadable too, so there is no chain to read.
+        graded = [i for i, verdict in enumerate(verdicts) if verdict != "unparseable_gold"]
+        chains = domain.parse_many([asked[i] for i in graded], [completions[i] for i in graded])
         if log_metric is not None:
-            log_metric("backtracks", backtracks / len(completions))
+            first = sum(bool(c.attempts and c.nodes[c.attempts[0]].right) for c in chains)
+            log_metric("backtracks", sum(len(c.back_edges) for c in chains) / len(completions))
             log_metric("first_attempt", first / len(completions))
-            log_metric("accuracy", right / len(completions))
-            log_metric("repeats", repeats / attempts if attempts else 0.0)
-        return rewards
+            log_metric("accuracy", verdicts.count("correct") / len(completions))
+            attempts = sum(len(c.attempts) for c in chains)
+            log_metric("repeats", sum(c.repeats for c in chains) / attempts if attempts else 0.0)
+        values = {"unparseable_gold": None, "correct": correct}
+        return [values.get(verdict, wrong) for verdict in verdicts]
 
     return verifier
 

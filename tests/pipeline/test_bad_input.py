@@ -347,7 +347,7 @@ def test_disk_that_cannot_be_written(options: str, expected: str, workspace: Che
         left = [p for p in data.rglob("*") if p.is_file()]
         assert [p for p in left if p.suffix != ".jsonl"] == [], "temporary files are left"
         for path in left:  # whole files may stand: DVC removes the outs of a failed stage before the next try
-            assert list(read_jsonl(path, Problem))
+            assert list(read_jsonl(path, Problem)) or path.name == "dropped.jsonl"  # nothing was dropped
     finally:
         subprocess.run(["umount", str(data)], check=True)
 

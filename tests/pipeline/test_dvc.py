@@ -85,7 +85,8 @@ def test_parameter_changes_only_what_reads_it(name: str, value: object, changed:
 FILES = [
     ("schemas/evaluate.py", {"eval", "report"}),  # not mcts: contracts are listed one by one
     ("schemas/mcts.py", {"mcts", "report"}),  # the report reads every stage's metrics
-    ("phrases/countdown.yaml", {"linearize", *SFT}),
+    ("phrases/countdown.yaml", {"linearize", *SFT, *GRPO, "eval"}),  # eval and grpo read chains by them
+    ("sources/README.md", {"problems"}),  # a user's problem files stand beside it
     ("astro/viz/console.py", {"report"}),
     ("astro/tracking/store.py", set()),  # how runs are tracked changes no data
     ("Makefile", set()),

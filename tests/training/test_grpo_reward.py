@@ -3,6 +3,7 @@
 import pytest
 
 from astro.domains.countdown import Countdown
+from astro.domains.math import Math
 from astro.training.grpo import make_reward
 from schemas.records import Problem
 
@@ -87,3 +88,19 @@ def test_the_share_of_repeats_is_logged():
     lost = "9 - 5 = 4 left 6 4\n6 + 4 = 10 make 24 got 10 no\nmake 24 from 6 9 5\n"
     reward([lost + lost + RIGHT, RIGHT], log_metric=logged.__setitem__)
     assert logged["repeats"] == 1 / 4
+
+
+def test_mathematics_is_graded_in_one_batch():
+    """A readable gold, an unreadable one, a hostile completion and none at all."""
+    problems = {
+        "sum": Problem(id="sum", domain="math", question="What is $3+4$?", gold="7", level=1, chance=None),
+        "none": Problem(id="none", domain="math", question="Why?", gold="\\frac{1}{", level=1, chance=None),
+    }
+    verifier = make_reward(Math(), problems, correct=1.0, wrong=-1.0)
+    right, wrong = "Step 1: $3+4=7$.\n\nSo $\\boxed{7}$.", "Step 1: $3+4=8$.\n\nSo $\\boxed{8}$."
+    texts = [right, wrong, "\\boxed{9^{9^{9^{9}}}}", "", right, "", f"{wrong}\n\nStep 1: $3+4=8$.\n\n{right}"]
+    ids = ["sum", "sum", "sum", "sum", "none", "none", "sum"]
+    logged = {}
+    rewards = verifier(prompts=texts, completions=texts, problem_id=ids, log_metric=logged.__setitem__)
+    assert rewards == [1.0, -1.0, -1.0, -1.0, None, None, 1.0]
+    assert logged == {"accuracy": 2 / 7, "first_attempt": 1 / 7, "backtracks": 1 / 7}
