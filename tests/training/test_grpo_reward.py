@@ -103,4 +103,4 @@ def test_mathematics_is_graded_in_one_batch():
     logged = {}
     rewards = verifier(prompts=texts, completions=texts, problem_id=ids, log_metric=logged.__setitem__)
     assert rewards == [1.0, -1.0, -1.0, -1.0, None, None, 1.0]
-    assert logged == {"accuracy": 2 / 7, "first_attempt": 1 / 7, "backtracks": 1 / 7}
+    assert logged == {"accuracy": 2 / 7, "first_attempt": 1 / 7, "backtracks": 1 / 7, "repeats": 0.0}
