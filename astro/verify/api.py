@@ -24,6 +24,8 @@ CACHE_SIZE = 1 << 15
 
 NO_BOX = "no box"
 """Rule of a response that holds no answer."""
+NOTHING = ""
+"""The answer of such a response, while it is graded."""
 NO_WORKER = "no worker"
 """Rule where the system refused a process for so long that the pair was left ungraded: as good as no gold, so that it is neither
 rewarded nor punished."""
@@ -97,10 +99,7 @@ class Pool:
         grades: list[Grade | None] = [None] * len(pairs)
         left: dict[tuple[str, str], list[int]] = {}
         for number, (gold, given) in enumerate(pairs):
-            answer = extract(given) if responses else given
-            if answer is None:
-                grades[number] = Grade("unparseable_prediction", None, NO_BOX)
-                continue
+            answer = (extract(given) or NOTHING) if responses else given
             grade = self._cache.get(gold, answer)
             if grade is None:
                 grade = at_sight(gold, answer)
@@ -115,6 +114,8 @@ class Pool:
                     self._cache.put(*pair, grade)
                 for number in numbers:
                     grades[number] = grade
+        if responses:
+            grades = [_without_box(grade) if grade.answer == NOTHING else grade for grade in grades if grade]
         return grades  # type: ignore[return-value]  # none is None any more
 
     def _in_workers(self, pairs: list[tuple[str, str]]) -> list[Grade]:
@@ -170,6 +171,12 @@ class Pool:
     def close(self) -> None:
         """End the workers. A later call starts new ones."""
         self._workers.close()
+
+
+def _without_box(grade: Grade) -> Grade:
+    """A response without an answer is graded as an empty one: a gold that is none must not punish it."""
+    fault = grade.verdict == "unparseable_gold"
+    return Grade(grade.verdict, None, grade.rule if fault else NO_BOX)
 
 
 def _ungraded(answer: str, lost: Failed, gold_fault: str | None) -> Grade:

@@ -11,10 +11,12 @@ from typing import Protocol
 
 from astro.verify.braces import Malformed
 from astro.verify.choices import choice, labelled
+from astro.verify.forms import assigned, compact, distinct, lettered, may_be_set, rows, same_ratio, solved, word
 from astro.verify.inequalities import solution_set, turned, variable
 from astro.verify.numbers import Number, comma_decimal, means_exact, same_number
 from astro.verify.parse import Value, is_name, is_quantity, read
 from astro.verify.units import conflict
+from astro.verify.words import same_figure
 from schemas.records import Verdict
 
 
@@ -67,7 +69,7 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
         return Grade("correct", answer, "choice")
     try:
         given = read(answer)
-        if _compact(given.text) != _compact(wanted.text):
+        if compact(given.text) != compact(wanted.text):
             check(given, formulas)
         right = Comparison(formulas).same(wanted, given) or _content(gold, answer, formulas)
     except Malformed as error:
@@ -83,10 +85,6 @@ def check(part: Value, formulas: Formulas) -> None:
         formulas.check(part.text)
     for item in part.items:
         check(item, formulas)
-
-
-def _compact(text: str) -> str:
-    return re.sub(r"\s+", "", text)
 
 
 def _content(gold: str, answer: str, formulas: Formulas) -> bool:
@@ -117,25 +115,30 @@ class Comparison:
 
     def same(self, gold: Value, given: Value) -> bool:
         """Is `given` what `gold` says?"""
+        gold, given = lettered(gold, given), lettered(given, gold)
         if conflict(gold.unit, given.unit):
             return False
         if gold.kind == "relation" or given.kind == "relation":
             return self._relations(gold, given)
+        gold, given = assigned(gold, given), assigned(given, gold)
         if gold.number and given.number:
             return same_number(gold.number, given.number)
         if "text" in (gold.kind, given.kind):
-            return _word(gold) is not None and _word(gold) == _word(given)
+            return (word(gold) is not None and word(gold) == word(given)) or same_figure(gold.text, given.text) is True
         if "ratio" in (gold.kind, given.kind):
-            return _ratios(gold, given)
+            return same_ratio(gold, given)
         if gold.kind == "matrix" or given.kind == "matrix":
             return self._matrices(gold, given)
-        gold, given = _solved(gold, given), _solved(given, gold)
+        gold, given = solved(gold, given), solved(given, gold)
         if gold.kind == "union" or given.kind == "union":
             return self._unions(gold, given)
         if gold.items or given.items or "set" in (gold.kind, given.kind):
             return self._collections(gold, given)
-        if _compact(gold.text) == _compact(given.text):
+        if compact(gold.text) == compact(given.text):
             return True
+        figures = same_figure(gold.text, given.text)
+        if figures is not None:
+            return figures
         if self.formulas.same(_text(gold), _text(given)):
             return True
         for decimal, exact in ((gold, given), (given, gold)):
@@ -144,6 +147,7 @@ class Comparison:
         return False
 
     def _matrices(self, gold: Value, given: Value) -> bool:
+        gold, given = rows(gold), rows(given)
         if gold.kind == given.kind == "matrix":
             return gold.columns == given.columns and self._in_order(gold.items, given.items)
         for matrix, vector in ((gold, given), (given, gold)):
@@ -164,12 +168,15 @@ class Comparison:
             # of two values it may be an interval, or a point
             return len(bracket.items) > 2 and bracket.signs == ("(", ")") and self._in_order(gold.items, given.items)
         if kinds <= {"set", "list"}:
-            return self._in_any_order(gold.items, given.items)
+            return self._in_any_order(gold.items, given.items, sets="set" in kinds)
         if gold.kind == "number" and given.kind == "list":
-            read_so = comma_decimal(_compact(given.text)) if " " not in given.text else None
+            read_so = comma_decimal(compact(given.text)) if " " not in given.text else None
             return bool(read_so and gold.number.places and read_so.value == gold.number.value)
+        if gold.kind == "list" and given.number and given.number.places and re.fullmatch(r"-?\d+,\d{2,}", gold.text):
+            read_so = comma_decimal(gold.text)  # a gold of 1,22 may be 1.22: nobody says that for the list
+            return read_so is not None and read_so.value == given.number.value
         for collection, single in ((gold, given), (given, gold)):
-            if collection.kind == "set" and len(collection.items) == 1 and not single.items:
+            if collection.kind == "set" and len(collection.items) == 1 and single.kind not in ("set", "list"):
                 return self.same(gold.items[0], given) if collection is gold else self.same(gold, given.items[0])
         if "formula" in kinds and kinds & {"set", "bracket"}:  # \mathbb{R} \setminus \{0\}, \emptyset
             return self.formulas.same_set(gold.text, given.text)
@@ -183,10 +190,12 @@ class Comparison:
     def _in_order(self, gold: Sequence[Value], given: Sequence[Value]) -> bool:
         return len(gold) == len(given) and all(map(self.same, gold, given))
 
-    def _in_any_order(self, gold: Sequence[Value], given: Sequence[Value]) -> bool:
+    def _in_any_order(self, gold: Sequence[Value], given: Sequence[Value], *, sets: bool = False) -> bool:
         left = list(given)
-        if len(gold) != len(left):  # {1, 1, 2} is {1, 2}; but 1, 1, 2 is not 1, 2, 2
-            gold, left = _distinct(gold), _distinct(given)
+        if len(gold) != len(
+            left
+        ):  # {1, 1, 2} is {1, 2}, and an answer may repeat itself; but 1, 1, 2 is not 1, 2: a double root
+            gold, left = distinct(gold) if sets else gold, distinct(given)
         if len(gold) != len(left):
             return False
         for item in gold:
@@ -206,16 +215,18 @@ class Comparison:
         if set(gold.signs) <= {"=", r"\in"} and is_quantity(gold.items[0].text):  # gold x = 5, given 5
             return all(self.same(item, given) for item in gold.items[1:])
         as_set = solution_set(gold)
-        return as_set is not None and given.kind in ("bracket", "union", "set") and self.same(as_set, given)
+        return as_set is not None and may_be_set(given) and self.same(as_set, solution_set(given) or given)
 
     def _stated(self, gold: Value, given: Value) -> bool:
         """Given x = 5 where 5 is wanted: all that it says to be equal must be it; a name before it may stand for anything."""
         if set(given.signs) <= {"=", r"\in"}:
             first, *rest = given.items
             names = is_quantity(first.text) or _measures(first, gold)
+            if names and self.same(gold, rest[-1]):  # A = bh/2 = 5: what has other letters in it may be 5
+                rest = [item for item in rest[:-1] if not _letters(item) - _letters(first)] + rest[-1:]
             return all(self.same(gold, item) for item in (rest if names else given.items))
         as_set = solution_set(given)
-        return as_set is not None and gold.kind in ("bracket", "union") and self.same(gold, as_set)
+        return as_set is not None and may_be_set(gold) and self.same(solution_set(gold) or gold, as_set)
 
     def _two_relations(self, gold: Value, given: Value) -> bool:
         if (
@@ -229,11 +240,11 @@ class Comparison:
             and is_name(gold.items[0].text)
             and is_name(given.items[0].text)
         ):
-            if _compact(gold.items[0].text) == _compact(given.items[0].text):
+            if compact(gold.items[0].text) == compact(given.items[0].text):
                 wanted = gold.items[-1]  # x = 5 + 6 = 11 is x = 11
                 if all(self.same(wanted, item) for item in given.items[1:]):
                     return True
-            elif _function(gold.items[0].text) and _function(given.items[0].text):
+            elif _one_function(gold.items[0].text, given.items[0].text):
                 return self.same(gold.items[-1], given.items[-1])
             elif len(gold.items[0].text) == len(given.items[0].text) == 1 and gold.items[-1].kind != "formula":
                 return False
@@ -242,8 +253,8 @@ class Comparison:
             return self.same(one, other)
         if len(gold.signs) == len(given.signs) == 1:
             return self._equations(gold, given)
-        turned = Value("relation", given.text, given.items[::-1], signs=tuple(turned(s) for s in given.signs[::-1]))
-        return gold.signs == turned.signs and self._in_order(gold.items, turned.items)
+        signs = tuple(turned(sign) for sign in given.signs[::-1])
+        return gold.signs == signs and self._in_order(gold.items, given.items[::-1])
 
     def _equations(self, gold: Value, given: Value) -> bool:
         sign, sides = gold.signs[0], [i.text for i in given.items]
@@ -268,57 +279,14 @@ def _measures(side: Value, gold: Value) -> bool:
     return (len(letters) > 1 or applied is not None) and not shared
 
 
-def _function(name: str) -> bool:
-    """y and f(x) are two names of one thing."""
-    return re.fullmatch(r"y|[a-z]\((?:x|t|n)\)", _compact(name)) is not None
+def _letters(part: Value) -> set[str]:
+    return set() if part.number else set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", part.text)))
 
 
-def _measures(side: Value, gold: Value) -> bool:
-    """May what stands before "= 5" be what was asked for, as m + n, f(2) + f(3) or cos A? Not 5x, x^2 or -x: these ask for x."""
-    if side.kind not in ("formula", "bracket") or _COEFFICIENT.search(side.text):
-        return False
-    letters = set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", side.text)))
-    applied = re.search(r"\\(?:sin|cos|tan|cot|sec|csc|log|ln|det|angle)|[a-zA-Z] *\(", side.text)
-    if not is_name(re.sub(r"[^a-zA-Z]", "", side.text)):  # only the name of a function, as in log = 2
-        return False
-    shared = letters & set(re.findall(r"(?<!\\)\b[a-zA-Z]\b", gold.text))
-    return (len(letters) > 1 or applied is not None) and not shared
-
-
-def _function(name: str) -> bool:
-    """y and f(x) are two names of one thing."""
-    return re.fullmatch(r"y|[a-z]\((?:x|t|n)\)", _compact(name)) is not None
-
-
-def _solved(one: Value, other: Value) -> Value:
-    """A list of inequalities as the set that it describes, where the other is a set."""
-    if one.kind == "list" and other.kind in ("union", "bracket") and all(i.kind == "relation" for i in one.items):
-        return solution_set(one) or one
-    return one
-
-
-def _ratios(gold: Value, given: Value) -> bool:
-    """3:4 is 6:8, and 3/4."""
-    if gold.kind != given.kind:
-        ratio, single = (gold, given) if gold.kind == "ratio" else (given, gold)
-        if len(ratio.items) != 2 or not single.number:
-            return False
-        return ratio.items[0].number.value == single.number.value * ratio.items[1].number.value
-    one, other = ([i.number.value for i in r.items] for r in (gold, given))
-    return len(one) == len(other) and all(a * other[0] == b * one[0] for a, b in zip(one, other, strict=True))
-
-
-def _distinct(items: Sequence[Value]) -> list[Value]:
-    """Without those written the same twice."""
-    return list({_compact(item.text): item for item in items}.values())
-
-
-def _word(part: Value) -> str | None:
-    """Words of a text, or the letters of a formula that is nothing else ("\\text{even}", "E")."""
-    if part.kind == "text":
-        return part.text
-    letters = re.sub(r"[\s()']+", " ", part.text.lower()).strip()
-    return letters if part.kind == "formula" and re.fullmatch(r"[a-z ]+", letters) and "'" not in part.text else None
+def _one_function(gold: str, given: str) -> bool:
+    """y and f(x) are two names of one thing; f(x) and g(x) are not."""
+    names = [compact(gold), compact(given)]
+    return "y" in names and all(re.fullmatch(r"y|[a-z](?:\^\{-1\})?\((?:x|t|n)\)", name) for name in names)
 
 
 def _text(part: Value) -> str:
@@ -333,43 +301,3 @@ def _fraction(read_number: Number) -> str:
 
 def _set_text(part: Value) -> str:
     return part.text
-
-
-# --- without sympy -----------------------------------------------------------------------------------------------------
-
-
-class NeedsSympy(Exception):
-    """The caller cannot decide this pair by itself."""
-
-
-class NoFormulas:
-    """Knows only formulas that are sound at sight; all else needs a worker."""
-
-    def check(self, text: str) -> None:
-        """Digits, letters, roots and signs cannot be without a value."""
-        if not _SOUND.fullmatch(text):
-            raise NeedsSympy
-
-    def same(self, gold: str, given: str) -> bool:
-        """Not here."""
-        raise NeedsSympy
-
-    def rounds_to(self, text: str, value: Fraction, places: int) -> bool:
-        """Not here."""
-        raise NeedsSympy
-
-    def same_equation(self, gold: tuple[str, str], given: tuple[str, str], sign: str) -> bool:
-        """Not here."""
-        raise NeedsSympy
-
-    def same_set(self, gold: str, given: str) -> bool:
-        """Not here."""
-        raise NeedsSympy
-
-
-_ROOT = r"\\sqrt\{[1-9]\d{0,8}\}"
-_SOUND = re.compile(  # atomic: nothing in it can be read in two ways, and a failure costs no more than a match
-    rf"(?>[0-9a-zA-Z()+ .-]|\\(?:pi|cdot|times|sin|cos|alpha|beta|theta)(?![a-zA-Z])|\\sqrt\{{\d{{1,9}}\}}"
-    rf"|\\frac\{{(?>[0-9a-z+ -]|\\pi|{_ROOT}){{1,30}}\}}\{{(?:[1-9]\d{{0,8}}|{_ROOT}|\\pi)\}}|\^\{{[2-9]\}}|_\{{?\w\}}?)+"
-)
-"""Formulas without a division by anything but a number that is not 0."""

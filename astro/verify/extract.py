@@ -8,6 +8,7 @@ box its answer, and a guess at what else it may have meant would reward texts th
 import re
 
 from astro.verify.braces import Malformed
+from astro.verify.units import KNOWN, SCALES, singular
 
 _END_OF_THOUGHT = re.compile(
     r"</(?:think|thinking|thought|reasoning)>|<\|end_of_thought\|>|\[/THINK\]|◁/think▷", re.IGNORECASE
@@ -125,8 +126,20 @@ _JOINED = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or)\s*")
 _PROSE = re.compile(r"[A-Za-z']{2,}")
 _SAID_LAST = re.compile(r".*(?:\b(?:is|are|be|by|equals|it's)\b|=|:)\s*(.+)", re.DOTALL)
 _SAID = re.compile(r"(?:\b(?:is|are|be|by|equals|to)|=|:)\s*$")
-_TEXT_BEFORE = re.compile(r"^\s*\$?\s*\\text\s*\{[^{}]*\b(?:is|are)\b[\s:]*\}(?=.*\d)", re.DOTALL)
+_TEXT_BEFORE = re.compile(
+    r"^\s*\$?\s*\\text\s*\{[^{}]*(?:\b(?:is|are)\b[\s:]*|\banswer\s*:\s*)\}(?=.*\w)", re.DOTALL | re.IGNORECASE
+)
 _MEASURED = re.compile(r"^([\d,. ]*\d) *(?:mm|cm|m|km|in|ft)[²³]$")
+_TAG = re.compile(r"</?(?:answer|final_answer)>")
+_FINAL = re.compile(r"\bfinal answer\b\s*(?:is\b\s*:?|:(?!\s*the final))\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
+_CONCLUDES = re.compile(r"(?:so|thus|therefore|hence|there|we|he|she|it|they)\b", re.IGNORECASE)
+_NO_PLAIN_NUMBER = re.compile(r"[\\^=<>+*/%(|$€£:]|[a-zA-Z]\d|\d[a-zA-Z]")
+_DENIED = re.compile(
+    r"\b(?:not|no|nor|never|neither|cannot|except|wrong|incorrect|false|or|less|more|least|most|than|between|if|unless)\b|n't\b",
+    re.IGNORECASE,
+)
+_HOPE = re.compile(r"\.?\s+I hope\b.*", re.DOTALL)
 _MARKUP = re.compile(r"<\|[a-z_]+\|>.*", re.DOTALL)
 _END_OF_SENTENCE = re.compile(r"\.(?:\s|$)|\n|\s+I hope\b", re.IGNORECASE)
 MIN_WORDS = 2
@@ -141,23 +154,45 @@ def bare(text: str) -> str:
     """
     inside = boxed(text)
     if inside is not None:
-        return inside
-    text = _TEXT_BEFORE.sub("", text)
+        after = _FINAL.search(text, max(text.rfind(r"\boxed"), text.rfind(r"\fbox")))
+        if not after:
+            return inside
+        text = text[after.start() :]  # said once more after the box, and it is the last word that counts
+    text = _TEXT_BEFORE.sub("", _TAG.sub("", text))
     announced = list(_ANNOUNCED.finditer(text))
+    final = list(_FINAL.finditer(text)) or announced
     if announced:
-        text = _MARKUP.sub("", text[announced[-1].end() :]).lstrip("*: \n")
+        text = re.sub(r'\A\\?"', "", _MARKUP.sub("", text[final[-1].end() :]).lstrip("*: \n"))
         row = _row(text, at_start=True)
         if row is not None:
             return row
         text = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
     if not _is_sentence(text):
         return text
-    text = _MARKUP.sub("", text).rstrip(" .")
+    text = _HOPE.sub("", _MARKUP.sub("", text)).rstrip(" .")
+    only = _only_number(text, concluded=bool(announced))
+    if only is not None:
+        return only
     row = _row(text, at_start=False)
     if row is not None:
         return row
     said = _SAID_LAST.fullmatch(text)
     return _MEASURED.sub(r"\1", said.group(1)) if said and not _is_sentence(said.group(1)) else text
+
+
+def _only_number(text: str, *, concluded: bool) -> str | None:
+    """The one number of the last sentence, as in "So there are 12 of them". None: there is none, or it is denied."""
+    text = re.split(r"(?<=[.!?])\s+", text.strip())[-1]
+    if _SAID_LAST.fullmatch(text) and re.search(r"[$\\=]", text):
+        return None
+    if not concluded and not _CONCLUDES.match(text):  # but "Friday, June 20" is no sentence
+        return None
+    found = list(_NUMBER.finditer(text))
+    if len(found) != 1 or not found[0].start() or _DENIED.search(text) or _NO_PLAIN_NUMBER.search(text):
+        return None
+    unit = re.match(r" ([a-zA-Z]+)", text[found[0].end() :])
+    known = unit and (unit.group(1).lower() in SCALES or singular(unit.group(1).lower()) in KNOWN)
+    return found[0].group() + (unit.group() if unit and known else "")
 
 
 def _is_sentence(text: str) -> bool:

@@ -1,9 +1,14 @@
 """Tasks of the workers: one pair graded, one gold looked at. Also what the caller runs first, without sympy."""
 
+import logging
+
 from astro.verify.braces import Malformed
-from astro.verify.compare import Grade, NeedsSympy, NoFormulas, check, decide
+from astro.verify.compare import Grade, check, decide
 from astro.verify.extract import bare
 from astro.verify.parse import read
+from astro.verify.sight import NeedsSympy, NoFormulas
+
+_log = logging.getLogger(__name__)
 
 AT_SIGHT = 400
 """Characters of gold and answer together that the caller looks at itself; longer ones go to a worker in any case."""
@@ -25,12 +30,13 @@ def at_sight(gold: str, answer: str) -> Grade | None:
     """The grade of a pair that needs no sympy; None: it does, or it is long."""
     if len(gold) + len(answer) > AT_SIGHT:
         return None
-    found = stripped(gold, answer)
-    if isinstance(found, Grade):
-        return found
     try:
-        return decide(*found, NoFormulas())
+        found = stripped(gold, answer)
+        return found if isinstance(found, Grade) else decide(*found, NoFormulas())
     except NeedsSympy:
+        return None
+    except Exception:  # a fault of these rules must not end a training: the worker meets it too, and fails alone
+        _log.exception("a pair could not be graded at sight")
         return None
 
 

@@ -1,5 +1,9 @@
 """Inequalities of one variable as the sets that they describe."""
 
+import re
+from fractions import Fraction
+
+from astro.verify.numbers import number
 from astro.verify.parse import Value, is_name
 
 _INFINITY = Value("formula", r"\infty")
@@ -14,12 +18,43 @@ def turned(sign: str) -> str:
 
 def variable(relation: Value) -> str | None:
     """The one variable that an inequality bounds; None: that is not what it does."""
+    if relation.kind == "relation" and len(relation.items) == 2 and _around(relation):
+        return next(f.group(1) for f in map(_DISTANCE.fullmatch, (i.text for i in relation.items)) if f)
     names = [
         i.text
         for i in relation.items
         if i.kind == "formula" and is_name(i.text) and r"\infty" not in i.text and r"\pi" not in i.text
     ]
     return names[0] if len(names) == 1 else None
+
+
+_DISTANCE = re.compile(r"\| *([a-zA-Z]) *(?:([+-]) *(\d+(?:\.\d+)?))? *\|")
+
+
+def _around(relation: Value) -> Value | None:
+    """|x - 3| <= 2 is [1, 5], and |x| > 1 what is left beside [-1, 1]. None: it is not of that form."""
+    (one, other), sign = relation.items, relation.signs[0]
+    if other.number is None:
+        one, other, sign = other, one, turned(sign)
+    found = _DISTANCE.fullmatch(one.text)
+    if not found or other.number is None or other.number.value <= 0 or sign not in (*_BELOW, *_ABOVE):
+        return None
+    middle = Fraction(found.group(3) or 0) * (-1 if found.group(2) == "+" else 1)
+    low, high = (_exact(middle + side * other.number.value) for side in (-1, 1))
+    strict = sign in ("<", ">")
+    if sign in _BELOW:
+        return _bracket(low, high, "(["[not strict], ")]"[not strict])
+    parts = (_bracket(_MINUS_INFINITY, low, "(", ")]"[not strict]), _bracket(high, _INFINITY, "(["[not strict], ")"))
+    return Value("union", " \\cup ".join(p.text for p in parts), parts)
+
+
+def _exact(value: Fraction) -> Value:
+    text = str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    return Value("number", text, number=number(text))
+
+
+def _bracket(low: Value, high: Value, opening: str, closing: str) -> Value:
+    return Value("bracket", f"{opening}{low.text}, {high.text}{closing}", (low, high), signs=(opening, closing))
 
 
 def solution_set(relation: Value) -> Value | None:
@@ -32,6 +67,10 @@ def solution_set(relation: Value) -> Value | None:
         if not all(sets) or len({variable(item) for item in relation.items}) != 1:
             return None
         return Value("union", r" \cup ".join(s.text for s in sets if s), tuple(s for s in sets if s))
+    if relation.kind == "relation" and len(relation.items) == 2:
+        around = _around(relation)
+        if around is not None:
+            return around
     if relation.kind != "relation" or variable(relation) is None:
         return None
     items, signs = relation.items, relation.signs
@@ -39,10 +78,7 @@ def solution_set(relation: Value) -> Value | None:
         return items[1]
     if signs == (r"\ne",):
         edge = items[1] if items[0].text == variable(relation) else items[0]
-        parts = [
-            Value("bracket", f"(-\\infty, {edge.text})", (_MINUS_INFINITY, edge), signs=("(", ")")),
-            Value("bracket", f"({edge.text}, \\infty)", (edge, _INFINITY), signs=("(", ")")),
-        ]
+        parts = [_bracket(_MINUS_INFINITY, edge, "(", ")"), _bracket(edge, _INFINITY, "(", ")")]
         return Value("union", " \\cup ".join(p.text for p in parts), tuple(parts))
     if not (set(signs) <= set(_BELOW) or set(signs) <= set(_ABOVE)):
         return None
@@ -57,5 +93,4 @@ def solution_set(relation: Value) -> Value | None:
         low, high, opens, closes = items[0], _INFINITY, signs[0] == "<", True
     else:
         return None
-    brackets = ("(" if opens else "[", ")" if closes else "]")
-    return Value("bracket", f"{brackets[0]}{low.text}, {high.text}{brackets[1]}", (low, high), signs=brackets)
+    return _bracket(low, high, "(" if opens else "[", ")" if closes else "]")

@@ -11,6 +11,7 @@ from astro.verify.braces import Malformed, balanced, cut, first_end, outside
 from astro.verify.normalise import clean, strip
 from astro.verify.numbers import Number, number
 from astro.verify.units import split_unit
+from astro.verify.words import MATH_WORDS, SAME_WORDS, SET_WORDS, count, is_words, letters
 
 Kind = Literal["number", "text", "ratio", "formula", "bracket", "set", "list", "union", "matrix", "relation"]
 
@@ -24,14 +25,14 @@ _MATRIX = re.compile(r"\\begin *\{([pbB]?matrix|smallmatrix|array)\} *(?:\{[lcr|
 _CASES = re.compile(r"\\begin *\{cases\}(.*)\\end *\{cases\}", re.DOTALL)
 _WHOLE_TEXT = re.compile(r"\(? *(?:\\text *\{[^{}]*\} *)+ *\)?")
 _PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z']*(?:[ -]+(?:[A-Za-z][A-Za-z']*|\d{1,4}))*")
-_MATH_WORDS = frozenset({
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln",
-    "lg", "exp", "max", "min", "gcd", "lcm", "mod", "det", "oo", "inf", "lim", "arg", "deg",
-})  # fmt: skip
 _NAME = re.compile(
     r"(?:\\(?:angle|triangle|overline|vec|hat|widehat|mathbf|bar|tilde|operatorname|measuredangle|text|[a-zA-Z]+) *)?\{?"
     r"(?:[a-zA-Z']|\\text *\{[^{}]*\}|\\[a-zA-Z]+(?![a-zA-Z])| )*\}?(?:_ *(?:\{[^{}]*\}|\w))?'*(?: *\([^()=]*\))?"
 )
+_INVERSE = re.compile(r"[a-zA-Z] *\^ *\{ *-1 *\} *\( *[a-z] *\)")
+_DERIVATIVE = re.compile(r"\\frac *\{ *d *[a-zA-Z] *\} *\{ *d *[a-z] *\}")
+_BUILDER = re.compile(r"([a-z])(?: *\\in *(?:\\mathbb *\{ *R *\}|\\R|R))? *(?:\||:) *(.+)", re.DOTALL)
+_LETTERS_LISTED = re.compile(r"[A-J](?:(?: *, *(?:and |or )?| +(?:and|or) +)[A-J])+")
 _CONJUNCTIONS = re.compile(r"\\text *\{ *,? *(?:and|or) *\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\lor\b|\\vee\b")
 
 
@@ -92,32 +93,33 @@ def _words(text: str, depth: int) -> Value | None:
         inner = strip(re.sub(r"\\text *\{([^{}]*)\}", r"\1", text))
         if number(inner):
             return Value("number", inner, number=number(inner))
-        return Value("text", _letters(inner)) if _letters(inner) else None
-    if not _PLAIN_WORDS.fullmatch(text) or not _is_words(text):
+        if _LETTERS_LISTED.fullmatch(inner):
+            return _list(inner, depth)
+        return _meant(letters(inner)) if letters(inner) else None
+    text = text.rstrip("!? ") if is_words(text.rstrip("!? ")) else text
+    if not _PLAIN_WORDS.fullmatch(text) or not is_words(text):
         return None
-    return Value("text", _letters(text))
+    parts = letters(text).split(" and ")
+    return _meant(parts[0]) if len(parts) == 1 else Value("list", text, tuple(map(_meant, filter(None, parts))))
 
 
-def _letters(text: str) -> str:
-    """Words without what may differ in writing them."""
-    return re.sub(r"[\s.,;:!?\"'()-]+", " ", text.lower()).strip()
-
-
-def _is_words(text: str) -> bool:
-    """Letters that are words and not a product: "east" is not t e a s."""
-    words = [word for word in text.lower().replace("-", " ").split() if not word.isdigit()]
-    if any(word in _MATH_WORDS for word in words):
-        return False
-    return any(len(word) > 3 or (len(word) == 3 and set(word) & set("eiou")) for word in words) or (
-        len(words) == 1 and words[0] in ("no", "do", "so", "am", "pm")
-    )
+def _meant(words: str) -> Value:
+    r"""Words that name a number or a set, or have another common form; any others as they are."""
+    words = words.lstrip("\\")  # \text{infinity}
+    whole = count(words)
+    if whole is not None:
+        return Value("number", str(whole), number=number(str(whole)))
+    if words in SET_WORDS:
+        return Value("formula", SET_WORDS[words])
+    return Value("text", SAME_WORDS.get(words, words))
 
 
 def _ratio(text: str, depth: int) -> Value | None:
     """3:4, or a time of the day: words, as far as comparing goes."""
     if ":" not in text or not re.fullmatch(r"[\d:. /]+|[^:]*:[^:]*", text):
         return None
-    if re.fullmatch(r"\d{1,2}(?::\d\d)+", text):
+    if re.fullmatch(r"\d{1,2}(?: *: *\d\d)+", text):
+        text = text.replace(" ", "")
         return Value("text", re.sub(r"^(\d+:\d\d):00$", r"\1", text.lstrip("0")))
     parts = [number(piece) for piece in text.split(":")]
     if not all(part and part.value > 0 for part in parts):
@@ -169,6 +171,8 @@ def _list(text: str, depth: int) -> Value | None:
         return Value("list", text, tuple(_bracket(f"({group})", depth + 1) or _formula(group) for group in groups))
     pieces, _ = cut(text, frozenset(",;"))
     pieces = [piece for piece in pieces if piece]
+    if not pieces:
+        raise Malformed("holds nothing")
     if len(pieces) == 1:
         return _plus_minus(pieces[0], depth)
     if len(pieces) > MAX_ITEMS:
@@ -188,12 +192,12 @@ def _flat(item: Value) -> tuple[Value, ...]:
 
 def _plus_minus(text: str, depth: int) -> Value | None:
     r"""1 \pm \sqrt{2} is two values. Of several signs it does not say which belong together: a formula."""
-    if text.count(r"\pm") + text.count(r"\mp") != 1 or _starts_with_bracket(text):
+    if len(re.findall(r"\\[pm]{2}(?![a-zA-Z])", text)) != 1 or _starts_with_bracket(text):
         return None
     name, sign, rest = text.partition("=")
     if sign and is_name(name):
         text = rest
-    sign = r"\pm" if r"\pm" in text else r"\mp"
+    sign = r"\pm" if re.search(r"\\pm(?![a-zA-Z])", text) else r"\mp"
     return Value("list", text, tuple(value(text.replace(sign, s), depth + 1) for s in "+-"))
 
 
@@ -216,7 +220,9 @@ def _relation(text: str, depth: int) -> Value | None:
 def is_name(text: str) -> bool:
     r"""Does it name something, as x, f(x), \angle ABC, x_1 or \text{Area} do?"""
     text = text.strip()
-    return bool(text) and _NAME.fullmatch(text) is not None and text.strip("\\{} ").lower() not in _MATH_WORDS
+    if _DERIVATIVE.fullmatch(text) or _INVERSE.fullmatch(text):
+        return True
+    return bool(text) and _NAME.fullmatch(text) is not None and text.strip("\\{} ").lower() not in MATH_WORDS
 
 
 def is_quantity(text: str) -> bool:
@@ -261,12 +267,26 @@ def _bracket(text: str, depth: int) -> Value | None:
 def _set(text: str, inner: str, depth: int) -> Value | None:
     if not inner:
         return Value("set", text)
+    built = _set_builder(inner, depth)
+    if built is not None:
+        return built
     if any(sign in ("|", ":", r"\ldots") for _, sign in outside(inner)) or "..." in inner:
         return None  # set builder, or a pattern: a formula
     pieces, _ = cut(_CONJUNCTIONS.sub(",", inner), frozenset(",;"))  # {100,200} is two numbers, not one with a comma
     if len(pieces) > MAX_ITEMS or not all(pieces):
         raise Malformed("an empty place in a set")
     return Value("set", text, tuple(item for piece in pieces for item in _flat(value(piece, depth + 1))))
+
+
+def _set_builder(inner: str, depth: int) -> Value | None:
+    """{x | x >= 0} is the inequality, which is compared as its set; conditions joined by "and" are not read."""
+    found = _BUILDER.fullmatch(inner)
+    if not found or re.search(r"[,;]|\\wedge|\band\b|\\text", re.sub(r"\\text *\{ *or *\}", "", found.group(2))):
+        return None
+    condition = value(found.group(2), depth + 1)
+    parts = condition.items if condition.kind == "list" else (condition,)
+    alike = all(p.kind == "relation" and any(i.text == found.group(1) for i in p.items) for p in parts)
+    return condition if alike else None
 
 
 def _formula(text: str) -> Value:

@@ -31,7 +31,9 @@ NEEDED = 3
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=False, nits=False, boxed="none")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\d|\.)")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline *\{ *(\d+) *\}")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot) *\{? *(\d+) *\}?")
+_GOES_ON = re.compile(r"(\d{0,30})\.(\d{0,30}?)(\d{1,6}?)\3{2,20} *(?:\.\.\.|\\ldots)")
+"""0.333...: digits that come three times and go on."""
 _DIGITS_OF_BASE = re.compile(r"(\d+) *_ *\{? *(\d+) *\}?")
 
 
@@ -46,7 +48,7 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     Raises:
         Unreadable: it cannot be parsed.
     """
-    text = _REPEATING.sub(_repeating, text)
+    text = _REPEATING.sub(_repeating, _GOES_ON.sub(r"\1.\2\\overline{\3}", text))
     text = _DECIMAL.sub(lambda m: rf"{{\frac{{{int(m.group(1) + m.group(2))}}}{{{10 ** len(m.group(2))}}}}}", text)
     text = re.sub(r"\\text *\{ *([a-zA-Z]) *\}", r"\1", text)
     text = re.sub(r"\^ *\{? *\\circ *\}?", r"\\cdot\\frac{\\pi}{180}", text)  # inside a formula: \sin(90^\circ - x)
@@ -127,6 +129,8 @@ class SympyFormulas:
         if names is None or not names:
             return False
         factor = _constant_ratio(one, other, names)
+        if factor is None and sign == "=":  # y = 1/x is xy = 1
+            factor = _constant_ratio(*(sympy.together(side).as_numer_denom()[0] for side in (one, other)), names)
         return factor is not None and (sign in ("=", r"\ne") or factor > 0)
 
     def same_set(self, gold: str, given: str) -> bool:

@@ -29,10 +29,16 @@ _NOT_UNITS = frozenset({
 """Words that change what a number says."""
 
 _TEXT_AT_END = re.compile(
-    r"\\text *\{([^{}]*)\}( *(?:\^ *\{?\d\}?)?(?: */ *\\text *\{[^{}]*\})?(?: *\^ *\{?-?\d\}?)?)$"
+    r"\\text *\{((?:[^{}]|\^ *\{-?\d\})*)\}( *(?:\^ *\{?\d\}?)?(?: */ *\\text *\{[^{}]*\})?(?: *\^ *\{?-?\d\}?)?)$"
 )
+_MODULUS_AT_END = re.compile(r"\\pmod *\{? *(\w{1,9}) *\}?$")
+_NAMED_AT_END = re.compile(r"(?<=[\s\d}])([a-zA-Z]+(?: */ *[a-zA-Z]+| per [a-zA-Z]+)?)( *\^ *\{? *[23] *\}?)?$")
 _WORDS_AT_END = re.compile(r"(?<=[\d})\s%.])([a-zA-Z]{2,}(?:[ /][a-zA-Z]+)*\.?)( *\^ *\{?[23]\}?)?$")
 _DEGREES_AT_END = re.compile(r"\^ *\{? *\\circ *\}? *(?:(?:\\text *\{ *)?([CF])(?: *\})?)?$")
+_DEGREES = re.compile(r"\^ *\{? *\\circ *\}?")
+_LETTER_UNITS = frozenset("LNJWVK")
+"""Capitals that stand for a unit after a number and a space."""
+_ANGLE_OF = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _ORDINAL_AT_END = re.compile(r"(?<=\d) *\^ *\{? *\\text *\{ *(?:st|nd|rd|th) *\} *\}?$")
 _CURRENCY_AT_START = re.compile(r"^(?:\\text *\{ *)?(?:Rs\.?|USD|EUR|GBP|INR|US)(?: *\})?(?=[ \d.])")
 
@@ -40,9 +46,16 @@ _CURRENCY_AT_START = re.compile(r"^(?:\\text *\{ *)?(?:Rs\.?|USD|EUR|GBP|INR|US)
 def split_unit(text: str) -> tuple[str, str | None, int]:
     """(text without its unit, the unit, factor of a scale word). The unit is None where there is none to see."""
     text = _CURRENCY_AT_START.sub("", text).strip()
-    found = _DEGREES_AT_END.search(text)
+    found = _MODULUS_AT_END.search(text)
     if found and found.start():
-        return text[: found.start()].strip(), "degree" + (found.group(1) or ""), 1
+        return text[: found.start()].strip(), f"mod {found.group(1)}", 1
+    found = _DEGREES_AT_END.search(text)
+    if r"\circ" in text and not _ANGLE_OF.search(
+        text
+    ):  # in 180^\circ - x, too; in a sine it makes the number another one
+        core = _DEGREES.sub("", text[: found.start()] if found else text).strip()
+        if core and core != text:
+            return core, "degree" + ((found and found.group(1)) or ""), 1
     text = _ORDINAL_AT_END.sub("", text)
     found = _TEXT_AT_END.search(text)
     if found and found.start() and not _operator_before(text, found.start()):
@@ -55,6 +68,21 @@ def split_unit(text: str) -> tuple[str, str | None, int]:
         plain = re.fullmatch(r"[\d.,/ ()+-]+|.*\\frac\{\d+\}\{\d+\}|.*\d", core)
         if plain and all(singular(w) in KNOWN or w in SCALES or len(w) > 2 for w in words) and len(words) < 6:
             return _with_scale(text, core, found.group(1) + (found.group(2) or ""))
+    return _named(text)
+
+
+def _named(text: str) -> tuple[str, str | None, int]:
+    """Only known units: m/s^2, L and K after a number, cm after any formula and a space. A bare m stays a variable."""
+    found = _NAMED_AT_END.search(text)
+    if not found or not found.start() or _operator_before(text, found.start()):
+        return text, None, 1
+    core, words = text[: found.start()].rstrip(), [w for w in re.findall(r"[a-zA-Z]+", found.group(1)) if w != "per"]
+    if not all(singular(w.lower()) in KNOWN for w in words) or not re.search(r"\d|\\pi", core):
+        return text, None, 1
+    of_number = re.fullmatch(r"[\d.,/ ()+-]+|.*\\frac\{\d+\}\{\d+\}", core) is not None
+    apart = text[found.start() - 1].isspace() and min(map(len, words)) > 1
+    if apart or (of_number and (len(words) > 1 or (words[0] in _LETTER_UNITS and text[found.start() - 1].isspace()))):
+        return core, canonical(found.group(1) + (found.group(2) or "")) or None, 1
     return text, None, 1
 
 
@@ -96,6 +124,8 @@ def conflict(one: str | None, other: str | None) -> bool:
     """Are these two units that cannot both be meant? Only where both are known: other words may name the same thing."""
     if one is None or other is None or one == other:
         return False
+    if one.startswith("mod ") and other.startswith("mod "):
+        return True
     return all(
         all(part in KNOWN for part in re.findall(r"[a-z%°]+", unit)) for unit in (one, other)
     ) and "unit" not in (

@@ -2,7 +2,7 @@
 
 kinds.jsonl        by kind of answer, made for this project: right answers in other words, and near misses
 graders.jsonl      from the tests and issues of other graders; "source" names them
-math_verify.jsonl  the test suite of Math-Verify 0.9.0 (MIT licence), but for texts of more than 400 characters
+math_verify.jsonl  the test suite of Math-Verify 0.9.0 (MIT licence), but for rows that only differ in an option
 hacking.jsonl      responses that try to be rewarded
 extraction.jsonl   responses and the answers in them
 

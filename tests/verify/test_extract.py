@@ -28,12 +28,21 @@ def test_no_box_is_no_answer():
     assert (found.verdict, found.answer, found.rule) == ("unparseable_prediction", None, "no box")
 
 
+def test_a_gold_that_is_none_does_not_punish_a_response_without_a_box():
+    found = grade(r"\frac{1}{0}", "The answer is 5.")
+    assert (found.verdict, found.answer) == ("unparseable_gold", None)
+
+
 SENTENCES = [
     # (text, the answer in it)
     ("5", "5"),
     ("The answer is 5.", "5"),
     ("The final answer is $\\frac12$. I hope it is correct.", "\\frac12"),
     ("Answer: 7", "7"),
+    ("So there are 12 of them.", "12"),
+    ("He has 3. Thus she has 5 million people", "5 million"),
+    ("Friday, June 20", "Friday, June 20"),
+    ("There are not 12 of them", "There are not 12 of them"),
     ("We find that $x \\lt 3$.", "x \\lt 3"),
     ("Therefore $x \\geq 5$ is the solution.", "x \\geq 5"),
     ("Final Answer: The largest $n$ is 34.", "34"),

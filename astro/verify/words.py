@@ -1,0 +1,98 @@
+"""Answers in words: which letters are words, and what some words say in signs."""
+
+import re
+
+NUMBER_WORDS = {
+    word: value
+    for value, word in enumerate(
+        (
+            *(
+                "zero",
+                "one",
+                "two",
+                "three",
+                "four",
+                "five",
+                "six",
+                "seven",
+                "eight",
+                "nine",
+                "ten",
+                "eleven",
+                "twelve",
+            ),
+            *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+        )
+    )
+} | {
+    word: 10 * tens
+    for tens, word in enumerate(("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), 2)
+}
+SET_WORDS = {
+    "infinity": r"\infty",
+    **dict.fromkeys(("all real numbers", "all reals", "real numbers", "all real x", "all real values"), r"\mathbb{R}"),
+}
+"""Words for what has a sign."""
+SAME_WORDS = {
+    "dne": "does not exist",
+    **dict.fromkeys(("no solutions", "no real solution", "no real solutions", "empty set"), "no solution"),
+}
+"""Two common forms of the same."""
+MATH_WORDS = frozenset({
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln",
+    "lg", "exp", "max", "min", "gcd", "lcm", "mod", "det", "oo", "inf", "lim", "arg", "deg",
+})  # fmt: skip
+_FIGURE = re.compile(
+    r"(?:\\(angle|measuredangle|triangle|overline|overrightarrow|widehat|vec|square|odot|widearc) *"
+    r"|(?:\\text *\{ *)?(?P<word>line segment|line|segment|ray|angle|triangle|arc|plane) *\}? *)?"
+    r"\{? *(?:\\text *\{ *)?(?P<points>[A-Z]{1,8}) *\}?\}?"
+)
+_REVERSIBLE = frozenset(("angle", "measuredangle", "overline", "line segment", "line", "segment", "arc", "widehat"))
+_ALIKE = {"overline": "segment", "line segment": "segment", "measuredangle": "angle", "vec": "overrightarrow"}
+
+
+def letters(text: str) -> str:
+    """Words without what may differ in writing them: case, punctuation, an article in front."""
+    return re.sub(r"^(?:a|an|the) (?=\w\w)", "", re.sub(r"[\s.,;:!?\"'()-]+", " ", text.lower()).strip())
+
+
+def is_words(text: str) -> bool:
+    """Letters that are words and not a product: "east" is not t e a s."""
+    words = [word for word in text.lower().replace("-", " ").split() if not word.isdigit()]
+    if any(word in MATH_WORDS for word in words):
+        return False
+    return any(len(word) > 3 or (len(word) == 3 and set(word) & set("eiou")) for word in words) or (
+        len(words) == 1 and words[0] in ("no", "do", "so", "am", "pm")
+    )
+
+
+def count(words: str) -> int | None:
+    """The number below a hundred that words name: "forty two" is 42. None: they name none."""
+    *tens, last = words.split()
+    ones = NUMBER_WORDS.get(last)
+    if ones is None or not tens:
+        return ones
+    whole = NUMBER_WORDS.get(tens[0], 0)
+    return whole + ones if len(tens) == 1 and whole >= 20 and 0 < ones < 10 else None
+
+
+def same_figure(gold: str, given: str) -> bool | None:
+    r"""Do two texts name the same figure by its points, as \overline{AB}, AB and "segment AB" do? None: they are no such names.
+
+    What kind of figure it is may be left to the question, on either side.
+    """
+    found = [_FIGURE.fullmatch(text) for text in (gold, given)]
+    if not all(found):
+        return None
+    kinds = [f.group(1) or f.group("word") for f in found if f]
+    one, other = (f.group("points") for f in found if f)
+    if not any(kinds):
+        return None
+    named = [_ALIKE.get(kind, kind) for kind in kinds if kind]
+    if len(set(named)) > 1:
+        return False
+    if one == other:
+        return True
+    return (named[0] == "triangle" and sorted(one) == sorted(other)) or (
+        (kinds[0] or kinds[1]) in _REVERSIBLE and one == other[::-1]
+    )
