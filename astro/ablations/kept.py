@@ -4,7 +4,6 @@ A kept run counts as done wherever a run with just the same params is wanted, wh
 the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from astro.ablations.results import Result
 from astro.ablations.spec import Planned
-from astro.runtime import UserError, read_json, write_text
+from astro.runtime import UserError, digest, read_json, write_text
 from schemas.base import Strict
 
 FOLDER = Path("docs/results/runs")
@@ -40,8 +39,7 @@ def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER
     """Write the run; the same run again gives the same bytes."""
     samples = planned.params["eval"]["samples"]
     questions = {name: dict(sorted(asked.items())) for name, asked in sorted(result.questions.items())}
-    digest = hashlib.md5(repr(questions).encode(), usedforsecurity=False).hexdigest()
-    asked = f"questions-{digest[:12]}.json"
+    asked = f"questions-{digest(questions)}.json"
     right: dict[str, dict[str, list[int]]] = {}
     for (set_name, model), scores in sorted(result.scores.items()):
         right.setdefault(set_name, {})[model] = [round(scores[i] * samples) for i in questions[set_name]]

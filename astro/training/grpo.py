@@ -125,10 +125,7 @@ def reinforce(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         reward_funcs=make_reward(
-            domain,
-            {p.id: p for p in problems},
-            correct=settings["reward_correct"],
-            wrong=settings["reward_wrong"],
+            domain, {p.id: p for p in problems}, correct=settings["reward_correct"], wrong=settings["reward_wrong"]
         ),
         callbacks=[curve],
     )
