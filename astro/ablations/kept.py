@@ -2,6 +2,7 @@
 
 A kept run counts as done wherever a run with just the same params is wanted, whatever commit it was made on: the table names
 the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
+A parameter that the project has got since then is taken to have had the value that it has by default.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from astro.ablations.results import Result
-from astro.ablations.spec import Planned
+from astro.ablations.spec import Planned, committed_params
 from astro.runtime import UserError, digest, read_json, write_text
 from schemas.base import Strict
 
@@ -51,7 +52,7 @@ def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER
 
 
 def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
-    """The kept run of this name, if it was made with just the params wanted.
+    """The kept run of this name, if it was made with the params wanted.
 
     Raises:
         UserError: the file does not hold a run; names file and field.
@@ -60,7 +61,24 @@ def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
     if not path.is_file():
         return None
     run = read_json(path, KeptRun)
-    return run if run.params == planned.params else None
+    return run if _fits(run.params, planned.params, committed_params()) else None
+
+
+def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
+    """Whether params are those wanted; a key that they do not have yet is wanted at its default."""
+    if had.keys() - wanted.keys():
+        return False
+    for key, value in wanted.items():
+        default = defaults.get(key)
+        if key not in had:
+            if value != default:
+                return False
+        elif isinstance(value, dict) and isinstance(had[key], dict):
+            if not _fits(had[key], value, default or {}):
+                return False
+        elif had[key] != value:
+            return False
+    return True
 
 
 def result_of(run: KeptRun, folder: Path = FOLDER) -> Result:

@@ -157,7 +157,7 @@ def _take(threads: int) -> _Worker | None:
     """A process that waits, with so many threads."""
     for worker in [w for w in _idle if w.threads == threads]:
         _idle.remove(worker)
-        if worker.process.is_alive():
+        if _freed(worker):  # it answers; a process that is dying may still look alive
             return worker
         worker.end()
     return None

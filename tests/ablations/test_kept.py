@@ -1,12 +1,13 @@
 """Kept runs: what is written is read back, and what does not fit is not taken."""
 
+import copy
 import json
 
 import pytest
 
 from astro.ablations.kept import keep, kept, result_of
 from astro.ablations.results import Result
-from astro.ablations.spec import Planned
+from astro.ablations.spec import Planned, committed_params
 from astro.runtime import UserError
 from schemas.ablations import Ablation
 
@@ -44,6 +45,20 @@ def test_a_run_with_other_params_does_not_count(tmp_path):
     keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
     assert kept(planned(lr=0.002), tmp_path) is None
     assert kept(planned(more=1), tmp_path) is None
+    keep(planned(more=1), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(planned(), tmp_path) is None
+
+
+def test_a_parameter_that_is_new_since_then_is_taken_at_its_default(tmp_path):
+    """The defaults are those of the project's own params.yaml."""
+    settings = committed_params()
+    settings["sft"]["lr"] = 0.5
+    old = copy.deepcopy(settings)
+    del old["sft"]["warmup"], old["report"]
+    keep(Planned(OTHER, 1, old), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(Planned(OTHER, 1, settings), tmp_path)
+    settings["sft"]["warmup"] = 0.99
+    assert kept(Planned(OTHER, 1, settings), tmp_path) is None
 
 
 def test_a_run_that_does_not_go_with_its_questions_is_refused(tmp_path):
