@@ -70,8 +70,10 @@ def train(s) -> BaseModelMetrics:
 def fetch(s) -> BaseModelMetrics:
     """Take a pretrained model: a local folder is copied, a hub id is loaded at its revision."""
     from astro.training.common import load_causal_lm, write_curve
+    from astro.training.fit import require_fit
 
     pretrained = s.params.base.pretrained
+    require_fit(pretrained.path, s.params, revision=pretrained.revision or None, name="base.pretrained.path")
     model, tokenizer = load_causal_lm(
         pretrained.path, revision=pretrained.revision or None, name="base.pretrained.path"
     )

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from astro.cloning.template import load_phrases
 from astro.domains import get_domain
+from astro.domains.chat import chat_for
 from astro.runtime import (
     Progress,
     UserError,
@@ -33,7 +34,7 @@ from stages.harness import CURVES, arm_name, stage
 
 MODELS = {"grpo": Path("models/sft"), "grpo_direct": Path("models/sft_direct")}
 PROBLEMS = Path("data/problems/rl.jsonl")
-CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains", "astro/verify"]
+CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains", "astro/verify", "astro/tokens.py"]
 
 
 class PassRate(Strict):
@@ -52,10 +53,17 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
     from astro.engines.running import run_task
     from astro.engines.searches import AskTask
 
-    domain, settings = get_domain(s.params.run.domain), s.params.grpo
+    settings, chat = s.params.grpo, chat_for(s.params.run.prompt, MODELS[s.name])
+    domain = get_domain(s.params.run.domain, chat=chat)
     samples = settings.pass_rate.samples
     task = AskTask(
-        s.params.run.domain, s.params.run.seed, "pass rate", samples, settings.max_completion, settings.temperature
+        s.params.run.domain,
+        s.params.run.seed,
+        "pass rate",
+        samples,
+        settings.max_completion,
+        settings.temperature,
+        chat,
     )
     progress, answers = Progress(s.name, len(problems), unit="problems measured"), {}
     asked = run_task(
@@ -98,9 +106,12 @@ def main() -> None:
             keep_as_it_is(s)
             return
         low, high = settings.pass_rate.low, settings.pass_rate.high
+        from astro.training.fit import require_fit
+
         with work_folder(
             name, s.work_key([PROBLEMS, MODELS[name], Path(s.params.linearize.phrase_file)], CODE)
         ) as work:
+            require_fit(MODELS[name], s.params, name="params.yaml")
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
             rates = [] if every else measure(s, problems, work / "pass_rates.jsonl")
@@ -147,11 +158,12 @@ def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]
     from astro.training.grpo import reinforce
 
     model, tokenizer = load_causal_lm(MODELS[s.name], name=str(MODELS[s.name]))
+    phrases = load_phrases(Path(s.params.linearize.phrase_file))
     model, curve, steps = reinforce(
         model,
         tokenizer,
         problems,
-        domain=get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file))),
+        domain=get_domain(s.params.run.domain, phrases, chat_for(s.params.run.prompt, MODELS[s.name])),
         settings=s.params.grpo.model_dump(),
         seed=s.params.run.seed,
         work=work,

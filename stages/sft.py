@@ -17,7 +17,7 @@ from stages.harness import CURVES, arm_name, stage
 
 MODEL = Path("models/base")
 TRACES = {"sft": Path("data/traces/train.jsonl"), "sft_direct": Path("data/traces/direct.jsonl")}
-CODE = ["stages/sft.py", "astro/training"]
+CODE = ["stages/sft.py", "astro/training", "astro/tokens.py"]
 
 
 def main() -> None:
@@ -44,10 +44,12 @@ def train(s, traces: list[Trace]) -> None:
     """SFT itself; publishes the model, its curve and its metrics."""
     from astro.cloning.template import load_phrases
     from astro.training.common import load_causal_lm, save_model, tail_mean, write_curve
+    from astro.training.fit import require_fit
     from astro.training.sft import build_dataset, fine_tune
     from astro.training.wordlevel import add_unspellable
 
     settings, source = s.params.sft, TRACES[s.name]
+    require_fit(MODEL, s.params, name="params.yaml")
     model, tokenizer = load_causal_lm(MODEL, name=str(MODEL))
     # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
     phrase_file = Path(s.params.linearize.phrase_file)

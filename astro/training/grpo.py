@@ -78,7 +78,9 @@ def reinforce(
     Raises:
         ValueError: fewer problems than one step takes.
     """
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig
+
+    from astro.training.prompts import TextPromptTrainer
 
     prompts = settings["prompts_per_step"]
     if len(problems) < prompts:
@@ -119,7 +121,7 @@ def reinforce(
         log_completions=False,
     )
     rows = [{"prompt": domain.prompt(p), "problem_id": p.id} for p in problems]
-    trainer = GRPOTrainer(
+    trainer = TextPromptTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
