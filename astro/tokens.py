@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-
 _PICTURE = re.compile("image|video|vision|audio")
 """Of other pads than those of text (Qwen's <|image_pad|>)."""
 

@@ -70,11 +70,12 @@ def _turn_faults(chat: ChatTemplate, tokenizer, ends: set[int], source: str) -> 
 
 
 def prompt_tokens(tokenizer, params: Params, chat: ChatTemplate | None) -> int:
-    """Tokens of a prompt without a question: what every problem costs. 0 for Countdown, whose prompt is its question."""
+    """Tokens of the prompt of a question of one character: what every problem costs. 0 for Countdown, whose prompt is its
+    question."""
     if params.run.domain != "math":
         return 0
-    empty = Problem(id="-", domain="math", question="", gold="0", level=1, chance=None)
-    return len(encode_prompt(tokenizer, get_domain("math", chat=chat).prompt(empty)))
+    shortest = Problem(id="-", domain="math", question="?", gold="0", level=1, chance=None)
+    return len(encode_prompt(tokenizer, get_domain("math", chat=chat).prompt(shortest)))
 
 
 def _context_faults(context: int, asked: int, params: Params, source: str) -> list[str]:
@@ -89,7 +90,7 @@ def _context_faults(context: int, asked: int, params: Params, source: str) -> li
         if length > context:
             faults.append(f"engine.max_model_len {length}: {has}")
         elif asked >= length:
-            faults.append(f"engine.max_model_len {length}: a prompt takes {asked} tokens before its question")
+            faults.append(f"engine.max_model_len {length}: the shortest prompt takes {asked} tokens")
     return faults
 
 
