@@ -6,6 +6,7 @@ What an instruct model does beyond that is switched on in SETTINGS: `linearize.w
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -163,6 +164,27 @@ def test_prompts_are_rendered_and_models_keep_what_makes_them_chat_models(done: 
     completions = list(read_jsonl(done.root / "data/completions/grpo.jsonl", Completion))
     assert sum(c.finished for c in completions) > len(completions) / 2
     assert not any("<|" in c.text for c in completions)
+
+
+def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: Checkout, tmp_path):
+    """Every fault at once, by parameter and figure; nothing is made."""
+    root = tmp_path / "astro"
+    root.mkdir()
+    for name in CODE:
+        (root / name).symlink_to(REPOSITORY / name)
+    shutil.copy(done.root / "params.yaml", root)
+    shutil.copytree(done.root / "pretrained", root / "pretrained", ignore=shutil.ignore_patterns("*.safetensors"))
+    checkout = Checkout(root, done.env)
+    checkout.set_param("grpo.max_completion", CONTEXT)
+    checkout.set_param("sft.max_length", CONTEXT + 1)
+    refused = checkout.run("python", "-m", "stages.base", ok=False)
+    assert refused.code == 1
+    assert (
+        f"base.pretrained.path: sft.max_length {CONTEXT + 1}: pretrained has a context of {CONTEXT} tokens"
+        in refused.err
+    )
+    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, behind a prompt of" in refused.err
+    assert not (root / "models").exists()
 
 
 def test_models_are_measured(done: Checkout):
