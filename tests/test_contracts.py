@@ -39,7 +39,7 @@ LAYERS = [
         "astro.tracking",
         "astro.params",
     },
-    {"astro.domains", "astro.profiles"},
+    {"astro.compute", "astro.domains", "astro.profiles"},
     {"astro.ablations", "astro.engines", "astro.importing", "astro.plan", "astro.training"},
     {"stages"},
 ]
@@ -62,8 +62,9 @@ ONLY_IN = {
     "ray": {"astro.engines"},
 }
 
-NOT_FOLLOWED = ("astro.tracking", "astro.params")
-"""Imports that dvc.yaml need not cover: tracking has no influence on outs, and params only refuses, it alters nothing."""
+NOT_FOLLOWED = ("astro.tracking", "astro.params", "astro.compute", "astro.training.launch")
+"""Imports that dvc.yaml need not cover: tracking has no influence on outs, params only refuses, it alters nothing, and compute
+and launch say where work is done, not what."""
 
 NOT_COVERED = ("stages",)
 """The package of the stages ends a stage with its parent, and does nothing else."""
