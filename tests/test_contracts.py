@@ -62,7 +62,7 @@ ONLY_IN = {
     "ray": {"astro.engines"},
 }
 
-NOT_FOLLOWED = ("astro.tracking", "astro.params", "astro.compute", "astro.training.launch")
+NOT_FOLLOWED = ("astro.tracking", "astro.params", "astro.compute", "astro.training.launch", "schemas.compute")
 """Imports that dvc.yaml need not cover: tracking has no influence on outs, params only refuses, it alters nothing, and compute
 and launch say where work is done, not what."""
 

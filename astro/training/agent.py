@@ -1,6 +1,6 @@
 """The process between a stage and its workers: torchrun or `accelerate launch`, bound to the life of the stage.
 
-    python -m astro.training.agent torchrun|accelerate ARGUMENTS...     # started by astro.training.launch only
+python -m astro.training.agent torchrun|accelerate ARGUMENTS...     # started by astro.training.launch only
 """
 
 import os

@@ -56,7 +56,9 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
         if compute.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         elif not os.environ.get("CUDA_VISIBLE_DEVICES"):
-            os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # with several in sight the trainer would split each batch over them
+            os.environ["CUDA_VISIBLE_DEVICES"] = (
+                "0"  # with several in sight the trainer would split each batch over them
+            )
         return job(given, compute, log)
     check_machine(compute, visible_gpus(compute))
     order = work / "launch" / "order.json"
@@ -107,7 +109,14 @@ def agent_command(order: Path, compute: Compute, machine: int, address: str, ide
     if compute.strategy == "ddp":
         spread = ["--nproc_per_node", str(compute.processes), "--nnodes", str(compute.machines)]
         if many:
-            spread += ["--node_rank", str(machine), "--master_addr", address, "--master_port", str(compute.rendezvous.port)]
+            spread += [
+                "--node_rank",
+                str(machine),
+                "--master_addr",
+                address,
+                "--master_port",
+                str(compute.rendezvous.port),
+            ]
         else:  # a free port of this machine, whatever its name resolves to
             spread += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "--rdzv_id", identifier]
             spread += ["--local_addr", "127.0.0.1"]
@@ -181,7 +190,7 @@ def passing_on(agent: subprocess.Popen) -> Iterator[list[int]]:
     def out_of_patience(number, frame):
         agent.kill()
 
-    handlers = {number: hand_on for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), hand_on)
     handlers[signal.SIGALRM] = out_of_patience
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -288,7 +297,9 @@ def main() -> None:
         raise UserError("usage: ASTRO_MACHINE=1 python -m astro.training.launch join")
     machine = os.environ.get("ASTRO_MACHINE") or os.environ.get("SLURM_NODEID") or ""
     if not machine.isdigit() or int(machine) < 1:
-        raise UserError(f"ASTRO_MACHINE {machine!r}: the rank of this machine is needed, from 1; 0 is the one that runs dvc")
+        raise UserError(
+            f"ASTRO_MACHINE {machine!r}: the rank of this machine is needed, from 1; 0 is the one that runs dvc"
+        )
     join(int(machine))
 
 

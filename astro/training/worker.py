@@ -1,6 +1,6 @@
 """One of several training processes.
 
-    python -m astro.training.worker ORDER     # started by the agent only
+python -m astro.training.worker ORDER     # started by the agent only
 """
 
 import importlib
@@ -28,7 +28,7 @@ def check_world(compute: Compute) -> None:
 
 def quieten() -> None:
     """Nothing on stdout and no warnings: rank 0 says it all. Traces of what ends this process still show."""
-    sys.stdout = open(os.devnull, "w")
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     warnings.simplefilter("ignore")
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["DATASETS_VERBOSITY"] = "error"

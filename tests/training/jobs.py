@@ -1,7 +1,6 @@
 """Jobs for the tests of the launcher: importable by its workers, and light."""
 
 import os
-import time
 
 
 def ranks(given, compute, log):

@@ -142,7 +142,6 @@ def test_no_traces_at_all_is_an_error(tokenizer):
 
 SETTINGS = {
     "batch_size": 2,
-    "gradient_accumulation": 1,
     "epochs": 15.0,
     "lr": 0.01,
     "warmup": 0.0,
@@ -150,7 +149,7 @@ SETTINGS = {
     "bf16": False,
     "gradient_checkpointing": False,
     "save_every": 10,
-    "lora": {"enabled": False, "r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
+    "lora": {"enabled": False, "r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "quantize": "none"},
 }
 
 
