@@ -53,10 +53,11 @@ def work(order: Path) -> None:
         result = job(said["given"], compute, log)
     if rank == 0:
         write_json(folder / "result.json", result)
-    import torch.distributed
+    if "torch.distributed" in sys.modules:
+        import torch.distributed
 
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def main() -> None:

@@ -1,18 +1,47 @@
-"""Jobs for the tests of the launcher: importable by its workers, and light."""
+"""Jobs for the tests of the launcher: functions that its workers import by name. None but the last needs torch."""
 
 import os
+import signal
+import time
+from pathlib import Path
+
+from astro.runtime import UserError
 
 
-def ranks(given, compute, log):
-    """Adds up over all processes by gloo; says rank and threads of each."""
-    import torch
-    import torch.distributed as dist
+def says_who(given, compute, log):
+    """The environment of each rank, left as a file, and of rank 0 as its result."""
+    rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    said = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "ASTRO_TRACKING", "CUDA_VISIBLE_DEVICES")}
+    (Path(given["folder"]) / f"rank-{rank}").write_text(world)
+    print(f"printed by rank {rank}")
+    for step in (1, 2):
+        log({"loss": step / 2}, step)
+    deadline = time.monotonic() + 60  # rank 0's result counts when all have run
+    while len(list(Path(given["folder"]).glob("rank-*"))) < int(world) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return {"rank": rank, "world": world, "micro": compute.micro_batch.sft, **said}
 
-    dist.init_process_group("gloo")
-    total = torch.tensor([dist.get_rank() + 1.0])
-    dist.all_reduce(total)
-    said = [None] * dist.get_world_size()
-    dist.all_gather_object(said, [dist.get_rank(), os.environ["OMP_NUM_THREADS"], os.environ["ASTRO_TRACKING"]])
-    log({"loss": 2.0}, 1)
-    print("rank", dist.get_rank())
-    return {"total": total.item(), "ranks": said, "given": given}
+
+def refuses(given, compute, log):
+    """A mistake of the user's that only the last rank sees."""
+    if os.environ["RANK"] == "1":
+        raise UserError(f"{given['what']} is wrong")
+    time.sleep(60)
+
+
+def sleeps(given, compute, log):
+    """Says that it is there, and works on for ever."""
+    (Path(given["folder"]) / f"pid-{os.getpid()}").touch()
+    time.sleep(600)
+
+
+def dies_at_step(given, compute, log):
+    """SFT whose last rank is killed when it has logged a step."""
+    from astro.training.sft import train_job
+
+    def log_or_die(row, step):
+        log(row, step)
+        if step == given["dies_at"] and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return train_job(given, compute, log_or_die)
