@@ -105,9 +105,7 @@ def check_machine(compute: Compute, gpus: int) -> None:
             "device: cpu would keep off them"
         )
     if compute.strategy == "zero3" and importlib.util.find_spec("deepspeed") is None:
-        raise UserError(
-            "compute profile: strategy zero3 needs the package deepspeed (extra gpu-deepspeed), or take fsdp2"
-        )
+        raise UserError("compute profile: strategy zero3 needs the package deepspeed (extra deepspeed), or take fsdp2")
     if compute.machines > 1 and not rendezvous(compute):
         raise UserError(
             f"compute profile: {compute.machines} machines, but no address of machine 0; set rendezvous.address or "

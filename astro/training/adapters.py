@@ -53,7 +53,7 @@ def check_quantize(quantize: str, compute: Compute, gpus: int) -> None:
             f"{said}: not with strategy {compute.strategy}; take ddp, or quantize none: it shards the base instead"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(f"{said}: needs the package bitsandbytes (extra gpu-quantize)")
+        raise UserError(f"{said}: needs the package bitsandbytes (extra quantize)")
 
 
 def quantization(quantize: str):

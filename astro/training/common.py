@@ -135,11 +135,17 @@ def save_model(model, tokenizer, target: Path) -> None:
 
 
 def load_causal_lm(
-    path: str | Path, *, name: str, revision: str | None = None, dtype: torch.dtype = torch.float32, quantization=None
+    path: str | Path,
+    *,
+    name: str,
+    revision: str | None = None,
+    dtype: torch.dtype | str = torch.float32,
+    quantization=None,
 ):
     """(model, tokenizer) from a local folder or a hub id. Remote code is never trusted.
 
     Args:
+        dtype: of the weights; "auto": as their files have it.
         quantization: transformers' settings for loading it quantized, onto this process's GPU; None: as it is.
 
     Raises:
