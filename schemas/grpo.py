@@ -67,10 +67,10 @@ class GrpoParams(Strict):
     max_completion: int = Field(ge=1, description="tokens")
     beta: float = Field(ge=0, description="weight of the KL term; 0: no reference model")
     epsilon: float = Field(gt=0, description="clip range; cispo, sapo and vespo do not read it")
-    epsilon_high: float | None = Field(
-        gt=0, description="clip range upwards (DAPO: 0.28); None: epsilon. cispo: largest weight (ScaleRL: 5.0)"
+    epsilon_high: float = Field(
+        ge=0, description="clip range upwards (DAPO: 0.28); 0: epsilon. cispo: largest weight of a token (ScaleRL: 5.0)"
     )
-    delta: float | None = Field(gt=1, description="largest ratio for negative advantages (INTELLECT-2); None: no bound")
+    delta: float = Field(ge=0, description="largest ratio for negative advantages (INTELLECT-2: 4.0); 0: no bound")
     loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
     importance_level: Literal["token", "sequence"] = Field(
         description="ratios of new to old policy per token, or one per completion (GSPO: sequence with loss_type grpo)"
@@ -120,17 +120,17 @@ class GrpoParams(Strict):
     def _loss_takes_its_settings(self) -> "GrpoParams":
         """What TRL would ignore, or read in another sense than meant."""
         loss = self.loss_type
-        if loss == "cispo" and (self.epsilon_high is None or self.epsilon_high < 1):
+        if loss == "cispo" and self.epsilon_high < 1:
             raise ValueError(
                 f"epsilon_high {self.epsilon_high}: with loss_type cispo it is the largest weight of a token, at least 1 (5.0)"
             )
-        if loss in ("sapo", "vespo") and self.epsilon_high is not None:
-            raise ValueError(f"epsilon_high {self.epsilon_high}: loss_type {loss} does not clip; leave it out (null)")
-        if self.delta is not None and loss not in CLIPPED:
+        if loss in ("sapo", "vespo") and self.epsilon_high:
+            raise ValueError(f"epsilon_high {self.epsilon_high}: loss_type {loss} does not clip; set it to 0")
+        if self.delta and loss not in CLIPPED:
             raise ValueError(
                 f"delta {self.delta}: loss_type {loss} does not read it; it goes with {', '.join(CLIPPED)}"
             )
-        if self.delta is not None and self.delta <= 1 + (self.epsilon_high or self.epsilon):
+        if self.delta and self.delta <= 1 + (self.epsilon_high or self.epsilon):
             raise ValueError(f"delta {self.delta} must be above 1 + epsilon_high, where clipping begins")
         wanted = {"luspo": "sequence", "vespo": "token"}.get(loss, self.importance_level)
         if wanted != self.importance_level:

@@ -5,15 +5,18 @@
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
-train on the same prompts.
+train on the same prompts; 21. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
 """
 
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from astro.cloning.template import load_phrases
+from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.runtime import (
     Progress,
@@ -26,14 +29,30 @@ from astro.runtime import (
     write_jsonl,
     write_text,
 )
+from astro.training.restarts import Restart, draw_restarts, restarts_beside
 from schemas.base import Strict
 from schemas.grpo import GrpoMetrics
-from schemas.records import Problem
+from schemas.records import Problem, Trace
 from stages.harness import CURVES, arm_name, stage
 
 MODELS = {"grpo": Path("models/sft"), "grpo_direct": Path("models/sft_direct")}
 PROBLEMS = Path("data/problems/rl.jsonl")
-CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains", "astro/verify"]
+TRACES = {"grpo": Path("data/traces/train.jsonl"), "grpo_direct": Path("data/traces/direct.jsonl")}
+TRACED = Path("data/problems/train.jsonl")
+CODE = [
+    "stages/grpo.py",
+    "astro/training",
+    "astro/engines",
+    "astro/domains",
+    "astro/verify",
+]
+
+
+class Episode(Strict):
+    """What an episode of RL begins with."""
+
+    problem: Problem
+    prefix: str = Field(description='beginning of a chain that the model goes on from; "": the problem alone')
 
 
 class PassRate(Strict):
@@ -88,6 +107,81 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
     return rates
 
 
+def key(s, compute) -> str:
+    """Of the work folder: without what decides where and how fast vLLM and the measurement work."""
+    grpo = s.params.grpo
+    rate = grpo.pass_rate.model_copy(update={"runner": "local"})
+    plain = replace(
+        s, params=s.params.model_copy(update={"grpo": grpo.model_copy(update={"vllm": None, "pass_rate": rate})})
+    )
+    chains = [TRACES[s.name], TRACED] if grpo.restart.share else []
+    inputs = [PROBLEMS, MODELS[s.name], Path(s.params.linearize.phrase_file), *chains]
+    return plain.work_key(inputs, CODE, *identity(compute))
+
+
+def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
+    """(problem, prefix) of the episodes that restart, where `fresh` ones begin at the problem.
+
+    The comparator's chains hold no wrong step: it restarts in the middle of right ones, as many times. So both arms have the same
+    share of episodes that begin with part of a solution given, and differ in the wrong steps and in going back.
+    """
+    settings, source = s.params.grpo.restart, TRACES[s.name]
+    if not settings.share:
+        return []
+    states = "any" if s.name.endswith("direct") else settings.states
+    count = restarts_beside(fresh, settings.share)
+    traces = list(read_jsonl(source, Trace))
+    found: list[Restart] = draw_restarts(traces, count=count, states=states, seed=s.params.run.seed, fits=fits)
+    if not found and count:
+        raise UserError(
+            f"grpo.restart.share {settings.share}: no chain of {source} has a state to restart from (states {states}) that "
+            "leaves room for grpo.max_completion"
+        )
+    problems = {p.id: p for p in read_jsonl(TRACED, Problem)}
+    return [(problems[r.problem_id], r.prefix) for r in found]
+
+
+def check(s, problems: list[Problem], compute) -> tuple[int, list[tuple[Problem, str]]]:
+    """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
+    from astro.training.grpo import BATCH
+    from astro.training.rl_checks import check_generation, check_lengths, check_server, shape_of
+
+    settings, model = s.params.grpo, MODELS[s.name]
+    split_batch(
+        settings.prompts_per_step * settings.group_size,
+        compute.micro_batch.grpo or settings.micro_batch,
+        compute.world,
+        BATCH,
+    )
+    if not problems:
+        raise UserError(f"{PROBLEMS}: holds no problem")
+    encode, context, tied = shape_of(model)
+    values = settings.model_dump()
+    check_generation(values, cuda=on_gpu(compute), processes=compute.world, tied=tied)
+    limit = context if settings.generation == "hf" else settings.vllm.max_model_len or context
+    prompt = get_domain(s.params.run.domain).prompt
+    restarts = restart_states(
+        s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
+    )
+    begun = [*((p, "") for p in problems), *restarts]
+    needed = check_lengths(
+        [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in begun],
+        max_completion=settings.max_completion,
+        context=context,
+        vllm_len=0 if settings.generation == "hf" else settings.vllm.max_model_len,
+    )
+    if settings.generation == "vllm_server":
+        check_server(values["vllm"]["server"], model=model, needed=needed, encode=encode)
+    return needed, restarts
+
+
+def on_gpu(compute) -> bool:
+    """Whether training is on GPUs."""
+    from astro.training.launch import visible_gpus
+
+    return visible_gpus(compute) > 0
+
+
 def main() -> None:
     """Write models/<arm> and its curve."""
     name = arm_name("grpo")
@@ -97,17 +191,18 @@ def main() -> None:
         if settings.steps == 0:
             keep_as_it_is(s)
             return
+        compute = load_compute()
         low, high = settings.pass_rate.low, settings.pass_rate.high
-        with work_folder(
-            name, s.work_key([PROBLEMS, MODELS[name], Path(s.params.linearize.phrase_file)], CODE)
-        ) as work:
+        with work_folder(name, key(s, compute)) as work:
+            needed, restarts = check(s, problems, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
             rates = [] if every else measure(s, problems, work / "pass_rates.jsonl")
             kept = {r.problem_id for r in rates if low <= r.correct / r.samples <= high}
             chosen = problems if every else [p for p in problems if p.id in kept]
             print(f"[{name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
-            curve, steps = train(s, chosen, work)
+            restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
+            curve, steps = train(s, chosen, restarts, needed=needed, compute=compute, work=work)
         first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
         s.finish(
             GrpoMetrics(
@@ -115,7 +210,10 @@ def main() -> None:
                 prompts_kept=len(chosen),
                 pass_rate=round(sum(r.correct for r in rates) / sum(r.samples for r in rates), 6) if rates else None,
                 steps=steps,
-                completions=steps * settings.prompts_per_step * settings.group_size,
+                completions=math.ceil(steps / settings.num_iterations)
+                * settings.prompts_per_step
+                * settings.group_size,
+                restarts=len(restarts),
                 reward_first=first,
                 reward_last=last,
             )
@@ -135,32 +233,60 @@ def keep_as_it_is(s) -> None:
             pass_rate=None,
             steps=0,
             completions=0,
+            restarts=0,
             reward_first=None,
             reward_last=None,
         )
     )
 
 
-def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]], int]:
-    """GRPO itself; publishes the model and its curve."""
-    from astro.training.common import load_causal_lm, save_model, write_curve
+def train(s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute, work: Path):
+    """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
+    from astro.training.common import write_curve
+    from astro.training.launch import launch
+
+    begun = [*((p, "") for p in problems), *restarts]
+    write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
+    given = {
+        "name": s.name,
+        "domain": s.params.run.domain,
+        "phrases": s.params.linearize.phrase_file,
+        "seed": s.params.run.seed,
+        "settings": s.params.grpo.model_dump(),
+        "needed": needed,
+        "work": str(work),
+    }
+    result = launch(optimise, given, compute=compute, work=work, log=s.log)
+    clear_folder(work)
+    write_curve(CURVES / f"{s.name}.csv", result["curve"])
+    return result["curve"], result["steps"]
+
+
+def optimise(given: dict, compute, log) -> dict:
+    """The job of each training process: GRPO on the episodes in the work folder; rank 0 writes models/<arm>."""
+    from astro.training.common import load_causal_lm, save_model
     from astro.training.grpo import reinforce
 
-    model, tokenizer = load_causal_lm(MODELS[s.name], name=str(MODELS[s.name]))
-    model, curve, steps = reinforce(
+    work, source = Path(given["work"]), MODELS[given["name"]]
+    episodes = list(read_jsonl(work / "episodes.jsonl", Episode))
+    model, tokenizer = load_causal_lm(source, name=str(source))
+    trainer, curve, steps = reinforce(
         model,
         tokenizer,
-        problems,
-        domain=get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file))),
-        settings=s.params.grpo.model_dump(),
-        seed=s.params.run.seed,
+        [e.problem for e in episodes if not e.prefix],
+        restarts=[(e.problem, e.prefix) for e in episodes if e.prefix],
+        domain=get_domain(given["domain"], load_phrases(Path(given["phrases"]))),
+        settings=given["settings"],
+        seed=given["seed"],
         work=work,
-        log=s.log,
+        log=log,
+        micro_batch=compute.micro_batch.grpo,
+        needed=given["needed"],
     )
-    save_model(model, tokenizer, Path("models") / s.name)
-    clear_folder(work)
-    write_curve(CURVES / f"{s.name}.csv", curve)
-    return curve, steps
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.accelerator.is_main_process:
+        save_model(trained, tokenizer, Path("models") / given["name"])
+    return {"curve": curve, "steps": steps}
 
 
 def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:

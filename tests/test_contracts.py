@@ -459,7 +459,11 @@ def test_the_reader_of_params_sees_what_it_should(code, expected):
     assert reads(ast.parse(code)) == expected
 
 
-NO_RESULT = {"ray", "mcts.runner", "eval.runner", "grpo.pass_rate.runner"}
+NO_RESULT = {
+    *("ray", "mcts.runner", "eval.runner", "grpo.pass_rate.runner", "grpo.vllm"),
+    *(f"grpo.vllm.{key}" for key in ("max_model_len", "gpu_memory_utilization", "tensor_parallel_size", "sleep")),
+    *(f"grpo.vllm.server.{key}" for key in ("url", "group_port", "patience_s")),
+}
 """Where work is done, on which nothing depends (tests/engines/test_ray_runner.py): a change must not run a stage again."""
 
 

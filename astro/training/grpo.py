@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
+from astro.compute import split_batch
 from astro.domains import Domain
 from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
-from astro.training.rl_checks import check_batches
 from schemas.records import Problem
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -36,6 +36,9 @@ CURVE = {
     "sampling/importance_sampling_ratio/mean": "sampler_ratio",
 }
 """What TRL logs -> our names (docs/metrics.md)."""
+
+BATCH = "grpo.prompts_per_step * group_size"
+"""Of a step, over all processes."""
 
 
 def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float):
@@ -94,8 +97,8 @@ def loss_arguments(settings: dict) -> dict:
     return {
         "beta": settings["beta"],
         "epsilon": settings["epsilon"],
-        "epsilon_high": settings["epsilon_high"],
-        "delta": settings["delta"],
+        "epsilon_high": settings["epsilon_high"] or None,
+        "delta": settings["delta"] or None,
         "loss_type": settings["loss_type"],
         "importance_sampling_level": settings["importance_level"],
         "top_entropy_quantile": settings["top_entropy"],
@@ -148,7 +151,7 @@ def reinforce(
     Args:
         restarts: (problem, beginning of a chain) of episodes that go on from there.
         settings: the values of schemas.grpo.GrpoParams.
-        micro_batch: of the compute profile; 0: the one of the settings, or all that the process has.
+        micro_batch: of the compute profile, completions per pass of one process; 0: the one of the settings.
         needed: tokens of the longest prompt and a completion, which vLLM must hold.
 
     Returns:
@@ -169,15 +172,15 @@ def reinforce(
         )
     use_cores()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    size = check_batches(settings, processes=processes, micro_batch=micro_batch)
+    completions = prompts * settings["group_size"]
+    size, passes = split_batch(completions, micro_batch or settings["micro_batch"], processes, BATCH)
     curve = Curve(CURVE, label=work.parent.name, log=log)
     cuda = torch.cuda.is_available()
     arguments = GRPOConfig(
         output_dir=str(work),
         max_steps=settings["steps"],
         per_device_train_batch_size=size,
-        # one optimizer step per generation (num_iterations of them)
-        gradient_accumulation_steps=prompts * settings["group_size"] // (size * processes),
+        gradient_accumulation_steps=passes,  # num_iterations optimizer steps per generation
         num_generations=settings["group_size"],
         learning_rate=settings["lr"],
         lr_scheduler_type="constant_with_warmup",

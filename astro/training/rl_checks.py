@@ -5,7 +5,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from astro.runtime import UserError
@@ -15,6 +15,9 @@ SERVE = (
     '--weight-transfer-config \'{{"backend": "nccl"}}\''
 )
 """How to start the server that TRL 1.16 sends weights to."""
+
+PROBE = "make 24 from 3 8\n\nStep 1: Let's see, $3 \\times 8 = 24$."
+"""What a server is asked to cut into tokens."""
 
 
 def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) -> None:
@@ -86,30 +89,8 @@ def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, co
     return needed
 
 
-def check_batches(settings: dict, *, processes: int, micro_batch: int) -> int:
-    """Completions per forward and backward pass of one process.
-
-    Args:
-        micro_batch: of the compute profile; 0: grpo.micro_batch, or all that the process has.
-
-    Raises:
-        UserError: the completions of a step cannot be shared out evenly.
-    """
-    completions = settings["prompts_per_step"] * settings["group_size"]
-    sums = f"prompts_per_step * group_size = {completions} completions per step"
-    if completions % processes:
-        raise UserError(f"grpo: {sums} are no multiple of the {processes} training processes of the compute profile")
-    share = completions // processes
-    size = micro_batch or min(settings["micro_batch"], share)
-    if share % size:
-        raise UserError(
-            f"grpo.micro_batch {size}: {sums} are {share} for each of {processes} processes, which it must divide"
-        )
-    return size
-
-
-def shape_of(model: Path) -> tuple[Callable[[str], int], int, bool]:
-    """(tokens of a text, context, whether the output layer is the embedding) of a model folder.
+def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
+    """(token ids of a text, context, whether the output layer is the embedding) of a model folder.
 
     Raises:
         UserError: it is no model.
@@ -120,7 +101,7 @@ def shape_of(model: Path) -> tuple[Callable[[str], int], int, bool]:
         config, tokenizer = AutoConfig.from_pretrained(str(model)), AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{model}: no model that transformers can load: {str(error).strip().splitlines()[0]}") from None
-    return tokenizer, config.max_position_embeddings, bool(config.tie_word_embeddings)
+    return lambda text: tokenizer(text)["input_ids"], config.max_position_embeddings, bool(config.tie_word_embeddings)
 
 
 # --- a vLLM server -----------------------------------------------------------------------------------------------------
@@ -152,14 +133,14 @@ def wait_for(url: str, patience_s: float) -> None:
         time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
-def check_server(server: dict, *, model: Path, needed: int, probe: str, ids: list[int]) -> None:
+def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[str], list[int]]) -> None:
     """Whether the vLLM server is there, serves this model, and can take its weights.
 
     Args:
         server: the values of schemas.grpo.ServerParams.
         model: folder of the model that is trained.
         needed: tokens of the longest prompt and a completion.
-        probe, ids: a text and its tokens; the server must see the same ones.
+        encode: token ids of a text in that model's vocabulary; the server must see the same ones.
 
     Raises:
         UserError: it does not; says how to start it.
@@ -181,9 +162,7 @@ def check_server(server: dict, *, model: Path, needed: int, probe: str, ids: lis
                 f"grpo.vllm.server.url {url}: its --max-model-len is {length}, but the longest prompt with max_completion needs "
                 f"{needed}; {start}"
             )
-        asked = {"model": served["id"], "prompt": probe, "add_special_tokens": False}
-        theirs = ask(f"{url}/tokenize", body=asked)["tokens"]
-        if theirs != ids:
+        if ask(f"{url}/tokenize", body={"model": served["id"], "prompt": PROBE})["tokens"] != encode(PROBE):
             raise UserError(
                 f"grpo.vllm.server.url {url}: it cuts text into other tokens than {model}: another model; {start}"
             )
