@@ -11,6 +11,7 @@ from datasets import Dataset
 from astro.compute import split_batch
 from astro.domains import Domain
 from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
+from astro.training.rollouts import rollouts_trainer, spare_vllm
 from schemas.records import Problem
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -160,9 +161,9 @@ def reinforce(
     Raises:
         ValueError: fewer problems than one step takes, or its completions cannot be shared out evenly.
     """
+    if settings["generation"] == "hf":
+        spare_vllm()
     from trl import GRPOConfig
-
-    from astro.training.rollouts import Rollouts
 
     prompts = settings["prompts_per_step"]
     if len(problems) + len(restarts) < prompts:
@@ -203,7 +204,7 @@ def reinforce(
         log_completions=False,
     )
     with placed(settings["generation"], cuda=cuda):
-        trainer = Rollouts(
+        trainer = rollouts_trainer()(
             run_seed=seed if settings["seeded"] else None,
             model=model,
             args=arguments,
