@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
+from schemas.sft import LoraParams
 
 
 class PassRateParams(Strict):
@@ -80,6 +81,7 @@ class GrpoParams(Strict):
     mask_truncated: bool = Field(description="completions cut by the length limit give no gradient")
     reward_correct: float
     reward_wrong: float
+    dtype: Literal["float32", "bfloat16"] = Field(description="of the weights as loaded and saved; see bf16 for the arithmetic")
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     gradient_checkpointing: bool
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
@@ -95,6 +97,7 @@ class GrpoParams(Strict):
     )
     correction_max: float = Field(gt=1, description="vllm_*: weights above are cut to it (truncate) or to 0 (mask)")
     vllm: RolloutVllmParams
+    lora: LoraParams
     restart: RestartParams
     pass_rate: PassRateParams
 
@@ -114,6 +117,12 @@ class GrpoParams(Strict):
                 f"save_every {self.save_every} must be a multiple of num_iterations {self.num_iterations}: a run that goes on "
                 "samples anew, and would go on in the middle of a batch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lora_fits(self) -> "GrpoParams":
+        if self.lora.quantize != "none" and (not self.lora.enabled or self.generation != "hf"):
+            raise ValueError(f"lora.quantize {self.lora.quantize} goes with lora.enabled and generation hf only")
         return self
 
     @model_validator(mode="after")

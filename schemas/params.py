@@ -35,7 +35,7 @@ class Params(Strict):
     report: ReportParams
 
     @model_validator(mode="after")
-    def _math_is_not_made_here(self) -> "Params":
+    def _domain_has_what_is_asked_of_it(self) -> "Params":
         if self.run.domain == "math" and self.problems.source == "generated":
             raise ValueError(
                 "run.domain math: problems.source generated makes Countdown problems only; set problems.source to files and "
@@ -45,6 +45,11 @@ class Params(Strict):
             raise ValueError(
                 "run.domain math: base.source train makes a model of Countdown; set base.source to pretrained and name a "
                 "model in base.pretrained.path"
+            )
+        if self.run.domain == "countdown" and self.run.prompt == "chat":
+            raise ValueError(
+                "run.prompt chat: run.domain countdown is written in the words of the model that is trained here, which knows "
+                "no messages; set run.prompt to plain, or run.domain to math"
             )
         mapped = [n for n, spec in self.problems.files.items() if spec.model_dump(exclude={"path"}) != _PLAIN]
         if self.run.domain == "countdown" and mapped:

@@ -12,3 +12,6 @@ class RunParams(Strict):
 
     seed: int = Field(ge=0, lt=2**31, description="root of every seed of the run")
     domain: Literal["countdown", "math"] = Field(description="module of astro/domains")
+    prompt: Literal["plain", "chat"] = Field(
+        description="chat: problems are messages to a chat model, rendered by its chat template; plain: text to be continued"
+    )

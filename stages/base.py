@@ -71,6 +71,10 @@ def fetch(s) -> BaseModelMetrics:
     from astro.training.common import write_curve
     from astro.training.pretrained import take
 
+    from astro.training.fit import require_fit
+
+    pretrained = s.params.base.pretrained
+    require_fit(pretrained.path, s.params, revision=pretrained.revision or None, name="base.pretrained.path")
     with atomic_path(OUT) as folder:
         parameters, vocabulary = take(s.params.base.pretrained.model_dump(), folder)
     write_curve(CURVES / "base.csv", [])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from astro.cloning.template import load_phrases
 from astro.domains import get_domain
+from astro.domains.chat import chat_for
 from astro.engines.api import EngineError
 from astro.engines.metered import MeteredSearchTask
 from astro.engines.running import run_task
@@ -37,7 +38,7 @@ from stages.harness import stage
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
 MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
-CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search", "astro/verify"]
+CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search", "astro/verify", "astro/tokens.py"]
 ASKED = ("samples", "temperature", "max_tokens")
 """Of params.eval, what decides on a completion."""
 
@@ -59,10 +60,11 @@ def run(s, task, problems: list[Problem], model: Path, in_flight: int) -> Iterat
 def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     """All completions of one model."""
     params = s.params.eval
-    domain = get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file)))
+    chat = chat_for(s.params.run.prompt, MODELS[name])
+    domain = get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file)), chat)
     asked = [(set_name, p) for set_name, problems in sets.items() for p in problems]
     task = AskTask(
-        s.params.run.domain, s.params.run.seed, "eval", params.samples, params.max_tokens, params.temperature
+        s.params.run.domain, s.params.run.seed, "eval", params.samples, params.max_tokens, params.temperature, chat
     )
     progress, answers = Progress(f"eval {name}", len(asked), unit="problems"), {}
     in_flight = max(1, s.params.engine.concurrency // params.samples)
@@ -106,7 +108,8 @@ def search_settings(s):
 def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
     """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
-    task = MeteredSearchTask(search_settings(s), s.params.run.domain, s.params.run.seed)
+    chat = chat_for(s.params.run.prompt, MODELS["base"])
+    task = MeteredSearchTask(search_settings(s), s.params.run.domain, s.params.run.seed, chat)
     progress, found = Progress("eval search", len(problems), unit="trees"), {}
     for identifier, result in run(s, task, problems, MODELS["base"], s.params.mcts.trees_in_flight):
         found[identifier] = result

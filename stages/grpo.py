@@ -18,6 +18,7 @@ from pydantic import Field
 from astro.cloning.template import load_phrases
 from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
+from astro.domains.chat import chat_for
 from astro.runtime import (
     Progress,
     UserError,
@@ -29,8 +30,10 @@ from astro.runtime import (
     write_jsonl,
     write_text,
 )
+from astro.training.launch import Log, launch, visible_gpus
 from astro.training.restarts import Restart, draw_restarts, restarts_beside
 from schemas.base import Strict
+from schemas.compute import Compute
 from schemas.grpo import GrpoMetrics
 from schemas.records import Problem, Trace
 from stages.harness import CURVES, arm_name, stage
@@ -45,6 +48,7 @@ CODE = [
     "astro/engines",
     "astro/domains",
     "astro/verify",
+    "astro/tokens.py",
 ]
 
 
@@ -71,10 +75,17 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
     from astro.engines.running import run_task
     from astro.engines.searches import AskTask
 
-    domain, settings = get_domain(s.params.run.domain), s.params.grpo
+    settings, chat = s.params.grpo, chat_for(s.params.run.prompt, MODELS[s.name])
+    domain = get_domain(s.params.run.domain, chat=chat)
     samples = settings.pass_rate.samples
     task = AskTask(
-        s.params.run.domain, s.params.run.seed, "pass rate", samples, settings.max_completion, settings.temperature
+        s.params.run.domain,
+        s.params.run.seed,
+        "pass rate",
+        samples,
+        settings.max_completion,
+        settings.temperature,
+        chat,
     )
     progress, answers = Progress(s.name, len(problems), unit="problems measured"), {}
     asked = run_task(
@@ -107,7 +118,7 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
     return rates
 
 
-def key(s, compute) -> str:
+def key(s, compute: Compute) -> str:
     """Of the work folder: without what decides where and how fast vLLM and the measurement work."""
     grpo = s.params.grpo
     rate = grpo.pass_rate.model_copy(update={"runner": "local"})
@@ -141,12 +152,15 @@ def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
-def check(s, problems: list[Problem], compute) -> tuple[int, list[tuple[Problem, str]]]:
+def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
     """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
     from astro.training.grpo import BATCH
+    from astro.training.adapters import check_quantize
+    from astro.training.fit import require_fit
     from astro.training.rl_checks import check_generation, check_lengths, check_server, shape_of
 
     settings, model = s.params.grpo, MODELS[s.name]
+    require_fit(model, s.params, name="params.yaml")
     split_batch(
         settings.prompts_per_step * settings.group_size,
         compute.micro_batch.grpo or settings.micro_batch,
@@ -157,9 +171,11 @@ def check(s, problems: list[Problem], compute) -> tuple[int, list[tuple[Problem,
         raise UserError(f"{PROBLEMS}: holds no problem")
     encode, context, tied = shape_of(model)
     values = settings.model_dump()
-    check_generation(values, cuda=on_gpu(compute), processes=compute.world, tied=tied)
+    gpus = visible_gpus(compute)
+    check_quantize(settings.lora.quantize, compute, gpus)
+    check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
     limit = context if settings.generation == "hf" else settings.vllm.max_model_len or context
-    prompt = get_domain(s.params.run.domain).prompt
+    prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
     restarts = restart_states(
         s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
     )
@@ -173,13 +189,6 @@ def check(s, problems: list[Problem], compute) -> tuple[int, list[tuple[Problem,
     if settings.generation == "vllm_server":
         check_server(values["vllm"]["server"], model=model, needed=needed, encode=encode)
     return needed, restarts
-
-
-def on_gpu(compute) -> bool:
-    """Whether training is on GPUs."""
-    from astro.training.launch import visible_gpus
-
-    return visible_gpus(compute) > 0
 
 
 def main() -> None:
@@ -240,16 +249,16 @@ def keep_as_it_is(s) -> None:
     )
 
 
-def train(s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute, work: Path):
+def train(s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path):
     """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
     from astro.training.common import write_curve
-    from astro.training.launch import launch
 
     begun = [*((p, "") for p in problems), *restarts]
     write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
     given = {
         "name": s.name,
         "domain": s.params.run.domain,
+        "prompt": s.params.run.prompt,
         "phrases": s.params.linearize.phrase_file,
         "seed": s.params.run.seed,
         "settings": s.params.grpo.model_dump(),
@@ -257,36 +266,59 @@ def train(s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, ne
         "work": str(work),
     }
     result = launch(optimise, given, compute=compute, work=work, log=s.log)
+    if not result["published"]:
+        publish(given)
     clear_folder(work)
     write_curve(CURVES / f"{s.name}.csv", result["curve"])
     return result["curve"], result["steps"]
 
 
-def optimise(given: dict, compute, log) -> dict:
+def optimise(given: dict, compute: Compute, log: Log) -> dict:
     """The job of each training process: GRPO on the episodes in the work folder; rank 0 writes models/<arm>."""
+    import torch
+
+    from astro.training.adapters import quantization
     from astro.training.common import load_causal_lm, save_model
     from astro.training.grpo import reinforce
 
-    work, source = Path(given["work"]), MODELS[given["name"]]
+    work, source, settings = Path(given["work"]), MODELS[given["name"]], given["settings"]
     episodes = list(read_jsonl(work / "episodes.jsonl", Episode))
-    model, tokenizer = load_causal_lm(source, name=str(source))
+    dtype, quantize = getattr(torch, settings["dtype"]), settings["lora"]["quantize"]
+    model, tokenizer = load_causal_lm(source, name=str(source), dtype=dtype, quantization=quantization(quantize))
+    phrases, chat = load_phrases(Path(given["phrases"])), chat_for(given["prompt"], source)
     trainer, curve, steps = reinforce(
         model,
         tokenizer,
         [e.problem for e in episodes if not e.prefix],
         restarts=[(e.problem, e.prefix) for e in episodes if e.prefix],
-        domain=get_domain(given["domain"], load_phrases(Path(given["phrases"]))),
-        settings=given["settings"],
+        domain=get_domain(given["domain"], phrases, chat),
+        settings=settings,
         seed=given["seed"],
         work=work,
         log=log,
         micro_batch=compute.micro_batch.grpo,
         needed=given["needed"],
     )
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.accelerator.is_main_process:
-        save_model(trained, tokenizer, Path("models") / given["name"])
-    return {"curve": curve, "steps": steps}
+    whole = compute.strategy not in ("fsdp2", "zero3") and quantize == "none"
+    if not whole:  # no process holds the model as it is to be published
+        trainer.save_model(str(work / "trained"))
+    elif trainer.accelerator.is_main_process:
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        save_model(trained.merge_and_unload() if settings["lora"]["enabled"] else trained, tokenizer, given_out(given))
+    return {"curve": curve, "steps": steps, "published": whole}
+
+
+def given_out(given: dict) -> Path:
+    """Where the model goes."""
+    return Path("models") / given["name"]
+
+
+def publish(given: dict) -> None:
+    """Make the model of what sharded or quantized training left in work/trained, in one process."""
+    from astro.training.sft import publish
+
+    source = str(MODELS[given["name"]])
+    publish({**given, "model": source, "target": str(given_out(given)), "phrases": []})
 
 
 def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:

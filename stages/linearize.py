@@ -18,7 +18,8 @@ from astro.cloning.judge import passing
 from astro.cloning.template import load_phrases
 from astro.cloning.traces import linearize, traces_of
 from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
-from astro.domains import get_domain
+from astro.domains import Domain, get_domain
+from astro.domains.chat import chat_for
 from astro.gates import check_traces, require
 from astro.runtime import Progress, UserError, read_shards, run_stage, write_jsonl
 from schemas.linearize import LinearizeMetrics
@@ -32,6 +33,11 @@ MODEL = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
 
 
+def domain_of(s) -> Domain:
+    """The domain, with the base model's chat template where `run.prompt` asks for one."""
+    return get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
+
+
 def vote(s, trees: list[Tree]) -> dict[tuple[str, int], list[str]]:
     """The base model's votes on every correct terminal: (problem id, node) -> votes."""
     from astro.engines.api import EngineError, Request
@@ -39,7 +45,7 @@ def vote(s, trees: list[Tree]) -> dict[tuple[str, int], list[str]]:
     from astro.engines.opening import open_engine
     from astro.search.seeds import node_seed
 
-    domain, votes = get_domain(s.params.run.domain), s.params.linearize.self_eval.votes
+    domain, votes = domain_of(s), s.params.linearize.self_eval.votes
     asked = [(tree, node) for tree in trees for node in correct_terminals(tree)]
     requests = [
         Request(
@@ -68,7 +74,7 @@ def vote(s, trees: list[Tree]) -> dict[tuple[str, int], list[str]]:
 
 def make_filter(s, trees: list[Tree]):
     """`accept(tree, correct terminals)` of the chosen filter."""
-    params, domain = s.params.linearize, get_domain(s.params.run.domain)
+    params, domain = s.params.linearize, domain_of(s)
     if params.filter == "value":
         return lambda tree, correct: [i for i in correct if lowest_value(tree, i) >= params.min_value]
     if params.filter == "self_eval":
@@ -93,7 +99,7 @@ def make_check(s):
 def main() -> None:
     """Write data/traces/train.jsonl and direct.jsonl."""
     with stage("linearize", "run", "engine", "linearize") as s:
-        params, domain = s.params.linearize, get_domain(s.params.run.domain)
+        params, domain = s.params.linearize, domain_of(s)
         trees = list(read_shards(TREES, Tree))
         phrases = load_phrases(Path(params.phrase_file))
         make = partial(

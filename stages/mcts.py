@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from astro.domains import Domain, get_domain
+from astro.domains.chat import chat_for
 from astro.engines.api import EngineError
 from astro.engines.running import Meter, run_task
 from astro.engines.searches import SearchTask
@@ -30,7 +31,7 @@ from stages.harness import METRICS, REPORTS, stage
 OUT = Path("data/trees")
 MODEL = Path("models/base")
 PROBLEMS = Path("data/problems/train.jsonl")
-CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains", "astro/verify"]
+CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains", "astro/verify", "astro/tokens.py"]
 LOG_S = 10.0
 """Progress goes to the console and to MLflow so often, seconds."""
 
@@ -75,7 +76,7 @@ def grow(s, spool: Spool[Tree], number_of: dict[str, int]) -> None:
     domain, meter = get_domain(s.params.run.domain), Meter()
     pace = Pace(s, meter, total=len(number_of), done=spool.found)
     trees = run_task(
-        SearchTask(s.params.mcts, s.params.run.domain, s.params.run.seed),
+        SearchTask(s.params.mcts, s.params.run.domain, s.params.run.seed, chat_for(s.params.run.prompt, MODEL)),
         (p for p in islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems) if number_of[p.id] not in spool),
         total=missing,
         engine=s.params.engine,

@@ -21,7 +21,7 @@ from stages.harness import CURVES, arm_name, stage
 
 MODEL = Path("models/base")
 TRACES = {"sft": Path("data/traces/train.jsonl"), "sft_direct": Path("data/traces/direct.jsonl")}
-CODE = ["stages/sft.py", "astro/training"]
+CODE = ["stages/sft.py", "astro/training", "astro/tokens.py"]
 
 
 def main() -> None:
@@ -52,11 +52,14 @@ def train(s, compute: Compute) -> None:
     """SFT itself; publishes the model, its curve and its metrics."""
     from astro.cloning.template import load_phrases
 
+    from astro.training.fit import require_fit
+
     settings, source = s.params.sft, TRACES[s.name]
     if settings.lora.quantize != "none":
         from astro.training.adapters import check_quantize
 
         check_quantize(settings.lora.quantize, compute, visible_gpus(compute))
+    require_fit(MODEL, s.params, name="params.yaml")
     phrase_file = Path(s.params.linearize.phrase_file)
     with work_folder(s.name, s.work_key([source, MODEL, phrase_file], CODE, *identity(compute))) as work:
         given = {

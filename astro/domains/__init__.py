@@ -1,9 +1,12 @@
 """What a problem is: its prompt, the syntax of its steps, and its grading. One module per domain, one Protocol for all."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from schemas.records import Chain, Problem, StepChecks, Verdict
+
+if TYPE_CHECKING:
+    from astro.domains.chat import ChatTemplate
 
 
 class Domain(Protocol):
@@ -68,20 +71,23 @@ class Domain(Protocol):
         """`parse_chain` of many, in order; at once, where that is faster."""
 
 
-def get_domain(name: str, phrases=None) -> Domain:
+def get_domain(name: str, phrases=None, chat: "ChatTemplate | None" = None) -> Domain:
     """The domain called `name`.
 
     Args:
         phrases: what chains say before they go back (`astro.cloning.template.Phrases`), for `parse_chain`; None: unknown.
+        chat: prompts are rendered through it, as messages to a chat model; None: plain text.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it has no messages for chat models.
     """
     if name == "math":
         from astro.domains.math import Math
 
-        return Math(phrases)
+        return Math(phrases, chat)
     if name == "countdown":
+        if chat is not None:
+            raise ValueError("run.domain countdown has no prompts for chat models: set run.prompt to plain")
         from astro.domains.countdown import Countdown
 
         return Countdown()

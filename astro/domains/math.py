@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from astro.domains.chat import ChatTemplate
 from astro.domains.math_chain import JumpWords, read_chain
 from astro.domains.math_text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
+from astro.tokens import inert
 from astro.verify import default_pool, extract
 from astro.verify.steps import check_steps, exact_value
 from schemas.records import Chain, Problem, StepChecks, Verdict
@@ -27,7 +29,8 @@ PROMPTS = Path(__file__).parent / "prompts"
 
 @cache
 def template(name: str) -> str:
-    """A prompt file. Chat models: what wraps it in their turns goes around the filled-in text, not into the file."""
+    """A prompt file. For chat models there are files of their own (`math_chat.txt` is the user's message, `math_system.txt`
+    what the system says before it); their chat template wraps the filled-in text."""
     return (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
@@ -43,17 +46,25 @@ class Math:
     step_end = STEP_END
     stops = STOPS
 
-    def __init__(self, phrases: JumpWords | None = None):
-        """phrases: what chains say before they go back, for `parse_chain`; None: returns are known by restated steps only."""
-        self.phrases = phrases
+    def __init__(self, phrases: JumpWords | None = None, chat: ChatTemplate | None = None):
+        """Of plain models, or of those that take messages.
+
+        Args:
+            phrases: what chains say before they go back, for `parse_chain`; None: returns are known by restated steps only.
+            chat: renders prompts; None: they are plain text.
+        """
+        self.phrases, self.chat = phrases, chat
 
     def identity(self, problem: Problem) -> str:
         """The question without what only lays it out."""
         return same_text(problem.question)
 
     def prompt(self, problem: Problem) -> str:
-        """`prompts/math.txt` about the question."""
-        return fill("math", question=problem.question.strip())
+        """`prompts/math.txt` about the question; for a chat model `math_chat.txt`, as its user's message."""
+        if self.chat is None:
+            return fill("math", question=problem.question.strip())
+        asked = fill("math_chat", question=problem.question.strip()).rstrip("\n")
+        return self.chat.render(asked, system=template("math_system").rstrip("\n"))
 
     def response(self, steps: Sequence[str], rest: str = "") -> str:
         """Steps, blank lines between them; a terminal step ends the response."""
@@ -112,12 +123,15 @@ class Math:
 
     def restate(self, problem: Problem, steps: Sequence[str]) -> str:
         """The step that the chain returns to, word for word, or the question: a real model has the rest in its context."""
-        return (steps[-1] if steps else problem.question.strip()) + STEP_END
+        question = problem.question.strip()
+        if self.chat is not None:
+            question = inert(question, self.chat.controls)  # as it stands in the prompt
+        return (steps[-1] if steps else question) + STEP_END
 
     def vote_prompt(self, problem: Problem, steps: Sequence[str]) -> tuple[str, str]:
         """`prompts/math_vote.txt` about the whole solution."""
-        asked = fill("math_vote", question=problem.question.strip(), solution=STEP_END.join(steps))
-        return asked.rstrip("\n"), "yes"
+        asked = fill("math_vote", question=problem.question.strip(), solution=STEP_END.join(steps)).rstrip("\n")
+        return (asked if self.chat is None else self.chat.render(asked)), "yes"
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
         """See `astro.domains.math_chain`."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
+from astro.tokens import UNKNOWN, Control, inert
 
 TOO_LONG = "maximum context length"
 """vLLM's servers (and OpenAI's) refuse a prompt that leaves no room for `max_tokens` with these words."""
@@ -41,8 +42,12 @@ class EndpointEngine:
         retries: int,
         concurrency: int,
         patience_s: float = 0.0,
+        control: Control = UNKNOWN,
     ):
         """Ask the endpoint for its models. One that does not answer now is not waited for: its address may be wrong.
+
+        control: of the tokenizer that prompts are rendered with. An endpoint puts the beginning of every text there itself,
+            so it is left off the prompts.
 
         Raises:
             EngineError: it does not answer, or serves no model called `model` ("": the first one it serves).
@@ -53,6 +58,7 @@ class EndpointEngine:
         self._gone = (openai.APIConnectionError, openai.InternalServerError)
         self._refused = openai.BadRequestError
         self._url, self._retries, self._patience_s = url, retries, patience_s
+        self._control = control
         self._ended, self._answered = threading.Event(), time.monotonic()
         self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s, max_retries=retries)
         try:
@@ -129,7 +135,7 @@ class EndpointEngine:
         try:
             answer = self._client.completions.create(
                 model=self._model,
-                prompt=request.prompt,
+                prompt=request.prompt.removeprefix(self._control.begin),
                 n=request.n,
                 max_tokens=max_tokens,
                 temperature=request.temperature,
@@ -165,19 +171,22 @@ class EndpointEngine:
             return UnusableAnswer(f"engine.endpoint.url {self._url}: unusable answer: {error}")
         return error
 
-    @staticmethod
-    def _sample(choice, answer, request: Request) -> Sample:
+    def _sample(self, choice, answer, request: Request) -> Sample:
         if not isinstance(choice.text, str):
             raise TypeError(f"a choice has no text but {choice.text!r}")
+        text, finished = inert(choice.text, self._control.texts), choice.finish_reason == "stop"
+        # vLLM's servers say what stopped a text: a string, or no string for an end token
+        reason = getattr(choice, "stop_reason", "unknown")
+        ended = finished and (reason is None or isinstance(reason, int))
         logprobs = choice.logprobs.token_logprobs if choice.logprobs else None
         if logprobs is None:
             # without logprobs the server reports only the sum of tokens over all n choices
             tokens = (answer.usage.completion_tokens if answer.usage else 0) // request.n
             if request.logprobs:
                 raise EngineError("the endpoint sends no logprobs; use mcts.prior uniform with it")
-            return Sample(choice.text, 0.0, tokens, choice.finish_reason == "stop")
+            return Sample(text, 0.0, tokens, finished, ended)
         known = [value for value in logprobs if value is not None]
-        return Sample(choice.text, float(sum(known)), len(logprobs), choice.finish_reason == "stop")
+        return Sample(text, float(sum(known)), len(logprobs), finished, ended)
 
     def poll(self) -> list[tuple[int, list[Sample]]]:
         """As `Engine.poll`."""

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, StoppingCriteria
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
+from astro.tokens import control_texts, encode_prompt, inert
 
 
 class _SeededGumbel(LogitsProcessor):
@@ -46,6 +47,13 @@ class _StopStrings(StoppingCriteria):
         return torch.tensor([any(s in text for s in self.stop) for text in texts], device=input_ids.device)
 
 
+def _end_ids(model, tokenizer) -> set[int]:
+    """Every token that ends a text: a chat model has several (end of turn, of message, of text)."""
+    listed = model.generation_config.eos_token_id
+    listed = listed if isinstance(listed, list) else [listed]
+    return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+
+
 class HfEngine:
     """`Engine` that answers its oldest outstanding requests batch by batch."""
 
@@ -55,7 +63,7 @@ class HfEngine:
         """Load `model`.
 
         Raises:
-            EngineError: transformers does not take it.
+            EngineError: transformers does not take it, or its context is shorter than `max_model_len`.
         """
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(model), revision=revision)
@@ -64,11 +72,21 @@ class HfEngine:
             ).eval()
         except (OSError, ValueError) as error:
             raise EngineError(f"transformers does not take the model {model}: {error}") from None
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or max_model_len
+        if context < max_model_len:
+            raise EngineError(
+                f"engine.max_model_len {max_model_len}: the model {model} has a context of {context} tokens"
+            )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._ends = _end_ids(self._model, self._tokenizer)
+        # Only that: a temperature, top_p or repetition penalty that the model's authors chose would bend what is asked for.
+        self._model.generation_config = GenerationConfig(
+            eos_token_id=sorted(self._ends), pad_token_id=self._tokenizer.pad_token_id
+        )
         self._batch_size, self._max_model_len = batch_size, max_model_len
         self._queue: list[tuple[int, Request, int]] = []  # ticket, request, tokens that fit behind its prompt
         self._next = 0
@@ -78,7 +96,7 @@ class HfEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         ticket, self._next = self._next, self._next + 1
-        room = self._max_model_len - len(self._tokenizer(request.prompt)["input_ids"])
+        room = self._max_model_len - len(encode_prompt(self._tokenizer, request.prompt))
         self._queue.append((ticket, request, min(request.max_tokens, room)))
         return ticket
 
@@ -109,11 +127,11 @@ class HfEngine:
     def _generate(self, requests: list[tuple[Request, int]]) -> list[Sample]:
         """Samples of (request, room) pairs, one after the other. All rows run as long as the longest; each keeps its own."""
         rows = [(request, room, i) for request, room in requests for i in range(request.n)]
-        prompts = [request.prompt for request, _, _ in rows]
+        prompts = {request.prompt: encode_prompt(self._tokenizer, request.prompt) for request, _, _ in rows}
         seeds = [request.seed + i for request, _, i in rows]
         temperatures = torch.tensor([request.temperature for request, _, _ in rows], device=self._device)
-        encoded = self._tokenizer(prompts, return_tensors="pt", padding=True).to(self._device)
-        encoded.pop("token_type_ids", None)
+        ids = {"input_ids": [prompts[request.prompt] for request, _, _ in rows]}
+        encoded = self._tokenizer.pad(ids, return_tensors="pt").to(self._device)
         width = encoded["input_ids"].shape[1]
         stop = list(requests[0][0].stop)
         wanted = any(request.logprobs for request, _ in requests)
@@ -144,15 +162,14 @@ class HfEngine:
 
     def _sample(self, ids: list[int], logprobs: list[float], stop: list[str]) -> Sample:
         """The row's own tokens: up to its end token or its stop string; generate pads what follows."""
-        end = self._model.generation_config.eos_token_id
-        ends = set(end if isinstance(end, list) else [end])
-        length = next((i + 1 for i, token in enumerate(ids) if token in ends), None)
-        finished = length is not None
+        length = next((i + 1 for i, token in enumerate(ids) if token in self._ends), None)
+        finished = ended = length is not None
         text = self._tokenizer.decode(ids[:length], skip_special_tokens=True)
         cuts = [text.find(s) for s in stop if s in text]
         if cuts:
             finished = True
             if length is None or min(cuts) < len(text):
+                ended = False
                 text = text[: min(cuts)]
                 length = next(
                     i + 1
@@ -160,7 +177,8 @@ class HfEngine:
                     if any(s in self._tokenizer.decode(ids[: i + 1], skip_special_tokens=True) for s in stop)
                 )
         length = length if length is not None else len(ids)
-        return Sample(text, sum(logprobs[:length], 0.0), length, finished)
+        text = inert(text, control_texts(self._tokenizer))
+        return Sample(text, sum(logprobs[:length], 0.0), length, finished, ended)
 
     def close(self) -> None:
         """Drop the model."""

@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.engines.api import Engine
+from astro.tokens import Control, read_control
 
 if TYPE_CHECKING:
     from schemas.engine import EngineParams
 
 
-def open_engine(params: "EngineParams", model: Path | str) -> Engine:
+def open_engine(params: "EngineParams", model: Path | str, *, control: Control | None = None) -> Engine:
     """The engine of `params` with `model` loaded (an endpoint has its own model loaded), in `params.processes` processes.
+
+    control: of the tokenizer of `model`, for an endpoint; None: it is read from the folder.
 
     Raises:
         EngineError: it cannot be started; says why.
     """
     if params.processes == 1 or params.kind == "endpoint":
-        return _open_one(params, model)
+        return _open_one(params, model, control)
     from astro.engines.pool import PoolEngine
 
     return PoolEngine(partial(_open_one, share_of(params), model), params.processes)
@@ -37,7 +40,7 @@ def share_of(params: "EngineParams") -> "EngineParams":
     )
 
 
-def _open_one(params: "EngineParams", model: Path | str) -> Engine:
+def _open_one(params: "EngineParams", model: Path | str, control: Control | None = None) -> Engine:
     """One engine, in this process."""
     if params.kind == "vllm":
         from astro.engines.vllm_engine import VllmEngine
@@ -61,4 +64,5 @@ def _open_one(params: "EngineParams", model: Path | str) -> Engine:
         retries=endpoint.retries,
         patience_s=endpoint.patience_s,
         concurrency=params.concurrency,
+        control=read_control(model) if control is None else control,
     )

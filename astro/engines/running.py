@@ -72,6 +72,7 @@ def run_task(
         )
         return
     from astro.engines.ray_runner import run_on_ray
+    from astro.tokens import read_control
 
     one = share_of(engine)
     served = one.kind == "endpoint"  # its model is elsewhere
@@ -79,7 +80,9 @@ def run_task(
         task,
         problems,
         total=total,
-        open_engine=partial(open_engine, one, model) if served else partial(open_engine, one),
+        open_engine=partial(open_engine, one, model, control=read_control(model))
+        if served
+        else partial(open_engine, one),
         model=None if served else model,
         in_flight=max(1, in_flight // (1 if served else engine.processes)),
         settings=ray,

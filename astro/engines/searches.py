@@ -16,6 +16,7 @@ from astro.search.seeds import node_seed
 from schemas.records import Problem
 
 if TYPE_CHECKING:
+    from astro.domains.chat import ChatTemplate
     from schemas.mcts import MctsParams
 
 
@@ -35,11 +36,13 @@ class SearchTask:
         settings: params.mcts.
         domain: name of it.
         seed: of the run.
+        chat: renders prompts for a chat model; None: they are plain text.
     """
 
     settings: "MctsParams"
     domain: str
     seed: int
+    chat: "ChatTemplate | None" = None
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
         """As `Task`; the job returns a Tree."""
@@ -47,7 +50,7 @@ class SearchTask:
 
     @cached_property
     def _domain(self) -> Domain:
-        return get_domain(self.domain)
+        return get_domain(self.domain, chat=self.chat)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is cached."""
@@ -88,7 +91,8 @@ class SearchTask:
             return sample_tree(problem, samples=settings.samples, max_depth=settings.max_depth, **shared)
         plain = {"k", "rollouts", "iterations", "max_depth", "c_puct", "prior"}
         savings = settings.savings.model_dump(include={"merge_steps", "reuse_rollouts"})
-        return search(problem, config=SearchConfig(**settings.model_dump(include=plain), **savings), **shared)
+        config = SearchConfig(**settings.model_dump(include=plain), **savings, turns=self.chat is not None)
+        return search(problem, config=config, **shared)
 
     def _judge(self, problem: Problem):
         """Grades a response; with `savings.grade_once` equal ones once per tree (grading of mathematics takes milliseconds)."""
@@ -113,6 +117,7 @@ class AskTask:
         seed: of the run.
         purpose: what it is asked for; other purposes draw other samples.
         n, max_tokens, temperature: as in `Request`.
+        chat: as in `SearchTask`.
     """
 
     domain: str
@@ -121,6 +126,7 @@ class AskTask:
     n: int
     max_tokens: int
     temperature: float
+    chat: "ChatTemplate | None" = None
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
         """As `Task`; the job returns n samples."""
@@ -128,7 +134,7 @@ class AskTask:
 
     def _ask(self, problem: Problem) -> Job:
         request = Request(
-            prompt=get_domain(self.domain).prompt(problem),
+            prompt=get_domain(self.domain, chat=self.chat).prompt(problem),
             n=self.n,
             max_tokens=self.max_tokens,
             temperature=self.temperature,

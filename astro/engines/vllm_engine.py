@@ -5,6 +5,7 @@ from pathlib import Path
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
+from astro.tokens import control_texts, encode_prompt, inert
 
 # Both are read when vLLM is imported. One process: start-up 4 s instead of 55 s on CPU, and no orphan after a kill.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -84,6 +85,7 @@ class VllmEngine:
         self._failed = ""
         self._early: list[tuple[int, list[Sample]]] = []
         self._stop_ids: dict[tuple[str, ...], list[int] | None] = {}
+        self._string_ids: set[int] = set()  # tokens that stand for a whole stop string
 
     def _single_token_stops(self, stop: tuple[str, ...]) -> list[int] | None:
         """Ids of the stop strings where each is a whole token wherever it appears (word-level tokenizers), else None."""
@@ -94,6 +96,7 @@ class VllmEngine:
                 encoded = [self._tokenizer.encode(s, add_special_tokens=False) for s in stop]
                 ids = [e[0] for e in encoded] if all(len(e) == 1 for e in encoded) else None
             self._stop_ids[stop] = ids
+            self._string_ids.update(ids or [])
         return self._stop_ids[stop]
 
     def submit(self, request: Request) -> int:
@@ -103,7 +106,7 @@ class VllmEngine:
         if self._failed:
             raise EngineError(self._failed)
         ticket, self._next = self._next, self._next + 1
-        prompt = self._tokenizer.encode(request.prompt)
+        prompt = encode_prompt(self._tokenizer, request.prompt)
         room = self._max_model_len - len(prompt)
         if room < 1:
             self._early.append((ticket, [Sample("", 0.0, 0, False)] * request.n))
@@ -156,7 +159,13 @@ class VllmEngine:
             # not detokenized by vLLM: the stop token, where one ended the sample, is not part of the text
             kept = ids[:-1] if output.finish_reason == "stop" and output.stop_reason is not None else ids
             text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        return Sample(text, float(output.cumulative_logprob or 0.0), len(ids), output.finish_reason == "stop")
+        finished = output.finish_reason == "stop"
+        # No reason: the tokenizer's own end token. A number: another one of the generation config, or a stop string that is
+        # one token (and never an end token).
+        reason = output.stop_reason
+        ended = finished and (reason is None or (isinstance(reason, int) and reason not in self._string_ids))
+        text = inert(text, control_texts(self._tokenizer))
+        return Sample(text, float(output.cumulative_logprob or 0.0), len(ids), finished, ended)
 
     def reset_prefix_cache(self) -> None:
         """Forget cached prompts (benchmarks). Nothing may be outstanding."""

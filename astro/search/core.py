@@ -13,7 +13,7 @@ What the paper leaves open, and how it is read here:
 import math
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from astro.search.priors import LOGPROB_PRIORS, PriorKind, priors
@@ -60,6 +60,7 @@ class SearchConfig:
         reuse_rollouts: the first step of a node's rollouts is one of its actions, and what follows it a rollout of that
             child; only what is missing to k and M is generated. Draws from the same policy, but a child's value is then
             no longer independent of its parent's. Needs `split` and a prior that reads no logprob.
+        turns: a step that ends the model's turn (`Sample.ended`) cannot be continued: without an answer it is closed.
     """
 
     k: int
@@ -70,6 +71,7 @@ class SearchConfig:
     prior: PriorKind
     merge_steps: bool = True
     reuse_rollouts: bool = False
+    turns: bool = False
 
     def __post_init__(self) -> None:
         for name in ("k", "rollouts", "iterations", "max_depth"):
@@ -183,7 +185,7 @@ def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None
             ends = (len(sample.text) - len(first) - sum(map(len, rest))) // len(rest)  # characters between two steps
             found.append((_free(first, True), _free(sample.text[len(first) + ends :], sample.finished)))
         elif sample.finished:
-            found.append((_free(first, True), None))
+            found.append((replace(_free(first, True), ended=sample.ended), None))
     return found[: config.k]
 
 
@@ -216,16 +218,20 @@ def expand(
     """Turn sampled steps into children of `leaf`, appended to `nodes` in the order of their first sample.
 
     Cut and blank samples are dropped, samples with equal keys merged (the first text is kept). A child that holds an
-    answer is terminal, one at `max_depth` that holds none is closed. Without a usable sample `leaf` itself is closed.
+    answer is terminal; one that holds none is closed at `max_depth`, and with `config.turns` where no sample of it went on.
+    Without a usable sample `leaf` itself is closed.
     The children's R and Q are still to be set, by `value`.
     """
     actions: dict[str, dict[str, Sample]] = {}  # key of the state -> distinct text -> its first sample
     counts: Counter[str] = Counter()
+    goes_on: set[str] = set()
     for number, sample in enumerate(samples):
         if sample.finished and sample.text.strip():
             name = key((*leaf.steps, sample.text)) if config.merge_steps else str(number)
             actions.setdefault(name, {}).setdefault(sample.text, sample)
             counts[name] += 1
+            if not (config.turns and sample.ended):
+                goes_on.add(name)
     if not actions:
         leaf.close()
         return []
@@ -235,12 +241,12 @@ def expand(
         kind=config.prior,
         counts=[counts[name] for name in actions],
     )
-    for spellings, share in zip(actions.values(), shares, strict=True):
+    for (name, spellings), share in zip(actions.items(), shares, strict=True):
         text = next(iter(spellings))
         child = SearchNode(index=len(nodes), parent=leaf.index, steps=(*leaf.steps, text), prior=share)
         if is_terminal(text):
             child.terminal = True
-        elif len(child.steps) >= config.max_depth:
+        elif len(child.steps) >= config.max_depth or name not in goes_on:
             child.close()
         nodes.append(child)
         leaf.children.append(child.index)

@@ -13,12 +13,14 @@ class Sample:
             included; 0.0 where the request asked for none.
         tokens: generated tokens, stop or end token included.
         finished: ended by itself or by a stop string; False: cut by the length limit.
+        ended: ended by itself, by an end token: a chat model's turn is over. False where an engine cannot tell.
     """
 
     text: str
     logprob: float
     tokens: int
     finished: bool
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from astro.runtime import UserError, atomic_path
+from astro.tokens import pad_token
 
 
 def use_cores() -> None:
@@ -164,4 +165,24 @@ def load_causal_lm(
         raise UserError(f"{name}: {path} is no model that transformers can load: {first}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer of {path} has no end token")
+    give_pad(tokenizer, name=name)
     return model, tokenizer
+
+
+def give_pad(tokenizer, *, name: str) -> None:
+    """See to a pad token that is not the end token: what is padded must not read as an end, nor the end as padding.
+
+    Llama-3.1's tokenizer names none and holds one: <|finetune_right_pad_id|>.
+
+    Raises:
+        UserError: there is none to take; `name` says which parameter or file pointed to the tokenizer.
+    """
+    found = pad_token(tokenizer)
+    if found is None:
+        raise UserError(
+            f"{name}: the tokenizer has {'no pad token' if tokenizer.pad_token is None else 'its end token as pad token'} and "
+            "none that could be one; add a special token such as <|pad|> to it"
+        )
+    if found != tokenizer.pad_token:
+        print(f"{name}: {found} is taken as the pad token", flush=True)
+        tokenizer.pad_token = found

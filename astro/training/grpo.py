@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from astro.compute import split_batch
 from astro.domains import Domain
+from astro.training.adapters import lora_config
 from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
 from astro.training.rollouts import rollouts_trainer, spare_vllm
 from schemas.records import Problem
@@ -216,10 +217,11 @@ def reinforce(
                 correct=settings["reward_correct"],
                 wrong=settings["reward_wrong"],
             ),
+            peft_config=lora_config(settings["lora"], new_tokens=False),
             callbacks=[curve],
         )
     quiet(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    trainer.train(resume_from_checkpoint=last_checkpoint(work, arguments))
     return trainer, curve.rows(trainer.state.log_history), trainer.state.global_step
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from astro.runtime import UserError
+from astro.tokens import encode_prompt
 
 SERVE = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve {model} --max-model-len {length} --logprobs-mode processed_logprobs --max-logprobs -1 "
@@ -101,7 +102,7 @@ def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
         config, tokenizer = AutoConfig.from_pretrained(str(model)), AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{model}: no model that transformers can load: {str(error).strip().splitlines()[0]}") from None
-    return lambda text: tokenizer(text)["input_ids"], config.max_position_embeddings, bool(config.tie_word_embeddings)
+    return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings, bool(config.tie_word_embeddings)
 
 
 # --- a vLLM server -----------------------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ def sampled_by(model, processor: LogitsProcessor) -> Iterator[None]:
 
 def rollouts_trainer():
     """The class `Rollouts`; a function, since TRL is to be imported after `spare_vllm`."""
-    from trl import GRPOTrainer
+    from astro.training.prompts import TextPromptTrainer
 
-    class Rollouts(GRPOTrainer):
+    class Rollouts(TextPromptTrainer):
         """TRL's trainer with seeded samples, where asked for."""
 
         def __init__(self, *args, run_seed: int | None, **options):

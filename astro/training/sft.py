@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from astro.compute import split_batch
 from astro.runtime import atomic_path, read_jsonl
+from astro.tokens import encode_continuation
 from astro.training.adapters import lora_config, merge, quantization
 from astro.training.batches import IGNORED, loader_of
 from astro.training.common import Curve, last_checkpoint, load_causal_lm, quiet, save_model, use_cores, wants_bf16
@@ -24,14 +25,12 @@ LossOn = Literal["all", "completion", "no_wrong_steps"]
 
 
 def encode(trace: Trace, tokenizer, loss_on: LossOn) -> dict[str, list[int]]:
-    """Tokens and labels of a trace; the end token is part of it.
+    """Tokens and labels of a trace; the end token is part of it (of a chat model: the end of the assistant's turn).
 
     A token belongs to the segment that its first character stands in. The phrase before a jump keeps its loss in
     `no_wrong_steps`: what is masked there is how to go wrong, not that one turns back.
     """
-    text = trace.prompt + trace.completion
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
+    ids, spans, _ = encode_continuation(tokenizer, trace.prompt, trace.completion)
     masked = [] if loss_on == "all" else [(0, len(trace.prompt))]
     if loss_on == "no_wrong_steps":
         at = len(trace.prompt)
@@ -41,7 +40,7 @@ def encode(trace: Trace, tokenizer, loss_on: LossOn) -> dict[str, list[int]]:
             at += len(segment.text)
     labels = [
         IGNORED if any(low <= start < high for low, high in masked) else token
-        for token, (start, _) in zip(ids, encoded["offset_mapping"], strict=True)
+        for token, (start, _) in zip(ids, spans, strict=True)
     ]
     return {"input_ids": [*ids, tokenizer.eos_token_id], "labels": [*labels, tokenizer.eos_token_id]}
 

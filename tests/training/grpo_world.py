@@ -47,6 +47,7 @@ SETTINGS = {
     "seeded": True,
     "correction": "token_truncate",
     "correction_max": 3.0,
+    "lora": {"enabled": False, "r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "quantize": "none"},
     "vllm": {
         "max_model_len": 0,
         "gpu_memory_utilization": 0.3,

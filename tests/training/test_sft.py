@@ -93,6 +93,7 @@ def test_a_token_belongs_to_where_it_begins():
 
     class Pairs:
         eos_token_id = 0
+        added_tokens_decoder, all_special_tokens = {}, ()
 
         def __call__(self, text, return_offsets_mapping):
             offsets = [(i, min(i + 2, len(text))) for i in range(0, len(text), 2)]

@@ -1,0 +1,126 @@
+"""Prompts of chat models: a message becomes the text that the model's own chat template makes of it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from astro.runtime import UserError
+from astro.tokens import control_texts, inert
+
+TODAY = datetime(2024, 7, 26, tzinfo=UTC)
+"""Llama-3.1's template writes a date. Equal runs must write the same, so it is the one that the template has by default."""
+
+_SYSTEM, _USER, _ANSWER = "astro system", "astro user", "astro answer"
+"""What a template is tried with."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template and what it needs to render. Plain data: it travels to the workers of a cluster.
+
+    Attributes:
+        source: file or folder it comes from, for messages.
+        template: Jinja, run in transformers' sandbox.
+        names: (name, text) of the tokens that the template may name (bos_token, ...).
+        controls: texts of all control tokens; in what is rendered as a message they are broken up (`astro.tokens.inert`).
+        system: whether it takes a system message; else that goes in front of the user's.
+    """
+
+    source: str
+    template: str
+    names: tuple[tuple[str, str], ...]
+    controls: tuple[str, ...]
+    system: bool = True
+
+    def render(self, message: str, *, system: str | None = None) -> str:
+        """The whole prompt for one user message, ending where the assistant begins to write.
+
+        Args:
+            message: of the user. Data: a control token that is spelt out in it does not become one.
+            system: what the assistant is told before.
+
+        Raises:
+            UserError: the template does not take the messages.
+        """
+        return _rendered(self, message, system, None)
+
+    def turn_end(self) -> str:
+        """The control token that ends the assistant's turn; "": the template writes none."""
+        whole = _rendered(self, _USER, None, _ANSWER)
+        rest = whole.rpartition(_ANSWER)[2].lstrip()
+        return next((token for token in self.controls if rest.startswith(token)), "")
+
+
+@lru_cache(maxsize=4096)
+def _rendered(chat: ChatTemplate, message: str, system: str | None, answer: str | None) -> str:
+    """Messages as text; with an `answer`, as a finished conversation."""
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    if system and not chat.system:
+        message, system = f"{system}\n\n{message}", None
+    turns = [("system", system), ("user", message), ("assistant", answer)]
+    messages = [{"role": role, "content": inert(text, chat.controls)} for role, text in turns if text is not None]
+    try:
+        texts, _ = render_jinja_template(
+            conversations=[messages],
+            chat_template=chat.template,
+            add_generation_prompt=answer is None,
+            date_string=TODAY.strftime("%d %b %Y"),
+            strftime_now=TODAY.strftime,
+            **dict(chat.names),
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise UserError(f"{chat.source}: the chat template does not take a message: {error}") from None
+    return texts[0]
+
+
+def load_chat_template(model: Path) -> ChatTemplate:
+    """The chat template of a model folder.
+
+    Raises:
+        UserError: there is none, or it cannot be used.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(model))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
+    return chat_template_of(tokenizer, source=str(model))
+
+
+def chat_for(prompt: str, model: Path) -> ChatTemplate | None:
+    """What `run.prompt` asks for: the chat template of a model folder, or None (plain text)."""
+    return load_chat_template(model) if prompt == "chat" else None
+
+
+def chat_template_of(tokenizer, *, source: str) -> ChatTemplate:
+    """The chat template of a transformers tokenizer; source: where it comes from, for messages.
+
+    Raises:
+        UserError: there is none, or it cannot be used.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"run.prompt chat: the tokenizer of {source} has no chat template; take an instruct model, or set run.prompt to "
+            "plain"
+        )
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise UserError(f"run.prompt chat: {source}: {error}") from None
+    names = tuple(sorted((name, str(text)) for name, text in tokenizer.special_tokens_map.items() if text))
+    controls = control_texts(tokenizer)
+    for system in (True, False):
+        found = ChatTemplate(source, template, names, controls, system)
+        try:
+            text = found.render(_USER, system=_SYSTEM)
+        except UserError:
+            if not system:
+                raise
+            continue
+        if _USER in text and _SYSTEM in text:
+            return found
+    raise UserError(f"run.prompt chat: the chat template of {source} leaves out what the user says")
