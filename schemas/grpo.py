@@ -81,7 +81,9 @@ class GrpoParams(Strict):
     mask_truncated: bool = Field(description="completions cut by the length limit give no gradient")
     reward_correct: float
     reward_wrong: float
-    dtype: Literal["float32", "bfloat16"] = Field(description="of the weights as loaded and saved; see bf16 for the arithmetic")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+    )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     gradient_checkpointing: bool
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")

@@ -69,9 +69,8 @@ def train(s) -> BaseModelMetrics:
 def fetch(s) -> BaseModelMetrics:
     """Take a pretrained model: a local folder, or a hub id at its revision; with an adapter, merged."""
     from astro.training.common import write_curve
-    from astro.training.pretrained import take
-
     from astro.training.fit import require_fit
+    from astro.training.pretrained import take
 
     pretrained = s.params.base.pretrained
     require_fit(pretrained.path, s.params, revision=pretrained.revision or None, name="base.pretrained.path")

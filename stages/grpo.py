@@ -154,9 +154,9 @@ def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
 
 def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
     """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
-    from astro.training.grpo import BATCH
     from astro.training.adapters import check_quantize
     from astro.training.fit import require_fit
+    from astro.training.grpo import BATCH
     from astro.training.rl_checks import check_generation, check_lengths, check_server, shape_of
 
     settings, model = s.params.grpo, MODELS[s.name]
@@ -172,7 +172,7 @@ def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple
     encode, context, tied = shape_of(model)
     values = settings.model_dump()
     gpus = visible_gpus(compute)
-    check_quantize(settings.lora.quantize, compute, gpus)
+    check_quantize(settings.lora.quantize, compute, gpus, stage="grpo")
     check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
     limit = context if settings.generation == "hf" else settings.vllm.max_model_len or context
     prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
@@ -249,7 +249,9 @@ def keep_as_it_is(s) -> None:
     )
 
 
-def train(s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path):
+def train(
+    s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
+):
     """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
     from astro.training.common import write_curve
 
@@ -315,10 +317,10 @@ def given_out(given: dict) -> Path:
 
 def publish(given: dict) -> None:
     """Make the model of what sharded or quantized training left in work/trained, in one process."""
-    from astro.training.sft import publish
+    from astro.training.sft import publish as publish_trained
 
     source = str(MODELS[given["name"]])
-    publish({**given, "model": source, "target": str(given_out(given)), "phrases": []})
+    publish_trained({**given, "model": source, "target": str(given_out(given)), "phrases": []})
 
 
 def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:

@@ -51,7 +51,6 @@ def keep_as_it_is(s) -> None:
 def train(s, compute: Compute) -> None:
     """SFT itself; publishes the model, its curve and its metrics."""
     from astro.cloning.template import load_phrases
-
     from astro.training.fit import require_fit
 
     settings, source = s.params.sft, TRACES[s.name]

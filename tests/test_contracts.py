@@ -62,7 +62,10 @@ ONLY_IN = {
     "ray": {"astro.engines"},
 }
 
-NOT_FOLLOWED = ("astro.tracking", "astro.params", "astro.training.fit", "astro.compute", "astro.training.launch", "schemas.compute")
+NOT_FOLLOWED = (
+    *("astro.tracking", "astro.params", "astro.training.fit"),
+    *("astro.compute", "astro.training.launch", "schemas.compute"),
+)
 """Imports that dvc.yaml need not cover: tracking has no influence on outs, params and fit only refuse, and compute
 and launch say where work is done, not what."""
 

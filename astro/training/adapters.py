@@ -32,7 +32,7 @@ def lora_config(lora: dict, *, new_tokens: bool):
     )
 
 
-def check_quantize(quantize: str, compute: Compute, gpus: int) -> None:
+def check_quantize(quantize: str, compute: Compute, gpus: int, *, stage: str = "sft") -> None:
     """Whether weights can be held in 4 bits here.
 
     Args:
@@ -43,7 +43,7 @@ def check_quantize(quantize: str, compute: Compute, gpus: int) -> None:
     """
     if quantize == "none":
         return
-    said = f"sft.lora.quantize {quantize}"
+    said = f"{stage}.lora.quantize {quantize}"
     if not gpus:
         raise UserError(
             f"{said}: bitsandbytes trains quantized weights on a GPU only, and there is none; take none (plain LoRA)"
