@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pydantic import Field
 
-from astro.cloning.template import load_phrases
 from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
@@ -31,7 +30,7 @@ from astro.runtime import (
     write_text,
 )
 from astro.training.launch import Log, launch, visible_gpus
-from astro.training.restarts import Restart, draw_restarts, restarts_beside
+from astro.training.restarts import Episode, Restart, draw_restarts, restarts_beside
 from schemas.base import Strict
 from schemas.compute import Compute
 from schemas.grpo import GrpoMetrics
@@ -50,13 +49,6 @@ CODE = [
     "astro/verify",
     "astro/tokens.py",
 ]
-
-
-class Episode(Strict):
-    """What an episode of RL begins with."""
-
-    problem: Problem
-    prefix: str = Field(description='beginning of a chain that the model goes on from; "": the problem alone')
 
 
 class PassRate(Strict):
@@ -254,11 +246,14 @@ def train(
 ):
     """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
     from astro.training.common import write_curve
+    from astro.training.grpo_job import publish
 
     begun = [*((p, "") for p in problems), *restarts]
     write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
     given = {
         "name": s.name,
+        "model": str(MODELS[s.name]),
+        "target": str(Path("models") / s.name),
         "domain": s.params.run.domain,
         "prompt": s.params.run.prompt,
         "phrases": s.params.linearize.phrase_file,
@@ -267,7 +262,7 @@ def train(
         "needed": needed,
         "work": str(work),
     }
-    result = launch(optimise, given, compute=compute, work=work, log=s.log)
+    result = launch(job, given, compute=compute, work=work, log=s.log)
     if not result["published"]:
         publish(given)
     clear_folder(work)
@@ -275,52 +270,11 @@ def train(
     return result["curve"], result["steps"]
 
 
-def optimise(given: dict, compute: Compute, log: Log) -> dict:
-    """The job of each training process: GRPO on the episodes in the work folder; rank 0 writes models/<arm>."""
-    import torch
+def job(given: dict, compute: Compute, log: Log) -> dict:
+    """Training itself: in this process, or in each of those that `launch` starts."""
+    from astro.training.grpo_job import train_job
 
-    from astro.training.adapters import quantization
-    from astro.training.common import load_causal_lm, save_model
-    from astro.training.grpo import reinforce
-
-    work, source, settings = Path(given["work"]), MODELS[given["name"]], given["settings"]
-    episodes = list(read_jsonl(work / "episodes.jsonl", Episode))
-    dtype, quantize = getattr(torch, settings["dtype"]), settings["lora"]["quantize"]
-    model, tokenizer = load_causal_lm(source, name=str(source), dtype=dtype, quantization=quantization(quantize))
-    phrases, chat = load_phrases(Path(given["phrases"])), chat_for(given["prompt"], source)
-    trainer, curve, steps = reinforce(
-        model,
-        tokenizer,
-        [e.problem for e in episodes if not e.prefix],
-        restarts=[(e.problem, e.prefix) for e in episodes if e.prefix],
-        domain=get_domain(given["domain"], phrases, chat),
-        settings=settings,
-        seed=given["seed"],
-        work=work,
-        log=log,
-        micro_batch=compute.micro_batch.grpo,
-        needed=given["needed"],
-    )
-    whole = compute.strategy not in ("fsdp2", "zero3") and quantize == "none"
-    if not whole:  # no process holds the model as it is to be published
-        trainer.save_model(str(work / "trained"))
-    elif trainer.accelerator.is_main_process:
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        save_model(trained.merge_and_unload() if settings["lora"]["enabled"] else trained, tokenizer, given_out(given))
-    return {"curve": curve, "steps": steps, "published": whole}
-
-
-def given_out(given: dict) -> Path:
-    """Where the model goes."""
-    return Path("models") / given["name"]
-
-
-def publish(given: dict) -> None:
-    """Make the model of what sharded or quantized training left in work/trained, in one process."""
-    from astro.training.sft import publish as publish_trained
-
-    source = str(MODELS[given["name"]])
-    publish_trained({**given, "model": source, "target": str(given_out(given)), "phrases": []})
+    return train_job(given, compute, log)
 
 
 def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:

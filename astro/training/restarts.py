@@ -9,9 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.records import Segment, Trace
+from pydantic import Field
+
+from schemas.base import Strict
+from schemas.records import Problem, Segment, Trace
 
 States = Literal["wrong", "any"]
+
+
+class Episode(Strict):
+    """What an episode of RL begins with."""
+
+    problem: Problem
+    prefix: str = Field(description='beginning of a chain that the model goes on from; "": the problem alone')
 
 
 @dataclass(frozen=True)
