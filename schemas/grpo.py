@@ -163,7 +163,7 @@ class GrpoMetrics(Strict):
     )
     steps: int = Field(ge=0)
     completions: int = Field(ge=0)
-    restarts: int = Field(
+    restart_prompts: int = Field(
         ge=0, description="prompts that go on from the middle of an SFT chain, among those trained on"
     )
     reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step")

@@ -214,7 +214,7 @@ def main() -> None:
                 completions=math.ceil(steps / settings.num_iterations)
                 * settings.prompts_per_step
                 * settings.group_size,
-                restarts=len(restarts),
+                restart_prompts=len(restarts),
                 reward_first=first,
                 reward_last=last,
             )
@@ -234,7 +234,7 @@ def keep_as_it_is(s) -> None:
             pass_rate=None,
             steps=0,
             completions=0,
-            restarts=0,
+            restart_prompts=0,
             reward_first=None,
             reward_last=None,
         )

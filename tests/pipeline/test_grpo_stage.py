@@ -93,7 +93,7 @@ def test_episodes_restart_and_are_counted(folder):
     code, said = grpo(folder)
     assert code == 0, said[-2000:]
     metrics = json.loads((folder / "metrics" / "grpo.json").read_text())
-    assert (metrics["restarts"], metrics["prompts_kept"], metrics["completions"]) == (6, 6, 16)
+    assert (metrics["restart_prompts"], metrics["prompts_kept"], metrics["completions"]) == (6, 6, 16)
     header, *rows = (folder / "metrics" / "curves" / "grpo.csv").read_text().splitlines()
     assert {"restarts", "reward_fresh", "reward_restarted"} <= set(header.split(","))
     assert len(rows) == 2
