@@ -159,6 +159,12 @@ def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple
         compute.world,
         BATCH,
     )
+    if compute.world > 1 and not settings.seeded:
+        print(
+            f"[{s.name}] warning: grpo.seeded false: each of {compute.world} processes samples by a generator of its own, so another "
+            "number of processes is another run",
+            flush=True,
+        )
     if not problems:
         raise UserError(f"{PROBLEMS}: holds no problem")
     encode, context, tied = shape_of(model)
