@@ -141,6 +141,8 @@ def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
             "leaves room for grpo.max_completion"
         )
     problems = {p.id: p for p in read_jsonl(TRACED, Problem)}
+    if unknown := sorted({r.problem_id for r in found} - set(problems)):
+        raise UserError(f"{source}: chains of problems that {TRACED} does not hold, the first is {unknown[0]}")
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
@@ -161,8 +163,8 @@ def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple
     )
     if compute.world > 1 and not settings.seeded:
         print(
-            f"[{s.name}] warning: grpo.seeded false: each of {compute.world} processes samples by a generator of its own, so another "
-            "number of processes is another run",
+            f"[{s.name}] warning: grpo.seeded false: each of {compute.world} processes samples by a generator of its own, so "
+            "another number of processes is another run",
             flush=True,
         )
     if not problems:
