@@ -57,28 +57,35 @@ def line_of(content: CommentedMap, location: tuple) -> int | None:
     return line
 
 
+def faults_of(error: ValidationError, content: CommentedMap, path: Path, whole: str) -> list[str]:
+    """Every fault of a file that does not validate: file, line, field, what was expected, what came.
+
+    Args:
+        whole: the name of the file's content, for a fault of no single field.
+    """
+    faults = []
+    for fault in error.errors():
+        field = ".".join(str(p) for p in fault["loc"]) or whole
+        line = line_of(content, fault["loc"])
+        where = f"{path}, line {line}" if line else str(path)
+        shown = "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown parameter"
+        faults.append(f"{where}: {field}: {message}{shown}")
+    return faults
+
+
 def validate(content: CommentedMap, path: Path) -> Params:
     """Check a whole params file.
 
     Raises:
-        UserError: every fault on a line of its own: file, line, field, what was expected, what came.
+        UserError: every fault on a line of its own, see `faults_of`.
     """
     try:
         return Params.model_validate(plain(content))
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            field = ".".join(str(p) for p in fault["loc"]) or "params"
-            line = line_of(content, fault["loc"])
-            where = f"{path}, line {line}" if line else str(path)
-            shown = (
-                "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
-            )
-            message = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "extra_forbidden":
-                message = "unknown parameter"
-            faults.append(f"{where}: {field}: {message}{shown}")
-        raise UserError("\n       ".join(faults)) from None
+        raise UserError("\n       ".join(faults_of(error, content, path, "params"))) from None
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

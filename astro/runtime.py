@@ -46,6 +46,18 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def die_with(parent: int) -> None:
+    """Be killed when the parent ends, however it ends. A parent that has ended already ends this process now.
+
+    Args:
+        parent: process id it had when it started this one: prctl says nothing of a parent that was lost before the call.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(f"the process {parent} that started this one is gone")
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main: user errors become one line and exit code 2, everything else keeps its trace and exits with 1."""
     try:

@@ -12,6 +12,7 @@ class PretrainedParams(Strict):
 
     path: str = Field(description="local folder or hub id")
     revision: str = Field(description='commit or tag of a hub id; "" for a local folder')
+    adapter: str = Field(description='folder of a PEFT adapter made for this model, merged into it; "": none')
 
 
 class ArchitectureParams(Strict):

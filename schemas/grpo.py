@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
+from schemas.sft import LoraParams
 
 
 class PassRateParams(Strict):
@@ -17,27 +18,89 @@ class PassRateParams(Strict):
     runner: Literal["local", "ray"] = Field(description="of the measurement, as mcts.runner")
 
 
+class ServerParams(Strict):
+    """A vLLM server that generates for RL and takes new weights after each step (docs/rl.md says how to start it)."""
+
+    url: str = Field(pattern=r"^https?://[^/\s]+", description="base url; the weights go to the same host")
+    group_port: int = Field(ge=1024, le=65535, description="port over which the weights are sent")
+    patience_s: float = Field(
+        ge=0, description="a server that is not up yet is waited for so long at the start, seconds"
+    )
+
+
+class RolloutVllmParams(Strict):
+    """Where and how fast vLLM generates for RL. No result depends on it, so no stage does (beyond rounding)."""
+
+    max_model_len: int = Field(ge=0, description="prompt and completion, tokens; 0: the model's context")
+    gpu_memory_utilization: float = Field(
+        gt=0, le=1, description="colocate: share of the GPU for vLLM's weights and cache"
+    )
+    tensor_parallel_size: int = Field(ge=1, description="colocate: processes that share one copy of the model")
+    sleep: bool = Field(description="colocate: vLLM frees its GPU memory while the optimizer works")
+    server: ServerParams
+
+
+class RestartParams(Strict):
+    """Restart-and-Explore (Satori): some episodes go on from the middle of a chain that SFT was trained on."""
+
+    share: float = Field(ge=0, lt=1, description="of the prompts that are restarts; 0: none")
+    states: Literal["wrong", "any"] = Field(
+        description="where a chain is cut. wrong: behind a wrong step; any: behind any step but the last. The comparator's "
+        "chains hold no wrong step: it restarts in the middle of right ones"
+    )
+
+
+CLIPPED = ("grpo", "dapo", "dr_grpo", "bnpo", "luspo")
+"""Losses that clip the ratio of new to old policy on both sides."""
+
+
 class GrpoParams(Strict):
     """Group relative policy optimisation with the verifier's reward (paper section 3.2)."""
 
     steps: int = Field(ge=0, description="0: the SFT model as it is")
     prompts_per_step: int = Field(ge=1)
     group_size: int = Field(ge=2, description="completions per prompt")
-    micro_batch: int = Field(ge=1, description="completions per forward and backward pass")
+    micro_batch: int = Field(ge=1, description="completions per forward and backward pass of one process")
+    num_iterations: int = Field(ge=1, description="optimizer steps on each batch of completions")
     lr: float = Field(gt=0)
     warmup: float = Field(ge=0, lt=1)
     temperature: float = Field(gt=0)
     max_completion: int = Field(ge=1, description="tokens")
     beta: float = Field(ge=0, description="weight of the KL term; 0: no reference model")
-    epsilon: float = Field(gt=0, description="clip range")
-    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo"]
+    epsilon: float = Field(gt=0, description="clip range; cispo, sapo and vespo do not read it")
+    epsilon_high: float = Field(
+        ge=0, description="clip range upwards (DAPO: 0.28); 0: epsilon. cispo: largest weight of a token (ScaleRL: 5.0)"
+    )
+    delta: float = Field(ge=0, description="largest ratio for negative advantages (INTELLECT-2: 4.0); 0: no bound")
+    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
+    importance_level: Literal["token", "sequence"] = Field(
+        description="ratios of new to old policy per token, or one per completion (GSPO: sequence with loss_type grpo)"
+    )
+    top_entropy: float = Field(gt=0, le=1, description="share of the tokens, by entropy, that the loss is on; 1: all")
     scale_rewards: Literal["group", "batch", "none"]
     mask_truncated: bool = Field(description="completions cut by the length limit give no gradient")
     reward_correct: float
     reward_wrong: float
+    dtype: Literal["float32", "bfloat16"] = Field(
+        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+    )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     gradient_checkpointing: bool
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
+    generation: Literal["hf", "vllm_colocate", "vllm_server"] = Field(
+        description="who samples: transformers' generate; vLLM in the training processes; a vLLM server on GPUs of its own"
+    )
+    seeded: bool = Field(
+        description="each completion is drawn from the seed, step, prompt and its number in the group, so that the curve does "
+        "not depend on how many processes train"
+    )
+    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+        description="vllm_*: importance weights for what vLLM's probabilities differ from the trainer's"
+    )
+    correction_max: float = Field(gt=1, description="vllm_*: weights above are cut to it (truncate) or to 0 (mask)")
+    vllm: RolloutVllmParams
+    lora: LoraParams
+    restart: RestartParams
     pass_rate: PassRateParams
 
     @model_validator(mode="after")
@@ -51,6 +114,42 @@ class GrpoParams(Strict):
             )
         if self.reward_correct <= self.reward_wrong:
             raise ValueError("reward_correct must be above reward_wrong")
+        if self.save_every % self.num_iterations:
+            raise ValueError(
+                f"save_every {self.save_every} must be a multiple of num_iterations {self.num_iterations}: a run that goes on "
+                "samples anew, and would go on in the middle of a batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lora_fits(self) -> "GrpoParams":
+        if self.lora.quantize != "none" and (not self.lora.enabled or self.generation != "hf"):
+            raise ValueError(f"lora.quantize {self.lora.quantize} goes with lora.enabled and generation hf only")
+        return self
+
+    @model_validator(mode="after")
+    def _loss_takes_its_settings(self) -> "GrpoParams":
+        """What TRL would ignore, or read in another sense than meant."""
+        loss = self.loss_type
+        if loss == "cispo" and self.epsilon_high < 1:
+            raise ValueError(
+                f"epsilon_high {self.epsilon_high}: with loss_type cispo it is the largest weight of a token, at least 1 (5.0)"
+            )
+        if loss in ("sapo", "vespo") and self.epsilon_high:
+            raise ValueError(f"epsilon_high {self.epsilon_high}: loss_type {loss} does not clip; set it to 0")
+        if self.delta and loss not in CLIPPED:
+            raise ValueError(
+                f"delta {self.delta}: loss_type {loss} does not read it; it goes with {', '.join(CLIPPED)}"
+            )
+        if self.delta and self.delta <= 1 + (self.epsilon_high or self.epsilon):
+            raise ValueError(f"delta {self.delta} must be above 1 + epsilon_high, where clipping begins")
+        wanted = {"luspo": "sequence", "vespo": "token"}.get(loss, self.importance_level)
+        if wanted != self.importance_level:
+            raise ValueError(f"loss_type {loss} needs importance_level {wanted}")
+        if loss == "vespo" and self.generation != "hf" and self.correction.startswith("sequence"):
+            raise ValueError(
+                f"loss_type vespo needs correction token_truncate, token_mask or none, not {self.correction}"
+            )
         return self
 
 
@@ -64,5 +163,8 @@ class GrpoMetrics(Strict):
     )
     steps: int = Field(ge=0)
     completions: int = Field(ge=0)
+    restart_prompts: int = Field(
+        ge=0, description="prompts that go on from the middle of an SFT chain, among those trained on"
+    )
     reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step")
     reward_last: float | None = Field(description="mean reward over the last 10 % of steps; None: no step")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import Strict
 
@@ -15,14 +15,20 @@ class LoraParams(Strict):
     alpha: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     target_modules: str = Field(description='"all-linear", or one module name')
+    quantize: Literal["none", "nf4"] = Field(
+        description="nf4: QLoRA: the base is held in 4 bits while it is trained (bitsandbytes, GPUs, no sharding), and the "
+        "adapter merged into the base as it was"
+    )
 
 
 class SftParams(Strict):
     """Supervised fine-tuning (paper section 3.1)."""
 
     epochs: float = Field(ge=0, description="0: the base model as it is, for RL without SFT")
-    batch_size: int = Field(ge=1, description="sequences per step on one device")
-    gradient_accumulation: int = Field(ge=1)
+    batch_size: int = Field(
+        ge=1,
+        description="sequences (rows, if packed) per optimizer step in all; the compute profile says how they are spread",
+    )
     lr: float = Field(gt=0)
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
     weight_decay: float = Field(ge=0)
@@ -30,10 +36,22 @@ class SftParams(Strict):
     loss_on: Literal["all", "completion", "no_wrong_steps"] = Field(
         description="all tokens as in the paper; without the prompt; without prompt and wrong steps"
     )
+    packing: bool = Field(description="traces laid together in rows of max_length tokens; none sees another")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+    )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     gradient_checkpointing: bool
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     lora: LoraParams
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SftParams":
+        if self.lora.quantize != "none" and not self.lora.enabled:
+            raise ValueError(
+                f"lora.quantize {self.lora.quantize} is for LoRA, but lora.enabled is false: quantized weights are not trained"
+            )
+        return self
 
 
 class SftMetrics(Strict):

@@ -7,7 +7,6 @@ one go; a good part of them miss the target and say so, none goes back (docs/log
 """
 
 import random
-import shutil
 from pathlib import Path
 
 from astro.domains.countdown_sets import corpus, problem_key
@@ -68,25 +67,17 @@ def train(s) -> BaseModelMetrics:
 
 
 def fetch(s) -> BaseModelMetrics:
-    """Take a pretrained model: a local folder is copied, a hub id is loaded at its revision."""
-    from astro.training.common import load_causal_lm, write_curve
+    """Take a pretrained model: a local folder, or a hub id at its revision; with an adapter, merged."""
+    from astro.training.common import write_curve
     from astro.training.fit import require_fit
+    from astro.training.pretrained import take
 
     pretrained = s.params.base.pretrained
     require_fit(pretrained.path, s.params, revision=pretrained.revision or None, name="base.pretrained.path")
-    model, tokenizer = load_causal_lm(
-        pretrained.path, revision=pretrained.revision or None, name="base.pretrained.path"
-    )
     with atomic_path(OUT) as folder:
-        if Path(pretrained.path).is_dir():
-            shutil.copytree(pretrained.path, folder)
-        else:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        parameters, vocabulary = take(s.params.base.pretrained.model_dump(), folder)
     write_curve(CURVES / "base.csv", [])
-    return BaseModelMetrics(
-        parameters=sum(p.numel() for p in model.parameters()), vocabulary=len(tokenizer), tokens=0, loss=None
-    )
+    return BaseModelMetrics(parameters=parameters, vocabulary=vocabulary, tokens=0, loss=None)
 
 
 def main() -> None:

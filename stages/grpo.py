@@ -5,15 +5,17 @@
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
-train on the same prompts.
+train on the same prompts; 21. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
 """
 
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
-from astro.cloning.template import load_phrases
+from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
 from astro.runtime import (
@@ -27,14 +29,26 @@ from astro.runtime import (
     write_jsonl,
     write_text,
 )
+from astro.training.launch import Log, launch, visible_gpus
+from astro.training.restarts import Episode, Restart, draw_restarts, restarts_beside
 from schemas.base import Strict
+from schemas.compute import Compute
 from schemas.grpo import GrpoMetrics
-from schemas.records import Problem
+from schemas.records import Problem, Trace
 from stages.harness import CURVES, arm_name, stage
 
 MODELS = {"grpo": Path("models/sft"), "grpo_direct": Path("models/sft_direct")}
 PROBLEMS = Path("data/problems/rl.jsonl")
-CODE = ["stages/grpo.py", "astro/training", "astro/engines", "astro/domains", "astro/verify", "astro/tokens.py"]
+TRACES = {"grpo": Path("data/traces/train.jsonl"), "grpo_direct": Path("data/traces/direct.jsonl")}
+TRACED = Path("data/problems/train.jsonl")
+CODE = [
+    "stages/grpo.py",
+    "astro/training",
+    "astro/engines",
+    "astro/domains",
+    "astro/verify",
+    "astro/tokens.py",
+]
 
 
 class PassRate(Strict):
@@ -96,6 +110,87 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
     return rates
 
 
+def key(s, compute: Compute) -> str:
+    """Of the work folder: without what decides where and how fast vLLM and the measurement work."""
+    grpo = s.params.grpo
+    rate = grpo.pass_rate.model_copy(update={"runner": "local"})
+    plain = replace(
+        s, params=s.params.model_copy(update={"grpo": grpo.model_copy(update={"vllm": None, "pass_rate": rate})})
+    )
+    chains = [TRACES[s.name], TRACED] if grpo.restart.share else []
+    inputs = [PROBLEMS, MODELS[s.name], Path(s.params.linearize.phrase_file), *chains]
+    return plain.work_key(inputs, CODE, *identity(compute))
+
+
+def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
+    """(problem, prefix) of the episodes that restart, where `fresh` ones begin at the problem.
+
+    The comparator's chains hold no wrong step: it restarts in the middle of right ones, as many times. So both arms have the same
+    share of episodes that begin with part of a solution given, and differ in the wrong steps and in going back.
+    """
+    settings, source = s.params.grpo.restart, TRACES[s.name]
+    if not settings.share:
+        return []
+    states = "any" if s.name.endswith("direct") else settings.states
+    count = restarts_beside(fresh, settings.share)
+    traces = list(read_jsonl(source, Trace))
+    found: list[Restart] = draw_restarts(traces, count=count, states=states, seed=s.params.run.seed, fits=fits)
+    if not found and count:
+        raise UserError(
+            f"grpo.restart.share {settings.share}: no chain of {source} has a state to restart from (states {states}) that "
+            "leaves room for grpo.max_completion"
+        )
+    problems = {p.id: p for p in read_jsonl(TRACED, Problem)}
+    if unknown := sorted({r.problem_id for r in found} - set(problems)):
+        raise UserError(f"{source}: chains of problems that {TRACED} does not hold, the first is {unknown[0]}")
+    return [(problems[r.problem_id], r.prefix) for r in found]
+
+
+def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
+    """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
+    from astro.training.adapters import check_quantize
+    from astro.training.fit import require_fit
+    from astro.training.grpo import BATCH
+    from astro.training.rl_checks import check_generation, check_lengths, check_server, shape_of
+
+    settings, model = s.params.grpo, MODELS[s.name]
+    require_fit(model, s.params, name="params.yaml")
+    split_batch(
+        settings.prompts_per_step * settings.group_size,
+        compute.micro_batch.grpo or settings.micro_batch,
+        compute.world,
+        BATCH,
+    )
+    if compute.world > 1 and not settings.seeded:
+        print(
+            f"[{s.name}] warning: grpo.seeded false: each of {compute.world} processes samples by a generator of its own, so "
+            "another number of processes is another run",
+            flush=True,
+        )
+    if not problems:
+        raise UserError(f"{PROBLEMS}: holds no problem")
+    encode, context, tied = shape_of(model)
+    values = settings.model_dump()
+    gpus = visible_gpus(compute)
+    check_quantize(settings.lora.quantize, compute, gpus, stage="grpo")
+    check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
+    limit = context if settings.generation == "hf" else settings.vllm.max_model_len or context
+    prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
+    restarts = restart_states(
+        s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
+    )
+    begun = [*((p, "") for p in problems), *restarts]
+    needed = check_lengths(
+        [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in begun],
+        max_completion=settings.max_completion,
+        context=context,
+        vllm_len=0 if settings.generation == "hf" else settings.vllm.max_model_len,
+    )
+    if settings.generation == "vllm_server":
+        check_server(values["vllm"]["server"], model=model, needed=needed, encode=encode)
+    return needed, restarts
+
+
 def main() -> None:
     """Write models/<arm> and its curve."""
     name = arm_name("grpo")
@@ -105,20 +200,18 @@ def main() -> None:
         if settings.steps == 0:
             keep_as_it_is(s)
             return
+        compute = load_compute()
         low, high = settings.pass_rate.low, settings.pass_rate.high
-        from astro.training.fit import require_fit
-
-        with work_folder(
-            name, s.work_key([PROBLEMS, MODELS[name], Path(s.params.linearize.phrase_file)], CODE)
-        ) as work:
-            require_fit(MODELS[name], s.params, name="params.yaml")
+        with work_folder(name, key(s, compute)) as work:
+            needed, restarts = check(s, problems, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
             rates = [] if every else measure(s, problems, work / "pass_rates.jsonl")
             kept = {r.problem_id for r in rates if low <= r.correct / r.samples <= high}
             chosen = problems if every else [p for p in problems if p.id in kept]
             print(f"[{name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
-            curve, steps = train(s, chosen, work)
+            restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
+            curve, steps = train(s, chosen, restarts, needed=needed, compute=compute, work=work)
         first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
         s.finish(
             GrpoMetrics(
@@ -126,7 +219,10 @@ def main() -> None:
                 prompts_kept=len(chosen),
                 pass_rate=round(sum(r.correct for r in rates) / sum(r.samples for r in rates), 6) if rates else None,
                 steps=steps,
-                completions=steps * settings.prompts_per_step * settings.group_size,
+                completions=math.ceil(steps / settings.num_iterations)
+                * settings.prompts_per_step
+                * settings.group_size,
+                restart_prompts=len(restarts),
                 reward_first=first,
                 reward_last=last,
             )
@@ -146,33 +242,47 @@ def keep_as_it_is(s) -> None:
             pass_rate=None,
             steps=0,
             completions=0,
+            restart_prompts=0,
             reward_first=None,
             reward_last=None,
         )
     )
 
 
-def train(s, problems: list[Problem], work: Path) -> tuple[list[dict[str, float]], int]:
-    """GRPO itself; publishes the model and its curve."""
-    from astro.training.common import load_causal_lm, save_model, write_curve
-    from astro.training.grpo import reinforce
+def train(
+    s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
+):
+    """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
+    from astro.training.common import write_curve
+    from astro.training.grpo_job import publish
 
-    model, tokenizer = load_causal_lm(MODELS[s.name], name=str(MODELS[s.name]))
-    phrases = load_phrases(Path(s.params.linearize.phrase_file))
-    model, curve, steps = reinforce(
-        model,
-        tokenizer,
-        problems,
-        domain=get_domain(s.params.run.domain, phrases, chat_for(s.params.run.prompt, MODELS[s.name])),
-        settings=s.params.grpo.model_dump(),
-        seed=s.params.run.seed,
-        work=work,
-        log=s.log,
-    )
-    save_model(model, tokenizer, Path("models") / s.name)
+    begun = [*((p, "") for p in problems), *restarts]
+    write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
+    given = {
+        "name": s.name,
+        "model": str(MODELS[s.name]),
+        "target": str(Path("models") / s.name),
+        "domain": s.params.run.domain,
+        "prompt": s.params.run.prompt,
+        "phrases": s.params.linearize.phrase_file,
+        "seed": s.params.run.seed,
+        "settings": s.params.grpo.model_dump(),
+        "needed": needed,
+        "work": str(work),
+    }
+    result = launch(job, given, compute=compute, work=work, log=s.log)
+    if not result["published"]:
+        publish(given)
     clear_folder(work)
-    write_curve(CURVES / f"{s.name}.csv", curve)
-    return curve, steps
+    write_curve(CURVES / f"{s.name}.csv", result["curve"])
+    return result["curve"], result["steps"]
+
+
+def job(given: dict, compute: Compute, log: Log) -> dict:
+    """Training itself: in this process, or in each of those that `launch` starts."""
+    from astro.training.grpo_job import train_job
+
+    return train_job(given, compute, log)
 
 
 def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:

@@ -52,10 +52,13 @@ class Stage:
     started: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
 
-    def work_key(self, inputs: Sequence[Path], code: Sequence[str]) -> str:
-        """Hash of all that determines the result: the params read, the inputs, the code (module files or packages)."""
+    def work_key(self, inputs: Sequence[Path], code: Sequence[str], *more: object) -> str:
+        """Hash of all that determines the result: the params read, the inputs, the code (module files or packages).
+
+        more: what else a killed run's work cannot be gone on from under.
+        """
         sections = {name: getattr(self.params, name).model_dump() for name in self.sections}
-        return digest(sections, [digest_path(p) for p in inputs], [digest_path(Path(c)) for c in code])
+        return digest(sections, [digest_path(p) for p in inputs], [digest_path(Path(c)) for c in code], *more)
 
     def log(self, row: dict[str, float], step: int) -> None:
         """A row of a training curve, as `<stage>/<name>`."""

@@ -2,6 +2,7 @@
 
     python -m stages.sft           # the ASTRO arm: chains that search
     python -m stages.sft direct    # the comparator: direct solutions of the same trees, as many examples
+    ASTRO_COMPUTE=gpu-8-fsdp2 python -m stages.sft       # in eight processes: docs/training.md
 
 Deviations from the paper: 9. more than one epoch and a higher learning rate by default: the embedded base has 2 million
 parameters and a corpus of its own, not 70 billion.
@@ -10,7 +11,10 @@ parameters and a corpus of its own, not 70 billion.
 import shutil
 from pathlib import Path
 
+from astro.compute import identity, load_compute, split_batch
 from astro.runtime import atomic_path, clear_folder, read_jsonl, run_stage, work_folder, write_text
+from astro.training.launch import Log, launch, visible_gpus
+from schemas.compute import Compute
 from schemas.records import Trace
 from schemas.sft import SftMetrics
 from stages.harness import CURVES, arm_name, stage
@@ -24,11 +28,15 @@ def main() -> None:
     """Write models/<arm> and its curve."""
     name = arm_name("sft")
     with stage(name, "run", "sft") as s:
-        traces = list(read_jsonl(TRACES[name], Trace))  # before the slow imports: a broken line is told at once
-        if s.params.sft.epochs == 0:
+        # Before the slow imports: a profile that does not fit, or a broken line, is told at once.
+        compute, settings = load_compute(), s.params.sft
+        split_batch(settings.batch_size, compute.micro_batch.sft, compute.world, "sft.batch_size")
+        for _ in read_jsonl(TRACES[name], Trace):
+            pass
+        if settings.epochs == 0:
             keep_as_it_is(s)
         else:
-            train(s, traces)
+            train(s, compute)
 
 
 def keep_as_it_is(s) -> None:
@@ -40,47 +48,54 @@ def keep_as_it_is(s) -> None:
     s.finish(SftMetrics(examples=0, too_long=0, tokens=0, steps=0, loss=None))
 
 
-def train(s, traces: list[Trace]) -> None:
+def train(s, compute: Compute) -> None:
     """SFT itself; publishes the model, its curve and its metrics."""
     from astro.cloning.template import load_phrases
-    from astro.training.common import load_causal_lm, save_model, tail_mean, write_curve
     from astro.training.fit import require_fit
-    from astro.training.sft import build_dataset, fine_tune
-    from astro.training.wordlevel import add_unspellable
 
     settings, source = s.params.sft, TRACES[s.name]
+    if settings.lora.quantize != "none":
+        from astro.training.adapters import check_quantize
+
+        check_quantize(settings.lora.quantize, compute, visible_gpus(compute))
     require_fit(MODEL, s.params, name="params.yaml")
-    model, tokenizer = load_causal_lm(MODEL, name=str(MODEL))
-    # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
     phrase_file = Path(s.params.linearize.phrase_file)
-    added = add_unspellable(tokenizer, load_phrases(phrase_file).all())
-    if added:
-        model.resize_token_embeddings(len(tokenizer))
-    dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings.loss_on, max_length=settings.max_length)
-    print(f"[{s.name}] {len(dataset)} examples, {too_long} dropped as too long", flush=True)
-    with work_folder(s.name, s.work_key([source, MODEL, phrase_file], CODE)) as work:
-        model, curve, steps = fine_tune(
-            model,
-            tokenizer,
-            dataset,
-            settings=settings.model_dump(),
-            seed=s.params.run.seed,
-            work=work,
-            log=s.log,
-            new_tokens=bool(added),
-        )
-        save_model(model, tokenizer, Path("models") / s.name)
+    with work_folder(s.name, s.work_key([source, MODEL, phrase_file], CODE, *identity(compute))) as work:
+        given = {
+            "name": s.name,
+            "model": str(MODEL),
+            "traces": str(source),
+            "target": str(Path("models") / s.name),
+            "work": str(work),
+            "phrases": load_phrases(phrase_file).all(),
+            "settings": settings.model_dump(),
+            "seed": s.params.run.seed,
+        }
+        done = launch(job, given, compute=compute, work=work, log=s.log)
+
+        from astro.training.common import tail_mean, write_curve
+        from astro.training.sft import publish
+
+        if not done["published"]:
+            publish(given)
         clear_folder(work)
-    write_curve(CURVES / f"{s.name}.csv", curve)
+    write_curve(CURVES / f"{s.name}.csv", done["curve"])
     s.finish(
         SftMetrics(
-            examples=len(dataset),
-            too_long=too_long,
-            tokens=round(sum(len(row) for row in dataset["input_ids"]) * settings.epochs),
-            steps=steps,
-            loss=tail_mean(curve, "loss", 0.05),
+            examples=done["examples"],
+            too_long=done["too_long"],
+            tokens=round(done["tokens"] * settings.epochs),
+            steps=done["steps"],
+            loss=tail_mean(done["curve"], "loss", 0.05),
         )
     )
+
+
+def job(given: dict, compute: Compute, log: Log) -> dict:
+    """Training itself: in this process, or in each of those that `launch` starts."""
+    from astro.training.sft import train_job
+
+    return train_job(given, compute, log)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ LAYERS = [
         "astro.tracking",
         "astro.params",
     },
-    {"astro.domains", "astro.profiles"},
+    {"astro.compute", "astro.domains", "astro.profiles"},
     {"astro.ablations", "astro.engines", "astro.importing", "astro.plan", "astro.training"},
     {"stages"},
 ]
@@ -62,8 +62,12 @@ ONLY_IN = {
     "ray": {"astro.engines"},
 }
 
-NOT_FOLLOWED = ("astro.tracking", "astro.params", "astro.training.fit")
-"""Imports that dvc.yaml need not cover: tracking has no influence on outs, params and fit only refuse, they alter nothing."""
+NOT_FOLLOWED = (
+    *("astro.tracking", "astro.params", "astro.training.fit"),
+    *("astro.compute", "astro.training.launch", "schemas.compute"),
+)
+"""Imports that dvc.yaml need not cover: tracking has no influence on outs, params and fit only refuse, and compute
+and launch say where work is done, not what."""
 
 NOT_COVERED = ("stages",)
 """The package of the stages ends a stage with its parent, and does nothing else."""
@@ -458,7 +462,11 @@ def test_the_reader_of_params_sees_what_it_should(code, expected):
     assert reads(ast.parse(code)) == expected
 
 
-NO_RESULT = {"ray", "mcts.runner", "eval.runner", "grpo.pass_rate.runner"}
+NO_RESULT = {
+    *("ray", "mcts.runner", "eval.runner", "grpo.pass_rate.runner", "grpo.vllm"),
+    *(f"grpo.vllm.{key}" for key in ("max_model_len", "gpu_memory_utilization", "tensor_parallel_size", "sleep")),
+    *(f"grpo.vllm.server.{key}" for key in ("url", "group_port", "patience_s")),
+}
 """Where work is done, on which nothing depends (tests/engines/test_ray_runner.py): a change must not run a stage again."""
 
 

@@ -1,5 +1,6 @@
 """Shared by the three training stages: the curve that goes to CSV, MLflow and the console, and checkpoints to go on from."""
 
+import contextlib
 import csv
 import json
 import os
@@ -94,20 +95,32 @@ def tail_mean(rows: list[dict[str, float]], name: str, share: float, *, first: b
     return round(sum(chosen) / len(chosen), 6)
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint of an earlier, killed run of the same work."""
-    if not folder.is_dir():
-        return None
-    for broken in folder.glob("checkpoint-*"):
-        # the trainer writes its state last; a checkpoint without the whole of it was cut by a kill
-        try:
-            json.loads((broken / "trainer_state.json").read_bytes())
-        except (OSError, ValueError):
-            broken.rename(broken.with_name(f"broken-{broken.name}-{time.time_ns()}"))
-    found = get_last_checkpoint(str(folder))
+def last_checkpoint(folder: Path, arguments=None) -> str | None:
+    """The newest complete checkpoint of an earlier, killed run of the same work.
+
+    Args:
+        arguments: the trainer's, in one of several processes: all of them call this, and the first sets aside what was cut.
+    """
+    ranks = arguments.world_size if arguments is not None else 1
+    with arguments.main_process_first(local=False) if ranks > 1 else contextlib.nullcontext():
+        if folder.is_dir() and (ranks == 1 or arguments.process_index == 0):
+            set_aside_broken(folder, ranks)
+    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if found:
         print(f"[{folder.parent.name}] goes on from {Path(found).name} of a run that was cut off", flush=True)
     return found
+
+
+def set_aside_broken(folder: Path, ranks: int) -> None:
+    """Rename checkpoints that a kill cut: the trainer writes its state last, and each of several ranks its generators'."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_bytes())
+            whole = ranks == 1 or all((checkpoint / f"rng_state_{rank}.pth").is_file() for rank in range(ranks))
+        except (OSError, ValueError):
+            whole = False
+        if not whole:
+            checkpoint.rename(checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}"))
 
 
 def quiet(trainer) -> None:
@@ -122,17 +135,31 @@ def save_model(model, tokenizer, target: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def load_causal_lm(path: str | Path, *, name: str, revision: str | None = None, dtype: torch.dtype = torch.float32):
+def load_causal_lm(
+    path: str | Path,
+    *,
+    name: str,
+    revision: str | None = None,
+    dtype: torch.dtype | str = torch.float32,
+    quantization=None,
+):
     """(model, tokenizer) from a local folder or a hub id. Remote code is never trusted.
+
+    Args:
+        dtype: of the weights; "auto": as their files have it.
+        quantization: transformers' settings for loading it quantized, onto this process's GPU; None: as it is.
 
     Raises:
         UserError: it is no model; `name` says which parameter or file pointed there.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    more = {}
+    if quantization is not None:
+        more = {"quantization_config": quantization, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0"))}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(str(path), revision=revision, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(str(path), revision=revision, dtype=dtype, **more)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{name}: {path} is no model that transformers can load: {first}") from None

@@ -1,5 +1,6 @@
 """Supervised fine-tuning on traces with TRL's SFTTrainer (paper section 3.1)."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,12 +9,17 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from astro.compute import split_batch
+from astro.runtime import atomic_path, read_jsonl
 from astro.tokens import encode_continuation
-from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
+from astro.training.adapters import lora_config, merge, quantization
+from astro.training.batches import IGNORED, loader_of
+from astro.training.common import Curve, last_checkpoint, load_causal_lm, quiet, save_model, use_cores, wants_bf16
+from astro.training.packing import PackedRows, pack
+from astro.training.weights import in_dtype
+from astro.training.wordlevel import add_unspellable
+from schemas.compute import Compute
 from schemas.records import Trace
-
-IGNORED = -100
-"""Label of a token without loss."""
 
 LossOn = Literal["all", "completion", "no_wrong_steps"]
 
@@ -55,52 +61,19 @@ def build_dataset(traces: Sequence[Trace], tokenizer, *, loss_on: LossOn, max_le
     return Dataset.from_list(kept), len(rows) - len(kept)
 
 
-def lora_config(lora: dict, *, new_tokens: bool):
-    """PEFT's LoRA settings from ours; None: full fine-tune.
+def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute) -> SFTConfig:
+    """The trainer's arguments. To be made before the model is loaded: where weights are sharded, that depends on them.
 
-    With `new_tokens` the embeddings and the output layer are trained whole: LoRA leaves them alone, and what was just added
-    to the vocabulary would stay random.
+    Raises:
+        UserError: the batch cannot be spread as the profile says.
     """
-    if not lora["enabled"]:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora["r"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=lora["target_modules"],
-        modules_to_save=["embed_tokens", "lm_head"] if new_tokens else None,
-        task_type="CAUSAL_LM",
+    per_device, accumulation = split_batch(
+        settings["batch_size"], compute.micro_batch.sft, compute.world, "sft.batch_size"
     )
-
-
-def fine_tune(
-    model,
-    tokenizer,
-    dataset: Dataset,
-    *,
-    settings: dict,
-    seed: int,
-    work: Path,
-    log: Callable[[dict[str, float], int], None],
-    new_tokens: bool = False,
-) -> tuple[torch.nn.Module, list[dict[str, float]], int]:
-    """Train; goes on from a checkpoint in `work`.
-
-    Args:
-        settings: the values of schemas.sft.SftParams.
-        new_tokens: the vocabulary has just grown (matters to LoRA).
-
-    Returns:
-        The model (LoRA merged), its curve (step, loss, lr), and the optimizer steps done.
-    """
-    use_cores()
-    curve = Curve({"loss": "loss", "learning_rate": "lr"}, label=work.parent.name, log=log)
-    arguments = SFTConfig(
+    return SFTConfig(
         output_dir=str(work),
-        per_device_train_batch_size=settings["batch_size"],
-        gradient_accumulation_steps=settings["gradient_accumulation"],
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=accumulation,
         num_train_epochs=settings["epochs"],
         learning_rate=settings["lr"],
         lr_scheduler_type="cosine_with_min_lr",
@@ -110,8 +83,7 @@ def fine_tune(
         bf16=wants_bf16(settings["bf16"]),
         gradient_checkpointing=settings["gradient_checkpointing"],
         max_length=None,  # longer traces were dropped and counted, not cut: a cut chain teaches not to answer
-        packing=False,
-        train_sampling_strategy="group_by_length",
+        packing=False,  # TRL's: see astro/training/packing.py
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
         save_steps=settings["save_every"],
@@ -124,17 +96,153 @@ def fine_tune(
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
     )
-    trainer = SFTTrainer(
+
+
+class StepsTrainer(SFTTrainer):
+    """TRL's trainer on the steps of astro/training/batches.py. batch: rows per optimizer step, in all."""
+
+    def __init__(self, *arguments, batch: int, **more):
+        super().__init__(*arguments, **more)
+        self.batch = batch
+
+    def get_train_dataloader(self):
+        """The batches of this process."""
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+        return loader_of(self.train_dataset, lengths, self.data_collator, self.args, batch=self.batch)
+
+
+def fine_tune(
+    model,
+    tokenizer,
+    dataset: Dataset,
+    *,
+    settings: dict,
+    seed: int,
+    work: Path,
+    log: Callable[[dict[str, float], int], None],
+    new_tokens: bool = False,
+    compute: Compute | None = None,
+    arguments: SFTConfig | None = None,
+) -> tuple[torch.nn.Module | None, list[dict[str, float]], int]:
+    """Train; goes on from a checkpoint in `work`.
+
+    Args:
+        settings: the values of schemas.sft.SftParams.
+        new_tokens: the vocabulary has just grown (matters to LoRA).
+        compute: where; None: this process alone.
+        arguments: those of `trainer_arguments`, if they have been made.
+
+    Returns:
+        The model (LoRA merged), its curve (step, loss, lr), and the optimizer steps done. The model is None where no process
+        holds all of it as it is to be published: then `work`/trained holds the weights, or the adapter.
+    """
+    use_cores()
+    compute = compute or Compute()
+    curve = Curve({"loss": "loss", "learning_rate": "lr"}, label=work.parent.name, log=log)
+    arguments = arguments or trainer_arguments(settings, seed=seed, work=work, compute=compute)
+    packed = "position_ids" in dataset.column_names
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    trainer = StepsTrainer(
         model=model,
         args=arguments,
         train_dataset=dataset,
+        data_collator=PackedRows(pad) if packed else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings["lora"], new_tokens=new_tokens),
         callbacks=[curve],
+        batch=settings["batch_size"],
     )
     quiet(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    trainer.train(resume_from_checkpoint=last_checkpoint(work, arguments))
+    rows, steps = curve.rows(trainer.state.log_history), trainer.state.global_step
+    if compute.strategy in ("fsdp2", "zero3") or settings["lora"]["quantize"] != "none":
+        trainer.save_model(str(work / "trained"))
+        return None, rows, steps
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if settings["lora"]["enabled"]:
         trained = trained.merge_and_unload()
-    return trained, curve.rows(trainer.state.log_history), trainer.state.global_step
+    return trained, rows, steps
+
+
+def load_base(given: dict, *, quantize: str = "none"):
+    """The model to train, its tokenizer, and the phrases that were added to its vocabulary."""
+    dtype = getattr(torch, given["settings"]["dtype"])
+    model, tokenizer = load_causal_lm(
+        given["model"], name=given["model"], dtype=dtype, quantization=quantization(quantize)
+    )
+    # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
+    added = add_unspellable(tokenizer, given["phrases"])
+    if added:
+        model.resize_token_embeddings(len(tokenizer))
+    return model, tokenizer, added
+
+
+def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
+    """The whole of SFT, in one process or in each of many (astro/training/launch.py).
+
+    Args:
+        given: model, traces, target: paths; name: of the stage; work: its folder; phrases; settings: schemas.sft.SftParams; seed.
+
+    Returns:
+        examples, too_long, tokens (of one epoch), steps, curve; published: whether `target` holds the model, or `publish` is
+        still to make it.
+    """
+    settings, work = given["settings"], Path(given["work"])
+    arguments = trainer_arguments(settings, seed=given["seed"], work=work, compute=compute)
+    first = arguments.process_index == 0  # the processes meet here
+    if settings["dtype"] == "bfloat16" and not settings["lora"]["enabled"] and compute.strategy in ("none", "ddp"):
+        print(
+            "warning: sft.dtype bfloat16 for a full fine-tune: small updates round to nothing; float32, or fsdp2",
+            flush=True,
+        )
+    model, tokenizer, added = load_base(given, quantize=settings["lora"]["quantize"])
+    traces = list(read_jsonl(Path(given["traces"]), Trace))
+    dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings["loss_on"], max_length=settings["max_length"])
+    examples, tokens = len(dataset), sum(len(ids) for ids in dataset["input_ids"])
+    print(f"[{given['name']}] {examples} examples, {too_long} dropped as too long", flush=True)
+    if settings["packing"]:
+        rows = pack(dataset.to_list(), settings["max_length"], seed=given["seed"])
+        full = tokens / (len(rows) * settings["max_length"])
+        print(
+            f"[{given['name']}] packed into {len(rows)} rows of {settings['max_length']} tokens, {full:.0%} full",
+            flush=True,
+        )
+        dataset = Dataset.from_list(rows)
+    trained, curve, steps = fine_tune(
+        model,
+        tokenizer,
+        dataset,
+        settings=settings,
+        seed=given["seed"],
+        work=work,
+        log=log,
+        new_tokens=bool(added),
+        compute=compute,
+        arguments=arguments,
+    )
+    if first and trained is not None:
+        save_model(trained, tokenizer, Path(given["target"]))
+    return {
+        "examples": examples,
+        "too_long": too_long,
+        "tokens": tokens,
+        "steps": steps,
+        "curve": curve,
+        "published": trained is not None,
+    }
+
+
+def publish(given: dict) -> None:
+    """Make the model of what training left in work/trained; in one process that is no part of a distributed one.
+
+    An adapter is merged into the base as it was before it was quantized or sharded; whole weights are cast to sft.dtype.
+    """
+    trained = Path(given["work"]) / "trained"
+    if given["settings"]["lora"]["enabled"]:
+        model, tokenizer, _ = load_base(given)
+        save_model(merge(model, trained, name=given["name"]), tokenizer, Path(given["target"]))
+        return
+    in_dtype(trained, getattr(torch, given["settings"]["dtype"]))
+    (trained / "training_args.bin").unlink(missing_ok=True)
+    with atomic_path(Path(given["target"])) as folder:
+        shutil.copytree(trained, folder)

@@ -145,7 +145,6 @@ def test_no_traces_at_all_is_an_error(tokenizer):
 
 SETTINGS = {
     "batch_size": 2,
-    "gradient_accumulation": 1,
     "epochs": 15.0,
     "lr": 0.01,
     "warmup": 0.0,
@@ -153,7 +152,7 @@ SETTINGS = {
     "bf16": False,
     "gradient_checkpointing": False,
     "save_every": 10,
-    "lora": {"enabled": False, "r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"},
+    "lora": {"enabled": False, "r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "quantize": "none"},
 }
 
 

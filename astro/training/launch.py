@@ -1,0 +1,307 @@
+"""Run a training job in this process, or in as many as the compute profile asks for.
+
+The stage stays the one process that DVC started, and keeps the lock, MLflow and the outs. Where the profile asks for more than
+one process it starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see astro/training/agent.py), which starts
+the workers (astro/training/worker.py); they all run the same function of the stage's module. Rank 0 writes its curve as it goes
+and its result at the end; the stage reads both. Whoever loses its parent is killed by the kernel, so nothing is left of a killed
+stage; the work folder holds checkpoints to go on from.
+
+    python -m astro.training.launch join      # on the other machines of a profile with machines > 1: docs/training.md
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from astro.compute import check_machine, rendezvous
+from astro.runtime import UserError, home_root, run_stage, write_json
+from schemas.compute import Compute
+
+Log = Callable[[dict[str, float], int], None]
+Job = Callable[[dict, Compute, Log], dict]
+"""A module-level function of an importable module: (what it is given, the compute profile, log of a row) -> its result.
+
+Both dicts are of JSON values. In several processes every rank runs it; the result of rank 0 counts.
+"""
+
+POLL = 0.2
+"""Seconds between two looks at the children and at rank 0's curve."""
+
+GRACE = 10.0
+"""Seconds that children have to end after a signal, before they are killed."""
+
+STALE = 60.0
+"""Seconds after which an announcement is that of a leader which is gone."""
+
+
+def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> dict:
+    """Run `job(given, compute, log)` as the profile says, and return its result.
+
+    Args:
+        work: the locked work folder. All processes, of all machines, see it.
+        log: gets each row of rank 0's curve, also where rank 0 is another process.
+
+    Raises:
+        UserError: the profile does not fit the machine, or a worker raised it.
+        SystemExit: a worker failed otherwise, with its exit code (128 + n: killed by signal n).
+    """
+    if compute.strategy == "none":
+        if compute.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        elif not os.environ.get("CUDA_VISIBLE_DEVICES"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = (
+                "0"  # with several in sight the trainer would split each batch over them
+            )
+        return job(given, compute, log)
+    check_machine(compute, visible_gpus(compute))
+    order = work / "launch" / "order.json"
+    write_json(
+        order,
+        {
+            "id": uuid.uuid4().hex,
+            "job": [module_of(job), job.__name__],
+            "given": given,
+            "compute": compute.model_dump(),
+            "address": rendezvous(compute),
+        },
+    )
+    folder = order.parent
+    for left in ("rows.jsonl", "result.json", "failure.json"):  # of a launch that was killed
+        (folder / left).unlink(missing_ok=True)
+    with announced(order, compute):
+        code = run_agent(order, compute, machine=0, each=Tail(folder / "rows.jsonl", log))
+    if (folder / "failure.json").exists():
+        failure = json.loads((folder / "failure.json").read_bytes())
+        raise UserError(failure["message"])
+    if code or not (folder / "result.json").exists():
+        raise SystemExit(code or 1)
+    return json.loads((folder / "result.json").read_bytes())
+
+
+def module_of(job: Job) -> str:
+    """The name that workers import the job by; of a module run by `python -m`, too."""
+    return sys.modules["__main__"].__spec__.name if job.__module__ == "__main__" else job.__module__
+
+
+def visible_gpus(compute: Compute) -> int:
+    """GPUs that this process sees; 0 on device cpu, where none is to be used."""
+    if compute.device == "cpu":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+# --- the agent and its environment ------------------------------------------------------------------------------------
+
+
+def agent_command(order: Path, compute: Compute, machine: int, address: str, identifier: str) -> list[str]:
+    """Arguments of astro.training.agent: torchrun's or accelerate's, then the worker and its order."""
+    worker = ["astro.training.worker", str(order)]
+    many = compute.machines > 1
+    if compute.strategy == "ddp":
+        spread = ["--nproc_per_node", str(compute.processes), "--nnodes", str(compute.machines)]
+        if many:
+            spread += [
+                "--node_rank",
+                str(machine),
+                "--master_addr",
+                address,
+                "--master_port",
+                str(compute.rendezvous.port),
+            ]
+        else:  # a free port of this machine, whatever its name resolves to
+            spread += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "--rdzv_id", identifier]
+            spread += ["--local_addr", "127.0.0.1"]
+        return ["torchrun", *spread, "-m", *worker]
+    spread = ["--config_file", compute.accelerate, "--num_processes", str(compute.world)]
+    spread += ["--num_machines", str(compute.machines), "--machine_rank", str(machine)]
+    if many:
+        spread += ["--main_process_ip", address, "--main_process_port", str(compute.rendezvous.port)]
+    else:
+        spread += ["--main_process_port", "0"]
+    return ["accelerate", *spread, "-m", *worker]
+
+
+def environment(compute: Compute) -> dict[str, str]:
+    """Of the agent and its workers: cores shared out, GPUs hidden on device cpu, the stage alone tracks."""
+    env = dict(os.environ)
+    env |= {"ASTRO_PARENT": str(os.getpid()), "ASTRO_TRACKING": "off", "PYTHONUNBUFFERED": "1"}
+    env.pop("DVC_STAGE", None)  # workers are not the stage
+    cores = int(env.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    env["OMP_NUM_THREADS"] = str(max(1, cores // compute.processes))
+    env.setdefault("LOGLEVEL", "CRITICAL")  # the agent says itself who failed
+    if compute.device == "cpu":
+        env |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    if compute.machines == 1:
+        env.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    return env
+
+
+def run_agent(order: Path, compute: Compute, *, machine: int, each: Callable[[], None]) -> int:
+    """Start the agent, call `each` while it works, pass signals on; its exit code.
+
+    A signal to this process ends the workers first and then, with what it would have done, this process.
+    """
+    said = json.loads(order.read_bytes())
+    arguments = agent_command(order, compute, machine, said["address"], said["id"])
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "astro.training.agent", *arguments],
+        env=environment(compute),
+        start_new_session=True,  # a Ctrl-C reaches it through this process alone, once
+    )
+    with passing_on(agent) as got:
+        while agent.poll() is None:
+            time.sleep(POLL)
+            each()
+    each()
+    if got:
+        if got[0] == signal.SIGINT:
+            raise KeyboardInterrupt
+        signal.signal(got[0], signal.SIG_DFL)
+        os.kill(os.getpid(), got[0])
+    return agent.returncode if agent.returncode >= 0 else 128 - agent.returncode
+
+
+@contextlib.contextmanager
+def passing_on(agent: subprocess.Popen) -> Iterator[list[int]]:
+    """Hand SIGINT, SIGTERM and SIGHUP on to the agent, and kill it where that does not end it; the signals that came.
+
+    Whatever ends the block, the agent is gone afterwards, and so are its workers.
+    """
+    got: list[int] = []
+    deadline = None
+
+    def hand_on(number, frame):
+        nonlocal deadline
+        got.append(number)
+        if deadline is None:
+            deadline = time.monotonic() + GRACE
+            agent.terminate()
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+    def out_of_patience(number, frame):
+        agent.kill()
+
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), hand_on)
+    handlers[signal.SIGALRM] = out_of_patience
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield got
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if agent.poll() is None:
+            agent.kill()
+        agent.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Tail:
+    """Hands on the rows that rank 0 has appended to a file since the last call."""
+
+    def __init__(self, path: Path, log: Log):
+        self.path, self.log, self.at = path, log, 0
+
+    def __call__(self) -> None:
+        """Whole lines only: the last one may be half written."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.at)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self.at += len(whole)
+        for line in whole.splitlines():
+            entry = json.loads(line)
+            self.log(entry["row"], entry["step"])
+
+
+# --- several machines -------------------------------------------------------------------------------------------------
+
+
+def announcements() -> Path:
+    """The folder in which machine 0 says what it launches; on the disk that the machines share."""
+    return home_root() / "work" / "launch"
+
+
+@contextlib.contextmanager
+def announced(order: Path, compute: Compute) -> Iterator[None]:
+    """Say to the other machines that `order` is to be run, and go on saying it while it is."""
+    if compute.machines == 1:
+        yield
+        return
+    import threading
+
+    said = json.loads(order.read_bytes())
+    path, done = announcements() / f"{said['id']}.json", threading.Event()
+    write_json(path, {"order": str(order.resolve())})
+
+    def keep_fresh() -> None:
+        while not done.wait(STALE / 6):
+            path.touch()
+
+    threading.Thread(target=keep_fresh, daemon=True).start()
+    print(f"[launch] waiting for {compute.machines - 1} machines to join at {said['address']}", flush=True)
+    try:
+        yield
+    finally:
+        done.set()
+        path.unlink(missing_ok=True)
+
+
+def waiting_orders(served: set[str]) -> Iterator[Path]:
+    """Orders announced by a machine 0 that is alive, and not yet served by this one."""
+    folder = announcements()
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = folder / f".clock-{os.uname().nodename}-{os.getpid()}"
+    clock.touch()  # compared by the clock of the shared disk, not by that of this machine
+    now = clock.stat().st_mtime
+    clock.unlink()
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stem not in served and now - path.stat().st_mtime < STALE:
+                served.add(path.stem)
+                yield Path(json.loads(path.read_bytes())["order"])
+
+
+def join(machine: int) -> None:
+    """Serve what machine 0 launches, one after the other, until a signal ends it.
+
+    Args:
+        machine: rank of this one, from 1.
+    """
+    served: set[str] = set()
+    print(f"[launch] machine {machine} waits for machine 0", flush=True)
+    while True:
+        for order in waiting_orders(served):
+            compute = Compute.model_validate(json.loads(order.read_bytes())["compute"])
+            if not 0 < machine < compute.machines:
+                raise UserError(f"ASTRO_MACHINE {machine}: the profile has {compute.machines} machines, the first is 0")
+            check_machine(compute, visible_gpus(compute))
+            code = run_agent(order, compute, machine=machine, each=lambda: None)
+            print(f"[launch] machine {machine}: {order.parent.parent.parent.name} ended with {code}", flush=True)
+        time.sleep(1)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    if sys.argv[1:] != ["join"]:
+        raise UserError("usage: ASTRO_MACHINE=1 python -m astro.training.launch join")
+    machine = os.environ.get("ASTRO_MACHINE") or os.environ.get("SLURM_NODEID") or ""
+    if not machine.isdigit() or int(machine) < 1:
+        raise UserError(
+            f"ASTRO_MACHINE {machine!r}: the rank of this machine is needed, from 1; 0 is the one that runs dvc"
+        )
+    join(int(machine))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,199 @@
+"""What can be wrong with the settings of RL, said before the pass rates are measured and the model is loaded."""
+
+import importlib.util
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from astro.runtime import UserError
+from astro.tokens import encode_prompt
+
+SERVE = (
+    "VLLM_SERVER_DEV_MODE=1 vllm serve {model} --max-model-len {length} --logprobs-mode processed_logprobs --max-logprobs -1 "
+    '--weight-transfer-config \'{{"backend": "nccl"}}\''
+)
+"""How to start the server that TRL 1.16 sends weights to."""
+
+PROBE = "make 24 from 3 8\n\nStep 1: Let's see, $3 \\times 8 = 24$."
+"""What a server is asked to cut into tokens."""
+
+
+def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) -> None:
+    """Whether `grpo.generation` can work on this machine.
+
+    Args:
+        settings: the values of schemas.grpo.GrpoParams.
+        cuda: training is on GPUs.
+        tied: the model's output layer is its embedding.
+
+    Raises:
+        UserError: it cannot; says why.
+    """
+    how, vllm = settings["generation"], settings["vllm"]
+    if how == "hf":
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(f"grpo.generation {how}: vLLM is not installed; install the cpu or gpu extra, or take hf")
+    if how == "vllm_server":
+        if not cuda:
+            raise UserError(
+                "grpo.generation vllm_server: the weights go to the server over NCCL, which needs CUDA on both sides, and this "
+                "machine trains on a CPU; take hf or vllm_colocate"
+            )
+        return
+    parallel = vllm["tensor_parallel_size"]
+    if processes % parallel:
+        raise UserError(
+            f"grpo.vllm.tensor_parallel_size {parallel}: must divide the {processes} training processes, which hold vLLM too"
+        )
+    if cuda:
+        return
+    if vllm["sleep"]:
+        raise UserError("grpo.vllm.sleep: vLLM frees GPU memory; on a CPU there is none to free, set it to false")
+    if processes > 1:
+        raise UserError(
+            f"grpo.generation vllm_colocate: on a CPU it works in one process, not in {processes}; take hf (with seeded: true), "
+            "or a compute profile of one process"
+        )
+    if tied:
+        raise UserError(
+            "grpo.generation vllm_colocate: on a CPU vLLM cannot take new weights of a model whose output layer is its "
+            "embedding (tie_word_embeddings); take hf"
+        )
+
+
+def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, context: int, vllm_len: int) -> int:
+    """Whether each prompt and its completion fit the model. Returns the tokens needed: the longest prompt and a completion.
+
+    Args:
+        prompts: (problem id, tokens).
+        context: of the model (config.json: max_position_embeddings).
+        vllm_len: grpo.vllm.max_model_len, where vLLM generates; 0: not given.
+
+    Raises:
+        UserError: it does not.
+    """
+    identifier, longest = max(prompts, key=lambda item: item[1])
+    needed = longest + max_completion
+    sums = (
+        f"the longest prompt ({identifier}) has {longest} tokens, with max_completion {max_completion} that is {needed}"
+    )
+    if needed > context:
+        raise UserError(f"grpo.max_completion: {sums}, but the model's context is {context}")
+    if vllm_len and needed > vllm_len:
+        raise UserError(f"grpo.vllm.max_model_len {vllm_len}: {sums}")
+    if vllm_len > context:
+        raise UserError(f"grpo.vllm.max_model_len {vllm_len} is above the model's context {context}")
+    return needed
+
+
+def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
+    """(token ids of a text, context, whether the output layer is the embedding) of a model folder.
+
+    Raises:
+        UserError: it is no model.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config, tokenizer = AutoConfig.from_pretrained(str(model)), AutoTokenizer.from_pretrained(str(model))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{model}: no model that transformers can load: {str(error).strip().splitlines()[0]}") from None
+    return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings, bool(config.tie_word_embeddings)
+
+
+# --- a vLLM server -----------------------------------------------------------------------------------------------------
+
+
+def ask(url: str, *, body: dict | None = None, timeout: float = 30.0) -> dict:
+    """JSON of a GET, or of a POST where there is a body; {} for an empty answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        content = answer.read()
+    return json.loads(content) if content.strip() else {}
+
+
+def wait_for(url: str, patience_s: float) -> None:
+    """Wait until a server answers /health.
+
+    Raises:
+        ConnectionError: it did not within the time.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            ask(f"{url}/health", timeout=10.0)
+            return
+        except (OSError, ValueError) as error:
+            if time.monotonic() >= deadline:
+                raise ConnectionError(getattr(error, "reason", None) or error) from None
+        time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
+
+
+def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[str], list[int]]) -> None:
+    """Whether the vLLM server is there, serves this model, and can take its weights.
+
+    Args:
+        server: the values of schemas.grpo.ServerParams.
+        model: folder of the model that is trained.
+        needed: tokens of the longest prompt and a completion.
+        encode: token ids of a text in that model's vocabulary; the server must see the same ones.
+
+    Raises:
+        UserError: it does not; says how to start it.
+    """
+    url = server["url"].rstrip("/")
+    start = "start it with: " + SERVE.format(model=model, length=needed)
+    try:
+        wait_for(url, server["patience_s"])
+    except ConnectionError as error:
+        raise UserError(f"grpo.vllm.server.url {url}: no vLLM server answers ({error}); {start}") from None
+    try:
+        served = ask(f"{url}/v1/models")["data"][0]
+        name = str(served.get("root") or served["id"])
+        if Path(name).name != model.name:
+            raise UserError(f"grpo.vllm.server.url {url}: it serves {name}, but {model} is trained; {start}")
+        length = served.get("max_model_len") or 0
+        if length < needed:
+            raise UserError(
+                f"grpo.vllm.server.url {url}: its --max-model-len is {length}, but the longest prompt with max_completion needs "
+                f"{needed}; {start}"
+            )
+        if ask(f"{url}/tokenize", body={"model": served["id"], "prompt": PROBE})["tokens"] != encode(PROBE):
+            raise UserError(
+                f"grpo.vllm.server.url {url}: it cuts text into other tokens than {model}: another model; {start}"
+            )
+        check_weight_transfer(url, start)
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"grpo.vllm.server.url {url}: it does not answer as a vLLM server does ({error}); {start}"
+        ) from None
+
+
+def check_weight_transfer(url: str, start: str) -> None:
+    """Whether the server takes new weights, and gives the probabilities that it sampled from.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        config = ask(f"{url}/server_info?config_format=json")["vllm_config"]
+    except urllib.error.HTTPError as error:
+        raise UserError(
+            f"grpo.vllm.server.url {url}: it takes no weights: VLLM_SERVER_DEV_MODE=1 is not set for it ({error}); {start}"
+        ) from None
+    if not config.get("weight_transfer_config"):
+        raise UserError(
+            f"grpo.vllm.server.url {url}: it takes no weights: --weight-transfer-config is missing; {start}"
+        )
+    mode = config["model_config"]["logprobs_mode"]
+    if mode != "processed_logprobs":
+        raise UserError(
+            f"grpo.vllm.server.url {url}: with --logprobs-mode {mode} it gives other probabilities than it samples from; {start}"
+        )

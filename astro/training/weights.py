@@ -1,0 +1,107 @@
+"""Weights as files: what a safetensors folder holds, read from the headers alone; a snapshot copied without loading it."""
+
+import json
+import math
+import shutil
+import struct
+from pathlib import Path
+
+import torch
+
+from astro.runtime import UserError
+
+INDEX = "model.safetensors.index.json"
+LEFT_OUT = ("original", ".git", ".cache", "*.pth", "*.bin", "*.msgpack", "*.h5", "*.gguf", "*.onnx")
+"""Of a snapshot: the same weights in other formats, and what is no part of the model."""
+TAKEN = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*", "USE_POLICY*"]
+"""Of a repository on the hub."""
+
+
+def header(file: Path) -> dict[str, list[int]]:
+    """Names and shapes of a safetensors file.
+
+    Raises:
+        ValueError: it is none, or is cut short.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size - 8:
+            raise ValueError(f"{file.name} is no safetensors file, or is cut short")
+        try:
+            entries = json.loads(stream.read(length))
+        except ValueError:
+            raise ValueError(f"{file.name} is no safetensors file") from None
+    entries.pop("__metadata__", None)
+    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    if size < 8 + length + end:
+        raise ValueError(f"{file.name} is cut short: {size} bytes, its header speaks of {8 + length + end}")
+    return {name: entry["shape"] for name, entry in entries.items()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder, all that its index names; empty: it has none.
+
+    Raises:
+        ValueError: the index names a file that is missing.
+    """
+    if (folder / INDEX).is_file():
+        names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{len(missing)} of {len(names)} weight files are missing, the first is {missing[0]}")
+        return [folder / name for name in names]
+    return [file for file in [folder / "model.safetensors"] if file.is_file()]
+
+
+def shapes(folder: Path) -> dict[str, list[int]]:
+    """Name -> shape of all weights of a model folder.
+
+    Raises:
+        ValueError: see `header` and `weight_files`.
+    """
+    return {name: shape for file in weight_files(folder) for name, shape in header(file).items()}
+
+
+def count(folder: Path) -> int:
+    """Parameters of a model folder (tied ones once)."""
+    return sum(math.prod(shape) for shape in shapes(folder).values())
+
+
+def copy_snapshot(source: Path, target: Path) -> None:
+    """A model folder without what no loader of ours reads. Links of the hub's cache become files."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+
+
+def download(repository: str, revision: str) -> Path:
+    """The snapshot of a hub repository at a revision, in the hub's cache.
+
+    Raises:
+        UserError: there is no such repository, revision or network.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=TAKEN))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"base.pretrained.path: {repository} is no model that could be had from the hub at revision {revision!r}: {first}"
+        ) from None
+
+
+def in_dtype(folder: Path, dtype: torch.dtype) -> None:
+    """Cast the floating-point weights of a folder in place, file by file: what FSDP gathers is float32."""
+    from safetensors.torch import load_file, save_file
+
+    total = 0
+    for file in weight_files(folder):
+        cast = {name: w.to(dtype) if w.is_floating_point() else w for name, w in load_file(file).items()}
+        total += sum(w.numel() * w.element_size() for w in cast.values())
+        save_file(cast, file, metadata={"format": "pt"})
+    for name, change in ((INDEX, {"metadata": {"total_size": total}}), ("config.json", {"dtype": str(dtype)[6:]})):
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_bytes())
+            (folder / name).write_text(json.dumps(content | change, indent=2) + "\n", encoding="utf-8")

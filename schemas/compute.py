@@ -1,0 +1,60 @@
+"""compute/*.yaml: over how many processes and machines training is spread. No result depends on it, so no stage does."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from schemas.base import Strict
+
+
+class MicroBatch(Strict):
+    """Sequences per forward and backward pass on one device; the rest of a step is accumulated. 0: all of the device's share."""
+
+    sft: int = Field(default=0, ge=0, description="rows, if packed")
+    grpo: int = Field(default=0, ge=0, description="completions")
+
+
+class Rendezvous(Strict):
+    """Where the processes of several machines meet."""
+
+    address: str = Field(default="", description='machine 0; "": ASTRO_RENDEZVOUS says it')
+    port: int = Field(default=29400, ge=1, le=65535)
+
+
+class Compute(Strict):
+    """A compute profile. What is left out is one process in the stage itself."""
+
+    device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="auto: GPUs where there are some")
+    processes: int = Field(default=1, ge=1, description="on each machine; on GPUs one to a GPU")
+    machines: int = Field(default=1, ge=1, description="they share the repository's folder")
+    strategy: Literal["none", "ddp", "fsdp2", "zero3"] = Field(
+        default="none",
+        description="none: one process; ddp: the model whole in each; fsdp2, zero3: weights, gradients and optimizer "
+        "states sharded",
+    )
+    accelerate: str = Field(default="", description="file for `accelerate launch` (fsdp2, zero3)")
+    micro_batch: MicroBatch = MicroBatch()
+    rendezvous: Rendezvous = Rendezvous()
+
+    @property
+    def world(self) -> int:
+        """Processes in all."""
+        return self.processes * self.machines
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Compute":
+        sharded = self.strategy in ("fsdp2", "zero3")
+        if self.strategy == "none" and self.world > 1:
+            raise ValueError(
+                f"strategy none is one process, but processes * machines is {self.world}; take ddp, fsdp2 or zero3"
+            )
+        if sharded and self.device == "cpu":
+            raise ValueError(
+                f"strategy {self.strategy} needs GPUs (accelerate would make plain ddp of it on a CPU, without a word), but "
+                "device is cpu; take ddp"
+            )
+        if sharded and not self.accelerate:
+            raise ValueError(f"strategy {self.strategy} needs a file for accelerate launch; name it in accelerate")
+        if self.accelerate and not sharded:
+            raise ValueError(f"accelerate is read by fsdp2 and zero3 only, but strategy is {self.strategy}")
+        return self

@@ -1,0 +1,149 @@
+"""A pretrained base: what is taken, what is refused before it is copied, adapters merged into it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from astro.runtime import UserError
+from astro.training import pretrained
+from astro.training.weights import count, shapes
+from tests.tiny_chat import write_tiny_chat
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_tiny_chat(tmp_path_factory.mktemp("base") / "tiny-llama", hidden=32, ffn=48, context=128, shards=3)
+
+
+def take(path, target, *, revision="", adapter=""):
+    return pretrained.take({"path": str(path), "revision": revision, "adapter": str(adapter)}, target)
+
+
+def test_a_folder_is_copied_as_it_is_without_other_formats(base, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "original").mkdir()
+    (source / "original" / "consolidated.00.pth").write_bytes(b"0" * 100)
+    (source / "pytorch_model.bin").write_bytes(b"0" * 100)
+    parameters, vocabulary = take(source, tmp_path / "out")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {
+        p.name: p.read_bytes() for p in base.iterdir()
+    }
+    model = AutoModelForCausalLM.from_pretrained(base)
+    assert parameters == sum(p.numel() for p in model.parameters()) == count(base)
+    assert vocabulary == len(AutoTokenizer.from_pretrained(base))
+
+
+def test_it_is_not_loaded_for_that(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    take(base, tmp_path / "out")
+
+
+def test_a_snapshot_of_the_hub_is_taken_at_its_revision(base, tmp_path, monkeypatch):
+    """The hub's cache holds links."""
+    asked, cache = [], tmp_path / "cache"
+    cache.mkdir()
+    for file in base.iterdir():
+        (cache / file.name).symlink_to(file)
+    monkeypatch.setattr(pretrained, "download", lambda path, revision: asked.append((path, revision)) or cache)
+    take("meta-llama/Llama", tmp_path / "out", revision="0123abc")
+    assert asked == [("meta-llama/Llama", "0123abc")]
+    assert not any(p.is_symlink() for p in (tmp_path / "out").iterdir())
+    assert shapes(tmp_path / "out") == shapes(base)
+
+
+def test_other_weights_than_safetensors_are_written_as_such(base, tmp_path):
+    source = tmp_path / "old"
+    shutil.copytree(base, source, ignore=shutil.ignore_patterns("*safetensors*"))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    torch.save(model.state_dict(), source / "pytorch_model.bin")
+    parameters, _ = take(source, tmp_path / "out")
+    assert parameters == count(tmp_path / "out") == count(base)
+    assert {p.dtype for p in AutoModelForCausalLM.from_pretrained(tmp_path / "out").parameters()} == {torch.bfloat16}
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(folder):
+    file = sorted(folder.glob("*.safetensors"))[0]
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def no_weights_inside(folder):
+    sorted(folder.glob("*.safetensors"))[0].write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+def of_another_shape(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+
+
+def of_no_known_kind(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llamma"}))
+
+
+BROKEN = [
+    # (what is done to a good model, what is said)
+    (without("config.json"), r"is no model that transformers can load"),
+    (without("tokenizer.json"), r"is no model that transformers can load"),
+    (
+        without("model-00002-of-00003.safetensors"),
+        r"1 of 3 weight files are missing, the first is model-00002-of-00003",
+    ),
+    (cut, r"model-00001-of-00003\.safetensors is cut short"),
+    (no_weights_inside, r"model-00001-of-00003\.safetensors is no safetensors file, or is cut short"),
+    (of_another_shape, r"mlp\.\S+ has shape \[\d+, \d+\], its config\.json makes it"),
+    (of_no_known_kind, r"is no model that transformers can load.*llamma"),
+]
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_model_is_refused_before_it_is_copied(base, tmp_path, broken, said):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    broken(source)
+    with pytest.raises(UserError, match=r"(?s)base\.pretrained\.path: .*source.*" + said):
+        take(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_id_is_to_be_pinned(tmp_path):
+    with pytest.raises(UserError, match=r"a/b is no model folder; if it is the id.*pin it by a commit.*revision"):
+        take("a/b", tmp_path / "out")
+
+
+def test_what_the_hub_does_not_give_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        UserError, match=r"base\.pretrained\.path: a/b is no model that could be had from the hub at revision 'v1'"
+    ):
+        take("a/b", tmp_path / "out", revision="v1")
+
+
+def test_an_adapter_is_merged_in_the_precision_of_the_base(base, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    source = tmp_path / "tiny-llama"
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(source)
+    AutoTokenizer.from_pretrained(base).save_pretrained(source)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(source), LoraConfig(r=2, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.5)
+    model.save_pretrained(tmp_path / "adapter")
+    parameters, _ = take(source, tmp_path / "out", adapter=tmp_path / "adapter")
+    merged, plain = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "out", source))
+    assert parameters == count(source)
+    assert merged.dtype == torch.bfloat16
+    same = {name: torch.equal(a, b) for (name, a), b in zip(merged.named_parameters(), plain.parameters(), strict=True)}
+    assert same["model.embed_tokens.weight"]
+    assert not same["model.layers.0.self_attn.q_proj.weight"]
+    with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is no PEFT adapter"):
+        take(source, tmp_path / "again", adapter=base)

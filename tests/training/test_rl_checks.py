@@ -1,0 +1,219 @@
+"""What is refused before RL begins: lengths, machines, servers. And the params that TRL would read in another sense."""
+
+import contextlib
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from astro.params import load_params
+from astro.runtime import UserError
+from astro.training.rl_checks import PROBE, check_generation, check_lengths, check_server
+from schemas.grpo import GrpoParams
+
+GRPO = load_params(Path(__file__).parents[2] / "params.yaml").grpo.model_dump()
+
+
+def changed(**changes):
+    values = json.loads(json.dumps(GRPO))
+    for key, value in changes.items():
+        at, names = values, key.split("__")
+        for name in names[:-1]:
+            at = at[name]
+        at[names[-1]] = value
+    return values
+
+
+REFUSED = [
+    ({"loss_type": "cispo"}, r"epsilon_high 0\.0: with loss_type cispo .* at least 1"),
+    ({"loss_type": "sapo", "epsilon_high": 0.3}, r"epsilon_high 0\.3: loss_type sapo does not clip"),
+    ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 9.0}, r"delta 9\.0: loss_type cispo does not read it"),
+    ({"delta": 1.1}, r"delta 1\.1 must be above 1 \+ epsilon_high"),
+    ({"loss_type": "luspo"}, "loss_type luspo needs importance_level sequence"),
+    ({"loss_type": "vespo", "importance_level": "sequence"}, "loss_type vespo needs importance_level token"),
+    (
+        {"loss_type": "vespo", "generation": "vllm_colocate", "correction": "sequence_mask"},
+        "loss_type vespo needs correction token_truncate",
+    ),
+    ({"num_iterations": 3}, "save_every 10 must be a multiple of num_iterations 3"),
+    ({"loss_type": "ppo"}, "loss_type"),
+    ({"restart__share": 1.0}, "restart.share"),
+    ({"vllm__server__url": "localhost:8000"}, "vllm.server.url"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), REFUSED)
+def test_params_that_do_not_go_together(changes, said):
+    with pytest.raises(ValidationError, match=said):
+        GrpoParams.model_validate(changed(**changes))
+
+
+TAKEN = [
+    {"loss_type": "cispo", "epsilon_high": 5.0},
+    {"loss_type": "grpo", "importance_level": "sequence", "epsilon": 0.0003, "epsilon_high": 0.0004},
+    {"loss_type": "luspo", "importance_level": "sequence"},
+    {"loss_type": "vespo", "generation": "vllm_server", "correction": "token_mask"},
+    {"delta": 4.0, "epsilon_high": 0.28, "num_iterations": 2},
+    # the paper's, as far as they are known (r)
+    {
+        "group_size": 4,
+        "lr": 2e-7,
+        "max_completion": 15360,
+        "micro_batch": 4,
+        "reward_wrong": -1.0,
+        "restart__share": 0.5,
+    },
+]
+
+
+@pytest.mark.parametrize("changes", TAKEN)
+def test_params_that_do(changes):
+    GrpoParams.model_validate(changed(**changes))
+
+
+# --- machine ----------------------------------------------------------------------------------------------------------
+
+MACHINES = [
+    ({"generation": "vllm_server"}, {"cuda": False}, "vllm_server: .* needs CUDA"),
+    ({"generation": "vllm_colocate"}, {"cuda": False, "processes": 2}, "on a CPU it works in one process, not in 2"),
+    ({"generation": "vllm_colocate"}, {"cuda": False, "tied": True}, "tie_word_embeddings"),
+    ({"generation": "vllm_colocate", "vllm__sleep": True}, {"cuda": False}, "grpo.vllm.sleep"),
+    (
+        {"generation": "vllm_colocate", "vllm__tensor_parallel_size": 3},
+        {"cuda": True, "processes": 8},
+        "tensor_parallel_size 3: must divide the 8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "machine", "said"), MACHINES)
+def test_a_machine_that_cannot(changes, machine, said):
+    with pytest.raises(UserError, match=said):
+        check_generation(changed(**changes), **({"cuda": True, "processes": 1, "tied": False} | machine))
+
+
+def test_machines_that_can():
+    for changes, machine in [
+        ({"generation": "hf"}, {"cuda": False, "processes": 2, "tied": True}),
+        ({"generation": "vllm_colocate"}, {"cuda": False, "processes": 1, "tied": False}),
+        (
+            {"generation": "vllm_colocate", "vllm__tensor_parallel_size": 4},
+            {"cuda": True, "processes": 8, "tied": True},
+        ),
+        ({"generation": "vllm_server"}, {"cuda": True, "processes": 8, "tied": False}),
+    ]:
+        check_generation(changed(**changes), **machine)
+
+
+def test_lengths():
+    prompts = [("a", 10), ("long", 200), ("b", 30)]
+    assert check_lengths(prompts, max_completion=800, context=1000, vllm_len=0) == 1000
+    with pytest.raises(
+        UserError, match=r"grpo.max_completion: the longest prompt \(long\) has 200 .* 1001, .* context is 1000"
+    ):
+        check_lengths(prompts, max_completion=801, context=1000, vllm_len=0)
+    with pytest.raises(UserError, match=r"grpo.vllm.max_model_len 900: .* that is 1000"):
+        check_lengths(prompts, max_completion=800, context=1000, vllm_len=900)
+    with pytest.raises(UserError, match=r"max_model_len 2000 is above the model's context 1000"):
+        check_lengths(prompts, max_completion=800, context=1000, vllm_len=2000)
+
+
+# --- a server ---------------------------------------------------------------------------------------------------------
+
+
+def encode(text):
+    return [ord(c) for c in text]
+
+
+ANSWERS = {
+    "/health": {},
+    "/v1/models": {"data": [{"id": "models/sft", "root": "models/sft", "max_model_len": 100}]},
+    "/tokenize": {"tokens": encode(PROBE)},
+    "/server_info?config_format=json": {
+        "vllm_config": {
+            "weight_transfer_config": {"backend": "nccl"},
+            "model_config": {"logprobs_mode": "processed_logprobs"},
+        }
+    },
+}
+
+
+@contextlib.contextmanager
+def serving(answers):
+    """A server that gives fixed answers by path; its url."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.command == "POST":
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert asked["prompt"] == PROBE
+            found = answers.get(self.path)
+            body = json.dumps(found).encode()
+            self.send_response(200 if found is not None else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(answers, *, needed=100):
+    with serving(answers) as url:
+        settings = {"url": url, "group_port": 51216, "patience_s": 0.0}
+        check_server(settings, model=Path("models/sft"), needed=needed, encode=encode)
+
+
+def test_a_server_that_fits():
+    ask(ANSWERS)
+
+
+def config(**changes):
+    whole = ANSWERS["/server_info?config_format=json"]["vllm_config"] | changes
+    return {"/server_info?config_format=json": {"vllm_config": whole}}
+
+
+SERVERS = [
+    (
+        {"/v1/models": {"data": [{"id": "x", "root": "/m/Qwen2.5-7B", "max_model_len": 100}]}},
+        "it serves /m/Qwen2.5-7B, but",
+    ),
+    ({"/v1/models": {"data": [{"id": "models/sft", "max_model_len": 99}]}}, "--max-model-len is 99, .* needs 100"),
+    ({"/tokenize": {"tokens": [1, 2]}}, "cuts text into other tokens"),
+    ({"/server_info?config_format=json": None}, "VLLM_SERVER_DEV_MODE=1 is not set"),
+    (config(weight_transfer_config=None), "--weight-transfer-config is missing"),
+    (
+        config(model_config={"logprobs_mode": "raw_logprobs"}),
+        "--logprobs-mode raw_logprobs gives other|with --logprobs-mode raw",
+    ),
+    ({"/v1/models": {}}, "does not answer as a vLLM server does"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), SERVERS)
+def test_a_server_that_does_not_is_told_with_how_to_start_it(changes, said):
+    with pytest.raises(UserError, match=said) as error:
+        ask({path: answer for path, answer in (ANSWERS | changes).items() if answer is not None})
+    assert "vllm serve models/sft --max-model-len 100" in str(error.value)
+    assert """--weight-transfer-config '{"backend": "nccl"}'""" in str(error.value)
+
+
+def test_no_server_at_all():
+    settings = {"url": "http://127.0.0.1:9", "group_port": 51216, "patience_s": 0.0}
+    with pytest.raises(
+        UserError, match=r"grpo\.vllm\.server\.url .*no vLLM server answers .*VLLM_SERVER_DEV_MODE=1 vllm serve"
+    ):
+        check_server(settings, model=Path("models/sft"), needed=100, encode=encode)
