@@ -95,7 +95,7 @@ class RewriteMetrics(Strict):
     """How the rewriting went, over both training sets."""
 
     chains: int = Field(ge=0, description="different chains")
-    segments: int = Field(ge=0, description="segments that stand in the chains that were not dropped, rewritten ones")
+    segments: int = Field(ge=0, description="segments of the chains that were not dropped")
     fallbacks: int = Field(ge=0, description="segments for which the template's text stands")
     requests: int = Field(ge=0, description="texts asked for, retries among them")
     dropped: int = Field(ge=0, description="chains dropped")

@@ -4,13 +4,15 @@ Text only, in time linear in it: nothing is evaluated. Layout, LaTeX spelling an
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from astro.domains.math_text import label_of, plain_text, same_text, without_label
 from astro.verify.equalities import find_equalities
 
 KEPT_FORMULAS = 0.5
-"""Least share of a step's formulas that its rewrite holds as they are: one may be said in words, its numbers not."""
+"""Least share of a step's formulas whose sides its rewrite holds: "A = b = c" may become "A is b, which makes c"; some formulas
+may be said in words altogether, their numbers not."""
 
 KEPT_WORDS = 1 / 3
 """Least share of the content words that the rewrite of a step holds that has neither numbers nor formulas."""
@@ -21,6 +23,7 @@ _COMMAND = re.compile(r"\\[a-z]+")
 _LABELS = re.compile(r"\bstep +\d+\b", re.IGNORECASE)
 # A minus belongs to its number after a word, a bracket, a sign or nothing, but not after a number, a letter or a bracket closed.
 _NUMBER = re.compile(r"(?:(?:(?<=[a-z]{2} )|(?<=[=(,<>+*/^|\[]) ?|^ ?)(?P<minus>-) *)?(?P<digits>\d+(?:\.\d+)?)")
+_SHORT_FRACTION = re.compile(r"\\[dtc]?frac *(\d) *(\d)")  # \frac34 is no 34
 _WORD = re.compile(r"[a-z]{4,}")
 _STEM = 5  # letters: "adding" and "added", "equation" and "equal" are one
 _COMMON = {
@@ -35,24 +38,32 @@ _COMMON = {
 """Words of which every solution is full."""
 
 
-def numbers_of(text: str) -> set[str]:
+_remembered = lru_cache(maxsize=1 << 15)
+"""Every segment of a chain is compared with all before it: each text is read once."""
+
+
+@_remembered
+def numbers_of(text: str) -> frozenset[str]:
     """The numbers of a text with their signs: 1,000 is 1000; labels ("Step 3:") are none."""
-    plain = re.sub(r"\s+", " ", plain_text(_LABELS.sub(" ", without_label(text))))
-    return {("-" if m["minus"] else "") + m["digits"] for m in _NUMBER.finditer(plain)}
+    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", _LABELS.sub(" ", without_label(text)))
+    plain = re.sub(r"\s+", " ", plain_text(text))
+    return frozenset(("-" if m["minus"] else "") + m["digits"] for m in _NUMBER.finditer(plain))
 
 
-def formulas_of(text: str) -> set[str]:
+@_remembered
+def formulas_of(text: str) -> frozenset[str]:
     """What stands between dollars or LaTeX brackets, and the equations in prose, without their layout."""
     inside = {same_text(next(part for part in m.groups() if part)) for m in _FORMULA.finditer(text)}
     equations = {f"{left}={right}" for left, right in _sides(text)}
     found = inside | {e for e in equations if not any(e in formula for formula in inside)}
-    return {formula for formula in found if len(formula) >= _SHORTEST_FORMULA}
+    return frozenset(formula for formula in found if len(formula) >= _SHORTEST_FORMULA)
 
 
-def words_of_weight(text: str) -> set[str]:
+@_remembered
+def words_of_weight(text: str) -> frozenset[str]:
     """Stems of the words that say what a text is about."""
     plain = plain_text(_COMMAND.sub(" ", _FORMULA.sub(" ", without_label(text))))
-    return {word[:_STEM] for word in _WORD.findall(plain) if word not in _COMMON}
+    return frozenset(word[:_STEM] for word in _WORD.findall(plain) if word not in _COMMON)
 
 
 def keeps(step: str, rewrite: str) -> bool:
@@ -61,7 +72,8 @@ def keeps(step: str, rewrite: str) -> bool:
         return False
     whole, formulas = same_text(rewrite), formulas_of(step)
     if formulas:
-        return sum(formula in whole for formula in formulas) >= KEPT_FORMULAS * len(formulas)
+        kept = sum(all(side in whole for side in formula.split("=")) for formula in formulas)
+        return kept >= KEPT_FORMULAS * len(formulas)
     words = words_of_weight(step)
     return bool(numbers_of(step)) or len(words & words_of_weight(rewrite)) >= KEPT_WORDS * len(words)
 
@@ -75,10 +87,10 @@ def adds(rewrite: str, sources: Sequence[str]) -> bool:
     known = {number.lstrip("-") for source in sources for number in numbers_of(source)}
     if {number.lstrip("-") for number in numbers_of(rewrite)} - known:
         return True
-    new = list(_sides(rewrite))
+    new = _sides(rewrite)
     if not new:
         return False
-    wholes, equal = [same_text(source) for source in sources], [_classes(_sides(source)) for source in sources]
+    wholes, equal = [same_text(source) for source in sources], [_classes(source) for source in sources]
     return not all(
         any(f"{left}={right}" in whole or f"{right}={left}" in whole for whole in wholes)
         or any(left in one and one[left] == one.get(right) for one in equal)
@@ -104,18 +116,18 @@ def named_step(text: str, steps: Sequence[str]) -> int | None:
     return best
 
 
-def _sides(text: str) -> Iterable[tuple[str, str]]:
+@_remembered
+def _sides(text: str) -> tuple[tuple[str, str], ...]:
     """The equations of a text, both sides without their layout."""
-    for equality in find_equalities(text):
-        left, right = same_text(equality.left), same_text(equality.right)
-        if left and right:
-            yield left, right
+    pairs = ((same_text(equality.left), same_text(equality.right)) for equality in find_equalities(text))
+    return tuple((left, right) for left, right in pairs if left and right)
 
 
-def _classes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """side -> number of its class: sides joined by equations, directly or over others, have one."""
+@_remembered
+def _classes(text: str) -> Mapping[str, int]:
+    """side -> number of its class: sides that the equations of a text join, directly or over others, have one."""
     of: dict[str, int] = {}
-    for number, (left, right) in enumerate(pairs):
+    for number, (left, right) in enumerate(_sides(text)):
         for old in {of[side] for side in (left, right) if side in of}:
             of = {side: number if mine == old else mine for side, mine in of.items()}
         of[left] = of[right] = number

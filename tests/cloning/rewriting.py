@@ -49,6 +49,19 @@ def triangle(number: int) -> Tree:
     )
 
 
+def tree_of(problem: Problem, right: list[str], *wrong: list[str]) -> Tree:
+    """The tree of solutions in steps, of which the first ends right; steps that they begin with alike are one node."""
+    rows, found = [], {(): 0}
+    for steps in (right, *wrong):
+        for depth in range(1, len(steps) + 1):
+            path = tuple(steps[:depth])
+            if path not in found:
+                mark = ("C" if steps is right else "W") if depth == len(steps) else ""
+                rows.append((found[path[:-1]], path[-1], f"{mark} ={MATH.extract(path[-1])}" if mark else ""))
+                found[path] = len(rows)
+    return tree(*rows, problem=problem)
+
+
 def traces(which: Tree, *, reflection: bool = True, phrases: Phrases | None = PHRASES, **changes) -> list[Trace]:
     """Chains of a tree as the template writes them."""
     settings = {"count": 4, "max_backtracks": 3, "direct_share": 0.25, "jump": "common_ancestor", "seed": 1} | changes

@@ -51,6 +51,24 @@ KEEPS = [
     ),
     ("The two triangles are congruent by symmetry.", "Let's move on.", False),  # words only, and they are gone
     ("So it is.", "Indeed.", True),  # nothing to keep
+    # as instruct models write
+    (
+        "## Step 3: Calculate the area\nThe area is $A = \\frac{1}{2} \\cdot 6 \\cdot 8 = 24$ square units.",
+        "Now the area of the triangle is given by $A = \\frac{1}{2} \\cdot 6 \\cdot 8$, which works out to $24$ square units.",
+        True,
+    ),
+    (
+        "Step 2: Use the quadratic formula\n$x = \\frac{-b \\pm \\sqrt{b^2 - 4ac}}{2a}$ with $a = 1$, $b = -5$, $c = 6$.",
+        "We can turn to the quadratic formula, \\(x=\\dfrac{-b\\pm\\sqrt{b^2-4ac}}{2a}\\). Here, $a = 1$, $b = -5$ and $c = 6$.",
+        True,
+    ),
+    (
+        "Step 4: Simplify\n\\[ \\frac{12}{16} = \\frac{3}{4} \\]",
+        "This fraction is not in lowest terms yet: dividing out gives \\[\\frac{12}{16}=\\frac34.\\]",
+        True,
+    ),
+    ("There are $26^3 \\cdot 10^4$ plates.", "So we have $26^3 \\cdot 10^4$ different license plates in all.", True),
+    ("There are $26^3 \\cdot 10^4$ plates.", "So we have $26^4 \\cdot 10^3$ different license plates in all.", False),
 ]
 
 
