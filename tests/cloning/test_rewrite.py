@@ -6,9 +6,11 @@ from collections import Counter
 import pytest
 
 from astro.cloning.rewrite import Ask, chain_id, in_both, retold, rewrite
+from astro.domains import math_rewrite
 from astro.domains.chat import ChatTemplate
 from astro.domains.math_rewrite import joined
 from astro.domains.math_text import same_text
+from astro.runtime import UserError
 from astro.search import Sample
 from tests.cloning.rewriting import LEAD, MATH, PHRASES, editor, examples_for, pieces, traces, triangle, well
 
@@ -165,6 +167,31 @@ def test_the_examples_pass_their_own_checks():
             else:
                 piece = Piece("return", 1 if e.given else 0, e.given, opening=e.opening, target=e.given)
             assert editor().settle(problem, piece, chain, Sample(e.written, 0.0, 1, True))[1] is None, e
+
+
+BROKEN = [
+    ("step: [", "no valid YAML"),
+    ("nothing: x\n", "field 'rules': Field required"),
+    (
+        "{rules: {step: a}, nothing: x, problem: y, step: [], reflection: [], return: []}",
+        r"'rules': \['answer', 'box'\] missing",
+    ),
+    (
+        "{rules: {step: a, answer: b, box: c}, nothing: x, problem: y, step: [{question: q, chain: []}], reflection: [], return: []}",
+        r"field 'step\.0\.written': Field required",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), BROKEN)
+def test_a_broken_file_of_examples_is_told(tmp_path, monkeypatch, content, said):
+    path = tmp_path / "own.yaml"
+    path.write_text(content)
+    monkeypatch.setattr(math_rewrite, "EXAMPLES", path)
+    math_rewrite.load_examples.cache_clear()
+    with pytest.raises(UserError, match=f"own\\.yaml: .*{said}"):
+        editor()
+    math_rewrite.load_examples.cache_clear()
 
 
 # --- what is wrong, and what is done about it --------------------------------------------------------------------------
