@@ -177,7 +177,8 @@ BROKEN = [
         r"'rules': \['answer', 'box'\] missing",
     ),
     (
-        "{rules: {step: a, answer: b, box: c}, nothing: x, problem: y, step: [{question: q, chain: []}], reflection: [], return: []}",
+        "{rules: {step: a, answer: b, box: c}, nothing: x, problem: y, reflection: [], return: [], "
+        "step: [{question: q, chain: []}]}",
         r"field 'step\.0\.written': Field required",
     ),
 ]
