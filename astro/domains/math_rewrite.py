@@ -16,7 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 from astro.domains.chat import ChatTemplate
 from astro.domains.math import PROMPTS, Math, fill
 from astro.domains.math_facts import adds, keeps, named_step
-from astro.domains.math_text import BOXED, STEP_END, boxes, same_text, split_steps
+from astro.domains.math_text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from astro.runtime import UserError, explain
 from schemas.base import Strict
 from schemas.linearize import Fault
@@ -150,7 +150,8 @@ class MathEditor:
         self, problem: Problem, piece: "Piece", chain: Sequence["Passage"], written: "Written"
     ) -> tuple[str, Fault | None]:
         """As `Editor.settle`; the first fault counts, in the order of `schemas.linearize.Fault`."""
-        text = joined(piece.opening, written.text.strip())
+        said = written.text.strip()
+        text = joined(piece.opening, said) if piece.opening else without_label(said)
         return text, self._fault(problem, piece, chain, written, text)
 
     def _fault(self, problem, piece, chain, written, text: str) -> Fault | None:
@@ -168,25 +169,23 @@ class MathEditor:
             return self._fault_of_jump(piece, chain, text, sources)
         if not SHORTEST * len(piece.text) <= len(text) <= LONGEST * len(piece.text) + LONGEST_MORE:
             return "length"
-        if not keeps(piece.text, text):
+        if not keeps(unboxed(piece.text), unboxed(text)):
             return "lost"
         return "added" if adds(text, sources) else self._fault_of_answer(piece, text)
 
     def _fault_of_answer(self, piece, text: str) -> Fault | None:
-        """The last step boxes the answer and no other; a wrong end names its answer without a box; no other step has one."""
+        """The last step boxes what it boxed, a wrong end names its answer without a box, and no other step says an answer."""
         if piece.last:
-            found, own = boxes(text), boxes(piece.text)
-            if len(found) != 1 or len(BOXED.findall(text)) != 1 or not own:
-                return "answer"
-            given, wanted = ((t[s : e - 1]) for t, (_, s, e) in ((text, found[0]), (piece.text, own[-1])))
-            same = same_text(given) == same_text(wanted) or self._domain.canonical(given) == self._domain.canonical(
-                wanted
-            )
-            return None if same else "answer"
+            given, wanted = boxed(text), boxed(piece.text)
+            same = len(given) == len(wanted) == len(BOXED.findall(text)) > 0
+            return None if same and all(map(self._equal, given, wanted)) else "answer"
         if BOXED.search(text) or len(_ANSWERS.findall(text)) > len(_ANSWERS.findall(piece.text)) + bool(piece.answer):
             return "answer"
         answer = same_text(piece.answer or "")
         return "answer" if answer in same_text(piece.text) and answer not in same_text(text) else None
+
+    def _equal(self, given: str, wanted: str) -> bool:
+        return same_text(given) == same_text(wanted) or self._domain.canonical(given) == self._domain.canonical(wanted)
 
     def _fault_of_jump(self, piece, chain, text: str, sources: Sequence[str]) -> Fault | None:
         """Nothing is found out in a jump; a return says which step of the chain it goes back to, by itself and for certain."""
@@ -202,6 +201,11 @@ class MathEditor:
         steps = [(p.node, t) for p, t in chain if p.kind in ("step", "wrong_step")]
         named = named_step(said, [t for _, t in steps])
         return None if named is not None and steps[named][0] == piece.node else "unnamed"
+
+
+def boxed(text: str) -> list[str]:
+    """What the boxes of a text hold."""
+    return [text[start : end - 1] for _, start, end in boxes(text)]
 
 
 def joined(opening: str, written: str) -> str:

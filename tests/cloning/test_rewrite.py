@@ -5,13 +5,14 @@ from collections import Counter
 
 import pytest
 
-from astro.cloning.rewrite import Ask, chain_id, in_both, retold, rewrite
+from astro.cloning.rewrite import Ask, Piece, chain_id, in_both, retold, rewrite
 from astro.domains import math_rewrite
 from astro.domains.chat import ChatTemplate
 from astro.domains.math_rewrite import joined
 from astro.domains.math_text import same_text
 from astro.runtime import UserError
 from astro.search import Sample
+from schemas.records import Problem
 from tests.cloning.rewriting import LEAD, MATH, PHRASES, editor, examples_for, pieces, traces, triangle, well
 
 TREE = triangle(0)
@@ -150,11 +151,7 @@ def test_as_many_examples_as_are_asked_for_and_there_are(shots):
 
 def test_the_examples_pass_their_own_checks():
     """What the model is shown is what is wanted of it."""
-    from astro.cloning.rewrite import Piece
-    from astro.domains.math_rewrite import load_examples
-    from schemas.records import Problem
-
-    shown = load_examples()
+    shown = math_rewrite.load_examples()
     for kind in ("step", "reflection", "jump"):
         for e in getattr(shown, kind):
             problem = Problem(id="e", domain="math", question=e.question, gold="1", level=1, chance=None)
@@ -313,6 +310,31 @@ def test_a_return_of_the_template_restates_the_words_of_the_chain():
     (back,) = {s.text for s in told.segments if s.kind == "return" and s.node == 1 and "where we had" in s.text}
     assert back.endswith("where we had\n\n" + said[1])
     assert read_targets(told) == targets(told)
+
+
+def test_a_number_in_front_of_a_step_is_taken_off():
+    found = run(DIRECT, steps_only(lambda text: "## Step 7: " + text))
+    assert found.texts == run(DIRECT, well).texts
+
+
+BOXES = [
+    # the last step, its rewrite, whether that gives the same answer
+    (r"It is $\boxed{\frac{1}{2}}$.", r"So it is $\boxed{\dfrac12}$.", True),
+    (r"As $x = 0.5$, it is $\boxed{1/2}$.", r"We have $x = 0.5$, so $\boxed{\frac{1}{2}}$.", True),  # equal in value
+    (r"As $x = 0.5$, it is $\boxed{1/2}$.", r"We have $x = 0.5$, $1/2$, so $\boxed{\frac{2}{1}}$.", False),
+    (r"It is $\boxed{\frac{1}{2}}$.", r"So it is $\boxed{\frac{2}{1}}$.", False),
+    (r"$\boxed{-2}$ and $\boxed{1}$.", r"We have $\boxed{-2}$ and $\boxed{1}$.", True),  # an answer of two values
+    (r"$\boxed{-2}$ and $\boxed{1}$.", r"We have $\boxed{-2}$ and $1$.", False),
+    (r"It is $\boxed{(1, 2)}$.", r"So it is $\boxed{(2, 1)}$.", False),
+    (r"It is $\boxed{2}$.", r"So it is $\boxed{2$.", False),  # never closed
+]
+
+
+@pytest.mark.parametrize(("step", "rewrite", "same"), BOXES)
+def test_the_last_step_boxes_what_it_boxed(step, rewrite, same):
+    piece = Piece("step", 1, step, ends=True, last=True, answer=MATH.extract(step))
+    _, fault = editor().settle(TREE.problem, piece, [], Sample(rewrite, 0.0, 1, True))
+    assert (fault is None) is same
 
 
 def test_a_second_try_that_passes_is_taken():
