@@ -15,7 +15,7 @@ Browse: python -m astro.tracking ui
 
 from astro.tracking.names import flatten, legal_name, numbers
 from astro.tracking.pipeline import PIPELINES, StageInfo, log_pipeline
-from astro.tracking.registry import check_alias, register_model
+from astro.tracking.registry import check_alias, check_store, register_model
 from astro.tracking.stage import STAGES, MlflowTracker, NullTracker, Tracker, stage_run
 from astro.tracking.traces import log_trees_as_traces
 
@@ -27,6 +27,7 @@ __all__ = [
     "StageInfo",
     "Tracker",
     "check_alias",
+    "check_store",
     "flatten",
     "legal_name",
     "log_pipeline",

@@ -26,6 +26,16 @@ def check_alias(alias: str) -> None:
         raise UserError(f"alias {alias!r}: MLflow keeps this name for itself")
 
 
+def check_store(root: Path) -> None:
+    """Reach the store once, before long work; nothing where tracking is off.
+
+    Raises:
+        UserError: it cannot be reached, or does not let us in.
+    """
+    if store.enabled():
+        store.load(root)
+
+
 def register_model(
     root: Path,
     *,
