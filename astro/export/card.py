@@ -172,7 +172,7 @@ vllm serve <this folder> {options}
 
 A build of vLLM without the command: `python -m vllm.entrypoints.openai.api_server --model <this folder> {options}`.
 `--generation-config vllm`: sampling as it was measured, not as `generation_config.json` has it.
-In Python: `AutoModelForCausalLM` and `AutoTokenizer`, `.from_pretrained("<this folder>")`, of transformers; it brings no code of its own."""
+In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pretrained("<this folder>")`; no remote code."""
 
 
 def prompt_format(run: Run) -> str:

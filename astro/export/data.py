@@ -198,6 +198,6 @@ def content(run: Run) -> str:
     m = run.metrics["linearize"]
     checked = " and by their steps" if run.params.linearize.checked else ""
     return (
-        f"Split `train` holds {m.search:,} chains that go back ({m.backtracks:.2f} jumps in the mean) and {m.direct:,} that do not. "
-        f"The texts are a language model's, verified by their final answer{checked}; nobody has read them all."
+        f"Split `train` holds {m.search:,} chains that go back ({m.backtracks:.2f} jumps in the mean) and {m.direct:,} "
+        f"that do not. The texts are a language model's, verified by their final answer{checked}; nobody has read them all."
     )

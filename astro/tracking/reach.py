@@ -81,7 +81,9 @@ def reason(error: Exception) -> str:
     text = " ".join(public(str(error)).split()) or type(error).__name__
     if "Connection refused" in text or "NewConnectionError" in text or "NameResolutionError" in text:
         return "there is no server at this address"
-    if re.search(r"\b40[13]\b|[Uu]nauthorized|not authenticated|Permission denied", text):
+    if re.search(
+        r"\b40[13]\b|(?i:unauthorized|not authenticated|authentication failed|(permission|access) denied)", text
+    ):
         return f"the server does not let us in (user, password or token?): {text[:200]}"
     return text[:300]
 
