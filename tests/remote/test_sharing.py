@@ -39,14 +39,13 @@ def test_a_run_is_pushed_and_pulled_over_s3(finished: Checkout, bucket: servers.
     assert second.md5("models/sft") == finished.md5("models/sft")
 
 
-def test_wrong_keys_and_a_missing_bucket_are_told(finished: Checkout, bucket: servers.Bucket):
+def test_wrong_keys_are_told(finished: Checkout, bucket: servers.Bucket):
+    finished.run("dvc", "remote", "add", "--local", "-f", "wrong", f"s3://{servers.BUCKET}/dvc")
+    finished.run("dvc", "remote", "modify", "--local", "wrong", "endpointurl", bucket.url)
     wrong = {**bucket.keys, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    finished.run("dvc", "remote", "add", "-f", "wrong", f"s3://{servers.BUCKET}/dvc")
-    finished.run("dvc", "remote", "modify", "wrong", "endpointurl", bucket.url)
     done = finished.run("dvc", "push", "-r", "wrong", "models/grpo", ok=False, **wrong)
     assert done.code != 0
-    assert "signature" in (done.err + done.out).lower() or "denied" in (done.err + done.out).lower()
-    finished.run("git", "checkout", "-q", ".dvc/config")
+    assert "403" in done.err
 
 
 def test_a_run_is_tracked_on_postgresql_and_seen_by_another_client(
