@@ -144,6 +144,7 @@ def postgres() -> Iterator[str]:
                 shutil.chown(path, "nobody", "nogroup")
         settings = {"cwd": folder, "env": environment(LC_ALL="C"), **other}
         initdb = [programs / "initdb", "-D", folder / "data", "-U", "astro", "--auth=scram-sha-256", "--no-sync"]
+        initdb += ["--encoding=UTF8", "--locale=C"]
         done = subprocess.run(
             [*map(str, initdb), f"--pwfile={folder / 'password'}"],
             capture_output=True,

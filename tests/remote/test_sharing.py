@@ -1,6 +1,7 @@
 """A team shares a run: data over an S3-compatible remote, tracking over a server with PostgreSQL and a bucket."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_server_that_dies_in_the_middle_ends_no_stage(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
         with tracking.stage_run("sft", {"k": 1}, tmp_path) as run:
             run.log_metrics({"loss": 1.0}, step=1)
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             process.wait()
             run.log_metrics({"loss": 0.5}, step=2)
             run.set_tags({"late": 1})
