@@ -127,6 +127,38 @@ def s3(folder: Path) -> Iterator[Bucket]:
         yield Bucket(url, made["AccessKeyId"], made["SecretAccessKey"])
 
 
+SSH_SERVER = """
+import asyncio, asyncssh, sys
+
+async def serve(port, keys):
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    await asyncssh.listen("127.0.0.1", port, server_host_keys=[host_key], authorized_client_keys=keys, sftp_factory=True)
+    await asyncio.Event().wait()
+
+asyncio.run(serve(int(sys.argv[1]), sys.argv[2]))
+"""
+
+
+@contextmanager
+def ssh(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A machine that speaks SFTP over ssh and lets one key in; (its port, the file of the key)."""
+    import asyncssh
+
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(str(folder / "key"))
+    key.write_public_key(str(folder / "key.pub"))
+    (folder / "key").chmod(0o600)
+    port = free_port()
+
+    def ready() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    command = [sys.executable, "-c", SSH_SERVER, str(port), str(folder / "key.pub")]
+    with started(command, ready, log=folder / "ssh.log", env=environment()):
+        yield port, folder / "key"
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """A fresh PostgreSQL; its address with user and password."""

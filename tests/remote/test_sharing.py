@@ -1,6 +1,7 @@
 """A team shares a run: data over an S3-compatible remote, tracking over a server with PostgreSQL and a bucket."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_wrong_keys_are_told(finished: Checkout, bucket: servers.Bucket):
     done = finished.run("dvc", "push", "-r", "wrong", "models/grpo", ok=False, **wrong)
     assert done.code != 0
     assert "403" in done.err
+
+
+def test_a_model_is_pushed_and_pulled_over_ssh(finished: Checkout, folder: Path, tmp_path: Path):
+    store = tmp_path / "store"
+    store.mkdir()
+    with servers.ssh(folder) as (port, key):
+        finished.run("dvc", "remote", "add", "--local", "-f", "machine", f"ssh://me@127.0.0.1:{port}{store}")
+        finished.run("dvc", "remote", "modify", "--local", "machine", "keyfile", str(key))
+        finished.run("dvc", "push", "-r", "machine", "models/grpo")
+        second = finished.copy(tmp_path / "second")
+        for gone in (second.root / ".dvc/cache", second.root / "models/grpo"):
+            shutil.rmtree(gone)
+        second.run("dvc", "pull", "-r", "machine", "models/grpo")
+    weights = "models/grpo/model.safetensors"
+    assert (second.root / weights).read_bytes() == (finished.root / weights).read_bytes()
 
 
 def test_a_run_is_tracked_on_postgresql_and_seen_by_another_client(
