@@ -50,7 +50,11 @@ ONLY_IN = {
     "torch": {"astro.engines", "astro.training"},
     "transformers": {"astro.engines", "astro.training", "astro.domains"},  # chat templates are rendered by it
     "tokenizers": {"astro.engines", "astro.training", "astro.tokens"},
-    "datasets": {"astro.export", "astro.training", "astro.importing"},  # TRL's data format; data sets of the hub and for it
+    "datasets": {
+        "astro.export",
+        "astro.training",
+        "astro.importing",
+    },  # TRL's data format; data sets of the hub and for it
     "trl": {"astro.training"},
     "peft": {"astro.training"},
     "vllm": {"astro.engines"},

@@ -150,7 +150,7 @@ def serving(run: Run, name: str) -> str:
         "max_tokens": min(params.eval.max_tokens, length // 2),
         "temperature": params.eval.temperature,
     }
-    if prompt_format(run) == "chat":
+    if params.run.prompt == "chat":
         said = (
             "A problem is a message to a chat model. The second request gives the same as a text that the chat template has "
             "rendered already: no token is to be put before it."
@@ -173,11 +173,6 @@ vllm serve <this folder> {options}
 A build of vLLM without the command: `python -m vllm.entrypoints.openai.api_server --model <this folder> {options}`.
 `--generation-config vllm`: sampling as it was measured, not as `generation_config.json` has it.
 In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pretrained("<this folder>")`; no remote code."""
-
-
-def prompt_format(run: Run) -> str:
-    """`plain` or `chat`."""
-    return getattr(run.params.run, "prompt", "plain")
 
 
 def messages(question: str) -> list[dict[str, str]]:

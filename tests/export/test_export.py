@@ -3,13 +3,18 @@
 import hashlib
 import json
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 from ruamel.yaml import YAML
 
+from astro.domains import get_domain
+from astro.domains.chat import load_chat_template
 from astro.export.__main__ import main
+from astro.export.card import serving
 from astro.export.state import read_run
 from astro.export.text import public
 from astro.runtime import UserError, read_json, read_jsonl
@@ -17,6 +22,8 @@ from astro.tracking import store
 from schemas.evaluate import EvalMetrics
 from schemas.records import Trace, Tree
 from tests.pipeline.checkout import Checkout
+from tests.tiny_chat import write_tiny_chat
+from tests.viz.example import make_problem
 
 pytestmark = pytest.mark.slow  # a checkout, DVC and MLflow: half a minute for all
 
@@ -116,6 +123,31 @@ PUBLIC = [
 @pytest.mark.parametrize(("value", "shown"), PUBLIC)
 def test_params_are_shown_without_folders_and_passwords(value: object, shown: object):
     assert public(value) == shown
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+def test_the_requests_of_a_chat_model_are_the_prompts_of_its_training(
+    family: str, finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The template makes of the messages what the model was trained on; the text of the other request is that."""
+    from transformers import AutoTokenizer
+
+    problem = make_problem("p", 24, [3, 5, 7, 9])
+    write_tiny_chat(tmp_path, family=family)
+    monkeypatch.chdir(finished.root)
+    run = read_run("grpo")
+    asked = run.params.run.model_copy(update={"prompt": "chat", "domain": "math"})
+    prompt = get_domain("math", chat=load_chat_template(tmp_path)).prompt(problem)
+    params = run.params.model_copy(update={"run": asked})
+    text = serving(replace(run, params=params, prompt=prompt, question=problem.question), "it's")
+    lines = [shlex.split(line) for line in re.search(r"```\n(.*?)```", text, re.DOTALL)[1].splitlines()]
+    by_messages, by_text = (json.loads(line[-1]) for line in lines[1:])
+    rendered = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        by_messages["messages"], tokenize=False, add_generation_prompt=True, **by_messages["chat_template_kwargs"]
+    )
+    assert rendered == by_text["prompt"] == prompt
+    assert by_text["add_special_tokens"] is False
+    assert by_text["model"] == "it's"
 
 
 # ------------------------------------------------------------------------------------------------------------- data set
