@@ -10,6 +10,7 @@ The registry (MLflow; ASTRO_TRACKING=off: not asked) gets folder, host and commi
 import argparse
 import hashlib
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     to = args.to or Path("export") / args.model
     name = args.name or f"astro-{args.model.replace('_', '-')}"
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UserError(f"--name {name!r}: expected letters, digits, '.', '_' and '-'")
     tracking.check_alias(args.alias or CANDIDATE)
     check_target(to, replace=args.replace)
     run = read_run(args.model, allow_stale=args.allow_stale)

@@ -132,14 +132,14 @@ def test_the_requests_of_a_chat_model_are_the_prompts_of_its_training(
     """The template makes of the messages what the model was trained on; the text of the other request is that."""
     from transformers import AutoTokenizer
 
-    problem = make_problem("p", 24, [3, 5, 7, 9])
+    problem = make_problem("p", 24, [3, 5, 7, 9]).model_copy(update={"question": 'What\'s 3 + 4, "please"?'})
     write_tiny_chat(tmp_path, family=family)
     monkeypatch.chdir(finished.root)
     run = read_run("grpo")
     asked = run.params.run.model_copy(update={"prompt": "chat", "domain": "math"})
     prompt = get_domain("math", chat=load_chat_template(tmp_path)).prompt(problem)
     params = run.params.model_copy(update={"run": asked})
-    text = serving(replace(run, params=params, prompt=prompt, question=problem.question), "it's")
+    text = serving(replace(run, params=params, prompt=prompt, question=problem.question), "own")
     lines = [shlex.split(line) for line in re.search(r"```\n(.*?)```", text, re.DOTALL)[1].splitlines()]
     by_messages, by_text = (json.loads(line[-1]) for line in lines[1:])
     rendered = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
@@ -147,7 +147,6 @@ def test_the_requests_of_a_chat_model_are_the_prompts_of_its_training(
     )
     assert rendered == by_text["prompt"] == prompt
     assert by_text["add_special_tokens"] is False
-    assert by_text["model"] == "it's"
 
 
 # ------------------------------------------------------------------------------------------------------------- data set
@@ -295,3 +294,5 @@ def test_the_registry_has_the_alias_and_where_it_went(
     for alias in ("latest", "v3", "to be shipped", "a/b"):
         with pytest.raises(UserError, match="alias"):
             main(["--alias", alias])
+    with pytest.raises(UserError, match="--name"):
+        main(["--name", "two words"])
