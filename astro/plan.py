@@ -234,10 +234,10 @@ def wanted(given: Any) -> tuple[Params, str]:
 
 def gpus(compute: str) -> int:
     """GPUs of a compute profile; 64, the paper's, where none is named."""
-    from astro.compute import COMPUTE, load_compute
+    from astro.compute import COMPUTE, compute_file, load_compute
 
-    path = COMPUTE / f"{compute}.yaml"
-    return load_compute(path).world if compute and path.is_file() else 64
+    path = COMPUTE / f"{compute}.yaml" if compute else compute_file()
+    return load_compute(path).world if path and path.is_file() else 64
 
 
 def make(given: Any) -> Plan:

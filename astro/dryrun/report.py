@@ -145,7 +145,7 @@ def check_lengths(report: Report, params: Params, shape: Shape, search: dict, re
         (
             "lengths, tokens",
             [
-                f"prompt {found.prompt} at most, chain {found.chain} ({source}); {rendered.frame}",
+                f"prompt {found.prompt} at most, chain {found.chain} ({source}){'; ' if rendered.frame else ''}{rendered.frame}",
                 f"sft: rows of {params.sft.max_length}; engine: {params.engine.max_model_len}; grpo: {found.prompt} + "
                 f"{g.max_completion}; eval: {found.prompt} + {params.eval.max_tokens}; the model's context: {shape.context}",
             ],

@@ -33,14 +33,15 @@ class Rendered:
 def template(params: Params, shape: Shape) -> Rendered:
     """Render a prompt through the model's own template where its folder is here, else through the copy that TRL ships."""
     found = Rendered()
-    if params.run.prompt == "plain":
-        found.lines = ["run.prompt plain: none is used"]
-        found.frame = framed(get_domain(params.run.domain).prompt(ASKED), None)
-        return found
     if shape.folder is not None:
         found.faults += model_faults(params, shape)
         if found.faults:
             return found
+    if params.run.prompt == "plain":
+        found.lines = ["run.prompt plain: none is used"]
+        if params.run.domain == ASKED.domain:
+            found.frame = framed(get_domain(params.run.domain).prompt(ASKED), None)
+        return found
     try:
         chat, note = chosen(shape)
         if chat is None:
