@@ -64,11 +64,16 @@ def by_loss(tmp_path_factory):
     """Weights after two steps on the same completions, by loss."""
     made = []
     for i, changes in enumerate(LOSSES):
+        model, tokenizer = tiny()
+        model.generation_config.eos_token_id = list(range(3, 15))  # as chat models, it has several ends; lengths vary
         trainer, curve = run(
             tmp_path_factory.mktemp(f"loss{i}"),
+            model=model,
+            tokenizer=tokenizer,
             steps=2,
             num_iterations=2,
             prompts_per_step=2,
+            max_completion=12,
             save_every=100,
             **changes,
         )
@@ -82,16 +87,17 @@ def test_every_loss_trains_and_is_another_one(by_loss, number):
     after, curve = by_loss[number]
     assert not equal(after, dict(tiny()[0].named_parameters()))
     assert all(not torch.isnan(p).any() for p in after.values())
+    assert 0 < curve[0]["truncated"] < 1
     assert curve[0]["reward"] == by_loss[0][1][0]["reward"]  # the same completions
     assert "reward" not in curve[1]  # the second step reuses them: nothing was sampled
     assert not any(equal(after, other) for i, (other, _) in enumerate(by_loss) if i != number)
 
 
 def test_truncated_completions_give_no_gradient(tmp_path):
-    """Completions of two tokens that do not end: nothing is left to learn from."""
+    """Completions of one token that do not end: nothing is left to learn from."""
     before = dict(tiny()[0].named_parameters())
-    masked, curve = run(tmp_path / "masked", steps=1, max_completion=2, mask_truncated=True)
-    plain, same = run(tmp_path / "plain", steps=1, max_completion=2)
+    masked, curve = run(tmp_path / "masked", steps=1, prompts_per_step=2, max_completion=1, mask_truncated=True)
+    plain, same = run(tmp_path / "plain", steps=1, prompts_per_step=2, max_completion=1)
     assert curve[0]["truncated"] == same[0]["truncated"] == 1.0
     assert curve[0]["reward_std"] == same[0]["reward_std"] > 0
     assert equal(weights(masked), before)
