@@ -70,12 +70,13 @@ def fetch(s) -> BaseModelMetrics:
     """Take a pretrained model: a local folder, or a hub id at its revision; with an adapter, merged."""
     from astro.training.common import write_curve
     from astro.training.fit import require_fit
-    from astro.training.pretrained import take
+    from astro.training.pretrained import require_pinned, take
 
     pretrained = s.params.base.pretrained
+    require_pinned(pretrained.path, pretrained.revision)
     require_fit(pretrained.path, s.params, revision=pretrained.revision or None, name="base.pretrained.path")
     with atomic_path(OUT) as folder:
-        parameters, vocabulary = take(s.params.base.pretrained.model_dump(), folder)
+        parameters, vocabulary = take(pretrained.model_dump(), folder)
     write_curve(CURVES / "base.csv", [])
     return BaseModelMetrics(parameters=parameters, vocabulary=vocabulary, tokens=0, loss=None)
 

@@ -13,20 +13,27 @@ PATH = "base.pretrained.path"
 ADAPTER = "base.pretrained.adapter"
 
 
-def source_of(path: str, revision: str) -> Path:
-    """The folder of a model: the one named, or the snapshot of a hub id.
+def require_pinned(path: str, revision: str) -> None:
+    """Refuse a hub id without a revision: what stands there today may not tomorrow.
 
     Raises:
-        UserError: neither; or a hub id without a revision: what stands there today may not tomorrow.
+        UserError: `path` is no folder, and there is no revision.
     """
-    if Path(path).is_dir():
-        return Path(path)
-    if not revision:
+    if not Path(path).is_dir() and not revision:
         raise UserError(
             f"{PATH}: {path} is no model folder; if it is the id of a hub repository, pin it by a commit or tag in "
             "base.pretrained.revision"
         )
-    return download(path, revision)
+
+
+def source_of(path: str, revision: str) -> Path:
+    """The folder of a model: the one named, or the snapshot of a hub id.
+
+    Raises:
+        UserError: neither, or it is not pinned.
+    """
+    require_pinned(path, revision)
+    return Path(path) if Path(path).is_dir() else download(path, revision)
 
 
 def check_model(folder: Path, path: str):

@@ -314,7 +314,7 @@ def test_an_announcement_is_served_once_and_only_while_it_is_fresh(tmp_path, mon
 
 @pytest.mark.slow
 def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
-    """As on two: machine 0 launches, the other joins. Every process runs the job, the first one's result counts."""
+    """The same commands as on two: machine 0 launches, the other joins. All run the job, the first one's result counts."""
     import socket
 
     with socket.socket() as free:
