@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run test test-fast lint setup ui profile profiles bench plan ablations lock clean-work
+.PHONY: run test test-fast test-remote lint setup remote ui profile profiles bench plan ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -36,6 +36,13 @@ test: setup
 
 test-fast: setup
 	$(PYTEST) -m "not slow"
+
+# What docs/sharing.md needs, into .venv: S3, ssh, PostgreSQL; and the servers of the tests below
+remote: setup
+	@tools/setup.sh remote
+
+test-remote: remote
+	python -m pytest tests/remote
 
 lint: setup
 	ruff check --fix .
@@ -73,6 +80,9 @@ ablations: setup
 lock: setup
 	uv pip compile pyproject.toml --extra cpu --extra ray --extra dev --python-version 3.11 --no-header --no-annotate --quiet -o requirements/cpu.txt
 	uv pip compile pyproject.toml --extra gpu --extra ray --extra dev --python-version 3.11 --no-header --no-annotate --no-sources --quiet -o requirements/gpu.txt
+	cp requirements/cpu.txt requirements/remote.txt
+	uv pip compile pyproject.toml --extra cpu --extra ray --extra dev --extra remote --extra servers --python-version 3.11 --no-header --no-annotate --quiet -o requirements/remote.txt
+	grep -vxFf requirements/cpu.txt requirements/remote.txt > requirements/.remote && mv requirements/.remote requirements/remote.txt  # what it adds
 
 clean-work:
 	rm -rf work reports

@@ -96,7 +96,7 @@ def check_machine(compute: Compute, gpus: int) -> None:
     on_gpu = compute.device == "gpu" or compute.strategy in ("fsdp2", "zero3")
     if on_gpu and gpus < compute.processes:
         raise UserError(
-            f"compute profile: {compute.processes} processes on GPUs, one to each, but this machine has {gpus}; "
+            f"compute profile: a GPU for each of {compute.processes} processes is needed, but {gpus} are in sight; "
             "take a smaller profile (ASTRO_COMPUTE), or CUDA_VISIBLE_DEVICES hides some"
         )
     if compute.device == "auto" and 0 < gpus < compute.processes:

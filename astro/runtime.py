@@ -220,9 +220,9 @@ def digest(*values: object) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """Hash of a file, or of all files of a folder with their names."""
+    """Hash of a file, or of all files of a folder with their names; what Python compiles beside its sources does not count."""
     hasher = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc") if path.is_dir() else [path]
     for file in files:
         hasher.update(str(file.relative_to(path) if path.is_dir() else file.name).encode())
         with file.open("rb") as stream:

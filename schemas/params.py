@@ -51,6 +51,11 @@ class Params(Strict):
                 "run.prompt chat: run.domain countdown is written in the words of the model that is trained here, which knows "
                 "no messages; set run.prompt to plain, or run.domain to math"
             )
+        if self.run.domain == "countdown" and self.linearize.writer == "lm":
+            raise ValueError(
+                "run.domain countdown: its chains are read back by an exact syntax, which a rewrite would not keep; set "
+                "linearize.writer to template"
+            )
         mapped = [n for n, spec in self.problems.files.items() if spec.model_dump(exclude={"path"}) != _PLAIN]
         if self.run.domain == "countdown" and mapped:
             raise ValueError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
 from astro.engines.api import EngineError
+from astro.engines.opening import same_results
 from astro.engines.running import Meter, run_task
 from astro.engines.searches import SearchTask
 from astro.engines.spool import Spool, count_ids
@@ -104,17 +105,9 @@ def with_checks(tree: Tree, domain: Domain) -> Tree:
 
 
 def key(s) -> str:
-    """Of the work folder: without what decides where and how fast, but not on the trees.
-
-    The address of an endpoint is such a thing where the model is named; else another address may serve another model.
-    """
+    """Of the work folder: without what decides where and how fast, but not on the trees."""
     mcts = s.params.mcts.model_copy(update={"runner": "local", "trees_in_flight": 1})
-    endpoint = s.params.engine.endpoint
-    same = {"timeout_s": 1.0, "retries": 0, "patience_s": 0.0, "url": "" if endpoint.model else endpoint.url}
-    engine = s.params.engine.model_copy(
-        update={"processes": 1, "concurrency": 1, "endpoint": endpoint.model_copy(update=same)}
-    )
-    plain = replace(s, params=s.params.model_copy(update={"mcts": mcts, "engine": engine}))
+    plain = replace(s, params=s.params.model_copy(update={"mcts": mcts, "engine": same_results(s.params.engine)}))
     return plain.work_key([PROBLEMS, MODEL], CODE)
 
 

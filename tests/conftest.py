@@ -20,5 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in shared:
         item.add_marker(pytest.mark.xdist_group("smoke"))
     for item in others:
-        item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+        shares_a_run = "finished" in getattr(item, "fixturenames", ())  # of the folder, made in half a minute
+        item.add_marker(pytest.mark.xdist_group((item.path.parent if shares_a_run else item.path).as_posix()))
     items[:] = [*shared, *sorted(others, key=lambda item: item.get_closest_marker("slow") is None)]

@@ -40,7 +40,7 @@ LAYERS = [
         "astro.params",
     },
     {"astro.compute", "astro.domains", "astro.profiles"},
-    {"astro.ablations", "astro.engines", "astro.importing", "astro.plan", "astro.training"},
+    {"astro.ablations", "astro.engines", "astro.export", "astro.importing", "astro.plan", "astro.training"},
     {"stages"},
 ]
 """Whoever stands further down may import what stands above, and nobody a neighbour."""
@@ -50,7 +50,11 @@ ONLY_IN = {
     "torch": {"astro.engines", "astro.training"},
     "transformers": {"astro.engines", "astro.training", "astro.domains"},  # chat templates are rendered by it
     "tokenizers": {"astro.engines", "astro.training", "astro.tokens"},
-    "datasets": {"astro.training", "astro.importing"},  # TRL's data format; problem sets of the hub
+    "datasets": {
+        "astro.export",
+        "astro.training",
+        "astro.importing",
+    },  # TRL's data format; data sets of the hub and for it
     "trl": {"astro.training"},
     "peft": {"astro.training"},
     "vllm": {"astro.engines"},

@@ -127,6 +127,8 @@ MATH = [
          ("  files: {} ", "  files: {train: a, rl: b, eval_c: d} ")],
         ["run.domain math", "base.source", "base.pretrained.path"],
     ),
+    ([("  writer: template ", "  writer: lm ")], ["run.domain countdown", "linearize.writer"]),
+    ([("    temperature: 0.7", "    temperature: 0.0")], ["linearize.lm: temperature 0", "retries"]),
     ([("  files: {} ", "  files: {train: {dataset: a/b}} ")], ["run.domain countdown", "paths only", "'train'"]),
     ([("  files: {} ", "  files: {train: {path: a, preset: maht}} ")], ["files.train.preset", "'math500'", "got 'maht'"]),
     ([("  files: {} ", "  files: {train: {path: a, feilds: {}}} ")], ["problems.files.train.feilds", "unknown parameter"]),

@@ -4,6 +4,8 @@ import math
 import os
 import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from astro import tracking
-from astro.tracking import store
+from astro.runtime import UserError
+from astro.tracking import reach, store
 from schemas.records import Node, Problem, Tree
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -143,6 +146,63 @@ def test_the_store_stands_in_the_main_checkout(root: Path, monkeypatch: pytest.M
     assert store.store_uri(root) == "http://team:5000"
 
 
+def test_the_address_may_stand_in_a_file_of_the_main_checkout(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "tracking.yaml").write_text("uri: https://mlflow.example.org\n")
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    assert store.store_uri(root / "copy") == "https://mlflow.example.org"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    assert store.store_uri(root) == "http://other:5000"
+
+
+FAULTY = [
+    ("uri: https://me:secret@mlflow.example.org", "holds a password"),  # the file is committed
+    ("url: https://mlflow.example.org", "expected one line"),  # another key
+    ("uri: mlflow.example.org", "expected one line"),  # no scheme: MLflow would take it for a folder
+    ("uri: [", "no valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), FAULTY)
+def test_a_faulty_file_is_told(text: str, said: str, root: Path) -> None:
+    (root / "tracking.yaml").write_text(text)
+    with pytest.raises(UserError, match=said) as told:
+        store.store_uri(root)
+    assert "secret" not in str(told.value) or "holds" not in said
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{}", "http://me:secret@127.0.0.1:{}"])
+def test_a_server_that_is_not_there_is_told_before_the_stage(
+    address: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(closed_port()))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    begun = []
+    with (
+        pytest.raises(UserError, match="there is no server at this address") as told,
+        tracking.stage_run("mcts", {}, root),
+    ):
+        begun.append(1)
+    assert not begun
+    assert "secret" not in str(told.value)
+
+
+def test_a_database_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow by itself would try for a minute and a half. Without the driver that is what is said."""
+    uri = f"postgresql+psycopg://me:secret@127.0.0.1:{closed_port()}/mlflow"
+    with (
+        pytest.raises(UserError, match=r"there is no server at this address|the remote extra") as told,
+        reach.told(uri),
+    ):
+        reach.check_database(uri)
+    assert "secret" not in str(told.value)
+
+
 @pytest.mark.usefixtures("client")
 def test_a_second_root_gets_its_own_store(root: Path) -> None:
     """MLflow writes the address it is given into the variable that a user sets; that must not stick."""
@@ -229,6 +289,23 @@ def test_metrics_that_cannot_be_written_do_not_stop_a_stage(caplog: pytest.LogCa
     assert client.written == 300  # none is lost
 
 
+def test_a_store_that_goes_away_does_not_end_a_stage(root: Path, client, caplog: pytest.LogCaptureFixture) -> None:
+    with tracking.stage_run("sft", {"k": 1}, root) as run:
+        database = sqlite3.connect(root / "mlflow.db")
+        for table in ("metrics", "tags", "latest_metrics"):
+            database.execute(f"ALTER TABLE {table} RENAME TO lost_{table}")
+        database.commit()
+        run.log_metrics({"loss": 1.0}, step=1)
+        run.set_tags({"late": 1})
+        with pytest.raises(ValueError, match="expected a file"):  # a mistake of ours stays one
+            run.log_artifact(root / "gone.txt")
+    assert "1 metric points could not be written" in caplog.text
+    assert "tags could not be written" in caplog.text
+    for table in ("metrics", "tags", "latest_metrics"):
+        database.execute(f"ALTER TABLE lost_{table} RENAME TO {table}")
+    database.close()
+
+
 def test_null_tracker_leaves_no_trace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in (("ASTRO_TRACKING", "off"), ("RANK", "1")):  # switched off; not the first process
         with monkeypatch.context() as patch:
@@ -303,6 +380,10 @@ def test_a_model_is_registered_once_per_md5(root: Path, client) -> None:
     assert versions == ["1", "2", "1"]
     current = client.get_model_version_by_alias("astro", "current")
     assert (str(current.version), current.tags) == ("1", {"dvc.path": "models/grpo", "dvc.md5": "one"})
+    tags = {"export.commit": "abc"}
+    again = tracking.register_model(root, name="astro", path="models/grpo", md5="two", alias="production", tags=tags)
+    produced = client.get_model_version_by_alias("astro", "production")
+    assert (again, produced.tags["export.commit"], produced.run_id) == ("2", "abc", run_id)
 
 
 # ------------------------------------------------------------------------------------------------------------- traces

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Literal
 
@@ -228,15 +229,20 @@ def teach(
         for prompt, answer in pairs(rng, batch):
             asked = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
             rows.append((tokenizer(prompt + answer, add_special_tokens=False)["input_ids"] + [end], asked))
-        width = max(len(ids) for ids, _ in rows)
+        # What all prompts begin with is computed once: most of a prompt is the same for all problems.
+        shared = len(commonprefix([ids[: asked - 1] for ids, asked in rows]))
+        width = max(len(ids) for ids, _ in rows) - shared
         tokens = torch.full((batch, width), end)
         labels = torch.full((batch, width), -100)
         for i, (ids, asked) in enumerate(rows):
-            tokens[i, : len(ids)] = torch.tensor(ids)
-            labels[i, asked : len(ids)] = torch.tensor(ids[asked:])
-        loss = model(
-            input_ids=tokens, labels=labels
-        ).loss  # what stands behind an end is not looked at by what is before
+            tokens[i, : len(ids) - shared] = torch.tensor(ids[shared:])
+            labels[i, asked - shared : len(ids) - shared] = torch.tensor(ids[asked:])
+        known = None
+        if shared:
+            known = model(input_ids=torch.tensor([rows[0][0][:shared]]), use_cache=True).past_key_values
+            known.batch_repeat_interleave(batch)
+        # what stands behind an end is not looked at by what is before
+        loss = model(input_ids=tokens, past_key_values=known, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

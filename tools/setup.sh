@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu]. Called by make; a second call returns at once.
+# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh remote. Called by make; a
+# second call returns at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 flavour=${1:-cpu}
 lock=requirements/$flavour.txt
 uv_version=0.13.9
-torch=$(grep -oE '^torch==[^ ]+' "$lock")
+torch=$(grep -oE '^torch==[^ ]+' "$lock" || true)
 stamp=.venv/.ready-$(cat "$lock" tools/setup.sh | sha256sum | cut -c1-16)
 if [ -f "$stamp" ]; then exit 0; fi
 
@@ -16,7 +17,7 @@ command -v "$python" >/dev/null || { echo "error: $python was not found; install
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
 if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk, $((free_kb / 1000000)) GB are free here" >&2; exit 2; fi
 
-echo "[setup] making .venv from $lock (once, a few minutes)"
+[ "$flavour" = remote ] || echo "[setup] making .venv from $lock (once, a few minutes)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null  # an environment made by uv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
@@ -34,6 +35,12 @@ index=$(setting PIP_INDEX_URL index-url)
 [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
 export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
 install() { .venv/bin/uv pip install --quiet --python .venv/bin/python "$@"; }
+
+if [ "$flavour" = remote ]; then  # locked together with cpu.txt, of which it replaces a version or two
+  install --no-deps -r "$lock"
+  touch "$stamp"
+  exit 0
+fi
 
 # torch's CPU build first: from the configured sources, else from PyTorch's own index. A plain torch would bring CUDA.
 if [ "$flavour" = cpu ] && ! install --no-deps "$torch" 2>/dev/null; then

@@ -1,11 +1,19 @@
 """Self-evaluation: the LM votes whether a solution is sound (Appendix A.1). Sans-I/O: votes are asked for by a callable."""
 
+import re
 from collections.abc import Callable, Sequence
+
+_FIRST_WORD = re.compile(
+    r"\W*(?:(?:the|my|final)\s+)*(?:(?:answer|verdict|vote|judge?ment)\b\s*(?:is\b)?)?\W*(?:boxed\W*)?(\w+)",
+    re.IGNORECASE,
+)
+"""Of a vote, past its markup and a lead such as "**Answer:**" or "My verdict is"."""
 
 
 def sound_share(votes: Sequence[str], sound: str) -> float:
-    """Share of votes that begin with the word for "sound", in either case (an unreadable vote is a no)."""
-    return sum(vote.strip().lower().startswith(sound.lower()) for vote in votes) / len(votes)
+    """Share of votes whose first word is the one for "sound", in either case (an unreadable vote is a no)."""
+    words = (_FIRST_WORD.match(vote) for vote in votes)
+    return sum(word is not None and word[1].lower() == sound.lower() for word in words) / len(votes)
 
 
 def passing(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from astro.domains.math_facts import named_step
 from astro.domains.math_text import boxes, same_text, split_steps, unboxed, without_label
 from schemas.records import Chain, ChainNode
 
@@ -86,8 +87,9 @@ class _Reader:
     """Reads a chain paragraph by paragraph.
 
     A jump back is a phrase of `words`, or a step of the path (or the problem) written again word for word. What is
-    restated after it is followed, not added: the jump's target is the deepest step so restated; a return phrase with
-    nothing known after it goes to the problem. An attempt ends at a box, and at a step after which the chain doubts or
+    restated after it is followed, not added: the jump's target is the deepest step so restated; so is a step that the sentence
+    of a return to a step names in words of its own (`math_facts.named_step`); a return phrase with nothing known after it goes
+    to the problem. An attempt ends at a box, and at a step after which the chain doubts or
     goes back. A step that is the one before it once more is counted as unparsed.
     """
 
@@ -96,6 +98,7 @@ class _Reader:
         self.question = same_text(question)
         self.doubts = _heads(words.reflection if words else ())
         self.returns = _heads([*words.return_step, *words.return_root] if words else ())
+        self.return_phrases = tuple(words.return_step) if words else ()
         self.keys: list[str] = []
         self.children: dict[tuple[int, str], int] = {}
         self.at = -1  # the step that the next one continues; -1: the problem
@@ -108,7 +111,8 @@ class _Reader:
         if plain.startswith(self.doubts):
             self._end()
         elif plain.startswith(self.returns) or plain == self.question:
-            self._go_back(-1, restated=plain == self.question)
+            named = self._named(step)
+            self._go_back(-1 if named is None else named, restated=named is not None or plain == self.question)
         else:
             self._step(step, same_text(unboxed(without_label(step))))
 
@@ -127,6 +131,11 @@ class _Reader:
         else:
             self.settle()
             self._add(step, key)
+
+    def _named(self, sentence: str) -> int | None:
+        """The step that a return goes back to, if its sentence goes on behind the phrase and names one."""
+        phrase = next((phrase for phrase in self.return_phrases if sentence.startswith(phrase)), None)
+        return None if phrase is None else named_step(sentence[len(phrase) :], self.draft.texts)
 
     def _known(self, key: str) -> int | None:
         """The step that this one restates, if it does."""

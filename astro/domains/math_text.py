@@ -53,22 +53,28 @@ def without_label(step: str) -> str:
     return _LABEL.sub("", step, count=1) if _LABEL.match(step) else step
 
 
+def label_of(step: str) -> int | None:
+    """3 of "Step 3: ..."; None: it has no such label."""
+    label = _LABEL.match(step)
+    return int(label[1]) if label else None
+
+
 @lru_cache(maxsize=1 << 16)
 def same_text(text: str) -> str:
     r"""Equal for texts that differ in case, white space, punctuation, or in how their LaTeX is spaced and spelt.
 
     Not for reading: `\left( \dfrac{1}{2} \right)` and `(\frac 12)` become `(\frac12)`.
     """
-    return re.sub(r"\s+", "", _plain(text))
+    return re.sub(r"\s+", "", plain_text(text))
 
 
 def words_of(text: str) -> list[str]:
     """Letters and numbers of the text in order, each run one word, without LaTeX's own layout: for n-grams."""
-    return _TOKEN.findall(_plain(text))
+    return _TOKEN.findall(plain_text(text))
 
 
-def _plain(text: str) -> str:
-    """In lower case, without what only lays out."""
+def plain_text(text: str) -> str:
+    """The text in lower case, without what only lays out; words and numbers stay apart."""
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower()
     for pattern, to in _SAME_AS:
         text = pattern.sub(to, text)

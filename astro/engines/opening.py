@@ -40,6 +40,16 @@ def share_of(params: "EngineParams") -> "EngineParams":
     )
 
 
+def same_results(params: "EngineParams") -> "EngineParams":
+    """The params without what decides where and how fast an engine works, but not on what it answers: for work keys.
+
+    The address of an endpoint is such a thing where the model is named; else another address may serve another model.
+    """
+    endpoint = params.endpoint
+    same = {"timeout_s": 1.0, "retries": 0, "patience_s": 0.0, "url": "" if endpoint.model else endpoint.url}
+    return params.model_copy(update={"processes": 1, "concurrency": 1, "endpoint": endpoint.model_copy(update=same)})
+
+
 def _open_one(params: "EngineParams", model: Path | str, control: Control | None = None) -> Engine:
     """One engine, in this process."""
     if params.kind == "vllm":

@@ -7,14 +7,15 @@ A stage that DVC restores from its cache runs no process and logs nothing, so th
    params, all metrics and one child per stage, cached or not. These are the runs to compare.
 
 The store is `<root>/mlflow.db` with artifacts beside it, where root is DVC's main checkout (`DVC_ROOT`), so that
-experiments that DVC runs in a copy land in the same place. `MLFLOW_TRACKING_URI` wins over it (a team's server), and
-`ASTRO_TRACKING=off` turns all of it into the null tracker.
+experiments that DVC runs in a copy land in the same place. `MLFLOW_TRACKING_URI`, else `uri:` in tracking.yaml, wins over
+it (a team's server, docs/sharing.md), and `ASTRO_TRACKING=off` turns all of it into the null tracker.
 
 Browse: python -m astro.tracking ui
 """
 
 from astro.tracking.names import flatten, legal_name, numbers
-from astro.tracking.pipeline import PIPELINES, StageInfo, log_pipeline, register_model
+from astro.tracking.pipeline import PIPELINES, StageInfo, log_pipeline
+from astro.tracking.registry import check_alias, check_store, register_model
 from astro.tracking.stage import STAGES, MlflowTracker, NullTracker, Tracker, stage_run
 from astro.tracking.traces import log_trees_as_traces
 
@@ -25,6 +26,8 @@ __all__ = [
     "NullTracker",
     "StageInfo",
     "Tracker",
+    "check_alias",
+    "check_store",
     "flatten",
     "legal_name",
     "log_pipeline",

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from astro.tracking import store
-from astro.tracking.names import flatten, numbers
+from astro.tracking import reach, store
+from astro.tracking.names import numbers
 
 PIPELINES = "pipelines"
 """Name of the experiment."""
@@ -56,15 +56,18 @@ def log_pipeline(
 
     Raises:
         ValueError: an artifact is not there.
+        UserError: the store cannot be reached.
     """
     if not store.enabled():
         return ""
     if missing := [str(path) for path in artifacts if not Path(path).exists()]:
         raise ValueError(f"expected files to log, these are not there: {missing}")
     mlflow = store.load(root)
-    client, experiment = mlflow.MlflowClient(), store.experiment_id(mlflow, root, PIPELINES)
+    client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
+    with reach.told(uri):
+        experiment = store.experiment_id(mlflow, root, PIPELINES)
     seen = {"last_seen": datetime.now(UTC).isoformat(timespec="seconds")}
-    with store.locked(root, mlflow.get_tracking_uri()):
+    with store.locked(root, uri), reach.told(uri):
         known = f"tags.fingerprint = '{fingerprint}' and attributes.status = 'FINISHED'"
         if found := client.search_runs([experiment], known, max_results=1):
             store.set_tags(client, found[0].info.run_id, seen)
@@ -115,45 +118,3 @@ def _log_child(
     mine = {name: value for name, value in metrics.items() if name.startswith(f"{stage}/")}
     _log_numbers(client, child, mine if info.seconds is None else {**mine, "seconds": info.seconds})
     client.set_terminated(child)
-
-
-def register_model(
-    root: Path, *, name: str, path: str, md5: str, run_id: str = "", alias: str = "current", params: Any = None
-) -> str:
-    """Register a model whose weights stay in DVC, and point `alias` to it; returns the version, "" if tracking is off.
-
-    The same md5 is registered once. MLflow reserves the alias `latest` for itself, hence `current`.
-
-    Args:
-        root: the checkout.
-        name: of the registered model, e.g. "astro".
-        path: DVC path of the weights, e.g. "models/grpo".
-        md5: DVC's hash of them.
-        run_id: the pipeline run that they belong to; "": none.
-        alias: what `models:/<name>@<alias>` is to mean.
-        params: a few figures to show beside it.
-    """
-    if not store.enabled():
-        return ""
-    mlflow = store.load(root)
-    client, experiment = mlflow.MlflowClient(), store.experiment_id(mlflow, root, PIPELINES)
-    with store.locked(root, mlflow.get_tracking_uri()):
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        known = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get("dvc.md5") == md5]
-        if known:
-            version = known[0].version
-        else:
-            tags = {"dvc.path": path, "dvc.md5": md5}
-            model = mlflow.create_external_model(
-                name=name,
-                source_run_id=run_id or None,
-                tags=tags,
-                params={k: str(v)[: store.VALUE_CHARACTERS] for k, v in flatten(params or {}).items()},
-                experiment_id=experiment,
-            )
-            version = client.create_model_version(
-                name, source=model.model_uri, run_id=run_id or None, tags=tags, model_id=model.model_id
-            ).version
-        client.set_registered_model_alias(name, alias, version)
-    return str(version)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from astro.tracking import store
+from astro.tracking import reach, store
 from astro.tracking.names import legal_name
 
 STAGES = "stages"
@@ -19,12 +19,13 @@ STAGES = "stages"
 _FLUSH_AT = 200  # buffered metrics; a write costs 3 to 70 ms, whether it holds one metric or a thousand
 _FLUSH_SECONDS = 5.0
 _KEEP_AT_MOST = 100_000  # metrics kept while the store cannot be written
+_LONGEST_PAUSE = 600.0  # seconds between two tries of a store that is away: a try may take a minute
 
 _log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a stage may log. All methods may be called from any thread."""
+    """What a stage may log. All methods may be called from any thread; a store that went away is a warning, no error."""
 
     run_id: str
     """Id of the run; "" when nothing is tracked."""
@@ -64,7 +65,7 @@ class MlflowTracker:
         self._client = client
         self._buffer: list[tuple[str, float, int, int]] = []
         self._flushed = time.monotonic()
-        self._failing = False
+        self._failing, self._pause = False, _FLUSH_SECONDS
         self._lock = threading.Lock()
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
@@ -73,17 +74,22 @@ class MlflowTracker:
         with self._lock:
             self._buffer += new
             full = len(self._buffer) >= _FLUSH_AT and not self._failing
-            if full or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            if full or time.monotonic() - self._flushed > self._pause:
                 self._flush()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        store.log_params(self._client, self.run_id, params)
+        with warned("params"):
+            store.log_params(self._client, self.run_id, params)
 
     def log_artifact(self, path: Path | str) -> None:
-        store.log_artifact(self._client, self.run_id, Path(path))
+        if not Path(path).exists():
+            raise ValueError(f"expected a file or a folder to log, got {path}")
+        with warned(f"the artifact {path}"):
+            store.log_artifact(self._client, self.run_id, Path(path))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        store.set_tags(self._client, self.run_id, tags)
+        with warned("tags"):
+            store.set_tags(self._client, self.run_id, tags)
 
     def close(self) -> None:
         """Write what is buffered."""
@@ -91,13 +97,23 @@ class MlflowTracker:
             self._flush()
 
     def _flush(self) -> None:
-        self._flushed = time.monotonic()
         try:
             store.log_metrics(self._client, self.run_id, self._buffer)
-            self._buffer, self._failing = [], False
+            self._buffer, self._failing, self._pause = [], False, _FLUSH_SECONDS
         except Exception as error:  # a curve is not worth hours of training: say so, keep the points, try again later
             self._buffer, self._failing = self._buffer[-_KEEP_AT_MOST:], True
-            _log.warning("%d metric points could not be written yet: %s", len(self._buffer), error)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            _log.warning("%d metric points could not be written yet: %s", len(self._buffer), reach.reason(error))
+        self._flushed = time.monotonic()
+
+
+@contextmanager
+def warned(what: str) -> Iterator[None]:
+    """A store that has gone away in the middle of a stage costs what was to be logged, not the stage."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s could not be written to the store: %s", what, reach.reason(error))
 
 
 @contextmanager
@@ -107,34 +123,48 @@ def stage_run(
     """A run in experiment `stages`, named after the stage; it is MLflow's active run (for `report_to`).
 
     The run ends FINISHED, FAILED on an exception or KILLED on an interrupt. Runs of this stage whose process died
-    without a word (SIGKILL) are closed as KILLED when the next one starts. A store that cannot be reached is an error
-    here, at the start; later write errors of metrics only warn.
+    without a word (SIGKILL) are closed as KILLED when the next one starts. A store that cannot be reached, or whose
+    artifacts cannot be read, is an error here, at the start. One that goes away later is a warning: the stage ends well,
+    its curve stands in metrics/curves, and the points are tried again until it ends.
+
+    Raises:
+        UserError: nothing can be logged; the stage has not begun.
     """
     if not store.enabled():
         yield NullTracker()
         return
     mlflow = store.load(root)
-    client, experiment = mlflow.MlflowClient(), store.experiment_id(mlflow, root, STAGES)
-    _close_dead_runs(client, experiment, stage)
-    own = {"dvc_stage": stage, "host": socket.gethostname(), "pid": os.getpid()}
-    if name := os.environ.get("DVC_EXP_NAME"):
-        own["DVC_EXP_NAME"] = name
-    all_tags = {legal_name(k): str(v)[: store.TAG_CHARACTERS] for k, v in {**own, **(tags or {})}.items()}
-    run = mlflow.start_run(experiment_id=experiment, run_name=stage, tags=all_tags, log_system_metrics=False)
+    client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
+    with reach.told(uri):
+        experiment = store.experiment_id(mlflow, root, STAGES)
+        _close_dead_runs(client, experiment, stage)
+        run = mlflow.start_run(
+            experiment_id=experiment, run_name=stage, tags=_tags(stage, tags or {}), log_system_metrics=False
+        )
     tracker, status = MlflowTracker(client, run.info.run_id), "FAILED"
     try:
-        tracker.log_params(params)
+        with reach.told(uri):
+            store.log_params(client, run.info.run_id, params)
+            reach.check_artifacts(client, run.info.run_id, uri)
         yield tracker
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        try:
-            tracker.close()
-            mlflow.flush_async_logging()  # points that HF's callback sent
-        finally:
+        tracker.close()
+        with warned("points that a trainer sent"):
+            mlflow.flush_async_logging()
+        with warned("the end of the run"):
             mlflow.end_run(status)
+
+
+def _tags(stage: str, more: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of a stage's run: which stage, where, in which experiment."""
+    own = {"dvc_stage": stage, "host": socket.gethostname(), "pid": os.getpid()}
+    if name := os.environ.get("DVC_EXP_NAME"):
+        own["DVC_EXP_NAME"] = name
+    return {legal_name(k): str(v)[: store.TAG_CHARACTERS] for k, v in {**own, **more}.items()}
 
 
 def _close_dead_runs(client: Any, experiment: str, stage: str) -> None:

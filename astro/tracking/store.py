@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from astro.tracking import reach
 from astro.tracking.names import flatten, legal_name
 
 SQLITE = "sqlite:///"
@@ -31,11 +32,14 @@ def enabled() -> bool:
 
 
 def store_uri(root: Path) -> str:
-    """Address of the store: `MLFLOW_TRACKING_URI` if the user set it, else the SQLite file of the main checkout."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
+    """Address of the store: `MLFLOW_TRACKING_URI` if the user set it, else what tracking.yaml says, else the SQLite file.
+
+    Both files stand in the main checkout. Raises UserError for a faulty tracking.yaml.
+    """
+    given = os.environ.get(reach.SETTING)
     if given and given != _chosen_uri:
         return given
-    return f"{SQLITE}{main_root(root) / 'mlflow.db'}"
+    return reach.file_uri(main_root(root)) or f"{SQLITE}{main_root(root) / 'mlflow.db'}"
 
 
 def main_root(root: Path) -> Path:
@@ -59,12 +63,17 @@ def locked(root: Path, uri: str) -> Iterator[None]:
 
 
 def load(root: Path) -> Any:
-    """The module, imported, quiet, sending nothing home, bound to the store, which exists afterwards."""
+    """The module, imported, quiet, sending nothing home, bound to the store, which exists afterwards.
+
+    Raises:
+        UserError: the store cannot be reached, or does not let us in.
+    """
     global _chosen_uri
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
     # HF's callback would log 150 of its own arguments, and lose them all when one name is taken
     os.environ.setdefault("MLFLOW_MAX_LOG_PARAMS", "0")
+    reach.be_impatient()
     import mlflow
 
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracing.export.async_export_queue"):
@@ -72,7 +81,8 @@ def load(root: Path) -> Any:
     uri = store_uri(root)
     if uri != os.environ.get("MLFLOW_TRACKING_URI"):
         _chosen_uri = uri
-    with locked(root, uri):
+    with locked(root, uri), reach.told(uri):
+        reach.check_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
     return mlflow
@@ -85,7 +95,12 @@ def experiment_id(mlflow: Any, root: Path, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             folder = artifact_folder(uri)
-            return client.create_experiment(name, artifact_location=folder and (folder / name).as_uri())
+            try:
+                return client.create_experiment(name, artifact_location=folder and (folder / name).as_uri())
+            except mlflow.MlflowException:  # another machine of the team was faster
+                found = client.get_experiment_by_name(name)
+                if found is None:
+                    raise
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return found.experiment_id

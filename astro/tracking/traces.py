@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from astro.tracking import store
+from astro.tracking import reach, store
 from schemas.records import NO_PARENT, Tree
 
 
@@ -19,11 +19,12 @@ def log_trees_as_traces(
     if not store.enabled() or not run_id:
         return []
     mlflow = store.load(root)
-    experiment = mlflow.get_run(run_id).info.experiment_id
-    if mlflow.MlflowClient().search_traces(locations=[experiment], run_id=run_id, max_results=1):
-        return []
-    made = [_trace(mlflow, tree, experiment, run_id, max_spans) for tree in trees[:limit]]
-    mlflow.flush_trace_async_logging()
+    with reach.told(mlflow.get_tracking_uri()):
+        experiment = mlflow.get_run(run_id).info.experiment_id
+        if mlflow.MlflowClient().search_traces(locations=[experiment], run_id=run_id, max_results=1):
+            return []
+        made = [_trace(mlflow, tree, experiment, run_id, max_spans) for tree in trees[:limit]]
+        mlflow.flush_trace_async_logging()
     return made
 
 

@@ -53,6 +53,8 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
         SystemExit: a worker failed otherwise, with its exit code (128 + n: killed by signal n).
     """
     if compute.strategy == "none":
+        if compute.device == "gpu":
+            check_machine(compute, visible_gpus(compute))
         if compute.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         elif not os.environ.get("CUDA_VISIBLE_DEVICES"):

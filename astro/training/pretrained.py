@@ -55,7 +55,7 @@ def check_model(folder: Path, path: str):
 
 
 def take(pretrained: dict, target: Path) -> tuple[int, int]:
-    """Write a pretrained base to `target`: its files, or with an adapter the merged model, in the precision of its files.
+    """Write a pretrained base to `target`: its files, or with an adapter the merged model, in the precision of its config.json.
 
     Args:
         pretrained: the values of schemas.base_model.PretrainedParams.

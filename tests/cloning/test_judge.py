@@ -11,6 +11,14 @@ SHARES = [
     ([" yes answer 3 * 8", "yes\n"], 1.0),
     # an unreadable vote is a no, and so is silence
     (["", "y", "maybe yes", "no yes"], 0.0),
+    # an instruct model says more, and marks it up
+    (["Yes, every step is sound.", "**Yes**", "Yes.", "*yes*, since", "- YES", '"Yes"', "$\\boxed{yes}$"], 1.0),
+    (
+        ["Answer: Yes", "**Answer:** yes", "The answer is yes.", "My final verdict is: Yes", "The answer is: **yes**"],
+        1.0,
+    ),
+    # another word that only begins so, a no, an answer that is put off
+    (["Yesterday", "No, yes is wrong.", "The answer is no", "Let me check each step. Yes", "Not yes"], 0.0),
     # one of eight
     (["yes", *["no"] * 7], 0.125),
 ]

@@ -8,7 +8,10 @@ import pytest
 from astro.domains import get_domain
 from astro.domains.chat import ChatTemplate, chat_for, chat_template_of, load_chat_template
 from astro.domains.math import Math
+from astro.engines.searches import AskTask, SearchTask
+from astro.params import load_params
 from astro.runtime import UserError
+from astro.search import Expand
 from astro.tokens import encode_prompt
 from schemas.records import Problem
 from tests.tiny_chat import chat_template, chat_tokenizer
@@ -80,6 +83,23 @@ def test_it_travels():
         again = pickle.loads(pickle.dumps(chat))
         assert again == chat
         assert again.render("x") == chat.render("x")
+
+
+def test_tasks_travel_with_it():
+    """To the workers of a cluster: the same requests are made there. A search of turns closes what has ended."""
+    settings = load_params(Path("params.yaml")).mcts
+    search, ask = (
+        SearchTask(settings, "math", 1, CHATS["llama"]),
+        AskTask("math", 1, "eval", 2, 99, 1.0, CHATS["llama"]),
+    )
+    there, wanted = pickle.loads(pickle.dumps(search)), Expand(("Step 1: $1$.",), 2, 7)
+    asked = search.request(problem("1+1?"), wanted)
+    assert asked == there.request(problem("1+1?"), wanted)
+    prompt = get_domain("math", chat=CHATS["llama"]).prompt(problem("1+1?"))
+    assert asked.prompt == f"{prompt}Step 1: $1$.\n\n"
+    ((request,),) = [next(pickle.loads(pickle.dumps(ask))(problem("1+1?"))[1])]
+    assert request.prompt == prompt
+    assert SearchTask(settings, "math", 1).request(problem("1+1?"), wanted).prompt.startswith("Solve the following")
 
 
 def test_the_end_of_a_turn():

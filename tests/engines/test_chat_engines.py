@@ -1,5 +1,9 @@
 """Engines on chat models: prompts begin once, every end token ends, and what a model writes steers nothing."""
 
+import importlib.util
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -94,3 +98,35 @@ def test_a_control_token_that_a_model_spells_out_is_text(chat):
     asked = encode_prompt(engine._tokenizer, prompt)
     end = engine._tokenizer.convert_tokens_to_ids(END[family])
     assert again.count(end) == asked.count(end)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is an extra: cpu or gpu")
+def test_vllm_writes_what_transformers_does(chat):
+    """Greedy texts are equal, and so is what ends them: of each end token, a stop string, and the length."""
+    from astro.engines.vllm_engine import VllmEngine
+
+    family, folder, engine, prompt = chat
+    if family == "qwen":
+        pytest.skip("one start of vLLM is enough")
+    options = {"block_size": 32, "kv_cache_gb": 1.0, "gpu_memory_utilization": 0.3, "tensor_parallel_size": 1}
+    vllm = VllmEngine(folder, concurrency=32, max_model_len=CONTEXT, dtype="float32", enforce_eager=True, **options)
+    try:
+        greedy = [request(f"{prompt}{word}", temperature=0.0, max_tokens=24) for word in ("", "Step 1", "What", "\n\n")]
+        assert ask(vllm, *greedy) == [
+            [replace(sample, logprob=0.0) for sample in answer] for answer in ask(engine, *greedy)
+        ]
+        drawn = ask(vllm, request(prompt, n=16, max_tokens=120))[0]
+        ends = [s for s in drawn if s.ended]
+        assert len(ends) > 2
+        assert all(s.finished and "<|" not in s.text for s in ends)
+        assert all(s.tokens == 120 for s in drawn if not s.finished)
+        letter = max("etaoin", key=lambda c: sum(c in s.text for s in drawn))
+        stopped = ask(vllm, request(prompt, n=16, max_tokens=120, stop=(letter,)))[0]
+        assert sum(s.finished and not s.ended for s in stopped) > 2
+        spelt = engine._tokenizer(END[family], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        output = SimpleNamespace(text=END[family], token_ids=spelt, finish_reason="length", stop_reason=None)
+        output.cumulative_logprob = 0.0
+        assert vllm._sample(output).text == "< |eot_id|>"
+    finally:
+        vllm.close()

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,10 @@ from astro.engines.api import EngineError, Request
 from astro.engines.endpoint_engine import EndpointEngine
 from astro.engines.feed import generate
 from astro.engines.opening import open_engine
+from astro.params import load_params
+from astro.tokens import Control, read_control
 from schemas.engine import EngineParams
+from tests.tiny_chat import chat_tokenizer
 
 MODEL = "tiny"
 
@@ -388,3 +392,31 @@ def test_a_closed_engine_takes_nothing(serve, connect):
         engine.submit(request())
     with pytest.raises(EngineError, match="nothing is outstanding"):
         engine.poll()
+
+
+def test_prompts_of_a_chat_model(serve, connect):
+    """The endpoint puts the beginning of a text there itself; what it sends back steers nothing; an end token ends a turn."""
+    control = Control("<|begin_of_text|>", ("<|begin_of_text|>", "<|eot_id|>"))
+    reasons = iter([{"stop_reason": None}, {"stop_reason": 128008}, {"stop_reason": "\n"}, {}])
+    server = serve(lambda body: (200, completion(body, text="a<|eot_id|>b", **next(reasons))))
+    engine = connect(server.url, control=control)
+    for prompt, sent in (("<|begin_of_text|>x<|begin_of_text|>", "x<|begin_of_text|>"), ("Problem: x", "Problem: x")):
+        for ended in (True, True) if prompt[0] == "<" else (False, False):
+            (sample,) = answer_of(engine, request(prompt=prompt, n=1))
+            assert (sample.text, sample.finished, sample.ended) == ("a< |eot_id|>b", True, ended)
+            assert server.asked[-1]["prompt"] == sent
+
+
+def test_an_engine_that_is_opened_knows_the_tokens_of_its_model(serve, tmp_path):
+    """From the model folder, or as a worker elsewhere is told."""
+    chat_tokenizer("llama").save_pretrained(tmp_path)
+    server = serve()
+    params = load_params(Path("params.yaml")).engine
+    params = params.model_copy(
+        update={"kind": "endpoint", "endpoint": params.endpoint.model_copy(update={"url": server.url})}
+    )
+    for model, control in ((tmp_path, None), ("nowhere", read_control(tmp_path))):
+        engine = open_engine(params, model, control=control)
+        answer_of(engine, request(prompt="<|begin_of_text|><|start_header_id|>user"))
+        engine.close()
+        assert server.asked[-1]["prompt"] == "<|start_header_id|>user"

@@ -1,22 +1,21 @@
 """A world of mathematics problems that a model learns in seconds: sums of two small numbers, written as MATH-style solutions.
 
-The model is pretrained here to write short solutions, right and wrong ones, so that every stage of the pipeline has some of
-both to work with.
+The model, a chat model in the format of Llama-3.1, is taught here to write short solutions, right and wrong ones, so that
+every stage of the pipeline has some of both to work with.
 """
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
-
+from astro.domains.chat import ChatTemplate, chat_template_of
 from astro.domains.math import Math
-from astro.training.pretrain import new_llama
 from schemas.records import Problem
+from tests.tiny_chat import chat_tokenizer, teach, write_tiny_chat
 
 LARGEST = 5
+CONTEXT = 640
 WRONG = 0.3
 """Share of solutions in the corpus that come to another number."""
 
@@ -55,46 +54,20 @@ def write_problems(folder: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def documents(rng: random.Random, count: int) -> list[str]:
-    """Prompts of the domain with solutions of which a good part are wrong."""
-    domain, found = Math(), []
+def examples(chat: ChatTemplate, rng: random.Random, count: int) -> list[tuple[str, str]]:
+    """(rendered prompt of the domain, solution), of which a good part are wrong."""
+    domain, found = Math(chat=chat), []
     for _ in range(count):
         a, b = rng.choice(pairs())
         result = a + b + (rng.choice((-1, 1, 2)) if rng.random() < WRONG else 0)
         asked = Problem(id="p", domain="math", question=question(a, b), gold=str(a + b), level=1, chance=None)
-        found.append(domain.prompt(asked) + solution(a, b, result))
+        found.append((domain.prompt(asked), solution(a, b, result)))
     return found
 
 
-def write_model(folder: Path, *, steps: int = 280, batch: int = 24, seed: int = 0) -> float:
-    """Train the model and save it with its tokenizer; its last loss, nats per token."""
-    rng = random.Random(seed)
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        documents(rng, 500),
-        trainers.BpeTrainer(vocab_size=420, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", padding_side="right"
-    )
-    torch.manual_seed(seed)
-    model = new_llama(tokenizer, hidden=64, layers=2, heads=2, ffn=192, context=448)
-    prompt = len(tokenizer(documents(rng, 1)[0].rpartition("Step 1:")[0])["input_ids"]) if steps else 0
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
-    loss = torch.tensor(0.0)
-    for _ in range(steps):
-        texts = [text + tokenizer.eos_token for text in documents(rng, batch)]
-        rows = tokenizer(texts, return_tensors="pt", padding=True)
-        labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, -100)
-        labels[:, :prompt] = -100  # the prompts differ in two tokens: to predict them teaches nothing
-        loss = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return loss.item()
+def write_model(folder: Path, *, steps: int = 450, batch: int = 24, seed: int = 0) -> float:
+    """A chat model in the format of Llama-3.1, taught to solve these problems; its last loss, nats per token."""
+    chat = chat_template_of(chat_tokenizer(), source="tests")
+    texts = [prompt + answer for prompt, answer in examples(chat, random.Random(seed), 100)]
+    write_tiny_chat(folder, seed=seed, texts=texts, vocabulary=640, ffn=192, context=CONTEXT, sharpness=1.0)
+    return teach(folder, partial(examples, chat), steps=steps, batch=batch, seed=seed)

@@ -1,7 +1,12 @@
-"""The pipeline on mathematics problems: every stage by its real command, with a tiny model that is pretrained on sums."""
+"""The pipeline on mathematics problems with a chat model: every stage by its real command, with a tiny model in the format of
+Llama-3.1 (its chat template, special tokens, sharded weights) that is taught to add.
+
+What an instruct model does beyond that is switched on in SETTINGS: `linearize.writer: lm`, `linearize.filter: self_eval`.
+"""
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -16,15 +21,16 @@ from schemas.mcts import MctsMetrics
 from schemas.problems import Dropped, ProblemsMetrics
 from schemas.records import Completion, Problem, StepChecks, Trace, Tree
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment
-from tests.pipeline.sums import write_problems
+from tests.pipeline.sums import CONTEXT, write_problems
 
 pytestmark = pytest.mark.slow
 
 CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests")
 SETTINGS = {
     "run.domain": "math",
+    "run.prompt": "chat",
     "engine.kind": "hf",
-    "engine.max_model_len": 448,
+    "engine.max_model_len": CONTEXT,
     "problems.source": "files",
     "problems.folder": "own",
     "base.source": "pretrained",
@@ -39,11 +45,12 @@ SETTINGS = {
     "mcts.rollout_tokens": 48,
     "linearize.traces_per_tree": 6,
     "linearize.phrase_file": "phrases/math.yaml",
-    "sft.max_length": 440,
+    "sft.max_length": CONTEXT,
     "sft.epochs": 8.0,
     "sft.lr": 0.003,
     "sft.loss_on": "completion",  # as the model was pretrained
     "sft.bf16": False,
+    "sft.lora.enabled": True,
     "grpo.steps": 2,
     "grpo.group_size": 4,
     "grpo.micro_batch": 16,
@@ -135,6 +142,49 @@ def test_chains_reflect_go_back_and_end_in_a_box(done: Checkout):
         kinds = [s.kind for s in trace.segments]
         assert kinds.count("return") == trace.backtracks
     assert read_json(done.root / "metrics/linearize.json", LinearizeMetrics).traces == len(traces)
+
+
+def test_prompts_are_rendered_and_models_keep_what_makes_them_chat_models(done: Checkout):
+    """What goes into training is the template's text around the question; what comes out still has its template and ends."""
+    source = done.root / "pretrained"
+    template = (source / "chat_template.jinja").read_text()
+    ends = json.loads((source / "generation_config.json").read_text())["eos_token_id"]
+    assert len(list(source.glob("*.safetensors"))) == 2
+    assert len(ends) == 3
+    for trace in read_jsonl(done.root / "data/traces/train.jsonl", Trace):
+        assert trace.prompt.startswith("<|begin_of_text|><|start_header_id|>system")
+        assert trace.prompt.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n")
+        assert "<|" not in trace.completion
+    for name in ("sft", "sft_direct", "grpo", "grpo_direct"):
+        folder = done.root / "models" / name
+        assert (folder / "chat_template.jinja").read_text() == template
+        assert set(json.loads((folder / "generation_config.json").read_text())["eos_token_id"]) == set(ends)
+        assert json.loads((folder / "tokenizer_config.json").read_text())["pad_token"] == "<|finetune_right_pad_id|>"
+        assert not (folder / "adapter_config.json").exists()
+    completions = list(read_jsonl(done.root / "data/completions/grpo.jsonl", Completion))
+    assert sum(c.finished for c in completions) > len(completions) / 2
+    assert not any("<|" in c.text for c in completions)
+
+
+def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: Checkout, tmp_path):
+    """Every fault at once, by parameter and figure; nothing is made."""
+    root = tmp_path / "astro"
+    root.mkdir()
+    for name in CODE:
+        (root / name).symlink_to(REPOSITORY / name)
+    shutil.copy(done.root / "params.yaml", root)
+    shutil.copytree(done.root / "pretrained", root / "pretrained", ignore=shutil.ignore_patterns("*.safetensors"))
+    checkout = Checkout(root, done.env)
+    checkout.set_param("grpo.max_completion", CONTEXT)
+    checkout.set_param("sft.max_length", CONTEXT + 1)
+    refused = checkout.run("python", "-m", "stages.base", ok=False)
+    assert refused.code == 1
+    assert (
+        f"base.pretrained.path: sft.max_length {CONTEXT + 1}: pretrained has a context of {CONTEXT} tokens"
+        in refused.err
+    )
+    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, behind a prompt of" in refused.err
+    assert not (root / "models").exists()
 
 
 def test_models_are_measured(done: Checkout):

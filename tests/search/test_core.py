@@ -197,3 +197,45 @@ def test_answers_that_do_not_fit_are_refused(answers, message):
 def test_a_config_out_of_bounds_is_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         begin(**changes)
+
+
+def ended(text: str) -> Sample:
+    """A step after which the model ended its turn."""
+    return Sample(text, -1.0, 2, True, True)
+
+
+def test_a_step_that_ends_the_turn_is_not_continued():
+    """Without an answer it is a dead end, worth nothing; with one it is graded; one that also went on goes on."""
+    one, _ = begin(k=5, iterations=1, turns=True)
+    (wanted,) = one.send([[ended("a"), ended("= 6"), ended("b"), step("b"), step("c ")]])[:1]
+    assert wanted.steps == ("b",)
+    tree = finish(one, [[step("= 6")] * 2, [step("= 6")] * 2])
+    _, a, six, b, c = tree.nodes
+    assert (a.terminal, a.answer, a.verdict, a.reward, a.rollouts) == (True, None, "unparseable_prediction", 0.0, [])
+    assert (six.terminal, six.verdict) == (True, "correct")
+    assert [node.terminal for node in (b, c)] == [False, False]
+
+
+def test_without_turns_every_step_can_be_continued():
+    one, _ = begin(iterations=1)
+    assert [r.steps for r in one.send([[ended("a"), step("b"), ended("c")]])] == [("a",), ("b",), ("c",)]
+
+
+def test_a_reused_rollout_of_one_step_ends_the_turn():
+    """What followed nothing in a rollout is a dead end as an action too."""
+    settings = {"k": 2, "rollouts": 2, "iterations": 2, "max_depth": 5, "c_puct": 1.0, "prior": "uniform"}
+    one = search(
+        PROBLEM,
+        config=SearchConfig(**settings, reuse_rollouts=True, turns=True),
+        seed=SEED,
+        is_terminal=lambda text: "=" in text,
+        judge=judge,
+        split=lambda text: text.split("/"),
+    )
+    next(one)
+    one.send([[step("a"), step("= 5")]])
+    tree = finish(one, [[ended("b"), ended("c")]])
+    assert [(node.text, node.terminal, node.verdict) for node in tree.nodes[3:]] == [
+        ("b", True, "unparseable_prediction"),
+        ("c", True, "unparseable_prediction"),
+    ]

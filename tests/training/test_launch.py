@@ -99,10 +99,11 @@ def test_a_wrong_profile_is_refused_with_its_reason(tmp_path, name):
 GPU8 = {"device": "gpu", "processes": 8, "strategy": "ddp"}
 MACHINES = [
     # (profile, GPUs in sight, what is said)
-    (GPU8, 0, "8 processes on GPUs, one to each, but this machine has 0"),
-    (GPU8, 7, "this machine has 7"),
+    (GPU8, 0, "a GPU for each of 8 processes is needed, but 0 are in sight"),
+    (GPU8, 7, "but 7 are in sight"),
+    ({"device": "gpu"}, 0, "each of 1 processes is needed, but 0"),
     (GPU8 | {"device": "auto"}, 2, "but this machine has 2; device: cpu would keep off them"),
-    (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "8 processes on GPUs"),
+    (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "each of 8 processes"),
     (GPU8 | {"strategy": "zero3", "accelerate": "a"}, 8, "needs the package deepspeed"),
     (GPU8 | {"machines": 2}, 8, "2 machines, but no address of machine 0"),
     (GPU8, 8, ""),

@@ -15,7 +15,7 @@ from tests.tiny_chat import write_tiny_chat
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return write_tiny_chat(tmp_path_factory.mktemp("base") / "tiny-llama", hidden=32, ffn=48, context=128, shards=3)
+    return write_tiny_chat(tmp_path_factory.mktemp("base") / "tiny-llama", hidden=32, ffn=48, context=128)
 
 
 def take(path, target, *, revision="", adapter=""):
@@ -59,6 +59,8 @@ def test_other_weights_than_safetensors_are_written_as_such(base, tmp_path):
     source = tmp_path / "old"
     shutil.copytree(base, source, ignore=shutil.ignore_patterns("*safetensors*"))
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    config = json.loads((source / "config.json").read_text()) | {"dtype": "bfloat16"}
+    (source / "config.json").write_text(json.dumps(config))
     torch.save(model.state_dict(), source / "pytorch_model.bin")
     parameters, _ = take(source, tmp_path / "out")
     assert parameters == count(tmp_path / "out") == count(base)
@@ -93,11 +95,11 @@ BROKEN = [
     (without("config.json"), r"is no model that transformers can load"),
     (without("tokenizer.json"), r"is no model that transformers can load"),
     (
-        without("model-00002-of-00003.safetensors"),
-        r"1 of 3 weight files are missing, the first is model-00002-of-00003",
+        without("model-00002-of-00002.safetensors"),
+        r"1 of 2 weight files are missing, the first is model-00002-of-00002",
     ),
-    (cut, r"model-00001-of-00003\.safetensors is cut short"),
-    (no_weights_inside, r"model-00001-of-00003\.safetensors is no safetensors file, or is cut short"),
+    (cut, r"model-00001-of-00002\.safetensors is cut short"),
+    (no_weights_inside, r"model-00001-of-00002\.safetensors is no safetensors file, or is cut short"),
     (of_another_shape, r"mlp\.\S+ has shape \[\d+, \d+\], its config\.json makes it"),
     (of_no_known_kind, r"is no model that transformers can load.*llamma"),
 ]

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from astro.domains.chat import chat_template_of
 from astro.training.pretrain import new_llama
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
 from astro.training.wordlevel import add_unspellable, build_tokenizer
 from schemas.records import Segment, Trace
+from tests.tiny_chat import chat_tokenizer
 
 DOUBT, BACK = "But wait. Hmm...", "Back to where we had"
 
@@ -216,3 +218,36 @@ def test_lora_trains_the_embedding_of_a_token_that_was_just_added(tokenizer, tmp
     assert set(after) == set(before)  # merged: a plain Llama again
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         assert not torch.equal(after[name], before[name]), name
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+def test_a_chat_trace_begins_once_and_ends_with_the_turn(family):
+    """The tokens are those of the template's own conversation: what the engine stops at is what ends a chain."""
+    tokenizer = chat_tokenizer(family)
+    chat = chat_template_of(tokenizer, source=family)
+    answer = "Step 1: $1+1=3$.\n\nWait. <|eot_id|> is no end.\n\nStep 1: $1+1=2$."
+    wrong, rest = answer[: answer.index("Wait")], answer[answer.index("Wait") :]
+    trace = Trace(
+        id="p/0",
+        problem_id="p",
+        kind="search",
+        prompt=chat.render("What is 1+1?", system="Be brief."),
+        completion=answer,
+        backtracks=1,
+        segments=[Segment(text=wrong, kind="wrong_step", node=1), Segment(text=rest, kind="step", node=2)],
+        answer="2",
+    )
+    rows = {loss_on: encode(trace, tokenizer, loss_on) for loss_on in ("all", "completion", "no_wrong_steps")}
+    turns = [("system", "Be brief."), ("user", "What is 1+1?"), ("assistant", answer.replace("<|eot", "< |eot"))]
+    whole = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in turns], tokenize=True)["input_ids"]
+    for row in rows.values():
+        assert tokenizer.decode(row["input_ids"]).replace("<|eot_id|> is", "< |eot_id|> is") == tokenizer.decode(
+            whole[: len(whole) - (family == "qwen")]
+        )
+        ends = [i for i, token in enumerate(row["input_ids"]) if token == tokenizer.eos_token_id]
+        assert ends[-1] == len(row["input_ids"]) - 1
+        assert len(ends) == 3  # system, user, assistant
+    assert rows["all"]["labels"] == rows["all"]["input_ids"]
+    said = {name: tokenizer.decode([t for t in row["labels"] if t != IGNORED]) for name, row in rows.items()}
+    assert said["completion"] == answer + tokenizer.eos_token
+    assert said["no_wrong_steps"] == rest + tokenizer.eos_token

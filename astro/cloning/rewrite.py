@@ -1,0 +1,218 @@
+"""A chain of thought rewritten by a language model, segment by segment (paper section 2.4). Sans-I/O, as the search is.
+
+`rewrite` is a generator: it yields what it wants written and is sent the texts, so it runs under a scripted test, over an
+engine with thousands of chains in flight, or by hand. What a domain knows of it, the prompts and the checks, is an `Editor`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from astro.runtime import digest
+from schemas.base import Strict
+from schemas.linearize import Fault, RewriteFaults, RewriteMetrics
+from schemas.records import ROOT, Problem, Segment, Trace, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One segment of a chain, to be rewritten.
+
+    Attributes:
+        kind, node: as in `Segment`.
+        text: the template's text, without the end mark.
+        opening: words that its rewrite begins with (the phrase of a reflection or a return); "": none.
+        target: the step that a return goes back to, as the tree has it; "": the problem, or no return.
+        ends: the last step of an attempt.
+        last: the last step of the chain.
+        answer: what the attempt comes to; None: no end of one, or one that is given up before it comes to an answer.
+    """
+
+    kind: Literal["step", "wrong_step", "reflection", "return"]
+    node: int | None
+    text: str
+    opening: str = ""
+    target: str = ""
+    ends: bool = False
+    last: bool = False
+    answer: str | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Left as it is: a return without words, in a chain that is written without phrases, or the mere end of a line."""
+        return self.kind in ("reflection", "return") and not self.opening
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One text is wanted: try `attempt` (0, 1, ...) at segment `segment`."""
+
+    segment: int
+    attempt: int
+    prompt: str
+
+
+class Written(Protocol):
+    """What an engine wrote (`astro.search.Sample` is one). finished: ended by itself; False: cut."""
+
+    text: str
+    finished: bool
+
+
+Passage = tuple[Piece, str]
+"""A piece and its text in the chain, without the end mark."""
+
+
+class Editor(Protocol):
+    """How a domain has its chains rewritten."""
+
+    def prompt(self, problem: Problem, piece: Piece, chain: Sequence[Passage]) -> str:
+        """Text for a model to continue; chain: what stands before the piece."""
+
+    def settle(
+        self, problem: Problem, piece: Piece, chain: Sequence[Passage], written: Written
+    ) -> tuple[str, Fault | None]:
+        """(the text of the segment, without the end mark; what is wrong with it, None: nothing)."""
+
+
+class Rewritten(Strict):
+    """What became of one chain."""
+
+    id: str = Field(min_length=1, description="see `chain_id`")
+    texts: list[str] | None = Field(description="of all segments, without end marks; None: the chain is dropped")
+    requests: int = Field(ge=0, description="texts asked for")
+    fallbacks: int = Field(ge=0, description="segments that are the template's, since no rewrite passed")
+    rejected: RewriteFaults
+    dropped_for: Fault | None = Field(description="what the last try failed")
+
+
+Rewriting = Generator[list[Ask], list[list[Written]], Rewritten]
+
+
+def chain_id(trace: Trace) -> str:
+    """Equal for chains of both training sets that are the same: they are rewritten once."""
+    return f"{trace.id}/{digest(trace.prompt, [s.model_dump() for s in trace.segments])}"
+
+
+def pieces_of(tree: Tree, trace: Trace, *, step_end: str, restate: Callable[[Sequence[str]], str]) -> list[Piece]:
+    """The segments of a trace that `template.write_chain` wrote, with what their rewriting must know.
+
+    step_end, restate: those that it was written with.
+    """
+    found: list[Piece] = []
+    for place, segment in enumerate(trace.segments):
+        text, last = segment.text.removesuffix(step_end), place == len(trace.segments) - 1
+        if segment.kind == "reflection":
+            found.append(Piece("reflection", None, text, opening=text))
+        elif segment.kind == "return":
+            steps = tree.steps(segment.node)
+            opening = segment.text.removesuffix(restate(steps)).removesuffix(step_end)
+            target = "" if segment.node == ROOT else steps[-1]
+            found.append(Piece("return", segment.node, text, opening=opening, target=target))
+        else:
+            ends = last or trace.segments[place + 1].kind in ("reflection", "return")
+            answer = tree.nodes[segment.node].answer if ends else None
+            found.append(Piece(segment.kind, segment.node, text, ends=ends, last=last, answer=answer))
+    return found
+
+
+def rewrite(
+    identifier: str,
+    problem: Problem,
+    pieces: Sequence[Piece],
+    *,
+    editor: Editor,
+    retries: int,
+    on_failure: Literal["drop", "template"],
+) -> Rewriting:
+    """Rewrite a chain; each segment is written in the sight of those before it, checked, and tried again where it fails.
+
+    Yields one `Ask` at a time, in a list, and is sent [[what was written]].
+    """
+    chain: list[Passage] = []
+    requests, fallbacks, rejected = 0, 0, Counter()
+
+    def result(texts: list[str] | None, reason: Fault | None = None) -> Rewritten:
+        faults = RewriteFaults(**rejected)
+        return Rewritten(
+            id=identifier,
+            texts=texts,
+            requests=requests,
+            fallbacks=fallbacks,
+            rejected=faults,
+            dropped_for=reason,
+        )
+
+    for number, piece in enumerate(pieces):
+        if piece.kept:
+            chain.append((piece, piece.text))
+            continue
+        prompt = editor.prompt(problem, piece, chain)
+        for attempt in range(retries + 1):
+            ((written,),) = yield [Ask(number, attempt, prompt)]
+            requests += 1
+            text, fault = editor.settle(problem, piece, chain, written)
+            if fault is None:
+                break
+            rejected[fault] += 1
+        else:
+            if on_failure == "drop":
+                return result(None, fault)
+            text = fallback(piece, chain)
+            fallbacks += 1
+        chain.append((piece, text))
+    return result([text for _, text in chain])
+
+
+def fallback(piece: Piece, chain: Sequence[Passage]) -> str:
+    """The template's text; a return restates its step in the words that the chain has for it, so that it can be recognised."""
+    said = [text for other, text in chain if piece.target and other.node == piece.node and other.kind != "return"]
+    return piece.text.replace(piece.target, said[-1]) if said else piece.text
+
+
+def retold(trace: Trace, rewritten: Rewritten, *, step_end: str) -> Trace:
+    """The trace in the rewritten words. Kinds and nodes of its segments stay, so all that reads them reads it as before."""
+    segments = [
+        Segment(text=text + (step_end if s.text.endswith(step_end) else ""), kind=s.kind, node=s.node)
+        for text, s in zip(rewritten.texts, trace.segments, strict=True)
+    ]
+    return trace.model_copy(update={"segments": segments, "completion": "".join(s.text for s in segments)})
+
+
+def in_both(
+    arms: Sequence[Sequence[Trace]], found: dict[str, Rewritten], *, step_end: str
+) -> tuple[list[list[Trace]], RewriteMetrics]:
+    """The training sets in the rewritten words, and how it went.
+
+    An example stands in all of them or in none, so that a comparison stays one of as many examples of the same trees.
+
+    Args:
+        arms: the training sets as the template wrote them; examples that belong together share their id.
+        found: `chain_id` -> result, of all of them.
+    """
+    lost = {t.id for arm in arms for t in arm if found[chain_id(t)].texts is None}
+    kept = [[retold(t, found[chain_id(t)], step_end=step_end) for t in arm if t.id not in lost] for arm in arms]
+    results = list({chain_id(t): found[chain_id(t)] for arm in arms for t in arm}.values())
+    examples = {t.id for arm in arms for t in arm}
+    reasons = Counter(r.dropped_for for r in results if r.dropped_for)
+    return kept, RewriteMetrics(
+        chains=len(results),
+        segments=sum(len(r.texts) for r in results if r.texts is not None),
+        fallbacks=sum(r.fallbacks for r in results),
+        requests=sum(r.requests for r in results),
+        dropped=sum(r.texts is None for r in results),
+        left_out=round(len(lost) / len(examples), 6) if examples else 0.0,
+        rejected=summed(r.rejected for r in results),
+        dropped_for=RewriteFaults(**reasons),
+    )
+
+
+def summed(faults) -> RewriteFaults:
+    """Counts added up, reason by reason."""
+    total: Counter = Counter()
+    for one in faults:
+        total.update(one.model_dump())
+    return RewriteFaults(**total)

@@ -1,0 +1,219 @@
+"""How mathematics chains are rewritten by an instruct model (paper section 2.4): the prompts, and the checks of what comes back.
+
+`prompts/math_rewrite_*.txt` hold the instructions, `prompts/math_rewrite.yaml` the few-shot examples and what depends on the
+kind of step. The answer is one paragraph, so that a chain can be read back as a graph by its paragraphs. What a model writes is
+data: it is compared with what it was made from, and never run.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from astro.domains.chat import ChatTemplate
+from astro.domains.math import PROMPTS, Math, fill
+from astro.domains.math_facts import adds, keeps, named_step
+from astro.domains.math_text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
+from astro.runtime import UserError, explain
+from schemas.base import Strict
+from schemas.linearize import Fault
+from schemas.records import Problem
+
+if TYPE_CHECKING:
+    from astro.cloning.rewrite import Passage, Piece, Written
+
+EXAMPLES = PROMPTS / "math_rewrite.yaml"
+STOP = (STEP_END,)
+"""What ends a rewrite: it is one paragraph, and what a model says after it is not wanted."""
+
+LONGEST, LONGEST_MORE, SHORTEST = 3.0, 300, 0.3
+"""A rewritten step has at most LONGEST times the characters of the step and LONGEST_MORE, and at least SHORTEST times them."""
+
+LONGEST_JUMP = 700
+"""Characters of a reflection or a return."""
+
+_MARKUP = re.compile(r"<\|[^|<>\n]{1,40}\|>|<｜|</?s>|<(?:pad|eos|bos|unk)>|\[/?INST\]|<</?SYS>>|\ufffd", re.IGNORECASE)
+_ANSWERS = re.compile(r"\b(?:final answer|answer is|answer:|answer (?:must|should|would|will) be)", re.IGNORECASE)
+_ENDED = (".", "?", "!", "…", ":")
+
+
+class Example(Strict):
+    """One few-shot example: a place in a chain, and how the model should go on."""
+
+    question: str = Field(min_length=1)
+    chain: list[str]
+    opening: str = Field(default="", description="reflection, return: the words to go on from")
+    given: str = Field(default="", description="step: the notes; return: the step to go back to")
+    rule: str = Field(default="step", pattern="^(step|answer|box)$", description="step: which of `rules` holds")
+    written: str = Field(min_length=1, description="without the opening")
+
+
+class Examples(Strict):
+    """prompts/math_rewrite.yaml"""
+
+    rules: dict[str, str] = Field(description="step: within an attempt; answer: a wrong end; box: the end")
+    nothing: str = Field(min_length=1, description="stands for a chain that has not begun")
+    problem: str = Field(min_length=1, description="stands for the step to go back to where it is the problem itself")
+    step: list[Example]
+    reflection: list[Example]
+    jump: list[Example] = Field(alias="return")
+
+
+@cache
+def load_examples() -> Examples:
+    """The few-shot examples.
+
+    Raises:
+        UserError: the file is no YAML, or a field is missing or wrong.
+    """
+    try:
+        found = Examples.model_validate(YAML(typ="safe").load(EXAMPLES.read_text(encoding="utf-8")))
+    except YAMLError as error:
+        raise UserError(f"{EXAMPLES}: no valid YAML: {error}") from None
+    except ValidationError as error:
+        raise UserError(f"{EXAMPLES}: {explain(error)}") from None
+    if missing := {"step", "answer", "box"} - set(found.rules):
+        raise UserError(f"{EXAMPLES}: field 'rules': {sorted(missing)} missing")
+    return found
+
+
+class MathEditor:
+    """`astro.cloning.rewrite.Editor` of mathematics.
+
+    Few-shot examples stand in the message itself, so that a chat template needs to know one user turn only. A rewrite that
+    begins with a phrase (reflection, return) is begun for the model: the phrases that mark a jump for eval stay as they are.
+    """
+
+    stop = STOP
+
+    def __init__(self, domain: Math, *, shots: int, phrases: Sequence[str] = ()):
+        """Of a domain, and in messages where that has a chat template.
+
+        Args:
+            shots: examples per prompt.
+            phrases: what marks a jump; no step may begin so.
+
+        Raises:
+            UserError: the examples' file is broken.
+        """
+        self._domain, self._shots = domain, shots
+        self._chat: ChatTemplate | None = domain.chat
+        self._controls = self._chat.controls if self._chat is not None else ()
+        self._examples = load_examples()
+        self._heads = tuple(head for phrase in phrases if (head := same_text(phrase)))
+
+    # --- prompts
+
+    def prompt(self, problem: Problem, piece: "Piece", chain: Sequence["Passage"]) -> str:
+        """As `Editor.prompt`: instruction, examples, problem, the chain so far, and what is to be written next."""
+        kind = "step" if piece.kind in ("step", "wrong_step") else piece.kind
+        rule = "box" if piece.last else "answer" if piece.answer is not None else "step"
+        asked = self._asked(
+            kind,
+            question=problem.question.strip(),
+            chain=[text for _, text in chain if text],
+            given=piece.text if kind == "step" else piece.target or self._examples.problem,
+            rule=rule,
+            opening=piece.opening,
+        )
+        message = fill(f"math_rewrite_{kind}", examples=self._shown(kind), asked=asked).rstrip("\n")
+        head = self._chat.render(message) if self._chat is not None else f"{message}\n"
+        return head + piece.opening
+
+    def _asked(self, kind: str, *, question: str, chain: Sequence[str], given: str, rule: str, opening: str) -> str:
+        """One place in a chain, as the model sees it."""
+        return fill(
+            f"math_rewrite_{kind}_case",
+            question=question,
+            chain=STEP_END.join(chain) or self._examples.nothing,
+            given=given,
+            rule=self._examples.rules[rule],
+            opening=opening,
+        ).rstrip("\n")
+
+    def _shown(self, kind: str) -> str:
+        """The few-shot examples of a kind."""
+        examples = {"step": self._examples.step, "reflection": self._examples.reflection, "return": self._examples.jump}
+        shown = []
+        for number, e in enumerate(examples[kind][: self._shots], 1):
+            values = {"question": e.question, "chain": e.chain, "rule": e.rule, "opening": e.opening}
+            asked = self._asked(kind, given=e.given or self._examples.problem, **values)
+            shown.append(f"Example {number}\n\n{asked}\n{joined(e.opening, e.written)}\n\n")
+        return "".join(shown) + ("Your turn\n\n" if shown else "")
+
+    # --- checks
+
+    def settle(
+        self, problem: Problem, piece: "Piece", chain: Sequence["Passage"], written: "Written"
+    ) -> tuple[str, Fault | None]:
+        """As `Editor.settle`; the first fault counts, in the order of `schemas.linearize.Fault`."""
+        said = written.text.strip()
+        text = joined(piece.opening, said) if piece.opening else without_label(said)
+        return text, self._fault(problem, piece, chain, written, text)
+
+    def _fault(self, problem, piece, chain, written, text: str) -> Fault | None:
+        jump = piece.kind in ("reflection", "return")
+        if not written.text.strip() and not (jump and piece.opening.endswith(_ENDED)):
+            return "cut" if not written.finished else "empty"
+        if not written.finished:
+            return "cut"
+        if _MARKUP.search(text) or any(control in text for control in self._controls):
+            return "markup"
+        if len(split_steps(text)) != 1 or (not jump and same_text(text).startswith(self._heads or "\x00")):
+            return "paragraphs"
+        sources = [problem.question, *(said for _, said in chain), piece.text, piece.target]
+        if jump:
+            return self._fault_of_jump(piece, chain, text, sources)
+        if not SHORTEST * len(piece.text) <= len(text) <= LONGEST * len(piece.text) + LONGEST_MORE:
+            return "length"
+        if not keeps(unboxed(piece.text), unboxed(text)):
+            return "lost"
+        return "added" if adds(text, sources) else self._fault_of_answer(piece, text)
+
+    def _fault_of_answer(self, piece, text: str) -> Fault | None:
+        """The last step boxes what it boxed, a wrong end names its answer without a box, and no other step says an answer."""
+        if piece.last:
+            given, wanted = boxed(text), boxed(piece.text)
+            same = len(given) == len(wanted) == len(BOXED.findall(text)) > 0
+            return None if same and all(map(self._equal, given, wanted)) else "answer"
+        if BOXED.search(text) or len(_ANSWERS.findall(text)) > len(_ANSWERS.findall(piece.text)) + bool(piece.answer):
+            return "answer"
+        answer = same_text(piece.answer or "")
+        return "answer" if answer in same_text(piece.text) and answer not in same_text(text) else None
+
+    def _equal(self, given: str, wanted: str) -> bool:
+        return same_text(given) == same_text(wanted) or self._domain.canonical(given) == self._domain.canonical(wanted)
+
+    def _fault_of_jump(self, piece, chain, text: str, sources: Sequence[str]) -> Fault | None:
+        """Nothing is found out in a jump; a return says which step of the chain it goes back to, by itself and for certain."""
+        if len(text) > LONGEST_JUMP:
+            return "length"
+        said = text[len(piece.opening) :]
+        if adds(said, sources):
+            return "added"
+        if BOXED.search(text) or _ANSWERS.search(said):
+            return "answer"
+        if piece.kind == "reflection" or not piece.target:
+            return None
+        steps = [(p.node, t) for p, t in chain if p.kind in ("step", "wrong_step")]
+        named = named_step(said, [t for _, t in steps])
+        return None if named is not None and steps[named][0] == piece.node else "unnamed"
+
+
+def boxed(text: str) -> list[str]:
+    """What the boxes of a text hold."""
+    return [text[start : end - 1] for _, start, end in boxes(text)]
+
+
+def joined(opening: str, written: str) -> str:
+    """Opening and what goes on from it, a space between them where words meet. Written words that begin with the opening once
+    more stand for all of it: some chat models begin their sentence again."""
+    if not opening or not written:
+        return opening or written
+    if same_text(written).startswith(same_text(opening)):
+        at = written.find(opening)
+        return written if at < 0 else written[at:]
+    return opening + ("" if written[0] in ".,;:!?)…" or opening[-1].isspace() else " ") + written

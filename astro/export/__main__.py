@@ -1,0 +1,125 @@
+"""python -m astro.export: model folder, model card and data set of the run in this workspace.
+
+    python -m astro.export                                  # models/grpo -> export/grpo
+    python -m astro.export --model sft --to /data/out --replace
+    python -m astro.export --alias production               # and point the registry's alias to it
+
+The registry (MLflow; ASTRO_TRACKING=off: not asked) gets folder, host and commit as tags of the model's version.
+"""
+
+import argparse
+import hashlib
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from astro import tracking
+from astro.export.state import TITLES, Run, read_run
+from astro.runtime import UserError, atomic_path, home_root, run_stage, write_json
+
+MANIFEST = "provenance.json"
+REGISTERED = "astro"
+CANDIDATE = "candidate"
+"""Alias of the model that was exported last, unless another is asked for."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check, write, register; prints what is where."""
+    args = parse(argv)
+    to = args.to or Path("export") / args.model
+    name = args.name or f"astro-{args.model.replace('_', '-')}"
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UserError(f"--name {name!r}: expected letters, digits, '.', '_' and '-'")
+    tracking.check_alias(args.alias or CANDIDATE)
+    check_target(to, replace=args.replace)
+    run = read_run(args.model, allow_stale=args.allow_stale)
+    if run.stale and args.alias:
+        raise UserError("--alias: an export of stale files is not registered; run dvc repro first")
+    tracking.check_store(home_root())  # before gigabytes are copied
+    write(run, to, name)
+    print(f"{to}: {name}, its card (README.md), its chains (dataset/)")
+    for line in run.stale:
+        print(f"warning: {line}")
+    if not run.stale and (version := register(run, to, args.alias or CANDIDATE)):
+        print(f"registry: models:/{REGISTERED}@{args.alias or CANDIDATE} is version {version}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m astro.export", description="Hand a run over: model, card, data set."
+    )
+    parser.add_argument("--model", choices=TITLES, default="grpo", help="which of models/ (default: grpo)")
+    parser.add_argument("--to", type=Path, help="target folder (default: export/<model>)")
+    parser.add_argument("--name", help="what the model is called in its card (default: astro-<model>)")
+    parser.add_argument("--alias", help=f"alias of the registered version (default: {CANDIDATE})")
+    parser.add_argument("--replace", action="store_true", help="put it in the place of an earlier export")
+    parser.add_argument("--allow-stale", action="store_true", help="export files that have changed since their run")
+    return parser.parse_args(argv)
+
+
+def check_target(to: Path, *, replace: bool) -> None:
+    """An existing folder is replaced only if it is an export, and only when asked.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not to.exists():
+        return
+    if not (to / MANIFEST).is_file():
+        raise UserError(f"--to {to}: exists and is no export (no {MANIFEST} in it); it is left as it is")
+    if not replace:
+        raise UserError(f"--to {to}: holds an export already; --replace puts the new one in its place")
+
+
+def write(run: Run, to: Path, name: str) -> None:
+    """The whole folder, or nothing. The same run gives the same bytes."""
+    from astro.export.card import model_card  # pyarrow, datasets: not needed to refuse
+    from astro.export.data import write_dataset
+    from astro.export.files import copy_files, licence_files, model_files
+
+    files = model_files(run.folder)
+    with atomic_path(to) as folder:
+        folder.mkdir()
+        copy_files([*files, *licence_files()], folder)
+        write_dataset(run, folder / "dataset")
+        model_card(run, name).save(folder / "README.md")
+        written = sorted(p for p in folder.rglob("*") if p.is_file())
+        write_json(
+            folder / MANIFEST,
+            {
+                "name": name,
+                "model": run.model,
+                "md5": run.md5(run.folder),
+                "run": run.fingerprint,
+                "commit": run.commit,
+                "seed": run.params.run.seed,
+                "stale": list(run.stale),
+                "stages": run.lineage,
+                "sha256": {str(p.relative_to(folder)): sha256(p) for p in written},
+            },
+        )
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, as sha256sum prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def register(run: Run, to: Path, alias: str) -> str:
+    """The version of this model in the registry, tagged and under `alias`; "": tracking is off."""
+    tags = {
+        "export.folder": to.resolve(),
+        "export.host": platform.node(),
+        "export.commit": run.commit,
+        "export.run": run.fingerprint,
+    }
+    return tracking.register_model(
+        home_root(), name=REGISTERED, path=str(run.folder), md5=run.md5(run.folder), alias=alias, tags=tags
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,95 @@
+"""The files of a model folder that are handed over: weights in safetensors, config, tokenizer, licences; nothing else."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from astro.runtime import UserError
+
+BASE = Path("models/base")
+
+KEPT = (
+    r"config\.json",
+    r"generation_config\.json",
+    r".*\.safetensors",
+    r"model\.safetensors\.index\.json",
+    r"tokenizer.*\.json",
+    r"tokenizer\.model",
+    r"special_tokens_map\.json",
+    r"added_tokens\.json",
+    r"vocab\.(json|txt)",
+    r"merges\.txt",
+    r"chat_template\.(jinja|json)",
+    r"additional_chat_templates",
+)
+"""Names of files that loading and serving need. Pickles (*.bin, *.pt) and what trainers leave behind are not among them."""
+
+LICENCES = r"(?i)(licen[cs]e|notice|use[_-]?policy).*"
+"""Files of the base whose licence goes with every derivative."""
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files to hand over, by name.
+
+    Raises:
+        UserError: a LoRA adapter without its base, no safetensors, shards missing, no config, no tokenizer.
+    """
+    found = sorted(p for p in folder.iterdir() if any(re.fullmatch(pattern, p.name) for pattern in KEPT))
+    names = {p.name for p in found}
+    if "adapter_config.json" in {p.name for p in folder.iterdir()} and "config.json" not in names:
+        raise UserError(f"{folder}: holds a LoRA adapter alone; merge it into its base before it is handed over")
+    if "config.json" not in names:
+        raise UserError(f"{folder}: has no config.json: no model folder of transformers")
+    if not any(name.endswith(".safetensors") for name in names):
+        raise UserError(f"{folder}: has no weights in safetensors; other formats are not handed over")
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+        raise UserError(f"{folder}: has no tokenizer")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        gone = sorted(set(json.loads(index.read_bytes())["weight_map"].values()) - names)
+        if gone:
+            raise UserError(f"{index}: these shards are not there: {', '.join(gone)}")
+    return found
+
+
+def licence_files() -> list[Path]:
+    """Licences, notices and use policies of a base that came from elsewhere."""
+    return sorted(p for p in BASE.iterdir() if p.is_file() and re.fullmatch(LICENCES, p.name)) if BASE.is_dir() else []
+
+
+def licence_fields() -> dict[str, str]:
+    """`license`, `license_name`, `license_link` of the base's own card; {}: it says nothing."""
+    path = BASE / "README.md"
+    if not path.is_file():
+        return {}
+    try:
+        data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    except ValueError:
+        return {}
+    return {k: str(data[k]) for k in ("license", "license_name", "license_link") if data.get(k)}
+
+
+def copy_files(files: list[Path], to: Path) -> None:
+    """Copy files and folders into `to`; links of DVC's cache become files of their own.
+
+    Raises:
+        UserError: the disk has no room for them.
+    """
+    size = sum(f.stat().st_size for p in files for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file())
+    free = shutil.disk_usage(to).free
+    if size > free:
+        raise UserError(f"{to.parent}: {size / 2**30:.1f} GiB to write and {free / 2**30:.1f} GiB free")
+    for path in files:
+        shutil.copytree(path, to / path.name) if path.is_dir() else shutil.copyfile(path, to / path.name)
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """config.json of a model."""
+    try:
+        return json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None

@@ -1,0 +1,207 @@
+"""The run that is handed over: what made the model, its figures, and whether the files are still those of dvc.lock."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from astro.params import load_params, plain, read_yaml
+from astro.runtime import UserError, digest, read_json, read_jsonl
+from schemas.base_model import BaseModelMetrics
+from schemas.evaluate import EvalMetrics
+from schemas.grpo import GrpoMetrics
+from schemas.linearize import LinearizeMetrics
+from schemas.mcts import MctsMetrics
+from schemas.params import Params
+from schemas.problems import ProblemsMetrics
+from schemas.records import Problem, Trace
+from schemas.sft import SftMetrics
+
+LOCK, PIPELINE = Path("dvc.lock"), Path("dvc.yaml")
+TRAIN = Path("data/problems/train.jsonl")
+TRACES = {"train": Path("data/traces/train.jsonl"), "direct": Path("data/traces/direct.jsonl")}
+"""Split of the data set -> the chains it is made of."""
+
+TITLES = {"sft": "ASTRO-SFT", "sft_direct": "Direct-SFT", "grpo": "ASTRO-RL", "grpo_direct": "Direct-RL"}
+"""Stage that makes a model (models/<stage>) -> how the tables call it."""
+
+CONTRACTS: dict[str, type[BaseModel]] = {
+    "problems": ProblemsMetrics,
+    "base": BaseModelMetrics,
+    "mcts": MctsMetrics,
+    "linearize": LinearizeMetrics,
+    "sft": SftMetrics,
+    "sft_direct": SftMetrics,
+    "grpo": GrpoMetrics,
+    "grpo_direct": GrpoMetrics,
+    "eval": EvalMetrics,
+}
+"""Metrics that the card reads."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One state of the workspace, checked."""
+
+    model: str
+    """Stage that made the model."""
+    params: Params
+    metrics: Mapping[str, Any]
+    """Stage -> its metrics; of the stages that made the model, and of eval."""
+    lineage: Mapping[str, Mapping[str, Mapping[str, str]]]
+    """Stage -> "deps" and "outs" -> path -> md5, as dvc.lock has them, in the order of the pipeline."""
+    commit: str
+    """Commit that holds this dvc.lock; "": no git, or it is not committed."""
+    stale: tuple[str, ...]
+    """What does not fit, one line each; empty unless it was allowed."""
+    prompt: str
+    """A prompt as the model was given it, to try it with; "": no chain was made."""
+    question: str
+    """The problem of that prompt."""
+
+    @property
+    def folder(self) -> Path:
+        """The model in the workspace."""
+        return Path("models") / self.model
+
+    def md5(self, path: Path | str) -> str:
+        """DVC's hash of an out."""
+        return next(outs[str(path)] for stage in self.lineage.values() if str(path) in (outs := stage["outs"]))
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all that made the model and its figures."""
+        return digest(self.model, self.lineage, self.params.model_dump())
+
+
+def read_run(model: str, *, allow_stale: bool = False) -> Run:
+    """The run of this workspace, whose stage `model` made the model.
+
+    Raises:
+        UserError: a stage that it needs has not been run, or its params, code or files have changed since. `allow_stale`:
+            changes are kept in `Run.stale`; what has not been run is still refused.
+    """
+    params = load_params()
+    graph = plain(read_yaml(PIPELINE))["stages"]
+    needed = stages_of(graph, model)
+    if not LOCK.is_file():
+        raise UserError(f"{LOCK}: no such file: nothing has been run; run the pipeline first: dvc repro")
+    locked = plain(read_yaml(LOCK)).get("stages", {})
+    missing = [name for name in needed if name not in locked or not Path(f"metrics/{name}.json").is_file()]
+    if not Path("models", model).is_dir() and model not in missing:
+        missing.append(model)
+    if missing:
+        raise UserError(
+            f"stage {', '.join(missing)}: not run, or its results are not here; dvc repro makes them, dvc pull fetches "
+            "those of others"
+        )
+    stale = stale_lines(dvc_status(needed))
+    if stale and not allow_stale:
+        raise UserError(
+            "the files here are not those of one run:\n  " + "\n  ".join(stale) + "\ndvc repro makes them so, "
+            "dvc checkout goes back to those of dvc.lock; --allow-stale exports them as they are, and says so in the card"
+        )
+    prompt, question = example()
+    return Run(
+        model=model,
+        params=params,
+        metrics={n: read_json(Path(f"metrics/{n}.json"), CONTRACTS[n]) for n in needed if n in CONTRACTS},
+        lineage={name: {kind: hashes(locked[name].get(kind, [])) for kind in ("deps", "outs")} for name in needed},
+        commit=commit_of_lock(),
+        stale=tuple(stale),
+        prompt=prompt,
+        question=question,
+    )
+
+
+def stages_of(graph: Mapping[str, Any], model: str) -> list[str]:
+    """The stages that `model` stems from, itself, those of the chains, and eval; in the order of the pipeline."""
+    makers = {path: name for name, entry in graph.items() for path in outputs(entry)}
+    found: set[str] = set()
+    todo = [model, "linearize"]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [makers[dep] for dep in graph[name]["deps"] if dep in makers]
+    return [name for name in graph if name in found or name == "eval"]
+
+
+def outputs(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Paths that a stage of dvc.yaml writes."""
+    for kind in ("outs", "metrics", "plots"):
+        for out in entry.get(kind, []):
+            yield next(iter(out)) if isinstance(out, dict) else out
+
+
+def hashes(entries: list[dict]) -> dict[str, str]:
+    """Path -> md5 of the entries of a stage in dvc.lock."""
+    return {entry["path"]: entry["md5"] for entry in entries if "md5" in entry}
+
+
+def dvc_status(stages: list[str]) -> dict[str, list]:
+    """What DVC finds changed in these stages; {}: nothing.
+
+    Raises:
+        UserError: DVC itself fails.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json", *stages]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"dvc status: {(done.stderr or done.stdout).strip()}")
+    return json.loads(done.stdout)
+
+
+def stale_lines(status: Mapping[str, list]) -> list[str]:
+    """`dvc status` in words: "stage sft: data/traces/train.jsonl modified"."""
+    lines = []
+    for stage, changes in status.items():
+        for change in changes:
+            if not isinstance(change, dict):
+                lines.append(f"stage {stage}: {change}")
+                continue
+            for kind, paths in change.items():
+                if isinstance(paths, dict):
+                    lines += [f"stage {stage}: {what}" for path, how in paths.items() for what in said(path, how)]
+                else:
+                    lines.append(f"stage {stage}: {kind}: {paths}")
+    return lines
+
+
+def said(path: str, how: object) -> list[str]:
+    """One changed file, or each changed param of a file."""
+    if isinstance(how, dict):
+        return [f"{key} in {path} {change}" for key, change in how.items()]
+    return [f"{path} {how}"]
+
+
+def commit_of_lock() -> str:
+    """The commit that brought this dvc.lock; "": there is no git, or the lock differs from what is committed.
+
+    Not the newest commit: one that touches something else must not change what is exported.
+    """
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("status", "--porcelain", "--", str(LOCK)) != "":
+        return ""
+    return git("log", "-1", "--format=%H", "--", str(LOCK)) or ""
+
+
+def example() -> tuple[str, str]:
+    """(prompt of the first training chain, as the model was given it; the problem it asks); ("", ""): there is no chain."""
+    questions = {p.id: p.question for p in read_jsonl(TRAIN, Problem)}
+    for path in TRACES.values():
+        for trace in read_jsonl(path, Trace):
+            return trace.prompt, questions.get(trace.problem_id, "")
+    return "", ""

@@ -1,0 +1,82 @@
+"""Pieces that both cards are made of."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from astro.export.files import licence_fields
+from astro.export.state import Run
+from schemas.evaluate import Estimate
+
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (float("inf"), "n>1M"),
+)
+"""Rows below -> the hub's name of the size."""
+
+HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; bars inside cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def percent(estimate: Estimate) -> str:
+    """52.5 [49.1, 55.9]: the estimate and its 95 % interval, in per cent."""
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def public(value: Any) -> Any:
+    """A param as a card may show it: folders by their last name, addresses without user and password."""
+    if isinstance(value, Mapping):
+        return {k: public(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(v) for v in value]
+    if isinstance(value, str) and re.match(r"(/|~|[A-Za-z]:\\)", value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    if isinstance(value, str):
+        return re.sub(r"://[^/\s@]*@", "://", value)
+    return value
+
+
+def base_called(run: Run) -> str:
+    """The base model in words."""
+    if run.params.base.source == "train":
+        return f"a Llama of {run.metrics['base'].parameters:,} parameters, trained from scratch in the same run"
+    name, revision = public(run.params.base.pretrained.path), run.params.base.pretrained.revision
+    return f"{name}{f' at revision {revision}' if revision else ''}"
+
+
+def base_hub_id(run: Run) -> str | None:
+    """Hub id of the base; None: trained here, or a folder."""
+    path = run.params.base.pretrained.path
+    hub = run.params.base.source == "pretrained" and re.fullmatch(HUB_ID, path) and not Path(path).exists()
+    return path if hub else None
+
+
+def lineage_line(run: Run) -> str:
+    """One sentence: commit, seed, fingerprint."""
+    commit = f"commit `{run.commit}`" if run.commit else "a state of `dvc.lock` that was not committed"
+    return f"Run `{run.fingerprint}`: {commit}, `run.seed` {run.params.run.seed}."
+
+
+def licence_lines(run: Run) -> str:
+    """The section on licences, in both cards."""
+    fields = licence_fields()
+    if run.params.base.source == "train":
+        base = "The base was trained in this run on generated text: no licence of another model applies."
+    elif fields:
+        base = f"The base, {base_called(run)}, gives its licence as: {', '.join(fields.values())}."
+    else:
+        base = f"The folder of the base, {base_called(run)}, does not give its licence: look it up before you pass this on."
+    if run.params.problems.source == "generated":
+        return f"## Licence\n{base} The problems are generated."
+    sources = sorted({spec.dataset or spec.path for spec in run.params.problems.files.values()})
+    named = ", ".join(f"`{public(source)}`" for source in sources)
+    return f"## Licence\n{base} The problems are others': {named}; their terms hold for texts made of them."

@@ -1,0 +1,126 @@
+"""Whether the store can be reached: said in a line at the start, before hours of work; later on it costs curves, no training."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from astro.runtime import UserError
+
+SETTING = "MLFLOW_TRACKING_URI"
+"""Environment variable of the store's address; it wins over the file."""
+
+FILE = "tracking.yaml"
+"""At the root of the main checkout: `uri: https://mlflow.example.org`. No stage depends on it."""
+
+MEND = f"start it, correct {SETTING} or {FILE}, or work without it: ASTRO_TRACKING=off"
+
+CONNECT_SECONDS = 10
+
+_DATABASES = ("postgresql", "mysql", "mssql")
+
+
+def file_uri(folder: Path) -> str | None:
+    """The address that `tracking.yaml` in `folder` gives; None: there is no such file.
+
+    Raises:
+        UserError: no valid YAML, another key than `uri`, or an address with a password in it.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content = YAML(typ="safe").load(path)
+    except YAMLError as error:
+        raise UserError(f"{path}: no valid YAML: {error}") from None
+    uri = content.get("uri") if isinstance(content, dict) and set(content) == {"uri"} else None
+    if not isinstance(uri, str) or "://" not in uri:
+        raise UserError(f"{path}: expected one line, uri: <scheme>://<host>..., got {content!r}")
+    if public(uri) != uri:
+        raise UserError(f"{path}: holds a password; keep it in the environment: {SETTING}, MLFLOW_TRACKING_PASSWORD")
+    return uri
+
+
+def public(text: str) -> str:
+    """`text` with the passwords of the addresses in it blotted out."""
+    return re.sub(r"(://[^/\s:@]*):[^/\s@]*@", r"\1:***@", text)
+
+
+def be_impatient() -> None:
+    """MLflow would try a dead server for four minutes at each call; what the user set stays."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Make what goes wrong between us and the store one line that names it.
+
+    Raises:
+        UserError: anything that MLflow, its HTTP client or its database raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # requests', SQLAlchemy's, botocore's, MLflow's own
+        raise UserError(f"{store_called(uri)}: {reason(error)}; {MEND}") from error
+
+
+def store_called(uri: str) -> str:
+    """The store as it is named in errors."""
+    return f"the tracking store {public(uri)}"
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line without passwords."""
+    text = " ".join(public(str(error)).split()) or type(error).__name__
+    if "Connection refused" in text or "NewConnectionError" in text or "NameResolutionError" in text:
+        return "there is no server at this address"
+    if re.search(
+        r"\b40[13]\b|(?i:unauthorized|not authenticated|authentication failed|(permission|access) denied)", text
+    ):
+        return f"the server does not let us in (user, password or token?): {text[:200]}"
+    return text[:300]
+
+
+def check_database(uri: str) -> None:
+    """Connect once to a database server: MLflow would try a dead one for a minute and a half, warning all along.
+
+    Raises:
+        UserError: its driver is not installed, it is not there, or it does not let us in.
+    """
+    scheme = uri.partition("://")[0]
+    if scheme.partition("+")[0] not in _DATABASES:
+        return
+    import sqlalchemy
+
+    try:
+        timeout = {} if scheme.startswith("mssql") else {"connect_timeout": CONNECT_SECONDS}
+        engine = sqlalchemy.create_engine(uri, connect_args=timeout)
+        with engine.connect():
+            pass
+        engine.dispose()
+    except ImportError as error:
+        raise UserError(
+            f"{store_called(uri)}: {error}; the remote extra brings psycopg: postgresql+psycopg://..."
+        ) from None
+
+
+def check_artifacts(client: Any, run_id: str, uri: str) -> None:
+    """List the run's artifacts once: a bucket that is not there, or keys that are wrong, show before the work.
+
+    Raises:
+        UserError: the store of artifacts does not answer.
+    """
+    try:
+        client.list_artifacts(run_id)
+    except Exception as error:
+        raise UserError(
+            f"{store_called(uri)}: its artifacts cannot be read: {reason(error)}; the bucket, its address or the "
+            f"server's keys may be wrong. Mend that, or work without tracking: ASTRO_TRACKING=off"
+        ) from error

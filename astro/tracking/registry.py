@@ -1,0 +1,105 @@
+"""Models in MLflow's registry. Their weights stay in DVC: a version names their path and md5."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from astro.runtime import UserError
+from astro.tracking import reach, store
+from astro.tracking.names import flatten
+from astro.tracking.pipeline import PIPELINES
+
+CURRENT = "current"
+"""Alias of the model of the last report."""
+
+
+def check_alias(alias: str) -> None:
+    """Refuse what MLflow would refuse, before anything is done.
+
+    Raises:
+        UserError: not 1 to 255 letters, digits, `_` or `-`, or one of MLflow's own: latest, v1, v2 ...
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", alias):
+        raise UserError(f"alias {alias!r}: expected letters, digits, _ and -")
+    if re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        raise UserError(f"alias {alias!r}: MLflow keeps this name for itself")
+
+
+def check_store(root: Path) -> None:
+    """Reach the store once, before long work; nothing where tracking is off.
+
+    Raises:
+        UserError: it cannot be reached, or does not let us in.
+    """
+    if store.enabled():
+        store.load(root)
+
+
+def register_model(
+    root: Path,
+    *,
+    name: str,
+    path: str,
+    md5: str,
+    run_id: str = "",
+    alias: str = CURRENT,
+    params: Any = None,
+    tags: Mapping[str, Any] | None = None,
+) -> str:
+    """Register a model whose weights stay in DVC, and point `alias` to it; returns the version, "" if tracking is off.
+
+    The same md5 is registered once. MLflow reserves the alias `latest` for itself, hence `current`.
+
+    Args:
+        root: the checkout.
+        name: of the registered model, e.g. "astro".
+        path: DVC path of the weights, e.g. "models/grpo".
+        md5: DVC's hash of them.
+        run_id: the pipeline run that they belong to; "": none.
+        alias: what `models:/<name>@<alias>` is to mean.
+        params: a few figures to show beside it.
+        tags: set on the version, also on one that is there already.
+
+    Raises:
+        UserError: the store cannot be reached, or the alias is none.
+    """
+    if not store.enabled():
+        return ""
+    check_alias(alias)
+    mlflow = store.load(root)
+    client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
+    with reach.told(uri):
+        experiment = store.experiment_id(mlflow, root, PIPELINES)
+    with store.locked(root, uri), reach.told(uri):
+        _registered(mlflow, client, name)
+        known = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get("dvc.md5") == md5]
+        if known:
+            version = known[0].version
+        else:
+            own = {"dvc.path": path, "dvc.md5": md5}
+            model = mlflow.create_external_model(
+                name=name,
+                source_run_id=run_id or None,
+                tags=own,
+                params={k: str(v)[: store.VALUE_CHARACTERS] for k, v in flatten(params or {}).items()},
+                experiment_id=experiment,
+            )
+            version = client.create_model_version(
+                name, source=model.model_uri, run_id=run_id or None, tags=own, model_id=model.model_id
+            ).version
+        for key, value in (tags or {}).items():
+            client.set_model_version_tag(name, version, key, str(value)[: store.TAG_CHARACTERS])
+        client.set_registered_model_alias(name, alias, version)
+    return str(version)
+
+
+def _registered(mlflow: Any, client: Any, name: str) -> None:
+    """Make the registered model if it is not there."""
+    if client.search_registered_models(f"name = '{name}'"):
+        return
+    try:
+        client.create_registered_model(name)
+    except mlflow.MlflowException:  # another machine of the team was faster
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise
