@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run test test-fast test-remote lint setup remote ui profile profiles bench plan ablations lock clean-work
+.PHONY: run test test-fast test-remote lint setup remote ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -71,6 +71,10 @@ bench: setup
 # make plan P=paper: what a profile will cost
 plan: setup
 	python -m astro.plan $(P)
+
+# make dry-run P=llama-3.1-8b: what of a profile can be checked without weights; ARGS='--here' on the machine of the run
+dry-run: setup
+	python -m astro.plan $(P) --dry-run $(ARGS)
 
 # make ablations ARGS='--only reflection-off --seeds 1': run what of ablations.yaml is not done yet, then the table
 ablations: setup

@@ -4,6 +4,7 @@
     python -m astro.plan llama-3.1-70b         # a profile, laid over the committed params.yaml
     python -m astro.plan paper                 # the worked example: the budget of ASTRO's paper
     python -m astro.plan llama-3.1-70b --device H100 --units 64 --rate 900
+    python -m astro.plan llama-3.1-8b --dry-run               # and what can be checked without weights; --here: on this machine
 
 Counts follow from the params, speeds and lengths from rates.yaml, which says of each whether it was measured. `--rate`:
 tokens per second of one unit, as measured on yours. An estimate: within a factor of two where all was measured, else worth its
@@ -14,21 +15,20 @@ import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from astro.params import PARAMS_FILE, load_params, plain, read_yaml, validate
-from astro.profiles import committed, find, merged
+from astro.params import PARAMS_FILE, load_params, validate
+from astro.profiles import committed, find, machine_of, merged
+from astro.rates import GIB, RATES, Rates, load_rates
 from astro.runtime import UserError, run_stage
 from schemas.params import Params
 
-RATES = Path("rates.yaml")
 PAPER = "paper"
 PAPER_TREES, PAPER_SEARCH = 20_700, {"k": 8, "rollouts": 16, "iterations": 32, "max_depth": 50}
+EVAL_SIZES, EVAL_SIZE = {"math500": 500, "amc2023": 40, "aime2024": 30, "gsm8k": 1319}, 500
 PAPER_TRACES, PAPER_RL, PAPER_STEPS = 36_100, 8_700, 100
-GIB = 2**30
 
 
 @dataclass
@@ -56,18 +56,6 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Speeds on one device for one model, and the shape of a search."""
-
-    generate: float  # tokens/s of one unit
-    train: float
-    shape: Mapping[str, float]
-    weights_gb: float
-    training_gb: float
-    notes: tuple[str, ...]
-
-
 def parameters_of(params: Params) -> float:
     """Parameters of the model: of the embedded Llama by its sizes, of a pretrained one by its name ("...-70B-...").
 
@@ -83,50 +71,6 @@ def parameters_of(params: Params) -> float:
             f"base.pretrained.path {params.base.pretrained.path!r} does not say how large the model is; give --parameters"
         )
     return float(found[1]) * 1e9
-
-
-def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:
-    """(tokens/s scaled to the model, what the figure rests on).
-
-    Raises:
-        UserError: no entry for the device.
-    """
-    known = [e for e in entries if e["device"] == device]
-    if not known:
-        raise UserError(f"{RATES}: no rate for device {device!r}; there are: {sorted({e['device'] for e in entries})}")
-    best = min(known, key=lambda e: abs(e["parameters"] - parameters))
-    scaled = "" if abs(best["parameters"] / parameters - 1) < 0.2 else ", scaled by size"
-    return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
-
-
-def load_rates(path: Path, *, device: str, parameters: float, domain: str, rate: float | None) -> Rates:
-    """The rates of a device, see rates.yaml. rate: the user's own, tokens/s of one unit.
-
-    Raises:
-        UserError: an entry is missing.
-    """
-    content = plain(read_yaml(path))
-    try:
-        generate, why = nearest(content["engines"], device, parameters)
-        train, why_train = nearest(content["training"], device, parameters)
-        shape = content["searches"][domain]
-        weights, training = content["weights_bytes"], content["training_bytes"]
-    except KeyError as error:
-        raise UserError(f"{path}: no entry {error}") from None
-    if rate is not None:
-        generate, why = rate, "given by --rate"
-    return Rates(
-        generate,
-        train,
-        shape,
-        parameters * weights / GIB,
-        parameters * training / GIB,
-        (
-            f"{generate:,.0f} generated tokens/s on one {device}: {why}",
-            f"{train:,.0f} trained tokens/s on one {device}: {why_train}",
-            f"lengths and shape of a search, {domain}: {shape['source']}",
-        ),
-    )
 
 
 def search_cost(params: Params, shape: Mapping[str, float]) -> tuple[float, float, float]:
@@ -161,20 +105,29 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         corpus = base.corpus.rows * base.corpus.row_tokens
         lines.insert(0, Line("base", trained=corpus, disk_gb=rates.weights_gb, memory_gb=rates.training_gb))
     votes = params.linearize.self_eval.votes * trees if params.linearize.filter == "self_eval" else 0
-    lines.append(Line("linearize", trees * bool(votes), votes, disk_gb=traces * shape["chain_tokens"] * 5 / GIB))
+    linearize = Line("linearize", trees * bool(votes), votes, disk_gb=traces * shape["chain_tokens"] * 5 / GIB)
+    if (
+        params.linearize.writer == "lm"
+    ):  # segment by segment: each chain's tokens are written again, and a direct chain's
+        written = traces * (shape["chain_tokens"] + shape["solution_tokens"])
+        linearize.requests += written / shape["step_tokens"]
+        linearize.generated += written
+    lines.append(linearize)
     for arm, length in (("sft", shape["chain_tokens"]), ("sft_direct", shape["solution_tokens"])):
         trained = traces * min(length, params.sft.max_length) * params.sft.epochs
-        lines.append(Line(arm, trained=trained, disk_gb=2 * rates.weights_gb, memory_gb=rates.training_gb))
+        memory = rates.weights_gb if params.sft.lora.enabled else rates.training_gb
+        lines.append(Line(arm, trained=trained, disk_gb=2 * rates.weights_gb, memory_gb=memory))
     measured = rl_problems * g.pass_rate.samples if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0) else 0
     for arm in ("grpo", "grpo_direct"):
         drawn = g.steps * g.prompts_per_step * g.group_size
         length = min(g.max_completion, shape["chain_tokens" if arm == "grpo" else "solution_tokens"])
         line = Line(arm, rl_problems * bool(measured) + g.steps * g.prompts_per_step, (drawn + measured) * length)
-        line.trained, line.disk_gb, line.memory_gb = drawn * length, 2 * rates.weights_gb, rates.training_gb
+        line.trained, line.disk_gb = drawn * length, 2 * rates.weights_gb
+        line.memory_gb = rates.weights_gb if g.lora.enabled else rates.training_gb
         lines.append(line)
-    sets = params.problems.eval
-    asked = 5 * sum(s.size for s in sets.values())  # base and both arms after SFT and RL
-    tree_searches = sum(min(e.search, s.size) for s in sets.values())
+    sizes = eval_sizes(params)
+    asked = 5 * sum(sizes)  # base and both arms after SFT and RL
+    tree_searches = sum(min(e.search, size) for size in sizes)
     generated = asked * e.samples * chain + tree_searches * tokens
     lines.append(
         Line(
@@ -188,6 +141,15 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
     for line in lines:
         line.unit_hours = hours(line.generated, line.trained)
     return lines
+
+
+def eval_sizes(params: Params) -> list[int]:
+    """Problems of each eval set; of a file that says nothing of its size, an assumption."""
+    if params.problems.source == "generated":
+        return [s.size for s in params.problems.eval.values()]
+    sets = {name: source for name, source in params.problems.files.items() if name.startswith("eval")}
+    known = {name: EVAL_SIZES.get(source.preset, EVAL_SIZE) for name, source in sets.items()}
+    return [min(size, sets[name].limit or size) for name, size in known.items()]
 
 
 def short(value: float) -> str:
@@ -232,12 +194,9 @@ def paper_params() -> Params:
     """The 70B profile with the paper's problems, search and RL set. Its number of RL steps is not known: an assumption."""
     content = YAML(typ="rt").load(merged(find("llama-3.1-70b"), committed(PARAMS_FILE)))
     content["mcts"].update({"problems": PAPER_TREES, **PAPER_SEARCH})
-    content["grpo"].update({"steps": PAPER_STEPS, "prompts_per_step": 256, "micro_batch": 4})
+    content["grpo"]["steps"] = PAPER_STEPS
     content["grpo"]["pass_rate"]["problems"] = PAPER_RL
     content["problems"].update({"train": PAPER_TREES, "rl": PAPER_RL})
-    content["problems"]["eval"] = {
-        name: {"numbers": 3, "size": size} for name, size in (("math500", 500), ("amc23", 40), ("aime24", 30))
-    }
     return validate(content, PARAMS_FILE)
 
 
@@ -249,6 +208,13 @@ def arguments() -> Any:
     parser.add_argument("--units", type=int, help="how many of them")
     parser.add_argument("--rate", type=float, help="generated tokens/s of one unit, measured by you")
     parser.add_argument("--parameters", type=float, help="of the model, where its name does not say")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check what can be checked without weights; exit code 1: faults"
+    )
+    parser.add_argument(
+        "--compute", default="", help="compute profile of the dry run; else the one that the profile names"
+    )
+    parser.add_argument("--here", action="store_true", help="dry run on the machine of the run: its disk, its GPUs")
     given = parser.parse_args()
     for name in ("units", "rate", "parameters"):
         if (value := getattr(given, name)) is not None and value <= 0:
@@ -256,22 +222,38 @@ def arguments() -> Any:
     return given
 
 
+def wanted(given: Any) -> tuple[Params, str]:
+    """The params that the command line asks for, and what they are called."""
+    if given.profile == PAPER:
+        return paper_params(), "The paper's budget: k 8, M 16, 32 iterations, 20.7K problems, Llama-3.1-70B"
+    if given.profile:
+        content = YAML(typ="rt").load(merged(find(given.profile), committed(PARAMS_FILE)))
+        return validate(content, PARAMS_FILE), f"Profile {given.profile}"
+    return load_params(), f"{PARAMS_FILE} as it stands"
+
+
+def gpus(compute: str) -> int:
+    """GPUs of a compute profile; 64, the paper's, where none is named."""
+    from astro.compute import COMPUTE, compute_file, load_compute
+
+    path = COMPUTE / f"{compute}.yaml" if compute else compute_file()
+    return load_compute(path).world if path and path.is_file() else 64
+
+
 def make(given: Any) -> Plan:
     """The plan that the command line asks for."""
-    if given.profile == PAPER:
-        params, title = paper_params(), "The paper's budget: k 8, M 16, 32 iterations, 20.7K problems, Llama-3.1-70B"
-    elif given.profile:
-        content = YAML(typ="rt").load(merged(find(given.profile), committed(PARAMS_FILE)))
-        params, title = validate(content, PARAMS_FILE), f"Profile {given.profile}"
-    else:
-        params, title = load_params(), f"{PARAMS_FILE} as it stands"
+    params, title = wanted(given)
+    named = machine_of(find(given.profile)) if given.profile and given.profile != PAPER else {}
+    given.device, given.compute = given.device or named.get("device"), given.compute or named.get("compute", "")
     embedded = params.base.source == "train"
     device = given.device or ("core" if embedded else "H100")
-    units = given.units or (2 if device == "core" else 64)
+    units = given.units or (2 if device == "core" else 64 if given.profile == PAPER else gpus(given.compute))
     parameters = given.parameters or parameters_of(params)
     domain = "countdown" if embedded and given.profile != PAPER else "mathematics"
     rates = load_rates(RATES, device=device, parameters=parameters, domain=domain, rate=given.rate)
-    trees = min(params.mcts.problems, params.problems.train)
+    trees = params.mcts.problems
+    if params.problems.source == "generated":
+        trees = min(trees, params.problems.train)
     valid = trees * rates.shape["valid"]
     traces = PAPER_TRACES if given.profile == PAPER else valid * params.linearize.traces_per_tree
     lines = plan(params, rates, trees=trees, traces=traces, rl_problems=params.grpo.pass_rate.problems)
@@ -288,5 +270,26 @@ def make(given: Any) -> Plan:
     return Plan(title, parameters, device, units, lines, notes)
 
 
+def main() -> None:
+    """See the module's docstring."""
+    given = arguments()
+    if not given.dry_run:
+        print(table(make(given)))
+        return
+    from astro.dryrun.report import check_profile
+
+    params, title = wanted(given)
+    found = make(given)
+    if params.base.source == "train":
+        print(table(found), "dry run: the embedded model is made here, there is nothing to fit", sep="\n\n")
+        return
+    report = check_profile(
+        params, title, device=found.device, compute=given.compute, lines=found.lines, here=given.here
+    )
+    print(table(found), report.text(), sep="\n\n", flush=True)
+    if report.faults:
+        raise SystemExit(1)
+
+
 if __name__ == "__main__":
-    run_stage(lambda: print(table(make(arguments()))))
+    run_stage(main)

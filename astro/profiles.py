@@ -10,6 +10,7 @@ workspace, so that two profiles do not stack; without a commit, over the file as
 
 import difflib
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,12 @@ def find(name: str) -> Path:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
         raise UserError(f"no profile {name!r}; there are: {known}")
     return path
+
+
+def machine_of(profile: Path) -> dict[str, str]:
+    """What a profile's comment "# machine: device <device>, compute <compute profile>" says that it was written for."""
+    found = re.search(r"^# machine: device (\S+), compute (\S+)$", profile.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"device": found[1], "compute": found[2]} if found else {}
 
 
 def apply(name: str) -> str:

@@ -88,6 +88,10 @@ class Stage:
 def stage(name: str, *sections: str) -> Iterator[Stage]:
     """Open stage `name`, which reads the given sections of params.yaml."""
     params = load_params()
+    if params.base.source == "pretrained":
+        from astro.dryrun.start import check_start
+
+        check_start(name, params)
     values = {section: getattr(params, section).model_dump() for section in sections}
     with tracking.stage_run(name, values, home_root()) as tracker:
         yield Stage(name, params, sections, tracker)

@@ -7,6 +7,7 @@ The templates are the models' own; TRL ships them. What a real model has trained
 import importlib.util
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from os.path import commonprefix
 from pathlib import Path
@@ -96,7 +97,7 @@ def chat_tokenizer(
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
-        [*TEXT, *texts],
+        [re.sub("|".join(map(re.escape, SPECIAL[family])), " ", text) for text in (*TEXT, *texts)],
         trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False),
     )
     core.add_special_tokens(SPECIAL[family])

@@ -226,8 +226,9 @@ def training(run: Run) -> str:
                 if m.reward_last is None
                 else f", mean reward {m.reward_first:.3f} at first, {m.reward_last:.3f} at last"
             )
+            cut = f" and {m.restart_prompts:,} that go on from the middle of a chain" if m.restart_prompts else ""
             rows.append(
-                f"- {TITLES[stage]}: {m.prompts_kept:,} prompts, {m.steps:,} steps, {m.completions:,} completions{ends}."
+                f"- {TITLES[stage]}: {m.prompts_kept:,} prompts{cut}, {m.steps:,} steps, {m.completions:,} completions{ends}."
             )
     text = StringIO()
     yaml = YAML()

@@ -22,11 +22,13 @@ def lora_config(lora: dict, *, new_tokens: bool):
         return None
     from peft import LoraConfig
 
+    targets = lora["target_modules"]
     return LoraConfig(
         r=lora["r"],
         lora_alpha=lora["alpha"],
         lora_dropout=lora["dropout"],
-        target_modules=lora["target_modules"],
+        # of a plain string PEFT makes a pattern for the whole dotted name, which no single name matches
+        target_modules=targets if targets == "all-linear" else [targets],
         modules_to_save=["embed_tokens", "lm_head"] if new_tokens else None,
         task_type="CAUSAL_LM",
     )
@@ -71,11 +73,11 @@ def quantization(quantize: str):
     )
 
 
-def check_adapter(adapter: Path, base: Path, *, base_name: str, name: str) -> None:
+def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name: str, name: str) -> None:
     """Whether `adapter` was made for the model in `base`; read from headers, without loading a weight.
 
     Args:
-        base: a model folder with safetensors weights.
+        base: a model folder with safetensors weights, or the shape of each of its weights by name.
         base_name: the path or hub id that the user gave for it.
         name: the parameter that names the adapter.
 
@@ -86,7 +88,7 @@ def check_adapter(adapter: Path, base: Path, *, base_name: str, name: str) -> No
         raise UserError(f"{name}: {adapter} is no PEFT adapter: it needs {CONFIG} and {WEIGHTS}")
     try:
         config = json.loads((adapter / CONFIG).read_bytes())
-        own, model = header(adapter / WEIGHTS), shapes(base)
+        own, model = header(adapter / WEIGHTS), shapes(base) if isinstance(base, Path) else base
     except ValueError as error:
         raise UserError(f"{name}: {adapter}: {error}") from None
     made_for = str(config.get("base_model_name_or_path") or "")

@@ -68,6 +68,9 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
         order,
         {
             "id": uuid.uuid4().hex,
+            "folder": str(
+                Path.cwd()
+            ),  # DVC's copy of the repository, for a queued experiment: other machines run its code
             "job": [module_of(job), job.__name__],
             "given": given,
             "compute": compute.model_dump(),
@@ -157,6 +160,7 @@ def run_agent(order: Path, compute: Compute, *, machine: int, each: Callable[[],
     agent = subprocess.Popen(
         [sys.executable, "-m", "astro.training.agent", *arguments],
         env=environment(compute),
+        cwd=said["folder"],
         start_new_session=True,  # a Ctrl-C reaches it through this process alone, once
     )
     with passing_on(agent) as got:

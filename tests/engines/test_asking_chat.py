@@ -26,7 +26,7 @@ def model(tmp_path_factory):
     plain = MathEditor(MATH, shots=0, phrases=PHRASES.all())
     write_tiny_chat(folder, texts=[p + r for p, r in examples_for(TREES, editor=plain)], context=1024, sharpness=1.0)
     pairs = list(dict.fromkeys(examples_for(TREES, editor=editor(folder))))
-    teach(folder, lambda rng, count: [rng.choice(pairs) for _ in range(count)], steps=12, batch=8)
+    teach(folder, lambda rng, count: [rng.choice(pairs) for _ in range(count)], steps=30, batch=8)
     return folder
 
 

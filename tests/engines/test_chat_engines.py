@@ -1,7 +1,6 @@
 """Engines on chat models: prompts begin once, every end token ends, and what a model writes steers nothing."""
 
 import importlib.util
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +99,11 @@ def test_a_control_token_that_a_model_spells_out_is_text(chat):
     assert again.count(end) == asked.count(end)
 
 
+def shown(answers):
+    """What two engines must agree on; a character of which a cut text has only the first bytes, one of them leaves out."""
+    return [(s.text.rstrip("\ufffd"), s.tokens, s.finished, s.ended) for answer in answers for s in answer]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is an extra: cpu or gpu")
 def test_vllm_writes_what_transformers_does(chat):
@@ -113,9 +117,7 @@ def test_vllm_writes_what_transformers_does(chat):
     vllm = VllmEngine(folder, concurrency=32, max_model_len=CONTEXT, dtype="float32", enforce_eager=True, **options)
     try:
         greedy = [request(f"{prompt}{word}", temperature=0.0, max_tokens=24) for word in ("", "Step 1", "What", "\n\n")]
-        assert ask(vllm, *greedy) == [
-            [replace(sample, logprob=0.0) for sample in answer] for answer in ask(engine, *greedy)
-        ]
+        assert shown(ask(vllm, *greedy)) == shown(ask(engine, *greedy))
         drawn = ask(vllm, request(prompt, n=16, max_tokens=120))[0]
         ends = [s for s in drawn if s.ended]
         assert len(ends) > 2

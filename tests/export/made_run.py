@@ -67,7 +67,7 @@ def write_metrics(root: Path, traces: list[Trace]) -> None:
     sets = {name: SetMetrics(size=n, chance=0.05) for name, n in (("train", 3), ("rl", 2), ("eval_numbers_4", 1))}
     longest = max(len(t.completion) for t in traces)
     sft = SftMetrics(examples=3, too_long=0, tokens=1234, steps=2, loss=0.5)
-    rl = GrpoMetrics(**make_rl_metrics(pass_rate=None, first=-0.5, last=0.25, steps=7))
+    rl = GrpoMetrics(**make_rl_metrics(pass_rate=None, first=-0.5, last=0.25, steps=7), restart_prompts=0)
     stages = {
         "problems": ProblemsMetrics(sets=sets, dropped=1),
         "base": BaseModelMetrics(parameters=54321, vocabulary=40, tokens=1000, loss=1.25),

@@ -243,24 +243,6 @@ def test_the_curve_of_rank_0_is_read_line_by_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_process_runs_the_job_and_the_result_of_the_first_counts(tmp_path, capfd):
-    rows = []
-    done = launch(
-        jobs.says_who,
-        {"folder": str(tmp_path)},
-        compute=TWO,
-        work=tmp_path,
-        log=lambda row, step: rows.append((step, row["loss"])),
-    )
-    assert (done["rank"], done["world"], done["micro"], done["ASTRO_TRACKING"]) == ("0", "2", 3, "off")
-    assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-    assert rows == [(1, 0.5), (2, 1.0)]
-    out = capfd.readouterr().out
-    assert "printed by rank 0" in out
-    assert "printed by rank 1" not in out
-
-
-@pytest.mark.slow
 def test_a_mistake_told_by_one_rank_ends_all_with_its_message(tmp_path):
     with pytest.raises(UserError, match=r"^sft\.max_length is wrong$"):
         launch(jobs.refuses, {"what": "sft.max_length"}, compute=TWO, work=tmp_path, log=print)
@@ -331,16 +313,18 @@ def test_an_announcement_is_served_once_and_only_while_it_is_fresh(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_two_machines_on_this_one(tmp_path, monkeypatch):
-    """The same commands as on two: machine 0 launches, the other joins."""
+def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
+    """As on two: machine 0 launches, the other joins. Every process runs the job, the first one's result counts."""
     import socket
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    rows = []
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    compute = {"device": "cpu", "machines": 2, "strategy": "ddp", "rendezvous": {"address": "127.0.0.1", "port": port}}
+    compute = {"device": "cpu", "machines": 2, "strategy": "ddp", "micro_batch": {"sft": 3}}
+    compute["rendezvous"] = {"address": "127.0.0.1", "port": port}
     joining = subprocess.Popen(
         [sys.executable, "-m", "astro.training.launch", "join"],
         env=os.environ | {"ASTRO_MACHINE": "1"},
@@ -353,11 +337,14 @@ def test_two_machines_on_this_one(tmp_path, monkeypatch):
             {"folder": str(tmp_path)},
             compute=Compute.model_validate(compute),
             work=tmp_path / "work" / "sft" / "key",
-            log=lambda row, step: None,
+            log=lambda row, step: rows.append((step, row["loss"])),
         )
-        assert (done["rank"], done["world"]) == ("0", "2")
+        assert (done["rank"], done["world"], done["micro"], done["ASTRO_TRACKING"]) == ("0", "2", 3, "off")
+        assert rows == [(1, 0.5), (2, 1.0)]
+        assert "printed by rank 0" in capfd.readouterr().out
         assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
         assert "waits for machine 0" in joining.stdout.readline()
+        # nothing of rank 1's own in between
         assert joining.stdout.readline().strip() == "[launch] machine 1: sft ended with 0"
     finally:
         joining.terminate()

@@ -1,0 +1,67 @@
+"""rates.yaml: speeds of devices, lengths of texts, memory of GPUs; each entry says whether it was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from astro.params import plain, read_yaml
+from astro.runtime import UserError
+
+RATES = Path("rates.yaml")
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Speeds on one device for one model, and the shape of a search."""
+
+    generate: float  # tokens/s of one unit
+    train: float
+    shape: Mapping[str, float]
+    weights_gb: float
+    training_gb: float
+    notes: tuple[str, ...]
+
+
+def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:
+    """(tokens/s scaled to the model, what the figure rests on).
+
+    Raises:
+        UserError: no entry for the device.
+    """
+    known = [e for e in entries if e["device"] == device]
+    if not known:
+        raise UserError(f"{RATES}: no rate for device {device!r}; there are: {sorted({e['device'] for e in entries})}")
+    best = min(known, key=lambda e: abs(e["parameters"] - parameters))
+    scaled = "" if abs(best["parameters"] / parameters - 1) < 0.2 else ", scaled by size"
+    return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
+
+
+def load_rates(path: Path, *, device: str, parameters: float, domain: str, rate: float | None) -> Rates:
+    """The rates of a device, see rates.yaml. rate: the user's own, tokens/s of one unit.
+
+    Raises:
+        UserError: an entry is missing.
+    """
+    content = plain(read_yaml(path))
+    try:
+        generate, why = nearest(content["engines"], device, parameters)
+        train, why_train = nearest(content["training"], device, parameters)
+        shape = content["searches"][domain]
+        weights, training = content["weights_bytes"], content["training_bytes"]
+    except KeyError as error:
+        raise UserError(f"{path}: no entry {error}") from None
+    if rate is not None:
+        generate, why = rate, "given by --rate"
+    return Rates(
+        generate,
+        train,
+        shape,
+        parameters * weights / GIB,
+        parameters * training / GIB,
+        (
+            f"{generate:,.0f} generated tokens/s on one {device}: {why}",
+            f"{train:,.0f} trained tokens/s on one {device}: {why_train}",
+            f"lengths and shape of a search, {domain}: {shape['source']}",
+        ),
+    )
