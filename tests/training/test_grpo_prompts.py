@@ -34,7 +34,7 @@ def test_a_prompt_begins_once(family, tmp_path, monkeypatch):
     monkeypatch.setattr(TextPromptTrainer, "_generate_single_turn", watched)
     shape = {"steps": 1, "prompts_per_step": 2, "group_size": 2, "micro_batch": 4, "max_completion": 8, "bf16": False}
     settings = load_params(Path("params.yaml")).grpo.model_copy(update=shape).model_dump()
-    model, curve, steps = reinforce(
+    trainer, curve, steps = reinforce(
         model,
         tokenizer,
         PROBLEMS,
@@ -50,7 +50,7 @@ def test_a_prompt_begins_once(family, tmp_path, monkeypatch):
     assert {tokenizer.convert_ids_to_tokens(ids[0]) for ids in given} == {begin}
     if family == "llama":
         assert {ids.count(tokenizer.bos_token_id) for ids in given} == {1}
-    save_model(model, tokenizer, tmp_path / "saved")
+    save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, tmp_path / "saved")
     again, _ = load_causal_lm(tmp_path / "saved", name="models/grpo")
     assert set(again.generation_config.eos_token_id) == set(tokenizer.convert_tokens_to_ids(ENDS[family]))
     assert load_chat_template(tmp_path / "saved").render("x") == load_chat_template(folder).render("x")
