@@ -5,7 +5,7 @@
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
-train on the same prompts; 21. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
+train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
 """
 
 import math
