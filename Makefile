@@ -27,7 +27,7 @@ run: setup
 # The cores are shared by two processes of tests. make test JOBS=0 runs all in one, as plain pytest does.
 JOBS ?= 2
 SHARE := $(shell n=$$(nproc) j=$(JOBS); [ $$j -ge 1 ] || j=1; echo $$(( n > j ? n / j : 1 )))
-PYTEST = OMP_NUM_THREADS=$(SHARE) python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=$(SHARE) python -m pytest -n $(JOBS) --no-loadscope-reorder
 
 test: setup
 	ruff check .

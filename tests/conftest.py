@@ -8,18 +8,34 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
-PIPELINE = {"smoke", "clone"}
-"""Fixtures that cost minutes, once in a process."""
+SMOKE = {f"tests/pipeline/test_{name}.py" for name in ("smoke", "dvc", "kill", "bad_input")}
+"""Files of tests that need the finished smoke pipeline, which costs minutes, once in a process."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def group_of(nodeid: str) -> str:
+    """Tests of one group stay in one process: a file as a rule, those that share a run that is made first."""
+    path = nodeid.split("::")[0]
+    if path in SMOKE:
+        return "smoke"
+    return path.rpartition("/")[0] if path.startswith(("tests/export/", "tests/remote/")) else path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests file by file; all that need the finished smoke pipeline stay in one, which begins with it."""
-    shared = [item for item in items if PIPELINE & set(getattr(item, "fixturenames", ()))]
-    others = [item for item in items if item not in set(shared)]
-    for item in shared:
-        item.add_marker(pytest.mark.xdist_group("smoke"))
-    for item in others:
-        shares_a_run = "finished" in getattr(item, "fixturenames", ())  # of the folder, made in half a minute
-        item.add_marker(pytest.mark.xdist_group((item.path.parent if shares_a_run else item.path).as_posix()))
-    items[:] = [*shared, *sorted(others, key=lambda item: item.get_closest_marker("slow") is None)]
+    """The longest first, so that two processes (`make test`) end at about the same time."""
+    for item in items:
+        needs = {"smoke", "clone"} & set(getattr(item, "fixturenames", ()))
+        if needs and group_of(item.nodeid) != "smoke":
+            raise pytest.UsageError(f"{item.nodeid} needs the smoke pipeline: name its file in SMOKE (tests/conftest.py)")
+    items.sort(key=lambda item: (group_of(item.nodeid) != "smoke", item.get_closest_marker("slow") is None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Work is handed out group by group, in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
