@@ -25,7 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         needs = {"smoke", "clone"} & set(getattr(item, "fixturenames", ()))
         if needs and group_of(item.nodeid) != "smoke":
-            raise pytest.UsageError(f"{item.nodeid} needs the smoke pipeline: name its file in SMOKE (tests/conftest.py)")
+            raise pytest.UsageError(
+                f"{item.nodeid} needs the smoke pipeline: name its file in SMOKE (tests/conftest.py)"
+            )
     items.sort(key=lambda item: (group_of(item.nodeid) != "smoke", item.get_closest_marker("slow") is None))
 
 
