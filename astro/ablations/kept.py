@@ -2,7 +2,8 @@
 
 A kept run counts as done wherever a run with just the same params is wanted, whatever commit it was made on: the table names
 the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
-A parameter that the project has got since then is taken to have had the value that it has by default.
+A parameter that the project has got since then is taken to have had the value that it has by default; one that is gone must have
+had the value at which the run was what it is without (`GONE`).
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from astro.runtime import UserError, digest, read_json, write_text
 from schemas.base import Strict
 
 FOLDER = Path("docs/results/runs")
+GONE = {("sft", "gradient_accumulation"): 1}
+"""Parameters that the project had, and what they had to be for a run to count as one of today's."""
 
 
 class KeptQuestions(Strict):
@@ -64,9 +67,9 @@ def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
     return run if _fits(run.params, planned.params, committed_params()) else None
 
 
-def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
-    """Whether params are those wanted; a key that they do not have yet is wanted at its default."""
-    if had.keys() - wanted.keys():
+def _fits(had: dict, wanted: dict, defaults: dict, at: tuple[str, ...] = ()) -> bool:
+    """Whether params are those wanted; see the module's docstring for keys that only one of them has."""
+    if any(had[key] != GONE.get((*at, key), ...) for key in had.keys() - wanted.keys()):
         return False
     for key, value in wanted.items():
         default = defaults.get(key)
@@ -74,7 +77,7 @@ def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
             if value != default:
                 return False
         elif isinstance(value, dict) and isinstance(had[key], dict):
-            if not _fits(had[key], value, default or {}):
+            if not _fits(had[key], value, default or {}, (*at, key)):
                 return False
         elif had[key] != value:
             return False

@@ -61,6 +61,15 @@ def test_a_parameter_that_is_new_since_then_is_taken_at_its_default(tmp_path):
     assert kept(Planned(OTHER, 1, settings), tmp_path) is None
 
 
+@pytest.mark.parametrize(("value", "counts"), [(1, True), (2, False)])
+def test_a_parameter_that_is_gone_must_have_meant_nothing(value, counts, tmp_path):
+    settings = committed_params()
+    old = copy.deepcopy(settings)
+    old["sft"]["gradient_accumulation"] = value
+    keep(Planned(OTHER, 1, old), FOUND, commit="c" * 40, folder=tmp_path)
+    assert bool(kept(Planned(OTHER, 1, settings), tmp_path)) == counts
+
+
 def test_a_run_that_does_not_go_with_its_questions_is_refused(tmp_path):
     path = keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
     content = json.loads(path.read_text())

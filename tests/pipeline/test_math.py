@@ -1,7 +1,8 @@
 """The pipeline on mathematics problems with a chat model: every stage by its real command, with a tiny model in the format of
 Llama-3.1 (its chat template, special tokens, sharded weights) that is taught to add.
 
-What an instruct model does beyond that is switched on in SETTINGS: `linearize.writer: lm`, `linearize.filter: self_eval`.
+It is asked to rewrite the chains and to vote on solutions, too (`linearize.writer: lm`, `linearize.filter: self_eval`). It was
+not taught to, so the template's text stands for most of what it writes; tests/engines/test_asking_chat.py has a model that was.
 """
 
 import json
@@ -45,7 +46,16 @@ SETTINGS = {
     "mcts.step_tokens": 32,
     "mcts.rollout_tokens": 48,
     "linearize.traces_per_tree": 6,
-    "linearize.phrase_file": "phrases/math.yaml",
+    "linearize.phrase_file": "phrases/math_lm.yaml",
+    "linearize.filter": "self_eval",
+    "linearize.self_eval.votes": 4,
+    "linearize.self_eval.min_share": 0.0,  # asked, and whatever it says is enough: it was never taught to judge
+    "linearize.self_eval.max_tokens": 4,
+    "linearize.writer": "lm",
+    "linearize.lm.shots": 0,
+    "linearize.lm.max_tokens": 32,
+    "linearize.lm.retries": 1,
+    "linearize.lm.on_failure": "template",
     "sft.max_length": CONTEXT,
     "sft.epochs": 8.0,
     "sft.lr": 0.003,
@@ -189,6 +199,15 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: 
     assert not (root / "models").exists()
 
 
+def test_the_model_rewrote_chains(done: Checkout):
+    """It was never taught to, so most texts are refused and the template stands in; a few pass, and the counts say so."""
+    rewrites = read_json(done.root / "metrics/linearize.json", LinearizeMetrics).rewrites
+    refused = sum(rewrites.rejected.model_dump().values())
+    assert 0 < refused < rewrites.requests
+    assert 0 < rewrites.fallbacks < rewrites.segments
+    assert (rewrites.dropped, rewrites.left_out) == (0, 0)
+
+
 def test_models_are_measured(done: Checkout):
     metrics = read_json(done.root / "metrics/eval.json", EvalMetrics)
     assert set(metrics.sets["sums"]) == {"base", "sft_direct", "sft", "grpo_direct", "grpo"}
@@ -200,7 +219,7 @@ def test_models_are_measured(done: Checkout):
 
 def test_what_linearize_writes_eval_reads(done: Checkout):
     """The graph of a training chain has as many back edges as the walk it was written from, and an attempt more."""
-    domain = Math(load_phrases(REPOSITORY / "phrases/math.yaml"))
+    domain = Math(load_phrases(REPOSITORY / "phrases/math_lm.yaml"))
     problems = {p.id: p for p in read_jsonl(done.root / "data/problems/train.jsonl", Problem)}
     for name in ("train", "direct"):
         traces = list(read_jsonl(done.root / f"data/traces/{name}.jsonl", Trace))
