@@ -80,8 +80,8 @@ NOT_FOLLOWED = (
 """Imports that dvc.yaml need not cover: tracking has no influence on outs, params, fit and dryrun only refuse, and compute
 and launch say where work is done, not what."""
 
-NOT_COVERED = ("stages",)
-"""The package of the stages ends a stage with its parent, and does nothing else."""
+NOT_COVERED = ("astro", "stages")
+"""Packages whose own few lines alter no outs: one turns telemetry off, the other ends a stage with its parent."""
 
 
 # --- the sources -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -52,8 +53,10 @@ def powerless(tmp_path):
     folder.chmod(0o555)
     root = os.geteuid() == 0
     if root:
-        for parent in (tmp_path, *tmp_path.parents[:2]):
-            parent.chmod(0o755)
+        for parent in tmp_path.parents:  # nobody must get there
+            if parent.is_relative_to(tempfile.gettempdir()) and parent != Path(tempfile.gettempdir()):
+                parent.chmod(0o755)
+        tmp_path.chmod(0o755)
         os.seteuid(NOBODY)
     yield folder
     if root:

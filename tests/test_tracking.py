@@ -218,6 +218,18 @@ def test_nothing_is_sent_home() -> None:
     assert get_telemetry_client() is None
 
 
+@pytest.mark.slow
+def test_nothing_is_sent_home_where_a_trainer_imports_mlflow() -> None:
+    """TRL does, in processes of training that track nothing."""
+    code = """
+import astro.training.grpo, trl, sys
+trl.GRPOTrainer
+from mlflow.telemetry import get_telemetry_client
+assert get_telemetry_client() is None
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
 # --------------------------------------------------------------------------------------------------------- stage runs
 
 

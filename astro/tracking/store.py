@@ -69,8 +69,6 @@ def load(root: Path) -> Any:
         UserError: the store cannot be reached, or does not let us in.
     """
     global _chosen_uri
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
     # HF's callback would log 150 of its own arguments, and lose them all when one name is taken
     os.environ.setdefault("MLFLOW_MAX_LOG_PARAMS", "0")
     reach.be_impatient()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,10 @@ def test_kept_runs_count_on_another_commit(ablations, pipeline):
 def test_a_stopped_run_goes_on(how, ablations, pipeline):
     Path("work/hang").touch()
     arguments = [sys.executable, "-m", "astro.ablations", "run", "--only", "reflection-off", "--seeds", "1"]
-    process = subprocess.Popen(arguments, env=environment(), start_new_session=True)
+    heeds = partial(
+        signal.signal, signal.SIGINT, signal.default_int_handler
+    )  # also where these tests run in the background
+    process = subprocess.Popen(arguments, env=environment(), start_new_session=True, preexec_fn=heeds)
     deadline = time.monotonic() + 60
     while not Path("work/calls").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
