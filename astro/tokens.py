@@ -100,6 +100,14 @@ def pad_token(tokenizer) -> str | None:
     return unknown if unknown is not None and unknown not in (tokenizer.eos_token, tokenizer.bos_token) else None
 
 
+def pad_fault(tokenizer) -> str | None:
+    """Why batches cannot be padded with this tokenizer; None: they can."""
+    if pad_token(tokenizer) is not None:
+        return None
+    has = "no pad token" if tokenizer.pad_token is None else "its end token as pad token"
+    return f"the tokenizer has {has} and none that could be one; add a special token such as <|pad|> to it"
+
+
 def inert(text: str, texts: tuple[str, ...]) -> str:
     """The text with a space inside whatever reads as a control token: it says the same and steers nothing.
 

@@ -32,27 +32,10 @@ from astro.viz.gallery import Example, examples
 from astro.viz.labels import DIRECT_OF
 from astro.viz.report import ReportData, StageProvenance, render
 from astro.viz.trace_view import most_backtracks
-from schemas.base_model import BaseModelMetrics
-from schemas.evaluate import EvalMetrics
-from schemas.grpo import GrpoMetrics
-from schemas.linearize import LinearizeMetrics
-from schemas.mcts import MctsMetrics
-from schemas.problems import ProblemsMetrics
+from schemas.metrics import CONTRACTS
 from schemas.records import Completion, Problem, StageRecord, Trace, Tree
-from schemas.sft import SftMetrics
 from stages.harness import CURVES, METRICS, RECORDS, REPORTS
 
-CONTRACTS = {
-    "problems": ProblemsMetrics,
-    "base": BaseModelMetrics,
-    "mcts": MctsMetrics,
-    "linearize": LinearizeMetrics,
-    "sft": SftMetrics,
-    "sft_direct": SftMetrics,
-    "grpo": GrpoMetrics,
-    "grpo_direct": GrpoMetrics,
-    "eval": EvalMetrics,
-}
 LOCK = Path("dvc.lock")
 PAGE = REPORTS / "report.html"
 LOOKED_AT = 20

@@ -4,9 +4,25 @@ from collections.abc import Mapping
 
 from astro.dryrun.memory import Training
 from schemas.compute import Compute
+from schemas.grpo import GrpoParams
 from schemas.params import Params
+from schemas.sft import SftParams
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
+
+
+def _optimised(section: SftParams | GrpoParams, compute: Compute) -> dict:
+    """What both trainings are asked alike."""
+    return {
+        "weight_bytes": BYTES[section.dtype],
+        "half": section.bf16 is not False,
+        "checkpointing": section.gradient_checkpointing,
+        "world": compute.world,
+        "strategy": compute.strategy,
+        "rank": section.lora.r if section.lora.enabled else 0,
+        "targets": section.lora.target_modules,
+        "quantized": section.lora.quantize != "none",
+    }
 
 
 def sft_training(params: Params, compute: Compute) -> Training:
@@ -16,14 +32,7 @@ def sft_training(params: Params, compute: Compute) -> Training:
         stage="sft",
         tokens=s.max_length,
         sequences=min(compute.micro_batch.sft or share, share),
-        weight_bytes=BYTES[s.dtype],
-        half=s.bf16 is not False,
-        checkpointing=s.gradient_checkpointing,
-        world=compute.world,
-        strategy=compute.strategy,
-        rank=s.lora.r if s.lora.enabled else 0,
-        targets=s.lora.target_modules,
-        quantized=s.lora.quantize != "none",
+        **_optimised(s, compute),
     )
 
 
@@ -35,14 +44,7 @@ def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
         stage="grpo",
         tokens=prompt + g.max_completion,
         sequences=min(compute.micro_batch.grpo or g.micro_batch, share),
-        weight_bytes=BYTES[g.dtype],
-        half=g.bf16 is not False,
-        checkpointing=g.gradient_checkpointing,
-        world=compute.world,
-        strategy=compute.strategy,
-        rank=g.lora.r if g.lora.enabled else 0,
-        targets=g.lora.target_modules,
-        quantized=g.lora.quantize != "none",
+        **_optimised(g, compute),
         reference=g.beta > 0,
         generation=g.generation,
         completions=share,

@@ -8,40 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from astro.params import load_params, plain, read_yaml
 from astro.runtime import UserError, digest, read_json, read_jsonl
-from schemas.base_model import BaseModelMetrics
-from schemas.evaluate import EvalMetrics
-from schemas.grpo import GrpoMetrics
-from schemas.linearize import LinearizeMetrics
-from schemas.mcts import MctsMetrics
+from astro.viz.labels import MODELS
+from schemas.metrics import CONTRACTS
 from schemas.params import Params
-from schemas.problems import ProblemsMetrics
 from schemas.records import Problem, Trace
-from schemas.sft import SftMetrics
 
 LOCK, PIPELINE = Path("dvc.lock"), Path("dvc.yaml")
 TRAIN = Path("data/problems/train.jsonl")
 TRACES = {"train": Path("data/traces/train.jsonl"), "direct": Path("data/traces/direct.jsonl")}
 """Split of the data set -> the chains it is made of."""
 
-TITLES = {"sft": "ASTRO-SFT", "sft_direct": "Direct-SFT", "grpo": "ASTRO-RL", "grpo_direct": "Direct-RL"}
+TITLES = {name: style.label for name, style in MODELS.items() if name != "base"}
 """Stage that makes a model (models/<stage>) -> how the tables call it."""
-
-CONTRACTS: dict[str, type[BaseModel]] = {
-    "problems": ProblemsMetrics,
-    "base": BaseModelMetrics,
-    "mcts": MctsMetrics,
-    "linearize": LinearizeMetrics,
-    "sft": SftMetrics,
-    "sft_direct": SftMetrics,
-    "grpo": GrpoMetrics,
-    "grpo_direct": GrpoMetrics,
-    "eval": EvalMetrics,
-}
-"""Metrics that the card reads."""
 
 
 @dataclass(frozen=True)

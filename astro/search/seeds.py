@@ -15,5 +15,10 @@ def node_seed(run_seed: int, problem_id: str, steps: Sequence[str], purpose: Lit
     Hashed, never counted up: engines give sample i of a request the seed `seed + i`, so consecutive seeds would make
     neighbouring requests share samples. JSON keeps the parts apart (("ab", "c") is not ("a", "bc")).
     """
-    identity = json.dumps([run_seed, problem_id, purpose, *steps]).encode()
+    return hashed_seed(run_seed, problem_id, purpose, *steps)
+
+
+def hashed_seed(*parts: object) -> int:
+    """Seed in [0, 2**62) of what `parts` (JSON's values) name: see `node_seed`."""
+    identity = json.dumps(parts).encode()
     return int.from_bytes(blake2b(identity, digest_size=_DIGEST_BYTES).digest(), "big") >> _UNUSED_BITS

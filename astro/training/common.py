@@ -13,7 +13,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from astro.runtime import UserError, atomic_path
-from astro.tokens import pad_token
+from astro.tokens import pad_fault, pad_token
 
 
 def use_cores() -> None:
@@ -177,12 +177,9 @@ def give_pad(tokenizer, *, name: str) -> None:
     Raises:
         UserError: there is none to take; `name` says which parameter or file pointed to the tokenizer.
     """
+    if fault := pad_fault(tokenizer):
+        raise UserError(f"{name}: {fault}")
     found = pad_token(tokenizer)
-    if found is None:
-        raise UserError(
-            f"{name}: the tokenizer has {'no pad token' if tokenizer.pad_token is None else 'its end token as pad token'} and "
-            "none that could be one; add a special token such as <|pad|> to it"
-        )
     if found != tokenizer.pad_token:
         print(f"{name}: {found} is taken as the pad token", flush=True)
         tokenizer.pad_token = found

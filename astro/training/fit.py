@@ -8,7 +8,7 @@ from pathlib import Path
 from astro.domains import get_domain
 from astro.domains.chat import ChatTemplate, chat_template_of
 from astro.runtime import UserError
-from astro.tokens import encode_prompt, pad_token
+from astro.tokens import encode_prompt, pad_fault
 from schemas.params import Params
 from schemas.records import Problem
 
@@ -31,11 +31,8 @@ def check_model(config, tokenizer, params: Params, *, generation=None, source: s
     config = config.get_text_config()
     if tokenizer.eos_token_id is None:
         faults.append(f"{source}: the tokenizer has no end token")
-    elif pad_token(tokenizer) is None:
-        faults.append(
-            f"{source}: the tokenizer has {'no pad token' if tokenizer.pad_token is None else 'its end token as pad token'} "
-            "and none that could be one; add a special token such as <|pad|> to it"
-        )
+    elif fault := pad_fault(tokenizer):
+        faults.append(f"{source}: {fault}")
     if len(tokenizer) > config.vocab_size:
         faults.append(f"{source}: the tokenizer has {len(tokenizer)} tokens, the model knows {config.vocab_size}")
     context = getattr(config, "max_position_embeddings", None)

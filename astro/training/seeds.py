@@ -4,14 +4,14 @@ TRL's own sampling draws from one generator per process: another number of proce
 on (run seed, step, prompt, its number in the group) and the weights alone, as the samples of the engines do.
 """
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import torch
 from transformers import LogitsProcessor
+
+from astro.search.seeds import hashed_seed
 
 REQUESTS = 64
 """Requests to a vLLM server at once; TRL's client keeps as many connections."""
@@ -22,8 +22,7 @@ def sample_seed(run_seed: int, step: int, prompt: Sequence[int], number: int) ->
 
     Hashed, never counted up: vLLM draws completion i of a request with seed + i, so neighbouring seeds would share samples.
     """
-    identity = json.dumps([run_seed, step, list(prompt), number]).encode()
-    return int.from_bytes(blake2b(identity, digest_size=8).digest(), "big") >> 2
+    return hashed_seed(run_seed, step, list(prompt), number)
 
 
 class OwnNoise(LogitsProcessor):

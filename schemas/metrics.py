@@ -1,0 +1,24 @@
+"""metrics/<stage>.json: the contract of each."""
+
+from pydantic import BaseModel
+
+from schemas.base_model import BaseModelMetrics
+from schemas.evaluate import EvalMetrics
+from schemas.grpo import GrpoMetrics
+from schemas.linearize import LinearizeMetrics
+from schemas.mcts import MctsMetrics
+from schemas.problems import ProblemsMetrics
+from schemas.sft import SftMetrics
+
+CONTRACTS: dict[str, type[BaseModel]] = {
+    "problems": ProblemsMetrics,
+    "base": BaseModelMetrics,
+    "mcts": MctsMetrics,
+    "linearize": LinearizeMetrics,
+    "sft": SftMetrics,
+    "sft_direct": SftMetrics,
+    "grpo": GrpoMetrics,
+    "grpo_direct": GrpoMetrics,
+    "eval": EvalMetrics,
+}
+"""Stage, in the order of the pipeline -> what it measured."""
