@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -43,7 +45,7 @@ def expected():
     return dict(run_here(TASK, problems(COUNT), open_engine=opened, in_flight=8, meter=Meter()))
 
 
-def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
+def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0, patience_s=60.0):
     """Yields (problem id, tree)."""
     return run_on_ray(
         task,
@@ -51,28 +53,49 @@ def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None,
         total=count,
         open_engine=opened or Open(slots=4, token_s=0.004),
         in_flight=in_flight,
-        settings=RayParams(address=cluster.address, workers=workers, patience_s=60.0),
+        settings=RayParams(address=cluster.address, workers=workers, patience_s=patience_s),
         gpus=1,  # the cluster has none: not asked for
         meter=meter or Meter(),
     )
 
 
-def workers():
-    """Processes of our actors."""
-    named = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
-    return [p for p in named if p.info["cmdline"][0].startswith("ray::Worker")]
+def workers(node=None):
+    """Processes of our actors, on one node or on all; a node's daemon is the parent of its workers."""
+    named = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.info["cmdline"]]
+    ours = [p for p in named if p.info["cmdline"][0].startswith("ray::Worker")]
+    if node is None:
+        return ours
+    daemons = {info.process.pid for info in node.all_processes["raylet"]}
+    return [p for p in ours if p.info["ppid"] in daemons]
 
 
-def test_a_lost_worker_and_a_lost_node_do_not_show_in_the_trees(cluster, expected):
+@dataclass(frozen=True)
+class Together:
+    """Opens an engine when as many workers have come: a slow machine starts one long after another."""
+
+    folder: Path
+    count: int
+
+    def __call__(self):
+        (self.folder / str(os.getpid())).touch()
+        until = time.monotonic() + 120
+        while len(list(self.folder.iterdir())) < self.count and time.monotonic() < until:
+            time.sleep(0.05)
+        return Open(slots=4, token_s=0.004)()
+
+
+def test_a_lost_worker_and_a_lost_node_do_not_show_in_the_trees(cluster, expected, tmp_path):
     """A process dies of SIGKILL, then a whole node of it; every problem has one tree, and the same."""
     meter, found, seen = Meter(), [], 0
     extra = cluster.add_node(num_cpus=1)
-    for identifier, tree in on(cluster, meter=meter):
+    for identifier, tree in on(cluster, opened=Together(tmp_path, NODES + 1), meter=meter, patience_s=240.0):
         found.append((identifier, tree))
         seen = max(seen, meter.workers)
-        if len(found) == 8:
-            workers()[0].send_signal(signal.SIGKILL)
+        if len(found) == 8:  # not the one whose node goes next
+            gone = {p.pid for p in workers(extra)}
+            next(p for p in workers() if p.pid not in gone).send_signal(signal.SIGKILL)
         if len(found) == 24:
+            assert workers(extra)
             cluster.remove_node(extra, allow_graceful=False)
     assert Counter(identifier for identifier, _ in found) == Counter(expected.keys())
     assert dict(found) == expected
