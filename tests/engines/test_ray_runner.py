@@ -45,7 +45,7 @@ def expected():
     return dict(run_here(TASK, problems(COUNT), open_engine=opened, in_flight=8, meter=Meter()))
 
 
-def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0, patience_s=60.0):
+def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
     """Yields (problem id, tree)."""
     return run_on_ray(
         task,
@@ -53,7 +53,7 @@ def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None,
         total=count,
         open_engine=opened or Open(slots=4, token_s=0.004),
         in_flight=in_flight,
-        settings=RayParams(address=cluster.address, workers=workers, patience_s=patience_s),
+        settings=RayParams(address=cluster.address, workers=workers, patience_s=240.0),
         gpus=1,  # the cluster has none: not asked for
         meter=meter or Meter(),
     )
@@ -88,7 +88,7 @@ def test_a_lost_worker_and_a_lost_node_do_not_show_in_the_trees(cluster, expecte
     """A process dies of SIGKILL, then a whole node of it; every problem has one tree, and the same."""
     meter, found, seen = Meter(), [], 0
     extra = cluster.add_node(num_cpus=1)
-    for identifier, tree in on(cluster, opened=Together(tmp_path, NODES + 1), meter=meter, patience_s=240.0):
+    for identifier, tree in on(cluster, opened=Together(tmp_path, NODES + 1), meter=meter):
         found.append((identifier, tree))
         seen = max(seen, meter.workers)
         if len(found) == 8:  # not the one whose node goes next
