@@ -55,7 +55,7 @@ class AblationRun(Strict):
 
 
 class SeedDifference(Strict):
-    """Mean difference to the default within one seed."""
+    """Mean difference within one seed."""
 
     seed: int
     difference: float = Field(ge=-1, le=1)
@@ -74,6 +74,15 @@ class AblationFigure(Strict):
     by_seed: list[SeedDifference] = Field(description="one for each seed that both have")
 
 
+class ArmsFigure(Strict):
+    """pass@1 of an arm whose chains search, minus its direct comparator's, within one ablation."""
+
+    set: str
+    model: Literal["sft", "grpo"] = Field(description="the searching arm; its comparator is <model>_direct")
+    difference: Estimate = Field(description="paired on (seed, problem); n counts these pairs")
+    by_seed: list[SeedDifference]
+
+
 class AblationRow(Strict):
     """All of one ablation."""
 
@@ -82,6 +91,7 @@ class AblationRow(Strict):
     set: list[str]
     runs: list[AblationRun]
     figures: list[AblationFigure]
+    arms: list[ArmsFigure] = Field(description="of the sets and arms that a run has measured")
 
 
 class AblationReport(Strict):

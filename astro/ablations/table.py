@@ -16,14 +16,17 @@ from astro.ablations.results import MODELS, Result
 from astro.ablations.spec import Planned
 from astro.evaluation.intervals import paired_difference, rounded
 from astro.runtime import UserError
+from astro.viz.labels import DIRECT_OF, style
 from schemas.ablations import (
     BASELINE,
     AblationFigure,
     AblationReport,
     AblationRow,
     AblationRun,
+    ArmsFigure,
     SeedDifference,
 )
+from schemas.evaluate import Estimate
 
 Results = Mapping[tuple[str, int], Result]
 """(name of the ablation, seed) -> result, of the runs that are there."""
@@ -55,29 +58,53 @@ def figure(
     seeds: of the runs asked for; those without a run are left out. resamples, seed: of the bootstrap.
     """
 
-    def scores(ablation: str) -> dict[int, dict[str, float]]:
-        """Seed -> problem id -> pass@1."""
-        found = {s: results[ablation, s].scores for s in seeds if (ablation, s) in results}
-        return {s: by_cell[set_name, model] for s, by_cell in found.items() if (set_name, model) in by_cell}
-
-    mine, base = scores(name), scores(BASELINE)
-    both = [s for s in mine if s in base] if name != BASELINE else []
+    mine = _scores(name, set_name, model, results, seeds)
+    base = {} if name == BASELINE else _scores(BASELINE, set_name, model, results, seeds)
+    difference, by_seed = _paired(mine, base, resamples=resamples, seed=seed)
     values = [v for by_problem in mine.values() for v in by_problem.values()]
     return AblationFigure(
         set=set_name,
         model=model,
         pass_at_1=rounded(np.mean(values)) if values else None,
         seeds=list(mine),
-        difference=paired_difference(
-            _units(mine, both), _units(base, both), resamples=resamples, rng=np.random.default_rng(seed)
-        )
-        if both
-        else None,
-        by_seed=[
-            SeedDifference(seed=s, difference=rounded(np.mean([mine[s][i] - base[s][i] for i in mine[s]])))
-            for s in both
-        ],
+        difference=difference,
+        by_seed=by_seed,
     )
+
+
+def arms(
+    name: str, set_name: str, model: str, results: Results, seeds: Sequence[int], *, resamples: int, seed: int
+) -> ArmsFigure | None:
+    """What the search prior is worth under ablation `name`: `model` minus its direct comparator; None: not measured.
+
+    seeds, resamples, seed: see `figure`.
+    """
+    searching, direct = (_scores(name, set_name, m, results, seeds) for m in (model, DIRECT_OF[model]))
+    difference, by_seed = _paired(searching, direct, resamples=resamples, seed=seed)
+    return difference and ArmsFigure(set=set_name, model=model, difference=difference, by_seed=by_seed)
+
+
+Scores = Mapping[int, Mapping[str, float]]
+"""Seed -> problem id -> pass@1."""
+
+
+def _scores(ablation: str, set_name: str, model: str, results: Results, seeds: Sequence[int]) -> Scores:
+    """Of the seeds that have a run in which the model was trained."""
+    found = {s: results[ablation, s].scores for s in seeds if (ablation, s) in results}
+    return {s: by_cell[set_name, model] for s, by_cell in found.items() if (set_name, model) in by_cell}
+
+
+def _paired(
+    better: Scores, worse: Scores, *, resamples: int, seed: int
+) -> tuple[Estimate | None, list[SeedDifference]]:
+    """`better - worse` over the seeds that both have, and within each; (None, []): there is none."""
+    both = [s for s in better if s in worse]
+    if not both:
+        return None, []
+    rng = np.random.default_rng(seed)
+    difference = paired_difference(_units(better, both), _units(worse, both), resamples=resamples, rng=rng)
+    each = {s: np.mean([better[s][i] - worse[s][i] for i in better[s]]) for s in both}
+    return difference, [SeedDifference(seed=s, difference=rounded(value)) for s, value in each.items()]
 
 
 def _units(scores: Mapping[int, Mapping[str, float]], seeds: Sequence[int]) -> dict[str, float]:
@@ -122,6 +149,12 @@ def report(
                     for set_name in sets
                     for model in MODELS
                 ],
+                arms=[
+                    found
+                    for set_name in sets
+                    for model in DIRECT_OF
+                    if (found := arms(ablation.name, set_name, model, results, seeds, resamples=resamples, seed=seed))
+                ],
             )
         )
     return AblationReport(commit=commit, seeds=seeds, rows=rows)
@@ -149,21 +182,52 @@ def _figures(found: AblationFigure | None, asked: int) -> tuple[str, ...]:
     mean, count = f"{100 * found.pass_at_1:.1f}", f"{len(found.seeds)}/{asked}"
     if found.difference is None:
         return (mean, "-", "-", "-", count, "-")
-    d, seeds = found.difference, [100 * s.difference for s in found.by_seed]
+    paired = len(found.by_seed)
     return (
         mean,
-        f"{100 * d.value:+.1f}",
-        f"{100 * d.low:+.1f} .. {100 * d.high:+.1f}",
-        f"{min(seeds):+.1f} .. {max(seeds):+.1f}",
-        count if len(seeds) == len(found.seeds) else f"{count}, {len(seeds)} paired",
-        str(d.n),
+        *_difference(found.difference, found.by_seed),
+        count if paired == len(found.seeds) else f"{count}, {paired} paired",
+        str(found.difference.n),
     )
 
 
+def _difference(d: Estimate, by_seed: Sequence[SeedDifference]) -> tuple[str, str, str]:
+    """The difference, its interval, and the lowest and the highest within a seed."""
+    seeds = [100 * s.difference for s in by_seed]
+    return (
+        f"{100 * d.value:+.1f}",
+        f"{100 * d.low:+.1f} .. {100 * d.high:+.1f}",
+        f"{min(seeds):+.1f} .. {max(seeds):+.1f}",
+    )
+
+
+ARMS_HEADER = ("set", "arms", "ablation", "difference", "95 % interval", "per seed", "seeds", "pairs")
+
+
+def arm_cells(table: AblationReport) -> list[tuple[str, ...]]:
+    """Lines of the second table, under `ARMS_HEADER`: the search prior's worth within each ablation, set by set."""
+    lines = []
+    of = {row.name: {(a.set, a.model): a for a in row.arms} for row in table.rows}
+    for set_name, model in dict.fromkeys(key for found in of.values() for key in found):
+        pair = f"{style(model).label} - {style(DIRECT_OF[model]).label}"
+        for name, found in of.items():
+            if cell := found.get((set_name, model)):
+                count = f"{len(cell.by_seed)}/{len(table.seeds)}"
+                shown = _difference(cell.difference, cell.by_seed)
+                lines.append((set_name, pair, name, *shown, count, str(cell.difference.n)))
+    return lines
+
+
 def text(table: AblationReport) -> str:
-    """The table as plain text, columns aligned, a blank line between models."""
-    lines = [HEADER, *cells(table)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+    """Both tables as plain text, columns aligned, a blank line between models."""
+    return "\n\n\n".join(
+        _aligned(header, lines) for header, lines in ((HEADER, cells(table)), (ARMS_HEADER, arm_cells(table))) if lines
+    )
+
+
+def _aligned(header: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     shown, before = [], None
     for line in lines:
         if before is not None and line[:2] != before[:2]:
@@ -186,6 +250,14 @@ def markdown(table: AblationReport) -> str:
         "| " + " | ".join(HEADER) + " |",
         "|" + " --- |" * len(HEADER),
         *("| " + " | ".join(line) + " |" for line in cells(table)),
+        "",
+        "## The search prior within each ablation",
+        "",
+        "The arm whose chains search, minus its direct comparator of the same run.",
+        "",
+        "| " + " | ".join(ARMS_HEADER) + " |",
+        "|" + " --- |" * len(ARMS_HEADER),
+        *("| " + " | ".join(line) + " |" for line in arm_cells(table)),
         "",
         "## Questions and commands",
     ]

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astro.viz.labels import MINUS, percent, points, points_interval, style
+from astro.viz.labels import DIRECT_OF, MINUS, percent, points, points_interval, style
 from astro.viz.svg import INK, inline, plotting
-from schemas.ablations import BASELINE, AblationFigure, AblationReport
+from schemas.ablations import BASELINE, AblationFigure, AblationReport, ArmsFigure
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH = 10.6  # inches; the page scales plots down to its own width
@@ -39,7 +39,13 @@ def render(table: AblationReport) -> str:
     )
     css = Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8"))
     return environment.get_template("ablations.html.j2").render(
-        table=table, css=css, sections=sections(table), style=style, baseline=BASELINE
+        table=table,
+        css=css,
+        sections=sections(table),
+        arms=arms(table),
+        style=style,
+        baseline=BASELINE,
+        minus=MINUS,
     )
 
 
@@ -54,6 +60,15 @@ def sections(table: AblationReport) -> list[tuple[str, list[tuple[str, list[Cell
         (name, [(model, rows, forest(rows, name=f"{name}-{model}")) for model, rows in models.items()])
         for name, models in cells.items()
     ]
+
+
+def arms(table: AblationReport) -> list[tuple[str, str, str, list[tuple[str, ArmsFigure]]]]:
+    """(set, searching arm, its comparator, [(ablation, what the search prior is worth there)])."""
+    cells: dict[tuple[str, str], list[tuple[str, ArmsFigure]]] = {}
+    for row in table.rows:
+        for found in row.arms:
+            cells.setdefault((found.set, found.model), []).append((row.name, found))
+    return [(name, model, DIRECT_OF[model], rows) for (name, model), rows in cells.items()]
 
 
 def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
@@ -94,7 +109,7 @@ def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
         return inline(figure, name=f"forest-{letters}", alt=f"differences to the default, {name}")
 
 
-def seed_range(found: AblationFigure) -> str:
+def seed_range(found: AblationFigure | ArmsFigure) -> str:
     """ "lowest .. highest" difference of a seed, in percentage points; "-": none."""
     each = [s.difference for s in found.by_seed]
     return f"{points(min(each))} .. {points(max(each))}".replace("-", MINUS) if each else "-"

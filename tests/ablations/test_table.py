@@ -17,10 +17,12 @@ DEFAULT = Ablation(name="default", question="q", set=[])
 OTHER = Ablation(name="other", question="why?", set=["a.b=1"])
 
 
-def result(sft: list[float], seed: int = 1) -> Result:
+def result(sft: list[float], seed: int = 1, direct: list[float] | None = None) -> Result:
     """One set n3 with problems p0, p1, ..; grpo solves all."""
     ids = [f"p{i}" for i in range(len(sft))]
     scores = {("n3", "sft"): dict(zip(ids, sft, strict=True)), ("n3", "grpo"): dict.fromkeys(ids, 1.0)}
+    if direct is not None:
+        scores["n3", "sft_direct"] = dict(zip(ids, direct, strict=True))
     return Result({"n3": {i: f"{i} of {seed}" for i in ids}}, scores)
 
 
@@ -52,6 +54,27 @@ def test_differences_are_paired_within_seed_and_problem():
     shown = table.text(found)
     assert "+18.8" in shown
     assert "-12.5 .. +50.0" in shown
+
+
+def test_the_arms_of_a_run_are_paired_with_each_other():
+    found = build(
+        {
+            ("default", 1): result([1.0, 0.5], 1, direct=[0.5, 0.5]),
+            ("default", 2): result([1.0, 0.25], 2, direct=[0.0, 0.5]),
+            ("other", 1): result([0.5, 1.0], 1),  # nothing to compare with
+        }
+    )
+    (worth,), none = found.rows[0].arms, found.rows[1].arms
+    assert none == []
+    assert (worth.set, worth.model) == ("n3", "sft")
+    assert worth.difference == bootstrap_mean([0.5, 0.0, 1.0, -0.25], resamples=200, rng=np.random.default_rng(5))
+    assert [s.difference for s in worth.by_seed] == [0.25, 0.375]
+    line = ("n3", "ASTRO-SFT - Direct-SFT", "default", "+31.2")
+    assert [cells[:4] for cells in table.arm_cells(found)] == [line]
+    assert table.arm_cells(found)[0][-3:] == ("+25.0 .. +37.5", "2/2", "4")
+    assert "+25.0 .. +37.5" in table.text(found)
+    assert "| ASTRO-SFT - Direct-SFT | default |" in table.markdown(found)
+    assert "ASTRO-SFT" not in table.text(build({("default", 1): result([0.5, 0.5])}))
 
 
 def test_only_seeds_that_both_have_are_paired():

@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 
 from astro.viz.ablation_page import forest, render, sections
-from schemas.ablations import AblationFigure, AblationReport, AblationRow, AblationRun, SeedDifference
+from schemas.ablations import AblationFigure, AblationReport, AblationRow, AblationRun, ArmsFigure, SeedDifference
 from schemas.evaluate import Estimate
 
 DIFFERENCE = Estimate(value=-0.205, low=-0.22, high=-0.19, n=1000)
@@ -20,7 +20,7 @@ def figure(
 def row(name: str, question: str, *figures: AblationFigure) -> AblationRow:
     command = f"dvc exp run --temp --name {name}-s1"
     run = AblationRun(seed=1, experiment=f"{name}-s1", commit="c" * 40, command=command)
-    return AblationRow(name=name, question=question, set=[], runs=[run], figures=list(figures))
+    return AblationRow(name=name, question=question, set=[], runs=[run], figures=list(figures), arms=[])
 
 
 TABLE = AblationReport(
@@ -62,6 +62,24 @@ def test_the_page_is_whole_and_loads_nothing():
     assert "\u221220.5" in page
     assert "\u221225.0 .. \u221216.0" in page
     assert page == render(TABLE)
+
+
+def test_what_the_search_prior_is_worth_has_its_own_table():
+    worth = ArmsFigure(
+        set="n4",
+        model="sft",
+        difference=Estimate(value=0.215, low=0.2, high=0.23, n=1000),
+        by_seed=[SeedDifference(seed=1, difference=0.19), SeedDifference(seed=2, difference=0.24)],
+    )
+    default, off = TABLE.rows
+    page = render(TABLE.model_copy(update={"rows": [default.model_copy(update={"arms": [worth]}), off]}))
+    reader = Balance()
+    reader.feed(page)
+    assert (reader.open, reader.addresses) == ([], [])
+    assert "n4: ASTRO-SFT \u2212 Direct-SFT" in page
+    assert "<td>+21.5</td>" in page
+    assert "+19.0 .. +24.0" in page
+    assert "Direct-SFT" not in render(TABLE)
 
 
 def test_models_without_a_figure_are_left_out():
