@@ -53,11 +53,16 @@ class Balance(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_loads_nothing():
-    page = render(TABLE)
+def assert_whole(page: str) -> None:
+    """Each tag is closed in its turn, and nothing is loaded."""
     reader = Balance()
     reader.feed(page)
     assert (reader.open, reader.addresses) == ([], [])
+
+
+def test_the_page_is_whole_and_loads_nothing():
+    page = render(TABLE)
+    assert_whole(page)
     assert "Does &lt;b&gt;it&lt;/b&gt; help?" in page
     assert "\u221220.5" in page
     assert "\u221225.0 .. \u221216.0" in page
@@ -73,9 +78,7 @@ def test_what_the_search_prior_is_worth_has_its_own_table():
     )
     default, off = TABLE.rows
     page = render(TABLE.model_copy(update={"rows": [default.model_copy(update={"arms": [worth]}), off]}))
-    reader = Balance()
-    reader.feed(page)
-    assert (reader.open, reader.addresses) == ([], [])
+    assert_whole(page)
     assert "n4: ASTRO-SFT \u2212 Direct-SFT" in page
     assert "<td>+21.5</td>" in page
     assert "+19.0 .. +24.0" in page
