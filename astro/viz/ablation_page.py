@@ -96,6 +96,9 @@ def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
             ax.text(1.01, place, text, transform=ax.get_yaxis_transform(), va="center")
         ax.set_yticks(range(len(shown)), [ablation for ablation, _ in shown])
         ax.set_ylim(len(shown) - 0.4, -0.6)
+        # At least a point to each side: zeros are not drawn on a scale of hundredths.
+        left, right = ax.get_xlim()
+        ax.set_xlim(min(left, -1), max(right, 1))
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(f"pass@1 of {look.label} against the default, percentage points")
         marks = [
