@@ -17,6 +17,7 @@ from astro.ablations.spec import Planned
 from astro.evaluation.intervals import paired_difference, rounded
 from astro.runtime import UserError
 from astro.viz.labels import DIRECT_OF, style
+from astro.viz.markdown import table as piped
 from schemas.ablations import (
     BASELINE,
     AblationFigure,
@@ -237,11 +238,6 @@ def _aligned(header: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(shown)
 
 
-def _piped(header: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> list[str]:
-    """A table of Markdown, line by line."""
-    return [f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *cells)]
-
-
 def markdown(table: AblationReport) -> str:
     """The page: how to read it, the table, and the questions with the command of each run."""
     seeds = ", ".join(map(str, table.seeds))
@@ -252,13 +248,13 @@ def markdown(table: AblationReport) -> str:
         "(seed, problem) with a 95 % bootstrap interval over these pairs. The interval does not cover other seeds: "
         "`per seed` shows the lowest and the highest difference within one seed. `-`: not there yet.",
         "",
-        *_piped(HEADER, cells(table)),
+        piped(HEADER, cells(table)),
         "",
         "## The search prior within each ablation",
         "",
         "The arm whose chains search, minus its direct comparator of the same run.",
         "",
-        *_piped(ARMS_HEADER, arm_cells(table)),
+        piped(ARMS_HEADER, arm_cells(table)),
         "",
         "## Questions and commands",
     ]

@@ -19,8 +19,8 @@ from astro.export.text import (
     lineage_line,
     percent,
     public,
-    table,
 )
+from astro.viz.markdown import table
 from schemas.evaluate import ModelMetrics
 
 ORDER = ("base", "sft_direct", "sft", "grpo_direct", "grpo")

@@ -18,8 +18,9 @@ from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from astro.export.state import TRACES, Run
-from astro.export.text import SIZES, licence_lines, lineage_line, table
+from astro.export.text import SIZES, licence_lines, lineage_line
 from astro.runtime import UserError, read_jsonl, read_shards
+from astro.viz.markdown import table
 from schemas.records import ROOT, Trace, Tree
 
 TREES = Path("data/trees")

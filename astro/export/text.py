@@ -1,7 +1,7 @@
 """Pieces that both cards are made of."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,6 @@ SIZES = (
 """Rows below -> the hub's name of the size."""
 
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; bars inside cells are escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def percent(estimate: Estimate) -> str:
