@@ -29,7 +29,7 @@ from astro.engines.searches import SearchTask
 from astro.engines.spool import Spool
 from astro.runtime import UserError, digest_path, run_stage
 from benchmarks.world import Open, problems, settings
-from schemas.ray import RayParams
+from schemas.execution import RayParams
 from schemas.records import Tree
 
 PROBLEMS, SHARDS, WORKERS, IN_FLIGHT = 150, 4, 2, 8

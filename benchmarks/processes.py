@@ -22,11 +22,11 @@ DEFAULT_TREES, DEFAULT_PROCESSES = 400, 2
 
 def grow(params, problems: list[Problem], processes: int) -> tuple[dict, float]:
     """The trees by problem, and the seconds they took."""
-    engine = open_engine(params.engine.model_copy(update={"processes": processes}), MODEL)
+    engine = open_engine(params.engine, params.execution.model_copy(update={"processes": processes}), MODEL)
 
     def run(chosen: list[Problem]) -> dict:
         task = SearchTask(params.mcts, params.run.domain, params.run.seed)
-        found = run_searches(map(task, chosen), engine=engine, in_flight=params.mcts.trees_in_flight)
+        found = run_searches(map(task, chosen), engine=engine, in_flight=params.execution.trees_in_flight)
         return dict(found)
 
     try:

@@ -120,8 +120,8 @@ def main() -> None:
     make = partial(SearchTask, domain=params.run.domain, seed=seed)
     tree_settings = params.mcts.model_copy(update={"method": "mcts"})
     search = make(tree_settings)
-    engine = open_engine(params.engine, MODEL)
-    run = partial(grow, engine, in_flight=params.mcts.trees_in_flight)
+    engine = open_engine(params.engine, params.execution, MODEL)
+    run = partial(grow, engine, in_flight=params.execution.trees_in_flight)
     try:
         results = {"search": run(search, problems)[0]}
         some = params.mcts.model_copy(update={"method": "best_of_n", "samples": 16})

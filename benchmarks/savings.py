@@ -29,7 +29,7 @@ def grow(engine, params, problems, **changes) -> tuple[dict[str, Tree], float]:
     task = SearchTask(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.domain, params.run.seed)
     getattr(engine, "reset_prefix_cache", lambda: None)()
     began = time.perf_counter()
-    trees = dict(run_searches(map(task, problems), engine=engine, in_flight=params.mcts.trees_in_flight))
+    trees = dict(run_searches(map(task, problems), engine=engine, in_flight=params.execution.trees_in_flight))
     return trees, time.perf_counter() - began
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     warm, problems = problems[:8], problems[:count]
     print(f"{count} problems, k {params.mcts.k}, M {params.mcts.rollouts}, {params.mcts.iterations} iterations")
     print(f"{'':44} tokens requests   valid  solved tokens per valid tree")
-    engine = open_engine(params.engine, MODEL)
+    engine = open_engine(params.engine, params.execution, MODEL)
     run = partial(grow, engine, params)
     try:
         run(warm)
@@ -63,7 +63,6 @@ def main() -> None:
         row("merge_steps: false", *run(problems, merge_steps=False))
         same, seconds = run(problems, grade_once=False)
         row(f"grade_once: false (same trees: {same == default})", same, seconds)
-        row("stop_at_answer: false", *run(problems, stop_at_answer=False))
         for m in sorted({params.mcts.rollouts, 4}):
             row(f"prior frequency, M {m}", *run(problems, prior="frequency", rollouts=m))
             row(
@@ -81,7 +80,7 @@ def main() -> None:
     )
     for caching in (True, False):
         vllm = params.engine.vllm.model_copy(update={"prefix_caching": caching})
-        engine = open_engine(params.engine.model_copy(update={"vllm": vllm}), MODEL)
+        engine = open_engine(params.engine.model_copy(update={"vllm": vllm}), params.execution, MODEL)
         try:
             grow(engine, params, warm)
             trees, seconds = grow(engine, params, problems)

@@ -15,7 +15,7 @@ from astro.engines.running import Meter
 from astro.engines.searches import SearchTask
 from astro.runtime import run_stage
 from benchmarks.world import Open, problems, settings
-from schemas.ray import RayParams
+from schemas.execution import RayParams
 
 WORKERS, EACH, IN_FLIGHT, NODES = (1, 2, 4, 8), 120, 16, 4
 ENGINE = Open(slots=16, token_s=0.02, sigma=1.0)

@@ -3,7 +3,7 @@
     python -m benchmarks.search [trees]
 
 Takes models/base and data/problems/train.jsonl of the workspace (make run first), engine and mcts of params.yaml. In one process,
-side by side, the prefix cache emptied before each. Beside other work compare CPU seconds; they need `engine.processes: 1`, for
+side by side, the prefix cache emptied before each. Beside other work compare CPU seconds; they need `execution.processes: 1`, for
 those of other processes are not counted:
 
 1. the search over so many problems: wall time, share of it inside submit and poll, tokens/s;
@@ -81,20 +81,22 @@ def main() -> None:
         raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
     warm, problems = problems[count:], problems[:count]
     task = SearchTask(params.mcts, params.run.domain, params.run.seed)
-    raw, concurrency = open_engine(params.engine, MODEL), params.engine.concurrency
+    raw, concurrency = open_engine(params.engine, params.execution, MODEL), params.execution.concurrency
     search(raw, task, warm, 8)  # first batches pay for allocations
 
     reset(raw)
     recorder = Recorder(raw)
     timed = TimedEngine(recorder)
-    tokens, wall, cpu = search(timed, task, problems, params.mcts.trees_in_flight)
+    tokens, wall, cpu = search(timed, task, problems, params.execution.trees_in_flight)
     flat_tokens, flat_wall, flat_cpu = flat(raw, recorder.requests, concurrency)
-    print(f"trees {count}, requests {len(recorder.requests)}, tokens {tokens}, in flight {params.mcts.trees_in_flight}")
+    print(
+        f"trees {count}, requests {len(recorder.requests)}, tokens {tokens}, in flight {params.execution.trees_in_flight}"
+    )
     print(f"search      {wall:8.1f} s  {tokens / wall:8.0f} tokens/s")
     print(f"in engine   {timed.seconds:8.1f} s  {timed.seconds / wall:8.1%} of the search's wall time")
     print(f"flat batch  {flat_wall:8.1f} s  {flat_tokens / flat_wall:8.0f} tokens/s  ({flat_tokens} tokens)")
     print(f"search / flat batch, tokens/s: {(tokens / wall) / (flat_tokens / flat_wall):.3f}")
-    if params.engine.processes == 1 and params.engine.kind != "endpoint":
+    if params.execution.processes == 1 and params.engine.kind != "endpoint":
         print(f"the same in tokens per CPU second: {(tokens / cpu) / (flat_tokens / flat_cpu):.3f}", flush=True)
 
     some = problems[: max(8, round(SWEEP * count))]
@@ -108,7 +110,7 @@ def main() -> None:
 
     if params.engine.kind == "vllm":
         vllm = params.engine.vllm.model_copy(update={"seeded": False})
-        free = open_engine(params.engine.model_copy(update={"vllm": vllm}), MODEL)
+        free = open_engine(params.engine.model_copy(update={"vllm": vllm}), params.execution, MODEL)
         search(free, task, warm, 8)
         free_tokens, free_wall, _ = flat(free, recorder.requests, concurrency)
         free.close()

@@ -30,8 +30,8 @@ def settings(**changes) -> MctsParams:
     values = {
         "method": "mcts", "samples": 8, "problems": 1, "k": 3, "rollouts": 1, "iterations": 4, "max_depth": 4,
         "c_puct": 1.0, "prior": "uniform", "temperature": 1.0, "step_tokens": 64, "rollout_tokens": 4096,
-        "trees_in_flight": 64, "shards": 8, "runner": "local",
-        "savings": {"grade_once": True, "stop_at_answer": True, "merge_steps": True, "reuse_rollouts": False},
+        "shards": 8,
+        "savings": {"grade_once": True, "merge_steps": True, "reuse_rollouts": False},
     }  # fmt: skip
     return MctsParams.model_validate(values | changes)
 

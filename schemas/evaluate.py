@@ -18,7 +18,6 @@ class EvalParams(Strict):
         ge=0, description="problems per eval set that the base model searches with params.mcts at test time; 0: none"
     )
     bootstrap: int = Field(ge=100, description="resamples of the problems for the 95 % interval")
-    runner: Literal["local", "ray"] = Field(description="as mcts.runner")
 
     @model_validator(mode="after")
     def _k(self) -> "EvalParams":

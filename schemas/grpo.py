@@ -15,29 +15,6 @@ class PassRateParams(Strict):
     low: float = Field(ge=0, le=1, description="lowest pass rate kept")
     high: float = Field(ge=0, le=1, description="highest pass rate kept")
     problems: int = Field(ge=1, description="use so many of the rl problems (the first ones)")
-    runner: Literal["local", "ray"] = Field(description="of the measurement, as mcts.runner")
-
-
-class ServerParams(Strict):
-    """A vLLM server that generates for RL and takes new weights after each step (docs/rl.md says how to start it)."""
-
-    url: str = Field(pattern=r"^https?://[^/\s]+", description="base url; the weights go to the same host")
-    group_port: int = Field(ge=1024, le=65535, description="port over which the weights are sent")
-    patience_s: float = Field(
-        ge=0, description="a server that is not up yet is waited for so long at the start, seconds"
-    )
-
-
-class RolloutVllmParams(Strict):
-    """Where and how fast vLLM generates for RL. No result depends on it, so no stage does (beyond rounding)."""
-
-    max_model_len: int = Field(ge=0, description="prompt and completion, tokens; 0: the model's context")
-    gpu_memory_utilization: float = Field(
-        gt=0, le=1, description="colocate: share of the GPU for vLLM's weights and cache"
-    )
-    tensor_parallel_size: int = Field(ge=1, description="colocate: processes that share one copy of the model")
-    sleep: bool = Field(description="colocate: vLLM frees its GPU memory while the optimizer works")
-    server: ServerParams
 
 
 class RestartParams(Strict):
@@ -98,7 +75,6 @@ class GrpoParams(Strict):
         description="vllm_*: importance weights for what vLLM's probabilities differ from the trainer's"
     )
     correction_max: float = Field(gt=1, description="vllm_*: weights above are cut to it (truncate) or to 0 (mask)")
-    vllm: RolloutVllmParams
     lora: LoraParams
     restart: RestartParams
     pass_rate: PassRateParams

@@ -8,13 +8,9 @@ from schemas.base import Strict
 
 
 class SavingsParams(Strict):
-    """Less work for a tree. The first two leave trees that others make as they are; the others change what is drawn."""
+    """Less work for a tree. The first leaves every tree the same; the others change what is drawn."""
 
     grade_once: bool = Field(description="equal responses of one tree are graded once; the tree is the same")
-    stop_at_answer: bool = Field(
-        description="a rollout ends behind its answer, where the domain has a mark that says so; the tree is the same but for "
-        "the tokens"
-    )
     merge_steps: bool = Field(
         description="sampled steps that reach the same state are one child, with one set of rollouts; false: one child each"
     )
@@ -43,10 +39,8 @@ class MctsParams(Strict):
     temperature: float = Field(gt=0, description="of actions and rollouts")
     step_tokens: int = Field(ge=1, description="longest step, tokens")
     rollout_tokens: int = Field(ge=1, description="longest rollout, tokens")
-    trees_in_flight: int = Field(ge=1, description="trees that search at the same time")
     shards: int = Field(ge=1, description="files that the trees are written to")
     savings: SavingsParams
-    runner: Literal["local", "ray"] = Field(description="engines on this machine, or on a cluster; trees are the same")
 
     @model_validator(mode="after")
     def _no_logprob_of_reused_steps(self) -> "MctsParams":

@@ -1,4 +1,4 @@
-"""params.yaml as a whole: one section per stage, and the sections that stages share (`run`, `engine`)."""
+"""params.yaml as a whole: a section per stage, those that stages share (`run`, `engine`), and `execution`, which none tracks."""
 
 from pydantic import model_validator
 
@@ -6,11 +6,11 @@ from schemas.base import Strict
 from schemas.base_model import BaseModelParams
 from schemas.engine import EngineParams
 from schemas.evaluate import EvalParams
+from schemas.execution import ExecutionParams
 from schemas.grpo import GrpoParams
 from schemas.linearize import LinearizeParams
 from schemas.mcts import MctsParams
 from schemas.problems import ProblemsParams, SourceSpec
-from schemas.ray import RayParams
 from schemas.report import ReportParams
 from schemas.run import RunParams
 from schemas.sft import SftParams
@@ -24,7 +24,7 @@ class Params(Strict):
 
     run: RunParams
     engine: EngineParams
-    ray: RayParams
+    execution: ExecutionParams
     problems: ProblemsParams
     base: BaseModelParams
     mcts: MctsParams

@@ -50,10 +50,9 @@ def run(s, task, problems: list[Problem], model: Path, in_flight: int) -> Iterat
         problems,
         total=len(problems),
         engine=s.params.engine,
+        execution=s.params.execution,
         model=model,
         in_flight=in_flight,
-        runner=s.params.eval.runner,
-        ray=s.params.ray,
     )
 
 
@@ -67,7 +66,7 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
         s.params.run.domain, s.params.run.seed, "eval", params.samples, params.max_tokens, params.temperature, chat
     )
     progress, answers = Progress(f"eval {name}", len(asked), unit="problems"), {}
-    in_flight = max(1, s.params.engine.concurrency // params.samples)
+    in_flight = max(1, s.params.execution.concurrency // params.samples)
     for identifier, samples in run(s, task, [p for _, p in asked], MODELS[name], in_flight):
         answers[identifier] = samples
         progress.update(len(answers))
@@ -100,9 +99,7 @@ class Searched(Strict):
 
 def search_settings(s):
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
-    return s.params.mcts.model_copy(
-        update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1, "runner": "local"}
-    )
+    return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 
 
 def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
@@ -111,7 +108,7 @@ def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
     chat = chat_for(s.params.run.prompt, MODELS["base"])
     task = MeteredSearchTask(search_settings(s), s.params.run.domain, s.params.run.seed, chat)
     progress, found = Progress("eval search", len(problems), unit="trees"), {}
-    for identifier, result in run(s, task, problems, MODELS["base"], s.params.mcts.trees_in_flight):
+    for identifier, result in run(s, task, problems, MODELS["base"], s.params.execution.trees_in_flight):
         found[identifier] = result
         progress.update(len(found))
     return [Searched(tree=found[p.id][0], found=found[p.id][1]) for p in problems]
@@ -122,7 +119,7 @@ def recall(s, what: dict, model: str, contract, make) -> list:
     key = digest(
         what,
         s.params.run.model_dump(),
-        s.params.engine.model_dump(exclude={"processes", "concurrency"}),  # a sample depends on its request alone
+        s.params.engine.model_dump(),
         [digest_path(p) for p in (EVAL_SETS, MODELS[model], Path(s.params.linearize.phrase_file))],
         [digest_path(Path(c)) for c in CODE],
     )

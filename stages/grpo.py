@@ -10,7 +10,6 @@ train on the same prompts; 22. `grpo.restart` begins episodes in the middle of S
 
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -85,10 +84,9 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
         problems,
         total=len(problems),
         engine=s.params.engine,
+        execution=s.params.execution,
         model=MODELS[s.name],
-        in_flight=max(1, s.params.engine.concurrency // samples),
-        runner=settings.pass_rate.runner,
-        ray=s.params.ray,
+        in_flight=max(1, s.params.execution.concurrency // samples),
     )
     try:
         for identifier, drawn in asked:
@@ -111,15 +109,15 @@ def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
 
 
 def key(s, compute: Compute) -> str:
-    """Of the work folder: without what decides where and how fast vLLM and the measurement work."""
-    grpo = s.params.grpo
-    rate = grpo.pass_rate.model_copy(update={"runner": "local"})
-    plain = replace(
-        s, params=s.params.model_copy(update={"grpo": grpo.model_copy(update={"vllm": None, "pass_rate": rate})})
-    )
-    chains = [TRACES[s.name], TRACED] if grpo.restart.share else []
+    """Of the work folder."""
+    chains = [TRACES[s.name], TRACED] if s.params.grpo.restart.share else []
     inputs = [PROBLEMS, MODELS[s.name], Path(s.params.linearize.phrase_file), *chains]
-    return plain.work_key(inputs, CODE, *identity(compute))
+    return s.work_key(inputs, CODE, *identity(compute))
+
+
+def rl_settings(s) -> dict:
+    """params.grpo, and under "vllm" where and how vLLM generates for it."""
+    return {**s.params.grpo.model_dump(), "vllm": s.params.execution.grpo_vllm.model_dump()}
 
 
 def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
@@ -170,11 +168,11 @@ def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple
     if not problems:
         raise UserError(f"{PROBLEMS}: holds no problem")
     encode, context, tied = shape_of(model)
-    values = settings.model_dump()
+    values, vllm = rl_settings(s), s.params.execution.grpo_vllm
     gpus = visible_gpus(compute)
     check_quantize(settings.lora.quantize, compute, gpus, stage="grpo")
     check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
-    limit = context if settings.generation == "hf" else settings.vllm.max_model_len or context
+    limit = context if settings.generation == "hf" else vllm.max_model_len or context
     prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
     restarts = restart_states(
         s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
@@ -184,7 +182,7 @@ def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple
         [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in begun],
         max_completion=settings.max_completion,
         context=context,
-        vllm_len=0 if settings.generation == "hf" else settings.vllm.max_model_len,
+        vllm_len=0 if settings.generation == "hf" else vllm.max_model_len,
     )
     if settings.generation == "vllm_server":
         check_server(values["vllm"]["server"], model=model, needed=needed, encode=encode)
@@ -266,7 +264,7 @@ def train(
         "prompt": s.params.run.prompt,
         "phrases": s.params.linearize.phrase_file,
         "seed": s.params.run.seed,
-        "settings": s.params.grpo.model_dump(),
+        "settings": rl_settings(s),
         "needed": needed,
         "work": str(work),
     }

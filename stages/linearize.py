@@ -31,7 +31,7 @@ from astro.domains.chat import chat_for
 from astro.domains.editing import get_editor
 from astro.engines.api import EngineError
 from astro.engines.asking import LateEngine, ask_rewrites, ask_votes, ballot_id
-from astro.engines.opening import open_engine, same_results
+from astro.engines.opening import open_engine
 from astro.gates import check_traces, require
 from astro.runtime import UserError, clear_folder, read_shards, run_stage, work_folder, write_jsonl
 from schemas.linearize import LinearizeMetrics
@@ -59,12 +59,12 @@ class Asking:
 
     def __init__(self, s, domain: Domain, work: Path):
         self.folder = work
-        self.engine = LateEngine(partial(open_engine, s.params.engine, MODEL))
+        self.engine = LateEngine(partial(open_engine, s.params.engine, s.params.execution, MODEL))
         self.settings = {
             "domain": domain,
             "seed": s.params.run.seed,
             "engine": self.engine,
-            "concurrency": s.params.engine.concurrency,
+            "concurrency": s.params.execution.concurrency,
         }
 
 
@@ -94,9 +94,7 @@ def key(s) -> str:
             "lm": params.lm.model_copy(update={"max_dropped": 0.0}),
         }
     )
-    plain = replace(
-        s, params=s.params.model_copy(update={"linearize": params, "engine": same_results(s.params.engine)})
-    )
+    plain = replace(s, params=s.params.model_copy(update={"linearize": params}))
     return plain.work_key([TREES, MODEL, Path(params.phrase_file)], CODE)
 
 

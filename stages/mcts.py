@@ -11,14 +11,12 @@ children.
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
 from astro.engines.api import EngineError
-from astro.engines.opening import same_results
 from astro.engines.running import Meter, run_task
 from astro.engines.searches import SearchTask
 from astro.engines.spool import Spool, count_ids
@@ -55,7 +53,7 @@ class Pace:
         wall = now - self._began
         rate, busy = self._trees / wall, self._meter.busy
         note = f"{60 * rate:.0f} trees/min, {self._tokens / wall:.0f} tokens/s, {self._solved / self._trees:.0%} solved"
-        workers = "" if self._s.params.mcts.runner == "local" else f", {self._meter.workers} workers"
+        workers = "" if self._s.params.execution.runner == "local" else f", {self._meter.workers} workers"
         self._progress.update(done, f"{note}, engines {busy:.1%} busy{workers}")
         if now - self._last < LOG_S and done < self._total:
             return
@@ -81,10 +79,9 @@ def grow(s, spool: Spool[Tree], number_of: dict[str, int]) -> None:
         (p for p in islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems) if number_of[p.id] not in spool),
         total=missing,
         engine=s.params.engine,
+        execution=s.params.execution,
         model=MODEL,
-        in_flight=s.params.mcts.trees_in_flight,
-        runner=s.params.mcts.runner,
-        ray=s.params.ray,
+        in_flight=s.params.execution.trees_in_flight,
         meter=meter,
     )
     with contextlib.closing(trees):
@@ -105,10 +102,8 @@ def with_checks(tree: Tree, domain: Domain) -> Tree:
 
 
 def key(s) -> str:
-    """Of the work folder: without what decides where and how fast, but not on the trees."""
-    mcts = s.params.mcts.model_copy(update={"runner": "local", "trees_in_flight": 1})
-    plain = replace(s, params=s.params.model_copy(update={"mcts": mcts, "engine": same_results(s.params.engine)}))
-    return plain.work_key([PROBLEMS, MODEL], CODE)
+    """Of the work folder."""
+    return s.work_key([PROBLEMS, MODEL], CODE)
 
 
 def counted(spool: Spool[Tree], figures: TreeFigures) -> Iterator[Tree]:

@@ -13,7 +13,7 @@ def test_progress_goes_to_the_console_and_to_mlflow(monkeypatch, capsys):
     monkeypatch.setattr(mcts, "LOG_S", 0.0)
     rows = []
     s = SimpleNamespace(
-        params=SimpleNamespace(mcts=settings(runner="ray")), log=lambda row, step: rows.append((step, row))
+        params=SimpleNamespace(execution=SimpleNamespace(runner="ray")), log=lambda row, step: rows.append((step, row))
     )
     meter = Meter(workers=3, engine_s=9.0, worker_s=10.0)
     pace = mcts.Pace(s, meter, total=14, done=4)

@@ -2,8 +2,8 @@
 
 A kept run counts as done wherever a run with just the same params is wanted, whatever commit it was made on: the table names
 the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
-A parameter that the project has got since then is taken to have had the value that it has by default; one that is gone must have
-had the value at which the run was what it is without (`GONE`).
+A parameter that the project has got since then is taken to have had the value that it has by default. `execution` is not kept,
+for no result depends on it.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,6 @@ from astro.runtime import UserError, digest, read_json, write_text
 from schemas.base import Strict
 
 FOLDER = Path("docs/results/runs")
-GONE = {("sft", "gradient_accumulation"): 1}
-"""Parameters that the project had, and what they had to be for a run to count as one of today's."""
 
 
 class KeptQuestions(Strict):
@@ -31,7 +29,7 @@ class KeptRun(Strict):
     """One run."""
 
     commit: str = Field(description="the commit it was run on")
-    params: dict = Field(description="the whole of params.yaml")
+    params: dict = Field(description="params.yaml without `execution`")
     questions: str = Field(description="file of its KeptQuestions, in the same folder")
     samples: int = Field(ge=1, description="completions per problem")
     right: dict[str, dict[str, list[int]]] = Field(
@@ -48,7 +46,7 @@ def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER
     for (set_name, model), scores in sorted(result.scores.items()):
         right.setdefault(set_name, {})[model] = [round(scores[i] * samples) for i in questions[set_name]]
     path = folder / f"{planned.name}.json"
-    run = KeptRun(commit=commit, params=planned.params, questions=asked, samples=samples, right=right)
+    run = KeptRun(commit=commit, params=_science(planned.params), questions=asked, samples=samples, right=right)
     for target, record in ((folder / asked, KeptQuestions(questions=questions)), (path, run)):
         write_text(target, record.model_dump_json() + "\n")  # one line: thousands of short numbers
     return path
@@ -64,12 +62,17 @@ def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
     if not path.is_file():
         return None
     run = read_json(path, KeptRun)
-    return run if _fits(run.params, planned.params, committed_params()) else None
+    return run if _fits(run.params, _science(planned.params), committed_params()) else None
 
 
-def _fits(had: dict, wanted: dict, defaults: dict, at: tuple[str, ...] = ()) -> bool:
+def _science(params: dict) -> dict:
+    """The params that results depend on."""
+    return {name: section for name, section in params.items() if name != "execution"}
+
+
+def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
     """Whether params are those wanted; see the module's docstring for keys that only one of them has."""
-    if any(had[key] != GONE.get((*at, key), ...) for key in had.keys() - wanted.keys()):
+    if had.keys() - wanted.keys():
         return False
     for key, value in wanted.items():
         default = defaults.get(key)
@@ -77,7 +80,7 @@ def _fits(had: dict, wanted: dict, defaults: dict, at: tuple[str, ...] = ()) -> 
             if value != default:
                 return False
         elif isinstance(value, dict) and isinstance(had[key], dict):
-            if not _fits(had[key], value, default or {}, (*at, key)):
+            if not _fits(had[key], value, default or {}):
                 return False
         elif had[key] != value:
             return False

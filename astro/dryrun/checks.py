@@ -44,10 +44,12 @@ def batch_faults(params: Params, compute: Compute) -> list[str]:
                 f"grpo.pass_rate.problems {g.pass_rate.problems}: fewer than one step takes, prompts_per_step "
                 f"{g.prompts_per_step}"
             )
-        if g.generation == "vllm_colocate" and compute.world % g.vllm.tensor_parallel_size:
+        if g.generation == "vllm_colocate" and compute.world % (
+            parallel := params.execution.grpo_vllm.tensor_parallel_size
+        ):
             found.append(
-                f"grpo.vllm.tensor_parallel_size {g.vllm.tensor_parallel_size}: must divide the {compute.world} training "
-                "processes, which hold vLLM too"
+                f"execution.grpo_vllm.tensor_parallel_size {parallel}: must divide the {compute.world} "
+                "training processes, which hold vLLM too"
             )
     return found
 
@@ -68,11 +70,11 @@ def target_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
 def parallel_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
     """Tensor parallel sizes that the model's heads or the machine's GPUs do not divide into."""
     found = []
-    sizes = {"engine.vllm.tensor_parallel_size": params.engine.vllm.tensor_parallel_size}
+    sizes = {"execution.vllm.tensor_parallel_size": params.execution.vllm.tensor_parallel_size}
     if params.engine.kind != "vllm":
         sizes = {}
     if params.grpo.generation == "vllm_colocate":
-        sizes["grpo.vllm.tensor_parallel_size"] = params.grpo.vllm.tensor_parallel_size
+        sizes["execution.grpo_vllm.tensor_parallel_size"] = params.execution.grpo_vllm.tensor_parallel_size
     for where, size in sizes.items():
         if shape.heads % size:
             found.append(f"{where} {size}: does not divide the {shape.heads} attention heads of {shape.name}")
@@ -82,11 +84,11 @@ def parallel_faults(params: Params, compute: Compute, shape: Shape) -> list[str]
             )
         if size > compute.processes and compute.device == "gpu":
             found.append(f"{where} {size}: more than the {compute.processes} GPUs of a machine (compute profile)")
-    engines = params.engine.processes * sizes.get("engine.vllm.tensor_parallel_size", 1)
-    if compute.device == "gpu" and params.engine.kind == "vllm" and params.engine.processes > 1:
+    engines = params.execution.processes * sizes.get("execution.vllm.tensor_parallel_size", 1)
+    if compute.device == "gpu" and params.engine.kind == "vllm" and params.execution.processes > 1:
         found.append(
-            f"engine.processes {params.engine.processes}: engines of one machine would all take its first GPU; on GPUs "
-            f"set it to 1, and mcts.runner to ray for {engines} GPUs"
+            f"execution.processes {params.execution.processes}: engines of one machine would all take its first GPU; on GPUs "
+            f"set it to 1, and execution.runner to ray for {engines} GPUs"
         )
     return found
 
@@ -125,7 +127,7 @@ def training_faults(shape: Shape, training: Training, device: float, name: str) 
                 share=training.share,
                 device=device,
             ),
-            where="grpo.vllm.gpu_memory_utilization",
+            where="execution.grpo_vllm.gpu_memory_utilization",
             share=training.share,
             length=training.tokens,
             name=name,
@@ -135,7 +137,7 @@ def training_faults(shape: Shape, training: Training, device: float, name: str) 
 
 def engine_memory(params: Params, shape: Shape, device: float, name: str) -> tuple[Serving | float | None, list[str]]:
     """What the engine of mcts, linearize, the pass rate and eval takes of a GPU, and whether it can start; None: an endpoint."""
-    engine = params.engine
+    engine, execution = params.engine, params.execution
     if engine.kind == "endpoint":
         return None, []
     if engine.kind == "hf":
@@ -150,16 +152,16 @@ def engine_memory(params: Params, shape: Shape, device: float, name: str) -> tup
     serving = serving_memory(
         shape,
         weight_bytes=BYTES[engine.vllm.dtype],
-        parallel=engine.vllm.tensor_parallel_size,
+        parallel=execution.vllm.tensor_parallel_size,
         length=engine.max_model_len,
-        concurrency=engine.concurrency,
-        share=engine.vllm.gpu_memory_utilization,
+        concurrency=execution.concurrency,
+        share=execution.vllm.gpu_memory_utilization,
         device=device,
     )
     return serving, serve_faults(
         serving,
-        where="engine.vllm.gpu_memory_utilization",
-        share=engine.vllm.gpu_memory_utilization,
+        where="execution.vllm.gpu_memory_utilization",
+        share=execution.vllm.gpu_memory_utilization,
         length=engine.max_model_len,
         name=name,
     )

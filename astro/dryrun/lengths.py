@@ -25,7 +25,7 @@ def context_faults(params: Params, context: int, name: str) -> list[str]:
     """
     limits = {"engine.max_model_len": params.engine.max_model_len, "sft.max_length": params.sft.max_length}
     if params.grpo.generation != "hf":
-        limits["grpo.vllm.max_model_len"] = params.grpo.vllm.max_model_len
+        limits["execution.grpo_vllm.max_model_len"] = params.execution.grpo_vllm.max_model_len
     return [
         f"{where} {value}: above the context of {name}, {context} tokens"
         for where, value in limits.items()
@@ -36,7 +36,7 @@ def context_faults(params: Params, context: int, name: str) -> list[str]:
 def completion_faults(params: Params, context: int, lengths: Lengths, name: str) -> list[str]:
     """Prompt and completion against what is to hold both."""
     engine, prompt = params.engine.max_model_len, lengths.prompt
-    g, rollouts = params.grpo, params.grpo.vllm.max_model_len
+    g, rollouts = params.grpo, params.execution.grpo_vllm.max_model_len
     found = []
     sums = [("eval.max_tokens", params.eval.max_tokens), ("mcts.rollout_tokens", params.mcts.rollout_tokens)]
     if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0):
@@ -55,7 +55,7 @@ def completion_faults(params: Params, context: int, lengths: Lengths, name: str)
     if g.generation != "hf" and rollouts and prompt + g.max_completion > rollouts:
         found.append(
             f"grpo.max_completion {g.max_completion}: with a prompt of {prompt} tokens that is {prompt + g.max_completion}, but "
-            f"grpo.vllm.max_model_len is {rollouts}"
+            f"execution.grpo_vllm.max_model_len is {rollouts}"
         )
     return found
 

@@ -128,7 +128,7 @@ def training_memory(shape: Shape, t: Training, device: float) -> Memory:
     training = fixed + (1 + FRAGMENTS) * sum(passing.values())
     phases = {"training": training + (0 if t.sleep else vllm)}
     if vllm:
-        parts["vLLM (grpo.vllm.gpu_memory_utilization)"] = vllm
+        parts["vLLM (execution.grpo_vllm.gpu_memory_utilization)"] = vllm
         phases["generating"] = fixed + vllm
     if t.generation == "hf":
         cache = t.completions * t.tokens * shape.kv_bytes()
@@ -206,7 +206,7 @@ def changes(t: Training) -> dict[str, Callable[[Training], Training]]:
     if t.sequences > 1:
         found[f"micro_batch.{t.stage}: 1 in the compute profile"] = lambda x: replace(x, sequences=1)
     if t.generation == "vllm_colocate" and not t.sleep:
-        found["grpo.vllm.sleep: true"] = lambda x: replace(x, sleep=True)
+        found["execution.grpo_vllm.sleep: true"] = lambda x: replace(x, sleep=True)
     if t.generation == "hf":
         found["grpo.generation: vllm_colocate"] = lambda x: replace(
             x, generation="vllm_colocate", share=0.3, sleep=True

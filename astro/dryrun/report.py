@@ -211,12 +211,12 @@ def engine_line(params: Params, serving: Serving | float | None) -> str:
         return "engine: an endpoint, elsewhere"
     if isinstance(serving, float):
         return f"engine (hf): {serving / GIB:.1f}"
-    wanted = params.engine.concurrency
+    wanted = params.execution.concurrency
     enough = (
         "" if serving.at_once >= wanted else f" ({wanted} may be in flight: longer ones wait or are computed again)"
     )
     return (
-        f"engine (vllm, {params.engine.vllm.tensor_parallel_size} GPUs): weights {serving.weights / GIB:.1f}, a step "
+        f"engine (vllm, {params.execution.vllm.tensor_parallel_size} GPUs): weights {serving.weights / GIB:.1f}, a step "
         f"{serving.working / GIB:.1f}, cache {max(0.0, serving.cache) / GIB:.1f} = {serving.at_once} sequences of "
         f"{params.engine.max_model_len}{enough}"
     )

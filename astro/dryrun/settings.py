@@ -38,7 +38,7 @@ def sft_training(params: Params, compute: Compute) -> Training:
 
 def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
     """Of grpo (and grpo_direct). prompt: tokens of the longest one."""
-    g = params.grpo
+    g, vllm = params.grpo, params.execution.grpo_vllm
     share = max(1, g.prompts_per_step * g.group_size // compute.world)
     return Training(
         stage="grpo",
@@ -48,9 +48,9 @@ def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
         reference=g.beta > 0,
         generation=g.generation,
         completions=share,
-        share=g.vllm.gpu_memory_utilization,
-        sleep=g.vllm.sleep,
-        parallel=g.vllm.tensor_parallel_size,
+        share=vllm.gpu_memory_utilization,
+        sleep=vllm.sleep,
+        parallel=vllm.tensor_parallel_size,
     )
 
 

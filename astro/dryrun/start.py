@@ -75,7 +75,7 @@ def known(path: str) -> bool:
 def faults(ahead: Sequence[str], params: Params, compute: Compute, shape: Shape, device: float, name: str) -> list[str]:
     """Of the stages ahead, on GPUs of `device` bytes."""
     found = []
-    if {"mcts", "linearize", "eval"} & set(ahead) and params.ray.address == "":
+    if {"mcts", "linearize", "eval"} & set(ahead) and params.execution.ray.address == "":
         found += checks.engine_memory(params, shape, device, name)[1]
     if compute.device == "cpu":
         return found

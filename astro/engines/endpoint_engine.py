@@ -64,13 +64,13 @@ class EndpointEngine:
         try:
             served = [m.id for m in self._client.models.list()]
         except openai.OpenAIError as error:
-            raise EngineError(f"engine.endpoint.url {url}: the endpoint does not answer ({error})") from None
+            raise EngineError(f"execution.endpoint.url {url}: the endpoint does not answer ({error})") from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise EngineError(f"engine.endpoint.url {url}: the list of models is unusable ({error!r})") from None
+            raise EngineError(f"execution.endpoint.url {url}: the list of models is unusable ({error!r})") from None
         if model and model not in served:
             raise EngineError(f"engine.endpoint.model: {url} serves {served}, not {model!r}")
         if not served:
-            raise EngineError(f"engine.endpoint.url {url}: the endpoint serves no model")
+            raise EngineError(f"execution.endpoint.url {url}: the endpoint serves no model")
         self._model = model or served[0]
         self._pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="endpoint")
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
@@ -146,7 +146,7 @@ class EndpointEngine:
             choices = sorted(answer.choices, key=lambda c: c.index)
             if len(choices) != request.n:
                 raise UnusableAnswer(
-                    f"engine.endpoint.url {self._url}: {len(choices)} choices came, {request.n} were asked for"
+                    f"execution.endpoint.url {self._url}: {len(choices)} choices came, {request.n} were asked for"
                 )
             samples = [self._sample(c, answer, request) for c in choices]
         except (EngineError, *self._gone, self._refused):
@@ -154,11 +154,11 @@ class EndpointEngine:
         except self._errors as error:
             raise self._judged(error) from error
         except Exception as error:
-            raise UnusableAnswer(f"engine.endpoint.url {self._url}: unusable answer: {error!r}") from error
+            raise UnusableAnswer(f"execution.endpoint.url {self._url}: unusable answer: {error!r}") from error
         for sample in samples:
             if sample.tokens > max_tokens + 1 or len(sample.text) > WIDEST_TOKEN * max_tokens:
                 raise UnusableAnswer(
-                    f"engine.endpoint.url {self._url}: unusable answer: {sample.tokens} tokens, {len(sample.text)} characters "
+                    f"execution.endpoint.url {self._url}: unusable answer: {sample.tokens} tokens, {len(sample.text)} characters "
                     f"came, at most {max_tokens} tokens were asked for"
                 )
         return samples
@@ -168,7 +168,7 @@ class EndpointEngine:
         import openai
 
         if isinstance(error, openai.APIResponseValidationError):
-            return UnusableAnswer(f"engine.endpoint.url {self._url}: unusable answer: {error}")
+            return UnusableAnswer(f"execution.endpoint.url {self._url}: unusable answer: {error}")
         return error
 
     def _sample(self, choice, answer, request: Request) -> Sample:
@@ -199,7 +199,7 @@ class EndpointEngine:
         for _, answer in answered:
             if isinstance(answer, self._errors):
                 raise EngineError(
-                    f"engine.endpoint.url {self._url}: request failed after all retries: {answer}"
+                    f"execution.endpoint.url {self._url}: request failed after all retries: {answer}"
                 ) from answer
             if isinstance(answer, Exception):
                 raise answer

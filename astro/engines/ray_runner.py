@@ -27,7 +27,7 @@ from schemas.records import Problem
 if TYPE_CHECKING:
     from astro.engines.running import Meter
     from astro.engines.searches import Task
-    from schemas.ray import RayParams
+    from schemas.execution import RayParams
 
 LINGER_S = 0.05
 """A worker collects results for so long before it answers."""
@@ -124,7 +124,9 @@ def connect(settings: "RayParams") -> Any:
             begin(ray, **quiet)
     except Exception as error:  # Ray raises Exception itself, too
         where = settings.address or "a cluster on this machine"
-        raise EngineError(f"ray.address {where}: no cluster answers ({' '.join(str(error).split())})") from None
+        raise EngineError(
+            f"execution.ray.address {where}: no cluster answers ({' '.join(str(error).split())})"
+        ) from None
     return ray
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from astro.engines.api import Engine
 from astro.engines.feed import TimedEngine, run_searches
@@ -15,7 +15,7 @@ from schemas.records import Problem
 
 if TYPE_CHECKING:
     from schemas.engine import EngineParams
-    from schemas.ray import RayParams
+    from schemas.execution import ExecutionParams
 
 
 @dataclass
@@ -46,10 +46,9 @@ def run_task(
     *,
     total: int,
     engine: "EngineParams",
+    execution: "ExecutionParams",
     model: Path,
     in_flight: int,
-    runner: Literal["local", "ray"],
-    ray: "RayParams",
     meter: Meter | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Yield (problem id, result) as they come, each problem once. `problems` is read lazily.
@@ -58,7 +57,7 @@ def run_task(
         total: number of `problems`.
         engine, model: what answers. On a cluster each worker holds what is one process here, with its share of `in_flight`.
         in_flight: problems that are worked on at once.
-        ray: of the cluster; the local runner does not read it.
+        execution: which runner, and what its engines get.
         meter: is kept up to date.
 
     Raises:
@@ -66,27 +65,27 @@ def run_task(
         SearchError: the job of a problem failed; names it.
     """
     meter = Meter() if meter is None else meter
-    if runner == "local":
+    if execution.runner == "local":
         yield from run_here(
-            task, problems, open_engine=partial(open_engine, engine, model), in_flight=in_flight, meter=meter
+            task, problems, open_engine=partial(open_engine, engine, execution, model), in_flight=in_flight, meter=meter
         )
         return
     from astro.engines.ray_runner import run_on_ray
     from astro.tokens import read_control
 
-    one = share_of(engine)
-    served = one.kind == "endpoint"  # its model is elsewhere
+    served = engine.kind == "endpoint"  # its model is elsewhere, and one client serves all
+    one = execution.model_copy(update={"processes": 1}) if served else share_of(execution)
     yield from run_on_ray(
         task,
         problems,
         total=total,
-        open_engine=partial(open_engine, one, model, control=read_control(model))
+        open_engine=partial(open_engine, engine, one, model, control=read_control(model))
         if served
-        else partial(open_engine, one),
+        else partial(open_engine, engine, one),
         model=None if served else model,
-        in_flight=max(1, in_flight // (1 if served else engine.processes)),
-        settings=ray,
-        gpus=0 if served else one.vllm.tensor_parallel_size if one.kind == "vllm" else 1,
+        in_flight=max(1, in_flight // (1 if served else execution.processes)),
+        settings=execution.ray,
+        gpus=0 if served else one.vllm.tensor_parallel_size if engine.kind == "vllm" else 1,
         meter=meter,
     )
 

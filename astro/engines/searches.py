@@ -66,16 +66,10 @@ class SearchTask:
             n=wanted.n,
             max_tokens=settings.step_tokens if expand else settings.rollout_tokens,
             temperature=settings.temperature,
-            stop=domain.stops if expand else self._rollout_stop,
+            stop=domain.stops if expand else (),
             seed=wanted.seed,
             logprobs=expand and settings.prior in ("sequence", "token"),
         )
-
-    @property
-    def _rollout_stop(self) -> tuple[str, ...]:
-        """What ends a rollout: its own end, and the domain's mark behind an answer, if it has one."""
-        mark = getattr(self._domain, "answer_end", "")
-        return (mark,) if mark and self.settings.savings.stop_at_answer else ()
 
     def search(self, problem: Problem) -> Search:
         """The search of one problem; it yields `Expand` and `Simulate`."""

@@ -47,12 +47,15 @@ def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) 
     parallel = vllm["tensor_parallel_size"]
     if processes % parallel:
         raise UserError(
-            f"grpo.vllm.tensor_parallel_size {parallel}: must divide the {processes} training processes, which hold vLLM too"
+            f"execution.grpo_vllm.tensor_parallel_size {parallel}: must divide the {processes} training processes, which "
+            "hold vLLM too"
         )
     if cuda:
         return
     if vllm["sleep"]:
-        raise UserError("grpo.vllm.sleep: vLLM frees GPU memory; on a CPU there is none to free, set it to false")
+        raise UserError(
+            "execution.grpo_vllm.sleep: vLLM frees GPU memory; on a CPU there is none to free, set it to false"
+        )
     if processes > 1:
         raise UserError(
             f"grpo.generation vllm_colocate: on a CPU it works in one process, not in {processes}; take hf (with seeded: true), "
@@ -71,7 +74,7 @@ def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, co
     Args:
         prompts: (problem id, tokens).
         context: of the model (config.json: max_position_embeddings).
-        vllm_len: grpo.vllm.max_model_len, where vLLM generates; 0: not given.
+        vllm_len: execution.grpo_vllm.max_model_len, where vLLM generates; 0: not given.
 
     Raises:
         UserError: it does not.
@@ -84,9 +87,9 @@ def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, co
     if needed > context:
         raise UserError(f"grpo.max_completion: {sums}, but the model's context is {context}")
     if vllm_len and needed > vllm_len:
-        raise UserError(f"grpo.vllm.max_model_len {vllm_len}: {sums}")
+        raise UserError(f"execution.grpo_vllm.max_model_len {vllm_len}: {sums}")
     if vllm_len > context:
-        raise UserError(f"grpo.vllm.max_model_len {vllm_len} is above the model's context {context}")
+        raise UserError(f"execution.grpo_vllm.max_model_len {vllm_len} is above the model's context {context}")
     return needed
 
 
@@ -151,28 +154,29 @@ def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[st
     try:
         wait_for(url, server["patience_s"])
     except ConnectionError as error:
-        raise UserError(f"grpo.vllm.server.url {url}: no vLLM server answers ({error}); {start}") from None
+        raise UserError(f"execution.grpo_vllm.server.url {url}: no vLLM server answers ({error}); {start}") from None
     try:
         served = ask(f"{url}/v1/models")["data"][0]
         name = str(served.get("root") or served["id"])
         if Path(name).name != model.name:
-            raise UserError(f"grpo.vllm.server.url {url}: it serves {name}, but {model} is trained; {start}")
+            raise UserError(f"execution.grpo_vllm.server.url {url}: it serves {name}, but {model} is trained; {start}")
         length = served.get("max_model_len") or 0
         if length < needed:
             raise UserError(
-                f"grpo.vllm.server.url {url}: its --max-model-len is {length}, but the longest prompt with max_completion needs "
+                f"execution.grpo_vllm.server.url {url}: its --max-model-len is {length}, but the longest prompt with "
+                f"max_completion needs "
                 f"{needed}; {start}"
             )
         if ask(f"{url}/tokenize", body={"model": served["id"], "prompt": PROBE})["tokens"] != encode(PROBE):
             raise UserError(
-                f"grpo.vllm.server.url {url}: it cuts text into other tokens than {model}: another model; {start}"
+                f"execution.grpo_vllm.server.url {url}: it cuts text into other tokens than {model}: another model; {start}"
             )
         check_weight_transfer(url, start)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"grpo.vllm.server.url {url}: it does not answer as a vLLM server does ({error}); {start}"
+            f"execution.grpo_vllm.server.url {url}: it does not answer as a vLLM server does ({error}); {start}"
         ) from None
 
 
@@ -186,14 +190,16 @@ def check_weight_transfer(url: str, start: str) -> None:
         config = ask(f"{url}/server_info?config_format=json")["vllm_config"]
     except urllib.error.HTTPError as error:
         raise UserError(
-            f"grpo.vllm.server.url {url}: it takes no weights: VLLM_SERVER_DEV_MODE=1 is not set for it ({error}); {start}"
+            f"execution.grpo_vllm.server.url {url}: it takes no weights: VLLM_SERVER_DEV_MODE=1 is not set for it "
+            f"({error}); {start}"
         ) from None
     if not config.get("weight_transfer_config"):
         raise UserError(
-            f"grpo.vllm.server.url {url}: it takes no weights: --weight-transfer-config is missing; {start}"
+            f"execution.grpo_vllm.server.url {url}: it takes no weights: --weight-transfer-config is missing; {start}"
         )
     mode = config["model_config"]["logprobs_mode"]
     if mode != "processed_logprobs":
         raise UserError(
-            f"grpo.vllm.server.url {url}: with --logprobs-mode {mode} it gives other probabilities than it samples from; {start}"
+            f"execution.grpo_vllm.server.url {url}: with --logprobs-mode {mode} it gives other probabilities than it "
+            f"samples from; {start}"
         )

@@ -60,7 +60,7 @@ def test_a_profile_that_the_gpu_cannot_hold_ends_with_1_and_says_why(monkeypatch
     code, said = ran(monkeypatch, capsys, "llama-3.1-70b", "--dry-run", "--device", "L4")
     assert code == 1
     assert "fault: sft: needs 48." in said
-    assert "fault: grpo.vllm.gpu_memory_utilization 0.45: of L4" in said
+    assert "fault: execution.grpo_vllm.gpu_memory_utilization 0.45: of L4" in said
     assert "faults: not to be run as it is" in said
 
 
@@ -81,10 +81,10 @@ WRONG = {
         ["grpo: needs", "inputs of the blocks", "micro_batch.grpo: 1 in the compute profile"],
     ),
     "vLLM with too small a share": (
-        "grpo: {vllm: {gpu_memory_utilization: 0.2}}\n",
+        "execution: {grpo_vllm: {gpu_memory_utilization: 0.2}}\n",
         "",
         "",
-        ["grpo.vllm.gpu_memory_utilization 0.2", "one sequence of 16384 tokens takes 2.0"],
+        ["execution.grpo_vllm.gpu_memory_utilization 0.2", "one sequence of 16384 tokens takes 2.0"],
     ),
     "transformers as the engine": (
         "engine: {kind: hf, hf: {batch_size: 128, dtype: bfloat16}}\n",
@@ -111,10 +111,10 @@ WRONG = {
         ["eval.max_tokens 15360", "grpo.max_completion (of the pass rate) 15360", "completions would be cut"],
     ),
     "completions longer than vLLM's sequences in training": (
-        "grpo: {vllm: {max_model_len: 8192}}\n",
+        "execution: {grpo_vllm: {max_model_len: 8192}}\n",
         "",
         "",
-        ["grpo.vllm.max_model_len is 8192"],
+        ["execution.grpo_vllm.max_model_len is 8192"],
     ),
     "a step that the processes cannot share": (
         "sft: {batch_size: 30}\n",
@@ -123,18 +123,18 @@ WRONG = {
         ["sft.batch_size: a step of 30 cannot be shared equally by 8 processes"],
     ),
     "tensor parallel over more than the heads": (
-        "engine: {vllm: {tensor_parallel_size: 5}}\n",
+        "execution: {vllm: {tensor_parallel_size: 5}}\n",
         "",
         "gpu-8-ddp",
-        ["engine.vllm.tensor_parallel_size 5: does not divide the 32 attention heads"],
+        ["execution.vllm.tensor_parallel_size 5: does not divide the 32 attention heads"],
     ),
     "tensor parallel over more GPUs than there are": (
-        "engine: {vllm: {tensor_parallel_size: 2}}\n",
+        "execution: {vllm: {tensor_parallel_size: 2}}\n",
         "",
         "",
-        ["engine.vllm.tensor_parallel_size 2: more than the 1 GPUs"],
+        ["execution.vllm.tensor_parallel_size 2: more than the 1 GPUs"],
     ),
-    "two engines on one GPU": ("engine: {processes: 2}\n", "", "", ["engine.processes 2", "set it to 1"]),
+    "two engines on one GPU": ("execution: {processes: 2}\n", "", "", ["execution.processes 2", "set it to 1"]),
     "fewer problems than a step": (
         "grpo: {pass_rate: {problems: 16}}\n",
         "",
@@ -180,9 +180,9 @@ def test_each_wrong_variant_is_refused_with_its_reason(name):
 
 
 def test_all_faults_are_told_at_once():
-    changes = "sft: {max_length: 2048, batch_size: 7}\nengine: {processes: 2, max_model_len: 200000}\n"
+    changes = "sft: {max_length: 2048, batch_size: 7}\nexecution: {processes: 2}\nengine: {max_model_len: 200000}\n"
     said = "\n".join(report_of(params_of("llama-3.1-8b", changes), compute="gpu-8-ddp").faults)
-    for part in ("sft.max_length 2048", "sft.batch_size", "engine.processes 2", "engine.max_model_len 200000"):
+    for part in ("sft.max_length 2048", "sft.batch_size", "execution.processes 2", "engine.max_model_len 200000"):
         assert part in said
 
 
@@ -229,10 +229,11 @@ def test_links_of_dvc_save_a_copy(tmp_path):
 
 TINY = """
 base: {pretrained: {path: PATH, revision: '', adapter: 'ADAPTER'}}
-engine: {max_model_len: 1024, concurrency: 4}
+engine: {max_model_len: 1024}
 mcts: {rollout_tokens: 64}
 sft: {max_length: 1024}
-grpo: {max_completion: 64, vllm: {max_model_len: 1024}}
+grpo: {max_completion: 64}
+execution: {concurrency: 4, grpo_vllm: {max_model_len: 1024}}
 eval: {max_tokens: 64}
 """
 SHORT = {"prompt_tokens": 700, "chain_tokens": 300}

@@ -56,9 +56,11 @@ def test_another_stage_is_not_held_up_by_it():
 
 def test_an_engine_that_cannot_start_is_refused():
     params = params_of("llama-3.1-8b", "engine: {vllm: {dtype: float32}}\n")
-    with pytest.raises(UserError, match=r"engine\.vllm\.gpu_memory_utilization 0\.9: .* one sequence of 17408 tokens"):
+    with pytest.raises(
+        UserError, match=r"execution\.vllm\.gpu_memory_utilization 0\.9: .* one sequence of 17408 tokens"
+    ):
         check_start("mcts", params, [L4])
-    ray = params_of("llama-3.1-8b", "engine: {vllm: {dtype: float32}}\nray: {address: auto}\n")
+    ray = params_of("llama-3.1-8b", "engine: {vllm: {dtype: float32}}\nexecution: {ray: {address: auto}}\n")
     check_start("mcts", ray, [L4])  # the cluster's GPUs are not these
 
 

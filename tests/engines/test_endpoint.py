@@ -224,7 +224,7 @@ def test_a_lasting_failure_ends_the_run_after_all_retries(serve, connect):
     server = serve(lambda body: (500, {"error": {"message": "out of memory"}}))
     engine = connect(server.url, retries=1)
     engine.submit(request())
-    with pytest.raises(EngineError, match=r"engine\.endpoint\.url http.*after all retries.*out of memory"):
+    with pytest.raises(EngineError, match=r"execution\.endpoint\.url http.*after all retries.*out of memory"):
         engine.poll()
     assert len(server.asked) == 2
 
@@ -240,8 +240,8 @@ def test_a_refused_request_is_not_tried_again(serve, connect):
 
 ANSWERS = {
     # what comes instead of an answer: (function of the request's body, part of the message)
-    "no JSON": (lambda body: b"<html>gateway</html>", "engine.endpoint.url"),
-    "half a JSON": (lambda body: json.dumps(completion(body)).encode()[:40], "engine.endpoint.url"),
+    "no JSON": (lambda body: b"<html>gateway</html>", "execution.endpoint.url"),
+    "half a JSON": (lambda body: json.dumps(completion(body)).encode()[:40], "execution.endpoint.url"),
     "another JSON": (lambda body: {"result": "p5"}, "unusable answer"),
     "a list": (lambda body: [1, 2], "unusable answer"),
     "null": (lambda body: None, "unusable answer"),
@@ -272,7 +272,7 @@ TOO_LONG = {
 def test_an_answer_that_is_too_long_is_unusable(serve, connect, name):
     engine = connect(serve(lambda body: (200, completion(body, **TOO_LONG[name]))).url)
     engine.submit(request())
-    with pytest.raises(EngineError, match=r"engine\.endpoint\.url .*at most 9 tokens were asked for"):
+    with pytest.raises(EngineError, match=r"execution\.endpoint\.url .*at most 9 tokens were asked for"):
         engine.poll()
 
 
@@ -354,7 +354,7 @@ def test_a_dead_port_is_told_at_once(connect):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(EngineError, match=rf"engine\.endpoint\.url http://127\.0\.0\.1:{port}/v1.*does not answer"):
+    with pytest.raises(EngineError, match=rf"execution\.endpoint\.url http://127\.0\.0\.1:{port}/v1.*does not answer"):
         connect(f"http://127.0.0.1:{port}/v1")
 
 
@@ -363,7 +363,7 @@ def test_an_endpoint_that_dies_later_is_an_engine_error(connect):
     engine = connect(server.url)
     server.close()
     engine.submit(request())
-    with pytest.raises(EngineError, match=r"engine\.endpoint\.url"):
+    with pytest.raises(EngineError, match=r"execution\.endpoint\.url"):
         engine.poll()
 
 
@@ -372,7 +372,7 @@ MODELS = [
     ((MODEL, "large"), "huge", r"engine\.endpoint\.model: .*\['tiny', 'large'\], not 'huge'"),
     ((), "", "serves no model"),
     (b"<html>hello</html>", "", "list of models is unusable"),
-    (b'{"hello": 1}', "", r"engine\.endpoint\.url"),
+    (b'{"hello": 1}', "", r"execution\.endpoint\.url"),
 ]
 
 

@@ -17,7 +17,7 @@ from astro.engines.ray_runner import connect, run_on_ray
 from astro.engines.running import Meter, run_here
 from astro.engines.searches import AskTask, SearchTask
 from benchmarks.world import Open, problems, settings
-from schemas.ray import RayParams
+from schemas.execution import RayParams
 
 pytestmark = pytest.mark.slow
 TASK = SearchTask(settings(), "countdown", 1)
@@ -147,8 +147,11 @@ def test_a_search_that_fails_names_its_problem(cluster):
 
 # address, what is said
 ADDRESSES = [
-    ("127.0.0.1:9", r"ray\.address 127\.0\.0\.1:9: no cluster answers .*refused"),  # the discard port: nobody listens
-    ("127.0.0.1", r'ray\.address 127\.0\.0\.1: .*expected "host:port"'),
+    (
+        "127.0.0.1:9",
+        r"execution\.ray\.address 127\.0\.0\.1:9: no cluster answers .*refused",
+    ),  # the discard port: nobody listens
+    ("127.0.0.1", r'execution\.ray\.address 127\.0\.0\.1: .*expected "host:port"'),
     ("ray://127.0.0.1:10001", r'expected "host:port"'),
 ]
 

@@ -275,13 +275,15 @@ def test_bad_phrase_file(content: str, expected: str, workspace: Checkout):
 def test_endpoint_that_does_not_answer(workspace: Checkout):
     write_jsonl(workspace.root / "data/problems/train.jsonl", [problem(1), problem(2)])
     (workspace.root / "models/base").mkdir(parents=True)
+    workspace.set_param("engine.endpoint.model", "tiny")
     workspace.set_param("engine.kind", "endpoint")
-    workspace.set_param("engine.endpoint.url", "http://127.0.0.1:9/v1")  # the discard port: nobody listens
-    workspace.set_param("engine.endpoint.retries", 1)
+    workspace.set_param("execution.endpoint.url", "http://127.0.0.1:9/v1")  # the discard port: nobody listens
+    workspace.set_param("execution.endpoint.retries", 1)
     before = leftovers(workspace.root)
     done = workspace.run("python", "-m", "stages.mcts", ok=False)
     fails(
-        done, r"engine\.endpoint\.url http://127\.0\.0\.1:9/v1: the endpoint does not answer.*0 finished trees are kept"
+        done,
+        r"execution\.endpoint\.url http://127\.0\.0\.1:9/v1: the endpoint does not answer.*0 finished trees are kept",
     )
     assert leftovers(workspace.root) == before
 
@@ -297,9 +299,10 @@ def test_two_processes_of_the_same_work(workspace: Checkout):
     """The second one ends at once instead of spoiling the first one's work folder."""
     write_jsonl(workspace.root / "data/problems/train.jsonl", [problem(1)])
     (workspace.root / "models/base").mkdir(parents=True)
+    workspace.set_param("engine.endpoint.model", "tiny")
     workspace.set_param("engine.kind", "endpoint")
-    workspace.set_param("engine.endpoint.url", "http://127.0.0.1:9/v1")
-    workspace.set_param("engine.endpoint.retries", 0)
+    workspace.set_param("execution.endpoint.url", "http://127.0.0.1:9/v1")
+    workspace.set_param("execution.endpoint.retries", 0)
     workspace.run("python", "-m", "stages.mcts", ok=False)
     lock = next((workspace.root / "work/mcts").glob("*/lock"))
     with lock.open("w") as held:

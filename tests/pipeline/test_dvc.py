@@ -66,7 +66,7 @@ PARAMS = [
     ("linearize.reflection", False, {"linearize"}, {*SFT, *GRPO, "eval", "report"}),
     ("mcts.k", 3, {"mcts", "eval"}, {"linearize", *SFT, *GRPO, "report"}),  # eval searches with the base, too
     # the engine is shared: all stages that generate text, the others do not care
-    ("engine.concurrency", 32, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
+    ("execution.concurrency", 32, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
     # base reads the bounds of the world, but not how many problems there are
     ("problems.rl", 39, {"problems"}, {"base", "mcts", "linearize", *SFT, *GRPO, "eval", "report"}),
     ("problems.number_max", 7, {"problems", "base"}, {"mcts", "linearize", *SFT, *GRPO, "eval", "report"}),

@@ -48,7 +48,7 @@ def test_mcts_killed_twice_grows_the_same_trees(smoke: Smoke, copy: Checkout, mo
     """First the stage is killed, then DVC over it; the third run goes on and ends with the trees of the first."""
     copy.forget("mcts")
     # Few trees at a time, so that some are finished early. Trees do not depend on it: the reference holds.
-    copy.set_param("mcts.trees_in_flight", 8)
+    copy.set_param("execution.trees_in_flight", 8)
 
     with copy.started("dvc", "repro", "mcts") as running:
         wait_for_trees(running, 5)

@@ -14,7 +14,7 @@ from astro.runtime import read_json, read_jsonl, write_jsonl
 from schemas.linearize import LinearizeMetrics
 from schemas.records import Problem, Trace
 from tests.cloning.rewriting import LEAD, moody, triangle, well
-from tests.engines.test_endpoint import Server, completion
+from tests.engines.test_endpoint import MODEL, Server, completion
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment, kill
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,8 @@ SETTINGS = {
     "base.source": "pretrained",
     "base.pretrained.path": "pretrained",
     "engine.kind": "endpoint",
-    "engine.concurrency": 6,
+    "engine.endpoint.model": MODEL,
+    "execution.concurrency": 6,
     "linearize.phrase_file": "phrases/math_lm.yaml",
     "linearize.max_backtracks": 3,
     "linearize.filter": "self_eval",
@@ -69,7 +70,7 @@ def workplace(root: Path, server: Server, **settings) -> Checkout:
     text = (REPOSITORY / "params.yaml").read_text()
     (root / "params.yaml").write_text(merged(REPOSITORY / "profiles/smoke.yaml", text))
     checkout = Checkout(root, environment(ASTRO_TRACKING="off"))
-    for name, value in (SETTINGS | {"engine.endpoint.url": server.url} | settings).items():
+    for name, value in (SETTINGS | {"execution.endpoint.url": server.url} | settings).items():
         checkout.set_param(name, value)
     write_jsonl(root / "data/trees/00000.jsonl", TREES)
     asked = Problem(id="e", domain="math", question="What is $1+1$?", gold="2", level=1, chance=None)

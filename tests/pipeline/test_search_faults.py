@@ -42,13 +42,13 @@ def searching(workspace: Checkout):  # noqa: F811
     """A workspace with problems and params for an endpoint; call it with what the endpoint answers."""
     write_jsonl(workspace.root / "data/problems/train.jsonl", sums())
     (workspace.root / "models/base").mkdir(parents=True)
-    values = {"engine.kind": "endpoint", "engine.endpoint.retries": 0, "engine.endpoint.patience_s": 0.0}
+    values = {"engine.kind": "endpoint", "execution.endpoint.retries": 0, "execution.endpoint.patience_s": 0.0}
     values |= {
         "engine.endpoint.model": MODEL,
         "mcts.prior": "uniform",
-        "mcts.trees_in_flight": 4,
+        "execution.trees_in_flight": 4,
         "mcts.problems": COUNT,
-        "engine.concurrency": 8,
+        "execution.concurrency": 8,
     }
     for name, value in values.items():
         workspace.set_param(name, value)
@@ -56,7 +56,7 @@ def searching(workspace: Checkout):  # noqa: F811
 
     def run(answer, **changes):
         started.append(Server(answer))
-        workspace.set_param("engine.endpoint.url", started[-1].url)
+        workspace.set_param("execution.endpoint.url", started[-1].url)
         for name, value in changes.items():
             workspace.set_param(name.replace("__", "."), value)
         return workspace.run("python", "-m", "stages.mcts", ok=False)
@@ -85,7 +85,7 @@ def test_an_endpoint_that_dies_in_the_middle_costs_the_trees_in_flight_alone(sea
     done = searching(dies_after(60))
     there = kept(searching.root)
     assert 0 < there < COUNT
-    fails(done, rf"engine\.endpoint\.url .*out of memory.*; {there} finished trees are kept and will be used")
+    fails(done, rf"execution\.endpoint\.url .*out of memory.*; {there} finished trees are kept and will be used")
     assert not (searching.root / "data/trees").exists()
     # another address of the same model is not other work: only what was in flight is asked for again
     again = searching(lambda body: (200, policy(body)))
@@ -146,7 +146,7 @@ def test_the_stage_on_ray_makes_the_trees_of_this_machine(searching):
     """A cluster of its own for the stage: two runs of the real command, the same shards and figures."""
     made = []
     for runner in ("local", "ray"):
-        done = searching(lambda body: (200, policy(body)), mcts__runner=runner)
+        done = searching(lambda body: (200, policy(body)), execution__runner=runner)
         assert done.code == 0, done.err
         shards = {p.name: p.read_bytes() for p in (searching.root / "data/trees").iterdir()}
         made.append((shards, (searching.root / "metrics/mcts.json").read_bytes()))

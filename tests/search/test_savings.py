@@ -137,7 +137,7 @@ def test_frequency_is_the_share_of_the_samples():
     assert priors(spellings, kind="frequency") == [2 / 3, 1 / 3]
 
 
-# --- grade_once, stop_at_answer ----------------------------------------------------------------------------------------
+# --- grade_once --------------------------------------------------------------------------------------------------------
 
 
 def grown(problem, **savings):
@@ -163,17 +163,6 @@ def test_equal_responses_are_graded_once_and_the_tree_is_the_same():
     each, many = grown(problem, grade_once=False)
     assert once == each
     assert few < many
-
-
-def test_a_rollout_ends_at_the_mark_of_the_domain_where_there_is_one():
-    (problem,) = problems(1)
-    for mark, stop, expected in [("", True, ()), ("<end>", True, ("<end>",)), ("<end>", False, ())]:
-        task = SearchTask(settings(savings=settings().savings.model_dump() | {"stop_at_answer": stop}), "countdown", 3)
-        domain = get_domain("countdown")
-        domain.answer_end = mark
-        task.__dict__["_domain"] = domain
-        assert task.request(problem, Simulate((), 1, 0)).stop == expected
-        assert task.request(problem, Expand((), 1, 0)).stop == ("\n",)
 
 
 def test_a_task_travels():

@@ -80,7 +80,7 @@ MACHINES = [
     ({"generation": "vllm_server"}, {"cuda": False}, "vllm_server: .* needs CUDA"),
     ({"generation": "vllm_colocate"}, {"cuda": False, "processes": 2}, "on a CPU it works in one process, not in 2"),
     ({"generation": "vllm_colocate"}, {"cuda": False, "tied": True}, "tie_word_embeddings"),
-    ({"generation": "vllm_colocate", "vllm__sleep": True}, {"cuda": False}, "grpo.vllm.sleep"),
+    ({"generation": "vllm_colocate", "vllm__sleep": True}, {"cuda": False}, "execution.grpo_vllm.sleep"),
     (
         {"generation": "vllm_colocate", "vllm__tensor_parallel_size": 3},
         {"cuda": True, "processes": 8},
@@ -115,7 +115,7 @@ def test_lengths():
         UserError, match=r"grpo.max_completion: the longest prompt \(long\) has 200 .* 1001, .* context is 1000"
     ):
         check_lengths(prompts, max_completion=801, context=1000, vllm_len=0)
-    with pytest.raises(UserError, match=r"grpo.vllm.max_model_len 900: .* that is 1000"):
+    with pytest.raises(UserError, match=r"execution.grpo_vllm.max_model_len 900: .* that is 1000"):
         check_lengths(prompts, max_completion=800, context=1000, vllm_len=900)
     with pytest.raises(UserError, match=r"max_model_len 2000 is above the model's context 1000"):
         check_lengths(prompts, max_completion=800, context=1000, vllm_len=2000)
@@ -214,6 +214,7 @@ def test_a_server_that_does_not_is_told_with_how_to_start_it(changes, said):
 def test_no_server_at_all():
     settings = {"url": "http://127.0.0.1:9", "group_port": 51216, "patience_s": 0.0}
     with pytest.raises(
-        UserError, match=r"grpo\.vllm\.server\.url .*no vLLM server answers .*VLLM_SERVER_DEV_MODE=1 vllm serve"
+        UserError,
+        match=r"execution\.grpo_vllm\.server\.url .*no vLLM server answers .*VLLM_SERVER_DEV_MODE=1 vllm serve",
     ):
         check_server(settings, model=Path("models/sft"), needed=100, encode=encode)
