@@ -61,13 +61,20 @@ def test_a_parameter_that_is_new_since_then_is_taken_at_its_default(tmp_path):
     assert kept(Planned(OTHER, 1, settings), tmp_path) is None
 
 
-@pytest.mark.parametrize(("value", "counts"), [(1, True), (2, False)])
-def test_a_parameter_that_is_gone_must_have_meant_nothing(value, counts, tmp_path):
+def test_a_run_with_a_parameter_that_is_gone_does_not_count(tmp_path):
     settings = committed_params()
     old = copy.deepcopy(settings)
-    old["sft"]["gradient_accumulation"] = value
+    old["sft"]["gradient_accumulation"] = 1
     keep(Planned(OTHER, 1, old), FOUND, commit="c" * 40, folder=tmp_path)
-    assert bool(kept(Planned(OTHER, 1, settings), tmp_path)) == counts
+    assert kept(Planned(OTHER, 1, settings), tmp_path) is None
+
+
+def test_where_a_run_was_made_does_not_matter(tmp_path):
+    settings = committed_params()
+    elsewhere = copy.deepcopy(settings)
+    elsewhere["execution"]["processes"] = 7
+    keep(Planned(OTHER, 1, elsewhere), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(Planned(OTHER, 1, settings), tmp_path)
 
 
 def test_a_run_that_does_not_go_with_its_questions_is_refused(tmp_path):

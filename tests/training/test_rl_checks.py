@@ -12,13 +12,25 @@ from pydantic import ValidationError
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.training.rl_checks import PROBE, check_generation, check_lengths, check_server
+from schemas.execution import GrpoVllmExecution
 from schemas.grpo import GrpoParams
 
-GRPO = load_params(Path(__file__).parents[2] / "params.yaml").grpo.model_dump()
+PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+GRPO, VLLM = PARAMS.grpo.model_dump(), PARAMS.execution.grpo_vllm.model_dump()
 
 
 def changed(**changes):
-    values = json.loads(json.dumps(GRPO))
+    """params.grpo with changes."""
+    return edited(GRPO, changes)
+
+
+def with_vllm(**changes):
+    """What the training takes: params.grpo, and how vLLM generates for it."""
+    return edited(GRPO | {"vllm": VLLM}, changes)
+
+
+def edited(settings, changes):
+    values = json.loads(json.dumps(settings))
     for key, value in changes.items():
         at, names = values, key.split("__")
         for name in names[:-1]:
@@ -41,7 +53,6 @@ REFUSED = [
     ({"num_iterations": 3}, "save_every 10 must be a multiple of num_iterations 3"),
     ({"loss_type": "ppo"}, "loss_type"),
     ({"restart__share": 1.0}, "restart.share"),
-    ({"vllm__server__url": "localhost:8000"}, "vllm.server.url"),
 ]
 
 
@@ -49,6 +60,11 @@ REFUSED = [
 def test_params_that_do_not_go_together(changes, said):
     with pytest.raises(ValidationError, match=said):
         GrpoParams.model_validate(changed(**changes))
+
+
+def test_an_address_without_a_scheme_is_refused():
+    with pytest.raises(ValidationError, match="server.url"):
+        GrpoVllmExecution.model_validate(edited(VLLM, {"server__url": "localhost:8000"}))
 
 
 TAKEN = [
@@ -92,7 +108,7 @@ MACHINES = [
 @pytest.mark.parametrize(("changes", "machine", "said"), MACHINES)
 def test_a_machine_that_cannot(changes, machine, said):
     with pytest.raises(UserError, match=said):
-        check_generation(changed(**changes), **({"cuda": True, "processes": 1, "tied": False} | machine))
+        check_generation(with_vllm(**changes), **({"cuda": True, "processes": 1, "tied": False} | machine))
 
 
 def test_machines_that_can():
@@ -105,7 +121,7 @@ def test_machines_that_can():
         ),
         ({"generation": "vllm_server"}, {"cuda": True, "processes": 8, "tied": False}),
     ]:
-        check_generation(changed(**changes), **machine)
+        check_generation(with_vllm(**changes), **machine)
 
 
 def test_lengths():
