@@ -2,8 +2,8 @@
 
     python -m benchmarks.kill_soak [worker|driver|endpoint|all] [moments] [seed]
 
-The driver is a process of its own with what stages/mcts.py is made of: search tasks, a runner, a spool. Engines are simulated
-(real latencies, no model). After each kill the driver goes on, or is started again, until it has published; then the shards
+The driver is a process of its own with what stages/mcts.py is made of: search tasks, a runner, a result store.
+Engines are simulated (real latencies, no model). After each kill the driver goes on, or is started again, until it has published; then the shards
 must be those of a run without a kill, byte for byte, and no process of the driver's may be left.
 """
 
@@ -23,12 +23,12 @@ from pathlib import Path
 import psutil
 
 from astro.engines.endpoint_engine import EndpointEngine
-from astro.engines.ray_runner import run_on_ray
-from astro.engines.running import Meter, run_here
-from astro.engines.searches import SearchTask
-from astro.engines.spool import Spool
+from astro.execution.jobs import LocalRunner, run_jobs
+from astro.execution.ray_runner import RayRunner
+from astro.execution.result_store import FILE, ResultStore, write_shards
+from astro.execution.tasks import SearchTask
 from astro.runtime import UserError, digest_path, run_stage
-from benchmarks.world import Open, problems, settings
+from benchmarks.world import Open, problems, settings, stored
 from schemas.execution import RayParams
 from schemas.records import Tree
 
@@ -44,44 +44,29 @@ GONE_S = 30.0
 
 
 def drive(folder: Path, target: str, url: str) -> None:
-    """Search what the spool does not hold, then publish."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number_of = {p.id: i for i, p in enumerate(problems(PROBLEMS))}
-    spool = Spool(folder, Tree, count=PROBLEMS, shards=SHARDS)
-    spool.load(number_of, lambda tree: tree["problem"]["id"])
-    todo = [p for p in problems(PROBLEMS) if number_of[p.id] not in spool]
-    task = SearchTask(settings(), "countdown", 1)
-    if todo and target in ("worker", "driver"):
-        ray = RayParams(address="", workers=WORKERS, patience_s=60.0)
-        found = run_on_ray(
-            task,
-            todo,
-            total=len(todo),
-            open_engine=ENGINE,
-            in_flight=IN_FLIGHT,
-            settings=ray,
-            gpus=0,
-            meter=Meter(),
-        )
-    elif todo:
+    """Search what the store does not hold, then publish."""
+    if target in ("worker", "driver"):
+        runner = RayRunner(ENGINE, settings=RayParams(address="", workers=WORKERS, patience_s=60.0), gpus=0)
+    else:
 
         def connect():
             return EndpointEngine(
                 url, model="", api_key="", timeout_s=5.0, retries=1, concurrency=IN_FLIGHT, patience_s=60.0
             )
 
-        found = run_here(
-            task,
-            todo,
-            open_engine=connect if target == "endpoint" else Open(sleeps=False),
-            in_flight=IN_FLIGHT,
-            meter=Meter(),
-        )
-    else:
-        found = iter(())
-    for identifier, tree in found:
-        spool.add(number_of[identifier], tree)
-    spool.publish(folder / "trees")
+        runner = LocalRunner(connect if target == "endpoint" else Open(sleeps=False))
+    task, store = SearchTask(settings(), "countdown", 1), ResultStore(folder / FILE, Tree)
+    run_jobs(
+        task,
+        lambda: problems(PROBLEMS),
+        store=store,
+        runner=runner,
+        in_flight=IN_FLIGHT,
+        label="soak",
+        unit="trees",
+    )
+    lines = store.lines(p.id for p in problems(PROBLEMS))
+    write_shards(folder / "trees", lines, count=PROBLEMS, shards=SHARDS)
 
 
 # --- the killer --------------------------------------------------------------------------------------------------------
@@ -116,8 +101,8 @@ def wait_until_gone(mark: str) -> float:
 
 
 def trees_in(folder: Path) -> int:
-    """Trees that the spool holds."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.part.jsonl"))
+    """Trees that the store holds."""
+    return stored(folder / FILE)
 
 
 def started(command: list[str], mark: str) -> subprocess.Popen:

@@ -3,26 +3,25 @@
     python -m benchmarks.many [problems]
 
 The driver is killed (SIGKILL) when it has two fifths, started again, and then publishes. It has what stages/mcts.py is made of:
-problems read from a file, search tasks, the spool; the engine is simulated and takes no time. Memory is the driver's resident
-size, every twentieth of the way.
+problems read from a file, search tasks, the result store; the engine is simulated and takes no time. Memory is the driver's
+resident size, every twentieth of the way.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-from astro.engines.running import Meter, run_here
-from astro.engines.searches import SearchTask
-from astro.engines.spool import Spool, count_ids
+from astro.execution.jobs import LocalRunner, run_jobs
+from astro.execution.result_store import FILE, ResultStore, write_shards
+from astro.execution.tasks import SearchTask
 from astro.runtime import UserError, read_jsonl, read_shards, run_stage, write_jsonl
 from astro.search.stats import tree_metrics
-from benchmarks.world import Open, problems, settings
+from benchmarks.world import Open, problems, settings, stored
 from schemas.records import Problem, Tree
 
 DEFAULT, SHARDS, IN_FLIGHT = 100_000, 16, 64
@@ -30,26 +29,24 @@ KILL_AT = 0.4
 
 
 def drive(folder: Path, count: int) -> None:
-    """Search what the spool does not hold, tell the memory on the way, publish."""
-    source = folder / "problems.jsonl"
-    number_of = count_ids(source, Problem, limit=count)
-    spool = Spool(folder, Tree, count=len(number_of), shards=SHARDS)
-    spool.load(number_of, lambda tree: tree["problem"]["id"])
-    print(f"begins with {spool.found}, {memory():.0f} MB", flush=True)
-    found = run_here(
-        SearchTask(settings(k=2, iterations=2), "countdown", 1),
-        (p for p in islice(read_jsonl(source, Problem), count) if number_of[p.id] not in spool),
-        open_engine=Open(slots=256, sleeps=False),
-        in_flight=IN_FLIGHT,
-        meter=Meter(),
-    )
-    began, before = time.monotonic(), spool.found
-    for identifier, tree in found:
-        spool.add(number_of[identifier], tree)
-        if spool.found % max(1, count // 20) == 0:
-            rate = (spool.found - before) / (time.monotonic() - began)
-            print(f"{spool.found:8d} trees, {memory():6.0f} MB, {rate:6.0f} trees/s", flush=True)
-    spool.publish(folder / "trees")
+    """Search what the store does not hold, tell the memory on the way, publish."""
+    store, runner = ResultStore(folder / FILE, Tree), LocalRunner(Open(slots=256, sleeps=False))
+    found = len(store)
+    print(f"begins with {found}, {memory():.0f} MB", flush=True)
+    began = time.monotonic()
+
+    def items() -> Iterator[Problem]:
+        return read_jsonl(folder / "problems.jsonl", Problem)
+
+    def note(_: Tree, done: int, total: int) -> str:
+        if done % max(1, total // 20) == 0:
+            rate = (done - found) / (time.monotonic() - began)
+            print(f"{done:8d} trees, {memory():6.0f} MB, {rate:6.0f} trees/s", flush=True)
+        return ""
+
+    task = SearchTask(settings(k=2, iterations=2), "countdown", 1)
+    run_jobs(task, items, store=store, runner=runner, in_flight=IN_FLIGHT, label="many", unit="trees", note=note)
+    write_shards(folder / "trees", store.lines(p.id for p in items()), count=count, shards=SHARDS)
     print(f"published, {memory():.0f} MB", flush=True)
 
 
@@ -95,13 +92,8 @@ def main() -> None:
 
 
 def trees_in(folder: Path) -> int:
-    """Trees that the spool holds, by its size: a tree takes about as much as the first one."""
-    parts = list(folder.glob("*.part.jsonl"))
-    if not parts:
-        return 0
-    with parts[0].open("rb") as file:
-        lines = [len(line) for line in islice(file, 200)]
-    return round(sum(os.path.getsize(p) for p in parts) / (sum(lines) / max(1, len(lines)))) if lines else 0
+    """Trees that the store of a process at work holds."""
+    return stored(folder / FILE)
 
 
 if __name__ == "__main__":

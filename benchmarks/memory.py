@@ -9,7 +9,7 @@ holds for them (tracemalloc), divided by their number: nodes, rollouts, requests
 import sys
 import tracemalloc
 
-from astro.engines.searches import SearchTask
+from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import run_stage
 from benchmarks.world import Policy, problems

@@ -9,9 +9,9 @@ One after the other in one run, each engine opened afresh, start-up not counted;
 import sys
 import time
 
-from astro.engines.feed import run_searches
 from astro.engines.opening import open_engine
-from astro.engines.searches import SearchTask
+from astro.execution.scheduler import run_searches
+from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem

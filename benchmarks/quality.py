@@ -18,11 +18,11 @@ from functools import partial
 
 import numpy as np
 
-from astro.engines.feed import run_searches
 from astro.engines.opening import open_engine
-from astro.engines.searches import SearchTask
 from astro.evaluation.budget import is_solved
 from astro.evaluation.intervals import bootstrap_mean, paired_difference
+from astro.execution.scheduler import run_searches
+from astro.execution.tasks import SearchTask, ToGrade
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem, Tree
@@ -40,8 +40,12 @@ class ReferenceTask:
     seed: int
 
     def __call__(self, problem: Problem):
-        """As `astro.engines.searches.Task`."""
+        """As `astro.execution.jobs.Task`."""
         return problem.id, self._job(problem)
+
+    def grade(self, wanted):
+        """As `astro.execution.jobs.Task`."""
+        return self.task.grade(wanted)
 
     def _job(self, problem: Problem):
         """The reference asks and waits; it runs in a thread, and this generator hands on what it asks."""
@@ -53,6 +57,10 @@ class ReferenceTask:
             return answers.get()
 
         domain = self.task._domain
+
+        def judge(steps, rest):
+            return self.task.grade([ToGrade(problem, domain.response(steps, rest))])[0]
+
         plain = Reference(
             ask=ask,
             problem_id=problem.id,
@@ -63,7 +71,7 @@ class ReferenceTask:
             c_puct=s.c_puct,
             prior=s.prior,
             is_terminal=domain.is_terminal,
-            judge=self.task._judge(problem),
+            judge=judge,
             key=domain.state_key,
         )
 
@@ -93,7 +101,8 @@ def found_in(result: Tree | Reference) -> tuple[float, float, float, float]:
 def grow(engine, task, problems: Sequence[Problem], in_flight: int) -> tuple[dict, float]:
     """Results by problem, and seconds."""
     began = time.perf_counter()
-    return dict(run_searches(map(task, problems), engine=engine, in_flight=in_flight)), time.perf_counter() - began
+    found = run_searches(map(task, problems), engine=engine, in_flight=in_flight, grade=task.grade)
+    return dict(found), time.perf_counter() - began
 
 
 def interval(values, seed: int) -> str:

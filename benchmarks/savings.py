@@ -10,9 +10,9 @@ import sys
 import time
 from functools import partial
 
-from astro.engines.feed import run_searches
 from astro.engines.opening import open_engine
-from astro.engines.searches import SearchTask
+from astro.execution.scheduler import run_searches
+from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import tree_metrics
@@ -29,7 +29,10 @@ def grow(engine, params, problems, **changes) -> tuple[dict[str, Tree], float]:
     task = SearchTask(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.domain, params.run.seed)
     getattr(engine, "reset_prefix_cache", lambda: None)()
     began = time.perf_counter()
-    trees = dict(run_searches(map(task, problems), engine=engine, in_flight=params.execution.trees_in_flight))
+    found = run_searches(
+        map(task, problems), engine=engine, in_flight=params.execution.trees_in_flight, grade=task.grade
+    )
+    trees = dict(found)
     return trees, time.perf_counter() - began
 
 

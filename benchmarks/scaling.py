@@ -10,9 +10,9 @@ import os
 import sys
 import time
 
-from astro.engines.ray_runner import run_on_ray
-from astro.engines.running import Meter
-from astro.engines.searches import SearchTask
+from astro.execution.jobs import Meter
+from astro.execution.ray_runner import RayRunner
+from astro.execution.tasks import SearchTask
 from astro.runtime import run_stage
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
@@ -24,15 +24,9 @@ ENGINE = Open(slots=16, token_s=0.02, sigma=1.0)
 def measure(address: str, workers: int) -> tuple[float, float]:
     """(problems per minute, share of the time that the engines worked)."""
     count, times, meter = EACH * workers, [], Meter()
-    found = run_on_ray(
-        SearchTask(settings(), "countdown", 1),
-        problems(count),
-        total=count,
-        open_engine=ENGINE,
-        in_flight=IN_FLIGHT,
-        settings=RayParams(address=address, workers=workers, patience_s=300.0),
-        gpus=0,
-        meter=meter,
+    ray = RayParams(address=address, workers=workers, patience_s=300.0)
+    found = RayRunner(ENGINE, settings=ray, gpus=0).run(
+        SearchTask(settings(), "countdown", 1), problems(count), total=count, in_flight=IN_FLIGHT, meter=meter
     )
     for _ in found:
         times.append(time.monotonic())

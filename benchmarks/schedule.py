@@ -10,9 +10,9 @@ is for this comparison only: all trees in flight hand in their requests, wait un
 
 import sys
 
-from astro.engines.feed import run_searches
-from astro.engines.searches import SearchTask
 from astro.engines.simulated import SimulatedEngine
+from astro.execution.scheduler import run_searches
+from astro.execution.tasks import SearchTask
 from astro.runtime import run_stage
 from benchmarks.world import Policy, problems, settings
 

@@ -17,9 +17,9 @@ import time
 from collections.abc import Sequence
 
 from astro.engines.api import Engine, Request
-from astro.engines.feed import TimedEngine, generate, run_searches
 from astro.engines.opening import open_engine
-from astro.engines.searches import SearchTask
+from astro.execution.scheduler import TimedEngine, generate, run_searches
+from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem

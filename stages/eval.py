@@ -5,96 +5,84 @@
 Deviations from the paper: 12. every figure has a 95 % interval and differences are paired on problems; the paper gives none.
 """
 
+import contextlib
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from astro.cloning.template import load_phrases
-from astro.domains import get_domain
 from astro.domains.chat import chat_for
-from astro.engines.api import EngineError
-from astro.engines.metered import MeteredSearchTask
-from astro.engines.running import run_task
-from astro.engines.searches import AskTask
 from astro.evaluation.budget import at_equal_tokens, budget_curves
-from astro.evaluation.kept import measured, prune
 from astro.evaluation.summary import summarise
-from astro.runtime import (
-    Progress,
-    UserError,
-    atomic_path,
-    digest,
-    digest_path,
-    home_root,
-    read_jsonl,
-    run_stage,
-    write_jsonl,
-)
-from schemas.base import Strict
+from astro.execution.jobs import open_runner, run_jobs
+from astro.execution.measurement_cache import prune, shared_store
+from astro.execution.metered_search import MeteredSearchTask, Searched
+from astro.execution.result_store import ResultStore
+from astro.execution.tasks import Answers, SampleTask, sample_answers
+from astro.runtime import UserError, atomic_path, digest, digest_path, home_root, read_jsonl, run_stage, write_jsonl
 from schemas.evaluate import EvalMetrics
-from schemas.records import Completion, Problem, Tree
+from schemas.records import Completion, Problem
 from stages.harness import stage
 
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
 MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
-CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search", "astro/verify", "astro/tokens.py"]
+CODE = [
+    "stages/eval.py",
+    "astro/engines",
+    "astro/execution",
+    "astro/domains",
+    "astro/search",
+    "astro/verify",
+    "astro/tokens.py",
+]
 ASKED = ("samples", "temperature", "max_tokens")
 """Of params.eval, what decides on a completion."""
 
 
-def run(s, task, problems: list[Problem], model: Path, in_flight: int) -> Iterator[tuple[str, object]]:
-    """(problem id, result), on this machine or on a cluster."""
-    return run_task(
-        task,
-        problems,
-        total=len(problems),
-        engine=s.params.engine,
-        execution=s.params.execution,
-        model=model,
-        in_flight=in_flight,
+@contextlib.contextmanager
+def measured(s, what: dict, name: str, record) -> Iterator[ResultStore]:
+    """What is known of a model so far, about what it is asked (`astro.execution.measurement_cache`)."""
+    key = digest(
+        what,
+        s.params.run.model_dump(),
+        s.params.engine.model_dump(),
+        [digest_path(p) for p in (EVAL_SETS, MODELS[name], Path(s.params.linearize.phrase_file))],
+        [digest_path(Path(c)) for c in CODE],
     )
+    with shared_store("eval", key, record) as store:
+        yield store
 
 
 def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
-    """All completions of one model."""
-    params = s.params.eval
-    chat = chat_for(s.params.run.prompt, MODELS[name])
-    domain = get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file)), chat)
-    asked = [(set_name, p) for set_name, problems in sets.items() for p in problems]
-    task = AskTask(
-        s.params.run.domain, s.params.run.seed, "eval", params.samples, params.max_tokens, params.temperature, chat
+    """All completions of one model. Models of equal bytes (a training of 0 steps) are measured once."""
+    params, run = s.params.eval, s.params.run
+    task = SampleTask(
+        run.domain,
+        run.seed,
+        "eval",
+        params.samples,
+        params.max_tokens,
+        params.temperature,
+        chat_for(run.prompt, MODELS[name]),
+        load_phrases(Path(s.params.linearize.phrase_file)),
+        chains=True,
     )
-    progress, answers = Progress(f"eval {name}", len(asked), unit="problems"), {}
-    in_flight = max(1, s.params.execution.concurrency // params.samples)
-    for identifier, samples in run(s, task, [p for _, p in asked], MODELS[name], in_flight):
-        answers[identifier] = samples
-        progress.update(len(answers))
-    drawn = [(set_name, p, number, sample) for set_name, p in asked for number, sample in enumerate(answers[p.id])]
-    problems, texts = [p for _, p, _, _ in drawn], [sample.text for *_, sample in drawn]
-    graded = zip(drawn, domain.grade_many(problems, texts), domain.parse_many(problems, texts), strict=True)
-    return [
-        Completion(
-            model=name,
-            set=set_name,
-            problem_id=problem.id,
-            sample=number,
-            text=sample.text,
-            tokens=sample.tokens,
-            finished=sample.finished,
-            answer=answer,
-            verdict=verdict,
-            chain=chain,
+    asked = [(set_name, p) for set_name, members in sets.items() for p in members]
+    with measured(s, params.model_dump(include=set(ASKED)), name, Answers) as store:
+        answers = sample_answers(
+            task,
+            [p for _, p in asked],
+            store=store,
+            engine=s.params.engine,
+            execution=s.params.execution,
+            model=MODELS[name],
+            label=f"eval {name}",
         )
-        for (set_name, problem, number, sample), (answer, verdict), chain in graded
+    return [
+        Completion(model=name, set=set_name, problem_id=p.id, sample=number, **dict(sample))
+        for (set_name, p), found in zip(asked, answers, strict=True)
+        for number, sample in enumerate(found.samples)
     ]
-
-
-class Searched(Strict):
-    """The tree that the base model made of an eval problem at test time."""
-
-    tree: Tree
-    found: int | None  # tokens generated when the first correct solution was there; None: never
 
 
 def search_settings(s):
@@ -103,48 +91,27 @@ def search_settings(s):
 
 
 def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
-    """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with."""
+    """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with. [] where
+    none are wanted."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
-    chat = chat_for(s.params.run.prompt, MODELS["base"])
-    task = MeteredSearchTask(search_settings(s), s.params.run.domain, s.params.run.seed, chat)
-    progress, found = Progress("eval search", len(problems), unit="trees"), {}
-    for identifier, result in run(s, task, problems, MODELS["base"], s.params.execution.trees_in_flight):
-        found[identifier] = result
-        progress.update(len(found))
-    return [Searched(tree=found[p.id][0], found=found[p.id][1]) for p in problems]
-
-
-def recall(s, what: dict, model: str, contract, make) -> list:
-    """Records about `model` that hang on `what`; made where no run has made them yet (`astro.evaluation.kept`)."""
-    key = digest(
-        what,
-        s.params.run.model_dump(),
-        s.params.engine.model_dump(),
-        [digest_path(p) for p in (EVAL_SETS, MODELS[model], Path(s.params.linearize.phrase_file))],
-        [digest_path(Path(c)) for c in CODE],
-    )
-    try:
-        return measured("eval", key, contract, make)
-    except EngineError as error:
-        raise UserError(f"{error}; what is measured so far is kept") from None
-
-
-def all_completions(s, sets: dict[str, list[Problem]]) -> dict[str, list[Completion]]:
-    """Model -> its completions. Models of equal bytes (a training of 0 steps) are measured once."""
-    asked = s.params.eval.model_dump(include=set(ASKED))
-    records = {}
-    for name in MODELS:
-        found = recall(s, asked, name, Completion, partial(complete, s, name, sets))
-        records[name] = [c if c.model == name else c.model_copy(update={"model": name}) for c in found]
-    return records
-
-
-def all_searched(s, sets: dict[str, list[Problem]]) -> list[Searched]:
-    """The searches at test time; [] where none are wanted."""
-    if not s.params.eval.search:
+    if not problems:
         return []
-    what = {"search": s.params.eval.search, **search_settings(s).model_dump()}
-    return recall(s, what, "base", Searched, partial(search_at_test_time, s, sets))
+    settings, run = search_settings(s), s.params.run
+    task = MeteredSearchTask(settings, run.domain, run.seed, chat_for(run.prompt, MODELS["base"]))
+    with (
+        measured(s, {"search": s.params.eval.search, **settings.model_dump()}, "base", Searched) as store,
+        open_runner(s.params.engine, s.params.execution, MODELS["base"]) as runner,
+    ):
+        run_jobs(
+            task,
+            lambda: problems,
+            store=store,
+            runner=runner,
+            in_flight=s.params.execution.trees_in_flight,
+            label="eval search",
+            unit="trees",
+        )
+        return [store[p.id] for p in problems]
 
 
 def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
@@ -167,7 +134,7 @@ def main() -> None:
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
-        records, searched = all_completions(s, sets), all_searched(s, sets)
+        records, searched = {name: complete(s, name, sets) for name in MODELS}, search_at_test_time(s, sets)
         with atomic_path(OUT) as folder:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)

@@ -8,17 +8,17 @@ KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pa
 train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
 """
 
+import contextlib
 import math
 import shutil
 from pathlib import Path
 
-from pydantic import Field
-
 from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
+from astro.execution.result_store import ResultStore
+from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.runtime import (
-    Progress,
     UserError,
     atomic_path,
     clear_folder,
@@ -30,7 +30,6 @@ from astro.runtime import (
 )
 from astro.training.launch import Log, launch, visible_gpus
 from astro.training.restarts import Episode, Restart, draw_restarts, restarts_beside
-from schemas.base import Strict
 from schemas.compute import Compute
 from schemas.grpo import GrpoMetrics
 from schemas.records import Problem, Trace
@@ -44,68 +43,37 @@ CODE = [
     "stages/grpo.py",
     "astro/training",
     "astro/engines",
+    "astro/execution",
     "astro/domains",
     "astro/verify",
     "astro/tokens.py",
 ]
 
 
-class PassRate(Strict):
-    """How often the SFT model solves a problem."""
-
-    problem_id: str
-    correct: int = Field(ge=0)
-    samples: int = Field(ge=1)
-
-
-def measure(s, problems: list[Problem], path: Path) -> list[PassRate]:
-    """Pass rates of `problems`, from `path` where an earlier, killed run has written them."""
-    if path.exists():
-        return list(read_jsonl(path, PassRate))
-    from astro.engines.api import EngineError
-    from astro.engines.running import run_task
-    from astro.engines.searches import AskTask
-
-    settings, chat = s.params.grpo, chat_for(s.params.run.prompt, MODELS[s.name])
-    domain = get_domain(s.params.run.domain, chat=chat)
-    samples = settings.pass_rate.samples
-    task = AskTask(
-        s.params.run.domain,
-        s.params.run.seed,
+def pass_rates(s, problems: list[Problem], path: Path) -> dict[str, float]:
+    """Problem -> share of its samples that the SFT model solves; those that a killed run has stored in `path` are not sampled
+    again."""
+    settings, run = s.params.grpo, s.params.run
+    task = SampleTask(
+        run.domain,
+        run.seed,
         "pass rate",
-        samples,
+        settings.pass_rate.samples,
         settings.max_completion,
         settings.temperature,
-        chat,
+        chat_for(run.prompt, MODELS[s.name]),
     )
-    progress, answers = Progress(s.name, len(problems), unit="problems measured"), {}
-    asked = run_task(
-        task,
-        problems,
-        total=len(problems),
-        engine=s.params.engine,
-        execution=s.params.execution,
-        model=MODELS[s.name],
-        in_flight=max(1, s.params.execution.concurrency // samples),
-    )
-    try:
-        for identifier, drawn in asked:
-            answers[identifier] = drawn
-            progress.update(len(answers))
-    except EngineError as error:
-        raise UserError(str(error)) from None
-    repeated = [p for p in problems for _ in range(samples)]
-    grades = iter(domain.grade_many(repeated, [x.text for p in problems for x in answers[p.id]]))
-    rates = [
-        PassRate(
-            problem_id=p.id,
-            correct=sum(next(grades)[1] == "correct" for _ in range(samples)),
-            samples=samples,
+    with contextlib.closing(ResultStore(path, Answers)) as store:
+        answers = sample_answers(
+            task,
+            problems,
+            store=store,
+            engine=s.params.engine,
+            execution=s.params.execution,
+            model=MODELS[s.name],
+            label=s.name,
         )
-        for p in problems
-    ]
-    write_jsonl(path, rates)
-    return rates
+    return {a.id: sum(x.verdict == "correct" for x in a.samples) / task.n for a in answers}
 
 
 def key(s, compute: Compute) -> str:
@@ -204,9 +172,8 @@ def main() -> None:
             needed, restarts = check(s, problems, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
-            rates = [] if every else measure(s, problems, work / "pass_rates.jsonl")
-            kept = {r.problem_id for r in rates if low <= r.correct / r.samples <= high}
-            chosen = problems if every else [p for p in problems if p.id in kept]
+            rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
+            chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
             print(f"[{name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
             restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
             curve, steps = train(s, chosen, restarts, needed=needed, compute=compute, work=work)
@@ -215,7 +182,7 @@ def main() -> None:
             GrpoMetrics(
                 prompts_measured=len(rates),
                 prompts_kept=len(chosen),
-                pass_rate=round(sum(r.correct for r in rates) / sum(r.samples for r in rates), 6) if rates else None,
+                pass_rate=round(math.fsum(rates.values()) / len(rates), 6) if rates else None,
                 steps=steps,
                 completions=math.ceil(steps / settings.num_iterations)
                 * settings.prompts_per_step

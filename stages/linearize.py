@@ -17,24 +17,42 @@ with a phrase of the file, and a chain is dropped from both training sets or fro
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from astro.cloning.judge import passing
-from astro.cloning.rewrite import in_both
+from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id
 from astro.cloning.template import Phrases, load_phrases
-from astro.cloning.traces import linearize, traces_of
+from astro.cloning.traces import Accept, accepted, traces_of
 from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
 from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
-from astro.domains.editing import get_editor
-from astro.engines.api import EngineError
-from astro.engines.asking import LateEngine, ask_rewrites, ask_votes, ballot_id
-from astro.engines.opening import open_engine
+from astro.execution.jobs import Runner, open_runner, run_jobs
+from astro.execution.linearize_tasks import (
+    Ballot,
+    Candidate,
+    Draft,
+    RewriteTask,
+    VoteTask,
+    ballot_id,
+    candidate_of,
+    draft_of,
+)
+from astro.execution.result_store import ResultStore
 from astro.gates import check_traces, require
-from astro.runtime import UserError, clear_folder, read_shards, run_stage, work_folder, write_jsonl
-from schemas.linearize import LinearizeMetrics
+from astro.runtime import (
+    UserError,
+    atomic_path,
+    clear_folder,
+    read_jsonl,
+    read_shards,
+    run_stage,
+    work_folder,
+    write_jsonl,
+)
+from schemas.base import Strict
+from schemas.linearize import LinearizeMetrics, RewriteMetrics
 from schemas.records import Problem, Trace, Tree
 from stages.harness import METRICS, REPORTS, stage
 
@@ -48,40 +66,45 @@ CODE = [
     "astro/cloning",
     "astro/domains",
     "astro/engines",
+    "astro/execution",
     "astro/search",
     "astro/verify",
     "astro/tokens.py",
 ]
 
 
-class Asking:
-    """The model that votes and rewrites, and the work folder in which its answers are kept."""
+class Example(Strict):
+    """A chain, and the direct solution beside it."""
 
-    def __init__(self, s, domain: Domain, work: Path):
-        self.folder = work
-        self.engine = LateEngine(partial(open_engine, s.params.engine, s.params.execution, MODEL))
-        self.settings = {
-            "domain": domain,
-            "seed": s.params.run.seed,
-            "engine": self.engine,
-            "concurrency": s.params.execution.concurrency,
-        }
+    trace: Trace
+    direct: Trace
+
+
+Examples = Iterator[tuple[Tree, Example]]
+"""Tree by tree, each example with its tree."""
+
+
+@dataclass
+class Asking:
+    """The model that votes and rewrites.
+
+    Attributes:
+        work: folder in which its answers are stored.
+    """
+
+    work: Path
+    runner: Runner
 
 
 @contextlib.contextmanager
-def asking(s, domain: Domain) -> Iterator[Asking | None]:
+def asking(s) -> Iterator[Asking | None]:
     """What a filter or a writer that needs the model asks it with; None: neither does."""
     if s.params.linearize.filter != "self_eval" and s.params.linearize.writer != "lm":
         yield None
         return
     with work_folder("linearize", key(s)) as work:
-        found = Asking(s, domain, work)
-        try:
-            yield found
-        except EngineError as error:
-            raise UserError(f"{error}; the answers that came are kept and will be used") from None
-        finally:
-            found.engine.close()
+        with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
+            yield Asking(work, runner)
         clear_folder(work)
 
 
@@ -98,85 +121,65 @@ def key(s) -> str:
     return plain.work_key([TREES, MODEL, Path(params.phrase_file)], CODE)
 
 
-def make_filter(s, domain: Domain, trees: list[Tree], usable, ask: Asking | None):
-    """`accept(tree, correct terminals)` of the chosen filter."""
+@contextlib.contextmanager
+def filtering(s, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
+    """`accept(tree, correct terminals)` of the chosen filter; terminals that the domain's checker refuses are left out."""
     params = s.params.linearize
+    usable = checker(s, domain)
     if params.filter == "value":
-        return lambda tree, correct: [i for i in correct if lowest_value(tree, i) >= params.min_value]
-    if params.filter == "self_eval":
-        asked = [(tree, node) for tree in trees for node in correct_terminals(tree) if usable(tree, node)]
-        ballots = ask_votes(asked, settings=params.self_eval, kept=ask.folder / "votes.jsonl", **ask.settings)
-        return lambda tree, correct: passing(
-            correct,
-            ask=lambda nodes: [ballots[ballot_id(tree, node)] for node in nodes],
-            sound=lambda node: domain.vote_prompt(tree.problem, tree.steps(node))[1],
-            min_share=params.self_eval.min_share,
-        )
-    return lambda tree, correct: correct
+        yield lambda tree, correct: [
+            i for i in correct if usable(tree, i) and lowest_value(tree, i) >= params.min_value
+        ]
+    elif params.filter == "self_eval":
+        with contextlib.closing(ResultStore(ask.work / "votes.sqlite", Ballot)) as ballots:
+            vote(s, ballots, usable, ask)
+
+            def accept(tree: Tree, correct: list[int]) -> list[int]:
+                return passing(
+                    [node for node in correct if ballot_id(tree, node) in ballots],  # the others are not usable
+                    ask=lambda nodes: [ballots[ballot_id(tree, node)].votes for node in nodes],
+                    sound=lambda node: domain.vote_prompt(tree.problem, tree.steps(node))[1],
+                    min_share=params.self_eval.min_share,
+                )
+
+            yield accept
+    else:
+        yield lambda tree, correct: [i for i in correct if usable(tree, i)]
 
 
-def make_check(s, domain: Domain):
+def vote(s, ballots: ResultStore[Ballot], usable, ask: Asking) -> None:
+    """Have the model vote on every usable correct solution."""
+    settings, run, asked = s.params.linearize.self_eval, s.params.run, ask.work / "candidates.jsonl"
+    write_jsonl(
+        asked,
+        (
+            candidate_of(tree, node)
+            for tree in read_shards(TREES, Tree)
+            for node in correct_terminals(tree)
+            if usable(tree, node)
+        ),
+    )
+    run_jobs(
+        VoteTask(settings, run.domain, run.seed, chat_for(run.prompt, MODEL)),
+        lambda: read_jsonl(asked, Candidate),
+        store=ballots,
+        runner=ask.runner,
+        in_flight=max(1, s.params.execution.concurrency // settings.votes),
+        label="linearize",
+        unit="solutions",
+    )
+
+
+def checker(s, domain: Domain):
     """`usable(tree, terminal node)`: whether the domain's checker passes the solution (always, without `checked`)."""
-    known: dict[tuple[str, int], bool] = {}
     if not s.params.linearize.checked:
         return lambda tree, node: True
-
-    def usable(tree: Tree, node: int) -> bool:
-        if (tree.problem.id, node) not in known:  # both training sets and the filter ask
-            known[tree.problem.id, node] = domain.checked(tree.problem, tree.steps(node))
-        return known[tree.problem.id, node]
-
-    return usable
+    return lambda tree, node: domain.checked(tree.problem, tree.steps(node))
 
 
-def write_by_lm(s, arms: list[list[Trace]], trees: list[Tree], phrases: Phrases, ask: Asking):
-    """The training sets in the model's words, and RewriteMetrics.
-
-    Raises:
-        UserError: more than `linearize.lm.max_dropped` of the examples is lost.
-    """
-    settings, domain = s.params.linearize.lm, ask.settings["domain"]
-    editor = get_editor(domain, shots=settings.shots, phrases=phrases.all())
-    found = ask_rewrites(
-        [trace for arm in arms for trace in arm],
-        trees,
-        editor=editor,
-        stop=editor.stop,
-        settings=settings,
-        kept=ask.folder / "rewrites.jsonl",
-        **ask.settings,
-    )
-    kept, metrics = in_both(arms, found, step_end=domain.step_end)
-    if metrics.left_out > settings.max_dropped:
-        reasons = ", ".join(f"{name} {n}" for name, n in metrics.dropped_for.model_dump().items() if n)
-        raise UserError(
-            f"linearize.lm.max_dropped: {metrics.left_out:.0%} of the examples are lost, more than {settings.max_dropped:.0%}: "
-            f"{metrics.dropped} of {metrics.chains} chains could not be rewritten ({reasons}; docs/linearize.md says what each "
-            "means). Raise it (the rewrites are kept), or linearize.lm.retries, or set on_failure: template, or let a better "
-            "model write"
-        )
-    return kept, metrics
-
-
-def main() -> None:
-    """Write data/traces/train.jsonl and direct.jsonl."""
-    with stage("linearize", "run", "engine", "linearize") as s:
-        trees = list(read_shards(TREES, Tree))
-        phrases = load_phrases(Path(s.params.linearize.phrase_file))
-        domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
-        with asking(s, domain) as ask:
-            (traces, direct), counts = both_arms(s, domain, trees, phrases, ask)
-            if s.params.linearize.writer == "lm":
-                (traces, direct), counts["rewrites"] = write_by_lm(s, [traces, direct], trees, phrases, ask)
-            write(s, domain, traces, direct, trees)
-        s.finish(LinearizeMetrics(**figures(traces), **counts))
-
-
-def both_arms(
-    s, domain: Domain, trees: list[Tree], phrases: Phrases, ask: Asking | None
-) -> tuple[list[list[Trace]], dict]:
-    """The two training sets as the template writes them, and what became of the trees in the first."""
-    params = s.params.linearize
+def by_template(s, domain: Domain, phrases: Phrases, accept: Accept, counts: dict[str, int]) -> Examples:
+    """The examples as the template writes them; what became of the trees is added to `counts`."""
+    params, usable = s.params.linearize, checker(s, domain)
     make = partial(
         traces_of,
         count=params.traces_per_tree,
@@ -192,58 +195,143 @@ def both_arms(
         abandoned=domain.abandoned,
         restate=domain.restate,
     )
-    usable = make_check(s, domain)
-    passed = make_filter(s, domain, trees, usable, ask)
+    for tree in read_shards(TREES, Tree):
+        if chosen := accepted(tree, accept=accept, counts=counts):
+            wrong = wrong_terminals(tree, key=domain.canonical, usable=partial(usable, tree))
+            arms = (
+                make(tree, candidates=chosen, wrong=wrong, reflection=reflection)
+                for reflection in (params.reflection, False)
+            )
+            for trace, direct in zip(*arms, strict=True):
+                yield tree, Example(trace=trace, direct=direct)
 
-    def accept(tree: Tree, correct: list[int]) -> list[int]:
-        return passed(tree, [node for node in correct if usable(tree, node)])
 
-    def arm(reflection: bool):
-        return linearize(
-            trees,
-            accept=accept,
-            make=lambda tree, chosen: make(
-                tree,
-                candidates=chosen,
-                wrong=wrong_terminals(tree, key=domain.canonical, usable=partial(usable, tree)),
-                reflection=reflection,
-            ),
+def with_trees(path: Path) -> Examples:
+    """The examples of a file, which stand in the order of their trees."""
+    trees = read_shards(TREES, Tree)
+    tree = None
+    for example in read_jsonl(path, Example):
+        while tree is None or tree.problem.id != example.trace.problem_id:
+            tree = next(trees)
+        yield tree, example
+
+
+def by_lm(s, domain: Domain, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures) -> Examples:
+    """The examples in the model's words; how it went is added to `figures`. Those of which a chain is dropped are left out."""
+    settings, run, drafts = s.params.linearize.lm, s.params.run, ask.work / "drafts.jsonl"
+    write_jsonl(drafts, (example for _, example in examples))
+
+    def chains() -> Iterator[Draft]:
+        for tree, example in with_trees(drafts):  # equal chains are asked for once
+            yield from {chain_id(t): draft_of(tree, t, domain) for t in (example.trace, example.direct)}.values()
+
+    with contextlib.closing(ResultStore(ask.work / "rewrites.sqlite", Rewritten)) as store:
+        run_jobs(
+            RewriteTask(settings, run.domain, run.seed, tuple(phrases.all()), chat_for(run.prompt, MODEL)),
+            chains,
+            store=store,
+            runner=ask.runner,
+            in_flight=s.params.execution.concurrency,
+            label="linearize",
+            unit="chains",
+        )
+        for tree, example in with_trees(drafts):
+            arms = [example.trace, example.direct]
+            found = {chain_id(t): store[chain_id(t)] for t in arms}
+            if told := figures.retold(arms, found, step_end=domain.step_end):
+                yield tree, Example(trace=told[0], direct=told[1])
+
+
+def require_most(s, metrics: RewriteMetrics) -> None:
+    """Refuse training sets of which too much was lost.
+
+    Raises:
+        UserError: more than `linearize.lm.max_dropped` of the examples is lost.
+    """
+    most = s.params.linearize.lm.max_dropped
+    if metrics.left_out > most:
+        reasons = ", ".join(f"{name} {n}" for name, n in metrics.dropped_for.model_dump().items() if n)
+        raise UserError(
+            f"linearize.lm.max_dropped: {metrics.left_out:.0%} of the examples are lost, more than {most:.0%}: "
+            f"{metrics.dropped} of {metrics.chains} chains could not be rewritten ({reasons}; docs/linearize.md says what each "
+            "means). Raise it (the rewrites are kept), or linearize.lm.retries, or set on_failure: template, or let a better "
+            "model write"
         )
 
-    traces, counts = arm(params.reflection)
-    direct, _ = arm(False)
-    return [traces, direct], counts
+
+def main() -> None:
+    """Write data/traces/train.jsonl and direct.jsonl."""
+    with stage("linearize", "run", "engine", "linearize") as s:
+        params = s.params.linearize
+        phrases = load_phrases(Path(params.phrase_file))
+        domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
+        counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
+        figures, rewrites = TraceFigures(), RewriteFigures()
+        with asking(s) as ask, filtering(s, domain, ask) as accept:
+            examples = by_template(s, domain, phrases, accept, counts)
+            if params.writer == "lm":
+                examples = by_lm(s, domain, phrases, examples, ask, rewrites)
+            write(s, domain, examples, figures, rewrites)
+        metrics = figures.metrics() | counts
+        if params.writer == "lm":
+            metrics["rewrites"] = rewrites.metrics()
+        s.finish(LinearizeMetrics(**metrics))
 
 
-def write(s, domain: Domain, traces: list[Trace], direct: list[Trace], trees: list[Tree]) -> None:
-    """Gate the chains and write both files."""
+def write(s, domain: Domain, examples: Examples, figures: "TraceFigures", rewrites: RewriteFigures) -> None:
+    """Write both files as the examples come, gate them, and publish them."""
     params = s.params.linearize
-    gate = check_traces(
-        traces,
-        trees,
-        list(read_shards(EVAL_SETS, Problem)),
-        direct_between=(0.0, 1.0) if params.reflection else (1.0, 1.0),
-        max_backtracks=params.max_backtracks,
-        to_the_end=params.back_from == "terminal",
-        key=domain.identity,
-    )
-    require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
-    write_jsonl(OUT, traces)
-    write_jsonl(DIRECT, direct)
+    with (
+        atomic_path(OUT) as traces,
+        atomic_path(DIRECT) as direct,
+        traces.open("wb") as traces_file,
+        direct.open("wb") as direct_file,
+    ):
+
+        def written() -> Iterator[tuple[Trace, Tree]]:
+            for tree, example in examples:
+                traces_file.write(example.trace.model_dump_json().encode() + b"\n")
+                direct_file.write(example.direct.model_dump_json().encode() + b"\n")
+                figures.add(example.trace)
+                yield example.trace, tree
+
+        gate = check_traces(
+            written(),
+            list(read_shards(EVAL_SETS, Problem)),
+            direct_between=(0.0, 1.0) if params.reflection else (1.0, 1.0),
+            max_backtracks=params.max_backtracks,
+            to_the_end=params.back_from == "terminal",
+            key=domain.identity,
+        )
+        if params.writer == "lm":
+            require_most(s, rewrites.metrics())
+        require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
 
 
-def figures(traces: list[Trace]) -> dict[str, float | int]:
-    """The values of LinearizeMetrics that are read off the traces."""
-    search = [t for t in traces if t.kind == "search"]
-    lengths = [len(t.completion) for t in traces]
-    return {
-        "traces": len(traces),
-        "direct": len(traces) - len(search),
-        "search": len(search),
-        "backtracks": round(sum(t.backtracks for t in search) / len(search), 6) if search else 0.0,
-        "characters": round(sum(lengths) / len(lengths), 3),
-        "longest": max(lengths),
-    }
+class TraceFigures:
+    """What LinearizeMetrics says of the traces, one trace at a time."""
+
+    def __init__(self) -> None:
+        self._traces = self._search = self._backtracks = self._characters = self._longest = 0
+
+    def add(self, trace: Trace) -> None:
+        """Count one trace."""
+        self._traces += 1
+        self._search += trace.kind == "search"
+        self._backtracks += trace.backtracks
+        self._characters += len(trace.completion)
+        self._longest = max(self._longest, len(trace.completion))
+
+    def metrics(self) -> dict:
+        """The values, of at least one trace."""
+        return {
+            "traces": self._traces,
+            "direct": self._traces - self._search,
+            "search": self._search,
+            "backtracks": round(self._backtracks / self._search, 6) if self._search else 0.0,
+            "characters": round(self._characters / self._traces, 3),
+            "longest": self._longest,
+        }
 
 
 if __name__ == "__main__":

@@ -14,91 +14,82 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
-from astro.engines.api import EngineError
-from astro.engines.running import Meter, run_task
-from astro.engines.searches import SearchTask
-from astro.engines.spool import Spool, count_ids
+from astro.execution.jobs import Meter, open_runner, run_jobs
+from astro.execution.result_store import FILE, ResultStore, write_shards
+from astro.execution.tasks import SearchTask
 from astro.gates import check_trees, require
-from astro.runtime import Progress, UserError, clear_folder, read_jsonl, run_stage, work_folder
+from astro.runtime import UserError, clear_folder, read_jsonl, run_stage, work_folder
 from astro.search.stats import TreeFigures
 from schemas.mcts import MctsMetrics
-from schemas.records import ROOT, Problem, Tree
+from schemas.records import Problem, Tree
 from stages.harness import METRICS, REPORTS, stage
 
 OUT = Path("data/trees")
 MODEL = Path("models/base")
 PROBLEMS = Path("data/problems/train.jsonl")
-CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains", "astro/verify", "astro/tokens.py"]
+CODE = [
+    "stages/mcts.py",
+    "astro/search",
+    "astro/engines",
+    "astro/execution",
+    "astro/domains",
+    "astro/verify",
+    "astro/tokens.py",
+]
 LOG_S = 10.0
 """Progress goes to the console and to MLflow so often, seconds."""
 
 
 class Pace:
-    """How the search gets on, to the console and as curves to MLflow."""
+    """How the search gets on: a note for the console, and curves to MLflow."""
 
-    def __init__(self, s, meter: Meter, *, total: int, done: int) -> None:
-        self._s, self._meter, self._total, self._start = s, meter, total, done
-        self._progress = Progress("mcts", total, unit="trees", every=LOG_S, start=done)
+    def __init__(self, s, meter: Meter) -> None:
+        self._s, self._meter = s, meter
         self._began = self._last = time.monotonic()
         self._trees = self._solved = self._tokens = 0
 
-    def count(self, tree: Tree) -> None:
-        """One more tree is there."""
+    def count(self, tree: Tree, done: int, total: int) -> str:
+        """One more tree is there, `done` of `total`. Returns the note."""
         self._trees += 1
         self._solved += any(n.verdict == "correct" for n in tree.nodes)
         self._tokens += tree.tokens
-        now, done = time.monotonic(), self._start + self._trees
+        now = time.monotonic()
         wall = now - self._began
-        rate, busy = self._trees / wall, self._meter.busy
-        note = f"{60 * rate:.0f} trees/min, {self._tokens / wall:.0f} tokens/s, {self._solved / self._trees:.0%} solved"
+        rate, busy, solved = self._trees / wall, self._meter.busy, self._solved / self._trees
+        if now - self._last >= LOG_S or done == total:
+            self._last = now
+            row = {"trees_per_min": 60 * rate, "tokens_per_s": self._tokens / wall, "solved": solved}
+            row |= {"minutes_left": (total - done) / rate / 60, "busy": busy, "workers": self._meter.workers}
+            self._s.log({f"pace/{name}": value for name, value in row.items()}, step=done)
         workers = "" if self._s.params.execution.runner == "local" else f", {self._meter.workers} workers"
-        self._progress.update(done, f"{note}, engines {busy:.1%} busy{workers}")
-        if now - self._last < LOG_S and done < self._total:
-            return
-        self._last = now
-        row = {"trees_per_min": 60 * rate, "tokens_per_s": self._tokens / wall, "solved": self._solved / self._trees}
-        row |= {"minutes_left": (self._total - done) / rate / 60, "busy": busy, "workers": self._meter.workers}
-        self._s.log({f"pace/{name}": value for name, value in row.items()}, step=done)
-
-
-def grow(s, spool: Spool[Tree], number_of: dict[str, int]) -> None:
-    """Search every problem that the spool does not hold yet."""
-    if spool.found:
-        print(
-            f"[mcts] goes on: {spool.found} of {len(number_of)} trees are there from a run that was cut off", flush=True
+        return (
+            f"{60 * rate:.0f} trees/min, {self._tokens / wall:.0f} tokens/s, {solved:.0%} solved, "
+            f"engines {busy:.1%} busy{workers}"
         )
-    missing = len(number_of) - spool.found
-    if not missing:
-        return
-    domain, meter = get_domain(s.params.run.domain), Meter()
-    pace = Pace(s, meter, total=len(number_of), done=spool.found)
-    trees = run_task(
-        SearchTask(s.params.mcts, s.params.run.domain, s.params.run.seed, chat_for(s.params.run.prompt, MODEL)),
-        (p for p in islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems) if number_of[p.id] not in spool),
-        total=missing,
-        engine=s.params.engine,
-        execution=s.params.execution,
-        model=MODEL,
-        in_flight=s.params.execution.trees_in_flight,
-        meter=meter,
-    )
-    with contextlib.closing(trees):
-        for identifier, tree in trees:
-            spool.add(number_of[identifier], with_checks(tree, domain))
-            pace.count(tree)
 
 
-def with_checks(tree: Tree, domain: Domain) -> Tree:
-    """The tree with what the domain can check in each step; as it is, where the domain checks no steps."""
-    checks = domain.checks(tree.problem, [node.text for node in tree.nodes[ROOT + 1 :]])
-    if checks is None:
-        return tree
-    steps = zip(tree.nodes[ROOT + 1 :], checks, strict=True)
-    return tree.model_copy(
-        update={"nodes": [tree.nodes[ROOT], *(node.model_copy(update={"checks": check}) for node, check in steps)]}
-    )
+def problems(s) -> Iterator[Problem]:
+    """The problems that are searched."""
+    return islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems)
+
+
+def grow(s, store: ResultStore[Tree]) -> None:
+    """Search every problem that the store does not hold yet."""
+    run, meter = s.params.run, Meter()
+    task = SearchTask(s.params.mcts, run.domain, run.seed, chat_for(run.prompt, MODEL), check_steps=True)
+    with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
+        run_jobs(
+            task,
+            lambda: problems(s),
+            store=store,
+            runner=runner,
+            in_flight=s.params.execution.trees_in_flight,
+            label="mcts",
+            unit="trees",
+            meter=meter,
+            note=Pace(s, meter).count,
+        )
 
 
 def key(s) -> str:
@@ -106,9 +97,9 @@ def key(s) -> str:
     return s.work_key([PROBLEMS, MODEL], CODE)
 
 
-def counted(spool: Spool[Tree], figures: TreeFigures) -> Iterator[Tree]:
+def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
     """All trees, and their figures with them: they are read once."""
-    for tree in spool:
+    for tree in trees:
         figures.add(tree)
         yield tree
 
@@ -116,30 +107,19 @@ def counted(spool: Spool[Tree], figures: TreeFigures) -> Iterator[Tree]:
 def main() -> None:
     """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
     with stage("mcts", "run", "engine", "mcts") as s:
-        number_of = count_ids(PROBLEMS, Problem, limit=s.params.mcts.problems)
-        if not number_of:
+        count = sum(1 for _ in problems(s))
+        if not count:
             raise UserError(f"{PROBLEMS}: holds no problem")
         with work_folder("mcts", key(s)) as work:
-            spool = Spool(work, Tree, count=len(number_of), shards=s.params.mcts.shards)
-            spool.load(number_of, lambda tree: tree["problem"]["id"])
-            try:
-                grow(s, spool, number_of)
-            except (EngineError, OSError) as error:
-                raise UserError(f"{reason(error)}; {spool.found} finished trees are kept and will be used") from None
-            finally:
-                spool.close()
-            figures = TreeFigures()
-            gate = check_trees(counted(spool, figures), searched=s.params.mcts.method == "mcts")
-            require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
-            spool.publish(OUT)
+            with contextlib.closing(ResultStore(work / FILE, Tree)) as store:
+                grow(s, store)
+                figures = TreeFigures()
+                trees = counted((store[p.id] for p in problems(s)), figures)
+                gate = check_trees(trees, searched=s.params.mcts.method == "mcts")
+                require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
+                write_shards(OUT, store.lines(p.id for p in problems(s)), count=count, shards=s.params.mcts.shards)
             clear_folder(work)
         s.finish(MctsMetrics(**figures.metrics()))
-
-
-def reason(error: Exception) -> str:
-    """What an error says; a full disk says where."""
-    where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-    return f"{error.strerror}{where}" if isinstance(error, OSError) and error.strerror else str(error)
 
 
 if __name__ == "__main__":

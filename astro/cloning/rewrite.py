@@ -5,7 +5,7 @@ engine with thousands of chains in flight, or by hand. What a domain knows of it
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -182,37 +182,52 @@ def retold(trace: Trace, rewritten: Rewritten, *, step_end: str) -> Trace:
     return trace.model_copy(update={"segments": segments, "completion": "".join(s.text for s in segments)})
 
 
-def in_both(
-    arms: Sequence[Sequence[Trace]], found: dict[str, Rewritten], *, step_end: str
-) -> tuple[list[list[Trace]], RewriteMetrics]:
-    """The training sets in the rewritten words, and how it went.
+class RewriteFigures:
+    """The training sets in the rewritten words, one example at a time, and how it went."""
 
-    An example stands in all of them or in none, so that a comparison stays one of as many examples of the same trees.
+    def __init__(self) -> None:
+        self._chains = self._segments = self._fallbacks = self._requests = self._dropped = 0
+        self._examples = self._lost = 0
+        self._rejected: Counter = Counter()
+        self._dropped_for: Counter = Counter()
 
-    Args:
-        arms: the training sets as the template wrote them; examples that belong together share their id.
-        found: `chain_id` -> result, of all of them.
-    """
-    lost = {t.id for arm in arms for t in arm if found[chain_id(t)].texts is None}
-    kept = [[retold(t, found[chain_id(t)], step_end=step_end) for t in arm if t.id not in lost] for arm in arms]
-    results = list({chain_id(t): found[chain_id(t)] for arm in arms for t in arm}.values())
-    examples = {t.id for arm in arms for t in arm}
-    reasons = Counter(r.dropped_for for r in results if r.dropped_for)
-    return kept, RewriteMetrics(
-        chains=len(results),
-        segments=sum(len(r.texts) for r in results if r.texts is not None),
-        fallbacks=sum(r.fallbacks for r in results),
-        requests=sum(r.requests for r in results),
-        dropped=sum(r.texts is None for r in results),
-        left_out=round(len(lost) / len(examples), 6) if examples else 0.0,
-        rejected=summed(r.rejected for r in results),
-        dropped_for=RewriteFaults(**reasons),
-    )
+    def retold(self, example: Sequence[Trace], found: Mapping[str, Rewritten], *, step_end: str) -> list[Trace] | None:
+        """One example as each training set has it, rewritten; None: a chain of it is dropped.
 
+        It stands in all training sets or in none, so that a comparison stays one of as many examples of the same trees.
 
-def summed(faults) -> RewriteFaults:
-    """Counts added up, reason by reason."""
-    total: Counter = Counter()
-    for one in faults:
-        total.update(one.model_dump())
-    return RewriteFaults(**total)
+        Args:
+            example: its chain in each training set as the template wrote it; they share their id.
+            found: `chain_id` -> result, of all of them.
+        """
+        chains = {chain_id(trace): found[chain_id(trace)] for trace in example}
+        for result in chains.values():
+            self._count(result)
+        self._examples += 1
+        if any(result.texts is None for result in chains.values()):
+            self._lost += 1
+            return None
+        return [retold(trace, chains[chain_id(trace)], step_end=step_end) for trace in example]
+
+    def _count(self, result: Rewritten) -> None:
+        self._chains += 1
+        self._segments += len(result.texts or ())
+        self._fallbacks += result.fallbacks
+        self._requests += result.requests
+        self._dropped += result.texts is None
+        self._rejected.update(result.rejected.model_dump())
+        if result.dropped_for:
+            self._dropped_for[result.dropped_for] += 1
+
+    def metrics(self) -> RewriteMetrics:
+        """The figures."""
+        return RewriteMetrics(
+            chains=self._chains,
+            segments=self._segments,
+            fallbacks=self._fallbacks,
+            requests=self._requests,
+            dropped=self._dropped,
+            left_out=round(self._lost / self._examples, 6) if self._examples else 0.0,
+            rejected=RewriteFaults(**self._rejected),
+            dropped_for=RewriteFaults(**self._dropped_for),
+        )

@@ -1,7 +1,7 @@
 """Trees -> training examples: which terminals, which mix, how many per tree."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from astro.cloning.template import Phrases, write_chain
 from astro.cloning.walk import BackFrom, Jump, Order, correct_terminals, in_order, plan_walk, wrong_terminals
@@ -82,24 +82,9 @@ def traces_of(
     return traces
 
 
-def linearize(
-    trees: Iterable[Tree], *, accept: Accept, make: Callable[[Tree, list[int]], list[Trace]]
-) -> tuple[list[Trace], dict[str, int]]:
-    """All traces, and how many trees were used, unsolved and filtered out.
-
-    `make(tree, accepted terminals)` is `traces_of` with everything but the tree filled in.
-    """
-    traces: list[Trace] = []
-    counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
-    for tree in trees:
-        correct = correct_terminals(tree)
-        if not correct:
-            counts["trees_unsolved"] += 1
-            continue
-        accepted = accept(tree, correct)
-        if not accepted:
-            counts["trees_filtered"] += 1
-            continue
-        counts["trees_used"] += 1
-        traces.extend(make(tree, accepted))
-    return traces, counts
+def accepted(tree: Tree, *, accept: Accept, counts: dict[str, int]) -> list[int]:
+    """The correct terminals of a tree that `accept` lets pass; counts the tree as used, unsolved or filtered out."""
+    correct = correct_terminals(tree)
+    chosen = accept(tree, correct) if correct else []
+    counts["trees_used" if chosen else "trees_filtered" if correct else "trees_unsolved"] += 1
+    return chosen

@@ -18,6 +18,9 @@ class Domain(Protocol):
     stops: tuple[str, ...]
     """Where the engine ends a step that it generates; `step_end` among them."""
 
+    grades_inline: bool
+    """Grades and parses in microseconds: it is not worth a thread."""
+
     def identity(self, problem: Problem) -> str:
         """Equal for two problems that are the same one, however they are worded."""
 

@@ -26,6 +26,7 @@ class Countdown:
 
     step_end = "\n"
     stops = ("\n",)
+    grades_inline = True
 
     def identity(self, problem: Problem) -> str:
         """The target and the sorted numbers. Raises ValueError on a question that is none."""

@@ -45,6 +45,7 @@ class Math:
 
     step_end = STEP_END
     stops = STOPS
+    grades_inline = False
 
     def __init__(self, phrases: JumpWords | None = None, chat: ChatTemplate | None = None):
         """Of plain models, or of those that take messages.

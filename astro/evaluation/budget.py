@@ -254,7 +254,8 @@ class Ledger:
 def metered(search: Generator[list, list[list], _Found], ledger: Ledger) -> Generator[list[Any], list[list], _Found]:
     """`search` (an `astro.search.Search`), unchanged to its driver, with what it spends written to `ledger`.
 
-    Requests have `steps`, samples have `tokens`. The samples of a batch count together: they are generated at once.
+    Requests have `steps`; those for texts have `n` too, and their samples `tokens`. The samples of a batch count together: they
+    are generated at once.
     """
     answers = None  # a generator that has not begun accepts None only
     try:
@@ -264,7 +265,8 @@ def metered(search: Generator[list, list[list], _Found], ledger: Ledger) -> Gene
             except StopIteration as stop:
                 return stop.value
             answers = yield wanted
-            ledger.tokens += sum(sample.tokens for samples in answers for sample in samples)
+            for request, answer in zip(wanted, answers, strict=True):
+                ledger.tokens += sum(sample.tokens for sample in answer) if hasattr(request, "n") else 0
             for request in wanted:
                 ledger.first.setdefault(request.steps, ledger.tokens)
                 ledger.last[request.steps] = ledger.tokens

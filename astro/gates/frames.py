@@ -4,9 +4,10 @@ Plain Python per record, pandas only at the end: 10,000 trees of 100 nodes take 
 """
 
 import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.records import NO_PARENT, ROOT, Node, Problem, Trace, Tree
 
@@ -30,11 +31,34 @@ def group_of(name: str) -> str:
     return "eval" if name == "eval" or name.startswith("eval_") else name
 
 
-def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd.DataFrame":
-    """A frame with these columns and dtypes, also without rows."""
-    import pandas as pd
+class _Columns:
+    """A table that grows row by row; a number takes as many bytes as in a frame."""
 
-    return pd.DataFrame(list(rows), columns=list(columns)).astype(dict(columns))
+    TYPES: ClassVar = {"int64": "q", "float64": "d", "bool": "b"}
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        """columns: name -> dtype."""
+        self._dtypes = dict(columns)
+        self._columns = {name: array(self.TYPES[t]) if t in self.TYPES else [] for name, t in columns.items()}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row, with these columns."""
+        for name, column in self._columns.items():
+            column.append(row[name])
+
+    def frame(self) -> "pd.DataFrame":
+        """The frame, also without rows."""
+        import pandas as pd
+
+        return pd.DataFrame(self._columns).astype(self._dtypes)
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd.DataFrame":
+    """A frame with these columns and dtypes; rows may be a stream."""
+    table = _Columns(columns)
+    for row in rows:
+        table.add(row)
+    return table.frame()
 
 
 # ------------------------------------------------------------------------------------------------------- problems
@@ -119,7 +143,7 @@ TREE_COLUMNS = {
 
 def tree_rows(trees: Iterable[Tree]) -> "pd.DataFrame":
     """One row per tree, see `TREE_COLUMNS`."""
-    return _frame([_tree_row(tree) for tree in trees], TREE_COLUMNS)
+    return _frame(map(_tree_row, trees), TREE_COLUMNS)
 
 
 def _tree_row(tree: Tree) -> dict[str, Any]:
@@ -190,28 +214,28 @@ TRACE_COLUMNS = {
 
 
 def trace_rows(
-    traces: Iterable[Trace],
-    trees: Iterable[Tree],
+    traces: Iterable[tuple[Trace, Tree | None]],
     eval_problems: Iterable[Problem],
     *,
     to_the_end: bool = True,
     key: Key = plain_key,
-) -> "pd.DataFrame":
-    """One row per trace, see `TRACE_COLUMNS`. An eval problem is found by its id and by its question.
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """One row per trace, see `TRACE_COLUMNS`, and one per answer, see `ANSWER_COLUMNS`.
 
-    to_the_end: wrong branches go on to a wrong answer; False: they may be given up before.
+    Args:
+        traces: each with the tree that it comes from (None: it is not known); may be a stream.
+        eval_problems: an eval problem is found by its id and by its question.
+        to_the_end: wrong branches go on to a wrong answer; False: they may be given up before.
     """
-    by_problem = {tree.problem.id: tree for tree in trees}
     evals = {name: problem.id for problem in eval_problems for name in (problem.id, "question " + key(problem))}
-    leaks = {
-        tree.problem.id: evals.get(tree.problem.id) or evals.get("question " + key(tree.problem)) or ""
-        for tree in by_problem.values()
-    }
-    rows = []
-    for trace in traces:
-        leak = leaks.get(trace.problem_id, evals.get(trace.problem_id, ""))
-        rows.append({**_trace_row(trace, by_problem.get(trace.problem_id), to_the_end), "eval_problem": leak})
-    return _frame(rows, TRACE_COLUMNS)
+    answers, table = _Answers(), _Columns(TRACE_COLUMNS)
+    for trace, tree in traces:
+        leak = evals.get(trace.problem_id, "")
+        if tree is not None and not leak:
+            leak = evals.get("question " + key(tree.problem), "")
+        table.add({**_trace_row(trace, tree, to_the_end), "eval_problem": leak})
+        answers.add(trace)
+    return table.frame(), answers.frame()
 
 
 def _trace_row(trace: Trace, tree: Tree | None, to_the_end: bool) -> dict[str, Any]:
@@ -242,12 +266,32 @@ def _astray(node: Node, to_the_end: bool) -> bool:
     return node.terminal and node.verdict != "correct" if to_the_end else node.verdict != "correct"
 
 
-def answer_rows(traces: Sequence[Trace]) -> "pd.DataFrame":
-    """One row per answer: answer, excess.
+ANSWER_COLUMNS = {
+    "answer": "object",
+    "excess": "float64",  # share of problems with it, less what a draw of so few may add (1 / sqrt(problems))
+}
 
-    `excess`: share of the problems with that answer, less what a draw of so few problems may add (1 / sqrt(problems)).
-    """
-    answers = {(trace.problem_id, trace.answer) for trace in traces}
-    counts, problems = Counter(answer for _, answer in answers), len({trace.problem_id for trace in traces})
-    rows = [{"answer": a, "excess": c / problems - 1 / math.sqrt(problems)} for a, c in sorted(counts.items())]
-    return _frame(rows, {"answer": "object", "excess": "float64"})
+
+class _Answers:
+    """In how many problems does each answer come up? Of a pair of problem and answer only the hash is kept."""
+
+    def __init__(self) -> None:
+        self._problems: set[int] = set()
+        self._pairs: set[int] = set()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, trace: Trace) -> None:
+        """Count one trace."""
+        self._problems.add(hash(trace.problem_id))
+        pair = hash((trace.problem_id, trace.answer))
+        if pair not in self._pairs:
+            self._pairs.add(pair)
+            self._counts[trace.answer] += 1
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per answer."""
+        problems = len(self._problems)
+        return _frame(
+            ({"answer": a, "excess": c / problems - 1 / math.sqrt(problems)} for a, c in sorted(self._counts.items())),
+            ANSWER_COLUMNS,
+        )

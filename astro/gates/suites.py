@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from astro.gates.frames import Key, answer_rows, plain_key, problem_rows, set_rows, trace_rows, tree_rows
+from astro.gates.frames import Key, plain_key, problem_rows, set_rows, trace_rows, tree_rows
 from astro.gates.gate import GateResult, Table, load, run_gate
 from schemas.records import Problem, Trace, Tree
 
@@ -104,8 +104,7 @@ def check_trees(
 
 
 def check_traces(
-    traces: Sequence[Trace],
-    trees: Iterable[Tree],
+    traces: Iterable[tuple[Trace, Tree | None]],
     eval_problems: Iterable[Problem],
     *,
     direct_between: tuple[float, float] = (0.0, 1.0),
@@ -118,8 +117,7 @@ def check_traces(
     """Gate `traces`: every chain ends right, goes back as often as it says, and none is about an eval problem.
 
     Args:
-        traces: all of them.
-        trees: the trees they come from.
+        traces: all of them, each with the tree that it comes from; may be a stream.
         eval_problems: of all eval sets.
         direct_between: least and largest share of direct traces; (1, 1) for the arm without reflection.
         max_backtracks: most jumps back in one trace; None: any.
@@ -161,8 +159,6 @@ def check_traces(
             column="excess", max_value=max_answer_share, notes="no answer is right for most of the problems"
         ),
     ]
-    tables = [
-        Table("traces", trace_rows(traces, trees, eval_problems, to_the_end=to_the_end, key=key), "id", expectations),
-        Table("answers", answer_rows(traces), "answer", answers),
-    ]
+    rows, answer_rows = trace_rows(traces, eval_problems, to_the_end=to_the_end, key=key)
+    tables = [Table("traces", rows, "id", expectations), Table("answers", answer_rows, "answer", answers)]
     return run_gate("traces", tables)

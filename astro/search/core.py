@@ -12,28 +12,25 @@ What the paper leaves open, and how it is read here:
 
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from astro.search.priors import LOGPROB_PRIORS, PriorKind, priors
 from astro.search.puct import backpropagate, select
-from astro.search.requests import Expand, Sample, Simulate
+from astro.search.requests import Expand, Grade, Graded, Sample, Simulate
 from astro.search.seeds import node_seed
 from astro.search.tree import SearchNode, new_root, to_record
-from schemas.records import ROOT, Problem, Rollout, Tree, Verdict
+from schemas.records import ROOT, Problem, Rollout, Tree
 
-Search = Generator[list[Expand | Simulate], list[list[Sample]], Tree]
-"""Yields the requests of one batch, is sent their answers (aligned, n samples each), returns the tree."""
+Wanted = list[Expand | Simulate] | list[Grade]
+"""One batch: texts to generate, or solutions to grade."""
+
+Search = Generator[Wanted, list, Tree]
+"""Yields one batch at a time, is sent its answers (aligned: n samples for a text, `Graded` for a solution), returns the tree."""
 
 IsTerminal = Callable[[str], bool]
 """Does this step hold a final answer? Pure."""
-
-Judge = Callable[[Sequence[str], str], tuple[str | None, Verdict]]
-"""`judge(steps, rest)` grades the complete solution made of `steps` followed by the raw text `rest`.
-
-`rest` is "" if the last step is terminal. Returns the extracted answer (None: there is none) and its verdict. Pure.
-"""
 
 Key = Callable[[Sequence[str]], str]
 """Canonical name of the state that `steps` (at least one) lead to. Siblings with equal keys are one action. Pure."""
@@ -96,7 +93,6 @@ def search(
     config: SearchConfig,
     seed: int,
     is_terminal: IsTerminal,
-    judge: Judge,
     key: Key = last_step,
     split: Split | None = None,
     observer: Observer | None = None,
@@ -107,7 +103,7 @@ def search(
     answers. Ends early if the policy has no usable step at the root.
 
     Raises:
-        ValueError: answers are not aligned with the requests, or a logprob is not finite.
+        ValueError: answers are not aligned with what was asked for, or a logprob is not finite.
     """
     nodes = [new_root()]
     cost = _Cost()
@@ -117,7 +113,7 @@ def search(
         path = select(nodes, c_puct=config.c_puct)
         leaf = nodes[path[-1]]
         if not leaf.terminal:
-            yield from _grow(nodes, leaf, cost, problem.id, config, seed, is_terminal, judge, key, split)
+            yield from _grow(nodes, leaf, cost, problem.id, config, seed, is_terminal, key, split)
         backpropagate(nodes, path)
         if observer is not None:
             observer(iteration, path, nodes)
@@ -132,11 +128,10 @@ def _grow(
     config: SearchConfig,
     seed: int,
     is_terminal: IsTerminal,
-    judge: Judge,
     key: Key,
     split: Split | None,
-) -> Generator[list[Expand | Simulate], list[list[Sample]], None]:
-    """Expand a leaf and value its children: at most two batches, for the actions and for all rollouts."""
+) -> Generator[Wanted, list, None]:
+    """Expand a leaf and value its children: at most three batches, for the actions, for all rollouts, and for all grades."""
     known = drawn_already(leaf, config=config, split=split)
     samples = [step for step, _ in known]
     if len(samples) < config.k:
@@ -159,8 +154,8 @@ def _grow(
         )
         for child, answer in zip(asked, answers, strict=True):
             rolled[child.index] += answer
+    yield from value(children, rolled)
     for child in children:
-        value(child, rolled[child.index], judge=judge)
         if config.reuse_rollouts and not child.terminal:
             child.completions = rolled[child.index]
     leaf.completions = []
@@ -254,25 +249,53 @@ def expand(
     return children
 
 
-def value(child: SearchNode, completions: Sequence[Sample], *, judge: Judge) -> None:
-    """Set R, and from it N = 1 and Q = R, of a new child in place.
+def value(
+    children: Sequence[SearchNode], rolled: Mapping[int, Sequence[Sample]]
+) -> Generator[list[Grade], list[Graded], None]:
+    """Grade what new children lead to; set their R, and from it N = 1 and Q = R, in place.
 
-    R is the share of correct `completions`; for a child that holds an answer (no completions) its own grade, 1 or 0;
-    for a closed one 0. Only the verdict "correct" counts: "unparseable_gold" says nothing of the solution.
+    R is the share of correct completions; for a child that holds an answer its own grade, 1 or 0; for a closed one 0.
+    Only the verdict "correct" counts: "unparseable_gold" says nothing of the solution.
+
+    rolled: index of a child -> its completions; a terminal child has none.
     """
-    if not child.terminal:
-        child.rollouts = [_grade(child.steps, sample, judge=judge) for sample in completions]
-        child.reward = sum(rollout.verdict == "correct" for rollout in child.rollouts) / len(child.rollouts)
-    elif child.verdict is None:  # holds an answer that is not graded yet; a closed child has its verdict
-        child.answer, child.verdict = judge(child.steps, "")
-        child.reward = float(child.verdict == "correct")
-    child.visits = 1
-    child.q = child.reward
+    wanted = [grade for child in children for grade in _to_grade(child, rolled[child.index])]
+    grades = iter((yield from graded(wanted)))
+    for child in children:
+        if not child.terminal:
+            child.rollouts = [_rollout(sample, grades) for sample in rolled[child.index]]
+            child.reward = sum(rollout.verdict == "correct" for rollout in child.rollouts) / len(child.rollouts)
+        elif child.verdict is None:  # holds an answer that is not graded yet; a closed child has its verdict
+            child.answer, child.verdict = next(grades)
+            child.reward = float(child.verdict == "correct")
+        child.visits = 1
+        child.q = child.reward
 
 
-def _grade(steps: Sequence[str], sample: Sample, *, judge: Judge) -> Rollout:
-    answer, verdict = judge(steps, sample.text) if sample.finished else (None, "unparseable_prediction")
+def _to_grade(child: SearchNode, completions: Sequence[Sample]) -> list[Grade]:
+    """What has to be graded to value a child. A completion that was cut came to no end: it is not graded."""
+    if child.terminal:
+        return [Grade(child.steps, "")] if child.verdict is None else []
+    return [Grade(child.steps, sample.text) for sample in completions if sample.finished]
+
+
+def _rollout(sample: Sample, grades: Iterator[Graded]) -> Rollout:
+    answer, verdict = next(grades) if sample.finished else (None, "unparseable_prediction")
     return Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
+
+
+def graded(wanted: list[Grade]) -> Generator[list[Grade], list[Graded], list[Graded]]:
+    """Yield one batch of solutions, unless it is empty; their grades.
+
+    Raises:
+        ValueError: there is not one grade for each.
+    """
+    if not wanted:
+        return []
+    grades = yield wanted
+    if len(grades) != len(wanted):
+        raise ValueError(f"expected {len(wanted)} grades, one per solution, got {len(grades)}")
+    return grades
 
 
 @dataclass(slots=True)

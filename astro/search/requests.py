@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from schemas.records import Verdict
+
+Graded = tuple[str | None, Verdict]
+"""The extracted answer (None: there is none) and its verdict."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -48,3 +53,16 @@ class Simulate:
     steps: tuple[str, ...]
     n: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """Ask for the grade of a complete solution; the answer is a `Graded`.
+
+    Attributes:
+        steps: texts of the steps from the root.
+        rest: the raw text that follows them; "" if the last step holds the final answer.
+    """
+
+    steps: tuple[str, ...]
+    rest: str

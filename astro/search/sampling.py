@@ -8,8 +8,8 @@ number, P its share among its siblings.
 from collections.abc import Sequence
 from itertools import takewhile
 
-from astro.search.core import IsTerminal, Judge, Key, Search, Split, answered, last_step
-from astro.search.requests import Sample, Simulate
+from astro.search.core import IsTerminal, Key, Search, Split, answered, graded, last_step
+from astro.search.requests import Grade, Graded, Sample, Simulate
 from astro.search.seeds import node_seed
 from astro.search.tree import SearchNode, new_root, to_record
 from schemas.records import ROOT, Problem, Rollout
@@ -23,10 +23,9 @@ def sample_tree(
     seed: int,
     split: Split,
     is_terminal: IsTerminal,
-    judge: Judge,
     key: Key = last_step,
 ) -> Search:
-    """Sample one problem: a generator as `astro.search.core.search` is, with one request.
+    """Sample one problem: a generator as `astro.search.core.search` is, with one request and two batches of grades.
 
     samples: N. max_depth: steps; a longer solution is dropped, and so is one that is cut, has a blank step or never answers:
         they cost tokens and leave no node. Without any other the root is closed.
@@ -38,10 +37,18 @@ def sample_tree(
     drawn = answered([request], (yield [request]))[0]
     nodes = [new_root()]
     through: list[list[Rollout]] = [[]]  # per node: the solutions that pass through it
-    for sample in drawn:
-        steps = _solution(sample, split=split, is_terminal=is_terminal, max_depth=max_depth)
-        if steps:
-            _insert(nodes, through, steps, sample, judge=judge, key=key, is_terminal=is_terminal)
+    found = [
+        (tuple(steps), sample)
+        for sample in drawn
+        if (steps := _solution(sample, split=split, is_terminal=is_terminal, max_depth=max_depth))
+    ]
+    grades = yield from graded([Grade(steps, "") for steps, _ in found])
+    for (steps, sample), grade in zip(found, grades, strict=True):
+        _insert(nodes, through, steps, sample, grade, key=key, is_terminal=is_terminal)
+    # Merged nodes keep their first texts, so a path may read otherwise than each solution through it.
+    ends = [node for node in nodes if node.terminal]
+    for node, grade in zip(ends, (yield from graded([Grade(node.steps, "") for node in ends])), strict=True):
+        node.answer, node.verdict = grade
     if len(nodes) == 1:
         nodes[ROOT].close()
     for node in nodes:
@@ -64,13 +71,13 @@ def _insert(
     through: list[list[Rollout]],
     steps: Sequence[str],
     sample: Sample,
+    grade: Graded,
     *,
-    judge: Judge,
     key: Key,
     is_terminal: IsTerminal,
 ) -> None:
     """Lay one solution into the tree; siblings with equal keys are one node, which keeps its first text."""
-    answer, verdict = judge(steps, "")
+    answer, verdict = grade
     rollout = Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
     here = nodes[ROOT]
     through[ROOT].append(rollout)
@@ -80,8 +87,6 @@ def _insert(
         child = known.get((key(path), is_terminal(step)))
         if child is None:
             child = SearchNode(index=len(nodes), parent=here.index, steps=path, terminal=is_terminal(step))
-            if child.terminal:
-                child.answer, child.verdict = judge(path, "")
             nodes.append(child)
             through.append([])
             here.children.append(child.index)

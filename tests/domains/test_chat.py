@@ -8,7 +8,7 @@ import pytest
 from astro.domains import get_domain
 from astro.domains.chat import ChatTemplate, chat_for, chat_template_of, load_chat_template
 from astro.domains.math import Math
-from astro.engines.searches import AskTask, SearchTask
+from astro.execution.tasks import SampleTask, SearchTask
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.search import Expand
@@ -90,7 +90,7 @@ def test_tasks_travel_with_it():
     settings = load_params(Path("params.yaml")).mcts
     search, ask = (
         SearchTask(settings, "math", 1, CHATS["llama"]),
-        AskTask("math", 1, "eval", 2, 99, 1.0, CHATS["llama"]),
+        SampleTask("math", 1, "eval", 2, 99, 1.0, CHATS["llama"]),
     )
     there, wanted = pickle.loads(pickle.dumps(search)), Expand(("Step 1: $1$.",), 2, 7)
     asked = search.request(problem("1+1?"), wanted)

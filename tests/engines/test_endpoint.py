@@ -10,8 +10,8 @@ import pytest
 
 from astro.engines.api import EngineError, Request
 from astro.engines.endpoint_engine import EndpointEngine
-from astro.engines.feed import generate
 from astro.engines.opening import open_engine
+from astro.execution.scheduler import generate
 from astro.params import load_params
 from astro.tokens import Control, read_control
 from schemas.engine import EngineParams

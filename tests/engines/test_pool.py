@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from astro.engines.api import EngineError, Request
-from astro.engines.feed import generate
 from astro.engines.pool import PoolEngine, end_idle
 from astro.engines.scripted import ScriptedEngine
+from astro.execution.scheduler import generate
 from tests.search.world import World
 
 WORLD = World(seed=0, goal=12)

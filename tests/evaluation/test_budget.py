@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 
 from astro.engines.api import Request
-from astro.engines.feed import run_searches
 from astro.engines.scripted import END, ScriptedEngine
 from astro.evaluation.budget import (
     Ledger,
@@ -24,9 +23,11 @@ from astro.evaluation.budget import (
     pass_at_n,
     search_curve,
 )
+from astro.execution.scheduler import run_searches
 from astro.search import Sample, SearchConfig, search
 from schemas.evaluate import BudgetCurve, BudgetPoint, Estimate, EvalMetrics
 from schemas.records import Node, Problem, Rollout, Tree
+from tests.search.world import judged
 
 DRAWS = {"resamples": 100, "seed": 0}
 
@@ -244,7 +245,7 @@ def small_search(name, *, iterations=2):
         return None, "correct" if "+" in (rest or steps[-1]) else "wrong"
 
     config = SearchConfig(k=2, rollouts=2, iterations=iterations, max_depth=3, c_puct=1.0, prior="uniform")
-    return search(problem(name), config=config, seed=0, is_terminal=lambda s: s.endswith("!"), judge=judge)
+    return judged(search(problem(name), config=config, seed=0, is_terminal=lambda s: s.endswith("!")), judge)
 
 
 def play(run, batches):

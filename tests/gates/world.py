@@ -7,6 +7,7 @@ from astro.cloning.traces import traces_of
 from astro.cloning.walk import correct_terminals
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
 from schemas.records import Problem, Trace, Tree, Verdict
+from tests.search.world import judged
 
 PHRASES = Phrases(reflection=["But wait."], return_step=["Back to"], return_root=["Start again:"])
 
@@ -42,7 +43,7 @@ def grow(number: int, *, iterations: int = 8) -> Tree:
         return Sample(text=text, logprob=-rng.random(), tokens=2, finished=rng.random() < 0.95)
 
     config = SearchConfig(k=3, rollouts=2, iterations=iterations, max_depth=4, c_puct=1.0, prior="sequence")
-    run = search(task, config=config, seed=number, is_terminal=lambda step: step.startswith("="), judge=judge)
+    run = judged(search(task, config=config, seed=number, is_terminal=lambda step: step.startswith("=")), judge)
     answers = None
     while True:
         try:

@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from astro.engines.feed import run_searches
 from astro.engines.scripted import ScriptedEngine
+from astro.execution.scheduler import run_searches
 from astro.search import SearchConfig, search
 from schemas.records import Tree
-from tests.search.world import World
+from tests.search.world import World, judged, rendered
 
 FOLDER = Path(__file__).parents[1] / "data"
 
@@ -36,11 +36,9 @@ CASES: dict[str, tuple[World, SearchConfig, int]] = {
 
 def make(world: World, config: SearchConfig, seed: int) -> Tree:
     """The tree of one case."""
-    one = search(
-        world.problem, config=config, seed=seed, is_terminal=world.is_terminal, judge=world.judge, key=world.key
-    )
-    engine = ScriptedEngine(world.next_tokens)
-    ((_, tree),) = run_searches([(world.problem.id, one)], engine=engine, to_request=world.request, in_flight=1)
+    one = search(world.problem, config=config, seed=seed, is_terminal=world.is_terminal, key=world.key)
+    engine, job = ScriptedEngine(world.next_tokens), rendered(judged(one, world.judge), world)
+    ((_, tree),) = run_searches([(world.problem.id, job)], engine=engine, in_flight=1)
     return tree
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from astro.engines.scripted import ScriptedEngine, answer
 from astro.search import SearchConfig, search
 from tests.search.reference import Reference
-from tests.search.world import World
+from tests.search.world import World, judged
 
 TOLERANCE = 1e-9
 
@@ -46,10 +46,10 @@ def observed(world: World, config: SearchConfig, seed: int):
         config=config,
         seed=seed,
         is_terminal=world.is_terminal,
-        judge=world.judge,
         key=world.key,
         observer=observer,
     )
+    one = judged(one, world.judge)
     answers = None
     try:
         while True:
@@ -118,7 +118,7 @@ def test_the_worlds_hold_what_the_comparison_is_about():
 
 
 def first_request(world: World, config: SearchConfig, seed: int):
-    one = search(world.problem, config=config, seed=seed, is_terminal=world.is_terminal, judge=world.judge)
+    one = search(world.problem, config=config, seed=seed, is_terminal=world.is_terminal)
     return next(one)[0]
 
 

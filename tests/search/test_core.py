@@ -5,6 +5,7 @@ import pytest
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
 from astro.search.seeds import node_seed
 from schemas.records import Problem
+from tests.search.world import judged
 
 PROBLEM = Problem(id="p", domain="countdown", question="make 6", gold="6", level=2, chance=None)
 SEED = 7
@@ -32,10 +33,10 @@ def begin(*, observer=None, **changes):
         config=SearchConfig(**settings),
         seed=SEED,
         is_terminal=lambda text: "=" in text,
-        judge=judge,
         key=lambda steps: steps[-1].replace(" ", ""),
         observer=observer,
     )
+    one = judged(one, judge)
     return one, next(one)
 
 
@@ -229,9 +230,9 @@ def test_a_reused_rollout_of_one_step_ends_the_turn():
         config=SearchConfig(**settings, reuse_rollouts=True, turns=True),
         seed=SEED,
         is_terminal=lambda text: "=" in text,
-        judge=judge,
         split=lambda text: text.split("/"),
     )
+    one = judged(one, judge)
     next(one)
     one.send([[step("a"), step("= 5")]])
     tree = finish(one, [[ended("b"), ended("c")]])

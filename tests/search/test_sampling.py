@@ -4,7 +4,7 @@ import pytest
 
 from astro.gates import check_trees
 from astro.search import Sample, Simulate, sample_tree
-from tests.search.world import World
+from tests.search.world import World, judged
 
 WORLD = World(seed=0, goal=5)
 
@@ -23,9 +23,9 @@ def grow(*texts, max_depth: int = 5):
         seed=1,
         split=lambda text: text.split("\n"),
         is_terminal=WORLD.is_terminal,
-        judge=WORLD.judge,
         key=WORLD.key,
     )
+    run = judged(run, WORLD.judge)
     (request,) = next(run)
     assert (request.steps, request.n) == ((), len(drawn))
     assert isinstance(request, Simulate)
@@ -72,7 +72,6 @@ def test_answers_that_do_not_fit_are_refused():
         seed=1,
         split=str.splitlines,
         is_terminal=WORLD.is_terminal,
-        judge=WORLD.judge,
     )
     next(run)
     with pytest.raises(ValueError, match="expected 2 samples"):

@@ -5,12 +5,12 @@ from pydantic import ValidationError
 
 from astro.domains import get_domain
 from astro.engines.scripted import ScriptedEngine, answer
-from astro.engines.searches import SearchTask
+from astro.execution.tasks import SearchTask
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
 from astro.search.priors import priors
 from benchmarks.world import Policy, problems, settings
 from tests.search.test_core import PROBLEM, SEED, finish, judge, step
-from tests.search.world import World
+from tests.search.world import World, judged
 
 
 def begin(**changes):
@@ -21,10 +21,10 @@ def begin(**changes):
         config=SearchConfig(**plain),
         seed=SEED,
         is_terminal=lambda text: "=" in text,
-        judge=judge,
         key=lambda steps: steps[-1].replace(" ", ""),
         split=lambda text: text.split("; "),
     )
+    one = judged(one, judge)
     return one, next(one)
 
 
@@ -110,11 +110,10 @@ def searched(world: World, *, reuse: bool):
         config=config,
         seed=0,
         is_terminal=world.is_terminal,
-        judge=world.judge,
         key=world.key,
         split=lambda text: text.split("\n"),
     )
-    answers = None
+    one, answers = judged(one, world.judge), None
     try:
         while True:
             answers = [answer(world.next_tokens, world.request("", wanted)) for wanted in one.send(answers)]

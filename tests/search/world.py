@@ -11,14 +11,17 @@ is hashed from (world seed, height, token), so that no two scores are equal by a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from astro.engines.api import Request
 from astro.engines.scripted import END
-from astro.search import Expand, Simulate
+from astro.search import Expand, Grade, Graded, Search, Simulate
 from schemas.records import Problem, Verdict
+
+Judge = Callable[[Sequence[str], str], Graded]
+"""`judge(steps, rest)` grades what a `Grade` asks for."""
 
 STEP_TOKENS = 4
 ROLLOUT_TOKENS = 24
@@ -89,7 +92,7 @@ class World:
         return int.from_bytes(digest, "big") / 2**32
 
     def judge(self, steps: Sequence[str], rest: str) -> tuple[str | None, Verdict]:
-        """Grades a complete solution (contract: `astro.search.core.Judge`)."""
+        """Grades a complete solution: (answer, verdict)."""
         lines = [*steps, *rest.split("\n")]
         stated = next((line[1:] for line in lines if line.startswith("=")), None)
         if stated is None or not stated.isdigit():
@@ -110,3 +113,34 @@ class World:
 def climbed(lines: Sequence[str]) -> int:
     """Height after these lines; a line that is no step adds nothing."""
     return sum(int(found[1]) for line in lines if (found := re.fullmatch(r"\+ ?(\d)", line)))
+
+
+def judged(search: Search, judge: Judge) -> Search:
+    """A search whose solutions are graded here: only what is to be generated is left to its driver."""
+    answers = None
+    try:
+        while True:
+            try:
+                wanted = search.send(answers)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(wanted[0], Grade):
+                answers = [judge(w.steps, w.rest) for w in wanted]
+            else:
+                answers = yield wanted
+    finally:
+        search.close()
+
+
+def rendered(search: Search, world: World) -> Search:
+    """A search of a world as a job for an engine."""
+    answers = None
+    try:
+        while True:
+            try:
+                wanted = search.send(answers)
+            except StopIteration as stop:
+                return stop.value
+            answers = yield [world.request("", w) for w in wanted]
+    finally:
+        search.close()

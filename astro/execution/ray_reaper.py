@@ -1,6 +1,6 @@
 """Ends a cluster whose driver is gone. A SIGKILL of the driver lets Ray end most of its processes, but not all.
 
-    python -m astro.engines.keeper MARK FOLDER     # started by `astro.engines.ray_runner`, reads standard input to its end
+    python -m astro.execution.ray_reaper MARK FOLDER  # started by `astro.execution.ray_runner`, reads standard input to its end
 
 Every process of the cluster inherits an environment variable with MARK, and those that overwrite it with their title write
 logs below FOLDER. When the driver's end of the pipe closes, however that comes about, those that are left are killed, and FOLDER

@@ -1,5 +1,7 @@
-"""Keep one engine busy: many searches, or a list of requests, over one queue, without a barrier between them."""
+"""Keep one engine busy: many jobs over one queue, without a barrier between them, and grading off the engine's thread."""
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,25 +10,98 @@ from typing import Any, TypeVar
 from astro.engines.api import Engine, EngineError, Request
 from astro.search import Sample
 
-Job = Generator[list[Any], list[list[Sample]], Any]
-"""Yields what it wants generated (requests, or what `to_request` makes requests of), is sent the answers, aligned, n samples
-each, and returns its result. A search (`astro.search.Search`) is one."""
+Job = Generator[list[Any], list[Any], Any]
+"""Yields a batch of what it wants: requests for the engine, and items for the grader (whatever is no request). Is sent the
+answers, aligned (n samples for a request), and returns its result."""
+
+Grader = Callable[[Sequence[Any]], Sequence[Any]]
+"""Results of items, in order. Called from threads, several at once. An exception is a fault of the machinery, never a grade."""
+
+GRADERS = 4
+"""Threads that grade: while one waits for a slow answer, the others go on. The work itself is done in processes."""
+
+GRADED_AT_ONCE = 256
+"""Items that one thread takes at once, at most."""
 
 
 class SearchError(RuntimeError):
-    """The search of one problem failed; its cause is chained.
+    """The job of one item failed; its cause is chained.
 
     Attributes:
-        problem_id: which problem.
+        item_id: which item.
     """
 
-    def __init__(self, problem_id: str, cause: Exception) -> None:
-        super().__init__(f"search of problem {problem_id!r} failed: {type(cause).__name__}: {cause}")
-        self.problem_id, self.cause = problem_id, cause
+    def __init__(self, item_id: str, cause: Exception) -> None:
+        super().__init__(f"work on {item_id!r} failed: {type(cause).__name__}: {cause}")
+        self.item_id, self.cause = item_id, cause
 
     def __reduce__(self):
         """It crosses processes: an exception is made again from its arguments."""
-        return SearchError, (self.problem_id, self.cause)
+        return SearchError, (self.item_id, self.cause)
+
+
+_Owner = TypeVar("_Owner")
+
+
+class _Grading:
+    """Items on their way through the grader, in batches, on threads of their own."""
+
+    def __init__(self, grade: Grader) -> None:
+        self._grade = grade
+        self._todo: queue.SimpleQueue = queue.SimpleQueue()
+        self._done: queue.SimpleQueue = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self.outstanding = 0
+
+    def submit(self, owner: Any, item: Any) -> None:
+        """Queue an item; `owner` comes back with its result."""
+        if not self._threads:
+            self._threads = [threading.Thread(target=self._work, daemon=True, name="grader") for _ in range(GRADERS)]
+            for thread in self._threads:
+                thread.start()
+        self.outstanding += 1
+        self._todo.put((owner, item))
+
+    def take(self, *, wait: bool) -> list[tuple[Any, Any]]:
+        """(owner, result, or the exception in its place) of all that is graded. wait: until at least one is."""
+        found = [self._done.get()] if wait and self.outstanding else []
+        while not self._done.empty():
+            found.append(self._done.get())
+        self.outstanding -= len(found)
+        return found
+
+    def close(self) -> None:
+        """Let the threads end after what they are at."""
+        for _ in self._threads:
+            self._todo.put(None)
+        self._threads = []
+
+    def _work(self) -> None:
+        while (first := self._todo.get()) is not None:
+            batch = [first]
+            while len(batch) < GRADED_AT_ONCE and not self._todo.empty():
+                try:
+                    more = self._todo.get_nowait()
+                except queue.Empty:  # another thread was faster
+                    break
+                if more is None:
+                    self._todo.put(None)
+                    break
+                batch.append(more)
+            self._grade_all(batch)
+
+    def _grade_all(self, batch: list[tuple[Any, Any]]) -> None:
+        try:
+            results: Sequence[Any] = self._grade([item for _, item in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                self._done.put((batch[0][0], error))
+            else:  # whose fault was it? The others get their grades
+                for one in batch:
+                    self._grade_all([one])
+            return
+        for (owner, _), result in zip(batch, results, strict=True):
+            self._done.put((owner, result))
 
 
 @dataclass(slots=True, eq=False)
@@ -35,19 +110,17 @@ class _Running:
 
     id: str
     job: Job
-    answers: list[list[Sample]] = field(default_factory=list)  # one slot per request of the batch
+    answers: list[Any] = field(default_factory=list)  # one slot per item of the batch
     missing: int = 0  # slots not answered yet
-
-
-_Owner = TypeVar("_Owner")
 
 
 class Feed:
     """Jobs in flight over one engine, without a barrier: each goes on as soon as its own batch is answered."""
 
-    def __init__(self, engine: Engine, to_request: Callable[[str, Any], Request] | None = None) -> None:
-        """to_request: renders what a job wants, see `run_searches`; None: jobs yield requests."""
-        self._engine, self._to_request = engine, to_request
+    def __init__(self, engine: Engine, grade: Grader | None = None) -> None:
+        """grade: does what jobs yield beside requests; None: they yield requests only."""
+        self._engine = engine
+        self._grading = None if grade is None else _Grading(grade)
         self._running: set[_Running] = set()
         self._waiting: dict[int, tuple[_Running, int]] = {}  # ticket -> who waits for it, and in which slot
 
@@ -59,7 +132,7 @@ class Feed:
         """Begin a job. Returns [(identifier, result)] if it needed nothing, else [].
 
         Raises:
-            SearchError: it raised; names it.
+            SearchError: it raised, or its grading did; names it.
             EngineError: the engine failed.
         """
         run = _Running(identifier, job)
@@ -72,12 +145,15 @@ class Feed:
         Raises: as `add`.
         """
         done: list[tuple[str, Any]] = []
+        if self._grading is not None:
+            for (run, slot), result in self._grading.take(wait=not self._waiting):
+                if isinstance(result, Exception):
+                    raise SearchError(run.id, result) from result
+                done += self._answer(run, slot, result)
+            if done or not self._waiting:
+                return done
         for ticket, samples in self._engine.poll():
-            run, slot = _claim(self._waiting, ticket)
-            run.answers[slot] = samples
-            run.missing -= 1
-            if not run.missing:
-                done += self._advance(run)
+            done += self._answer(*_claim(self._waiting, ticket), samples)
         return done
 
     def close(self) -> None:
@@ -86,6 +162,14 @@ class Feed:
             run.job.close()
         self._running.clear()
         self._waiting.clear()
+        if self._grading is not None:
+            self._grading.close()
+
+    def _answer(self, run: _Running, slot: int, answer: Any) -> list[tuple[str, Any]]:
+        """Fill a slot; the job goes on when it was the last."""
+        run.answers[slot] = answer
+        run.missing -= 1
+        return [] if run.missing else self._advance(run)
 
     def _advance(self, run: _Running) -> list[tuple[str, Any]]:
         """Hand a job its answers and submit its next batch; [(identifier, result)] if there is none."""
@@ -99,44 +183,41 @@ class Feed:
             return [(run.id, stop.value)]
         except Exception as error:
             raise SearchError(run.id, error) from error
-        try:
-            requests = wanted if self._to_request is None else [self._to_request(run.id, item) for item in wanted]
-        except Exception as error:
-            raise SearchError(run.id, error) from error
-        run.answers = [[] for _ in requests]
-        run.missing = len(requests)
-        for slot, request in enumerate(requests):
-            self._waiting[self._engine.submit(request)] = (run, slot)
+        run.answers = [None] * len(wanted)
+        run.missing = len(wanted)
+        for slot, item in enumerate(wanted):
+            if isinstance(item, Request):
+                self._waiting[self._engine.submit(item)] = (run, slot)
+            elif self._grading is not None:
+                self._grading.submit((run, slot), item)
+            else:
+                raise SearchError(run.id, TypeError(f"nobody grades {item!r}"))
         return []
 
 
 def run_searches(
-    searches: Iterable[tuple[str, Job]],
-    *,
-    engine: Engine,
-    in_flight: int,
-    to_request: Callable[[str, Any], Request] | None = None,
+    jobs: Iterable[tuple[str, Job]], *, engine: Engine, in_flight: int, grade: Grader | None = None
 ) -> Iterator[tuple[str, Any]]:
     """Run jobs over one engine and yield (id, result) as they finish: (problem id, tree) for searches.
 
     Up to `in_flight` go on at once; each proceeds as soon as its own batch is answered, whatever the others wait for.
-    `searches` is read lazily, one for each that finishes. A tree does not depend on `in_flight` nor on the order of
-    answers (the search's seeds are hashed from its nodes); the order of the results does.
+    `jobs` is read lazily, one for each that finishes. A result does not depend on `in_flight` nor on the order of answers (seeds
+    are hashed from what is asked); the order of the results does.
 
     If the consumer stops early the jobs are closed, but the engine still holds their requests: close it.
 
     Args:
-        searches: (id, job) pairs.
-        to_request: `to_request(id, wanted)` renders what a job wants as a request; None: jobs yield requests themselves.
+        jobs: (id, job) pairs.
+        grade: see `Feed`.
 
     Raises:
-        SearchError: a job, or `to_request` for it, raised; names the problem.
+        SearchError: a job, or the grading of its answers, raised; names it.
         EngineError: the engine failed.
         ValueError: `in_flight` is below 1.
     """
     if in_flight < 1:
         raise ValueError(f"in_flight must be at least 1, not {in_flight}")
-    source, feed = iter(searches), Feed(engine, to_request)
+    source, feed = iter(jobs), Feed(engine, grade)
     try:
         while True:
             while len(feed) < in_flight and (pair := next(source, None)) is not None:

@@ -6,8 +6,8 @@ from astro.cloning.rewrite import chain_id, in_both, retold
 from astro.domains.chat import load_chat_template
 from astro.domains.math import Math
 from astro.domains.math_rewrite import MathEditor
-from astro.engines.asking import ask_rewrites, ask_votes
 from astro.engines.hf_engine import HfEngine
+from astro.execution.linearize_tasks import ask_rewrites, ask_votes
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, examples_for, traces, triangle
 from tests.tiny_chat import teach, write_tiny_chat

@@ -7,37 +7,39 @@ They stand in work/eval/<key> of the main checkout, shared by all experiments; t
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel
 
-from astro.runtime import UserError, clear_folder, read_jsonl, work_folder, write_jsonl
+from astro.execution.result_store import FILE, ResultStore
+from astro.runtime import UserError, clear_folder, work_folder
+
+R = TypeVar("R", bound=BaseModel)
 
 KEPT = 40
 """Measurements kept; one of the default takes about 10 MB."""
 
-RECORDS = "records.jsonl"
 POLL_S = 2.0
 
 
-def measured(stage: str, key: str, contract: type[BaseModel], make: Callable[[], Iterable[BaseModel]]) -> list:
-    """The records of `key`; made and kept first, where they are not there yet.
+@contextlib.contextmanager
+def shared_store(stage: str, key: str, record: type[R]) -> Iterator[ResultStore[R]]:
+    """The results that are measured under `key` so far, to be completed.
 
     key: hash of all that determines them. Two processes that want the same: the second waits for the first.
     """
     with _locked(stage, key) as folder:
-        path = folder / RECORDS
-        if path.exists():
-            os.utime(path)  # used last
-        else:
-            write_jsonl(path, make())
-        return list(read_jsonl(path, contract))
+        store = ResultStore(folder / FILE, record)
+        os.utime(store.path)  # used last
+        with contextlib.closing(store):
+            yield store
 
 
 def prune(stage: str, home: Path, keep: int = KEPT) -> int:
     """Empty all but the `keep` that were used last. Returns how many; one in use stays."""
-    found = sorted((home / "work" / stage).glob(f"*/{RECORDS}"), key=lambda p: (-p.stat().st_mtime_ns, str(p)))
+    found = sorted((home / "work" / stage).glob(f"*/{FILE}"), key=lambda p: (-p.stat().st_mtime_ns, str(p)))
     emptied = 0
     for path in found[keep:]:
         with contextlib.suppress(UserError), work_folder(stage, path.parent.name) as folder:

@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from astro.engines import ray_runner
 from astro.engines.api import EngineError
-from astro.engines.feed import SearchError
-from astro.engines.ray_runner import connect, run_on_ray
-from astro.engines.running import Meter, run_here
-from astro.engines.searches import AskTask, SearchTask
+from astro.execution import ray_runner
+from astro.execution.jobs import Meter, run_here
+from astro.execution.ray_runner import connect, run_on_ray
+from astro.execution.scheduler import SearchError
+from astro.execution.tasks import AskTask, SearchTask
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
 

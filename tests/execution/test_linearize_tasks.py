@@ -9,7 +9,7 @@ from astro.cloning.judge import sound_share
 from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.walk import correct_terminals
 from astro.engines.api import EngineError
-from astro.engines.asking import LateEngine, ask_rewrites, ask_votes, ballot_id
+from astro.execution.linearize_tasks import LateEngine, ask_rewrites, ask_votes, ballot_id
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, Written, editor, moody, traces, triangle, well
 

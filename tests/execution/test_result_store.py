@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from astro.engines.spool import Spool, count_ids
+from astro.execution.result_store import Spool, count_ids
 from astro.runtime import UserError, read_jsonl, read_shards, write_jsonl
 from schemas.base import Strict
 from schemas.records import Problem

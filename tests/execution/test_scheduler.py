@@ -5,10 +5,10 @@ import time
 import pytest
 
 from astro.engines.api import EngineError, Request
-from astro.engines.feed import SearchError, TimedEngine, generate, run_searches
 from astro.engines.scripted import ScriptedEngine
+from astro.execution.scheduler import SearchError, TimedEngine, generate, run_searches
 from astro.search import SearchConfig, search
-from tests.search.world import World
+from tests.search.world import World, judged, rendered
 
 CONFIG = SearchConfig(k=4, rollouts=3, iterations=6, max_depth=5, c_puct=1.0, prior="sequence")
 WORLDS = {world.problem.id: world for world in (World(seed=0, goal=goal) for goal in range(1, 25))}
@@ -19,13 +19,9 @@ def next_tokens(text):
     return WORLDS[f"climb-{text.split(maxsplit=2)[1]}-0"].next_tokens(text)
 
 
-def to_request(problem_id, wanted):
-    return WORLDS[problem_id].request(problem_id, wanted)
-
-
-def begin(world, **changes):
-    callables = {"is_terminal": world.is_terminal, "judge": world.judge, "key": world.key} | changes
-    return search(world.problem, config=CONFIG, seed=0, **callables)
+def begin(world, *, judge=None, **changes):
+    callables = {"is_terminal": world.is_terminal, "key": world.key} | changes
+    return rendered(judged(search(world.problem, config=CONFIG, seed=0, **callables), judge or world.judge), world)
 
 
 def searches():
@@ -33,7 +29,7 @@ def searches():
 
 
 def run_all(engine, in_flight):
-    return dict(run_searches(searches(), engine=engine, to_request=to_request, in_flight=in_flight))
+    return dict(run_searches(searches(), engine=engine, in_flight=in_flight))
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +55,7 @@ def test_there_is_no_barrier_between_trees():
             begun.append(name)
             yield name, one
 
-    running = run_searches(
-        lazily(), engine=ScriptedEngine(next_tokens, order_seed=3), to_request=to_request, in_flight=4
-    )
+    running = run_searches(lazily(), engine=ScriptedEngine(next_tokens, order_seed=3), in_flight=4)
     assert begun == []
     first, _ = next(running)
     assert 4 <= len(begun) < 12
@@ -96,9 +90,7 @@ def test_a_search_that_asks_for_nothing_is_not_waited_for():
         yield []
         return tree
 
-    done = list(
-        run_searches([("idle", idle())] * 1, engine=ScriptedEngine(next_tokens), to_request=to_request, in_flight=1)
-    )
+    done = list(run_searches([("idle", idle())], engine=ScriptedEngine(next_tokens), in_flight=1))
     assert done == [("idle", tree)]
 
 
@@ -111,19 +103,14 @@ def test_a_failing_search_names_its_problem(part):
     pairs = searches()
     pairs[5] = (pairs[5][0], begin(WORLDS[pairs[5][0]], **{part: broken}))
     with pytest.raises(SearchError, match=r"'climb-6-0'.*KeyError.*no such thing") as caught:
-        list(run_searches(pairs, engine=ScriptedEngine(next_tokens), to_request=to_request, in_flight=7))
-    assert caught.value.problem_id == "climb-6-0"
+        list(run_searches(pairs, engine=ScriptedEngine(next_tokens), in_flight=7))
+    assert caught.value.item_id == "climb-6-0"
     assert isinstance(caught.value.__cause__, KeyError)
-
-
-def test_a_failing_request_names_its_problem():
-    with pytest.raises(SearchError, match="'climb-1-0'"):
-        list(run_searches(searches(), engine=ScriptedEngine(next_tokens), to_request=broken, in_flight=7))
 
 
 def test_searches_are_closed_when_the_consumer_stops():
     pairs = searches()[:3]
-    running = run_searches(pairs, engine=ScriptedEngine(next_tokens, order_seed=0), to_request=to_request, in_flight=3)
+    running = run_searches(pairs, engine=ScriptedEngine(next_tokens, order_seed=0), in_flight=3)
     next(running)
     running.close()
     assert [one.gi_frame for _, one in pairs] == [None] * 3  # a closed generator has no frame

@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from astro.engines import shipping
 from astro.engines.api import EngineError
-from astro.engines.shipping import ship
+from astro.execution import model_transfer
+from astro.execution.model_transfer import transfer
 
 
 @pytest.fixture
@@ -23,32 +23,32 @@ def identity(content):
 
 
 def test_a_model_that_lies_at_its_path_is_used_there(model):
-    assert ship(model, identity).at(identity) == model
+    assert transfer(model, identity).at(identity) == model
 
 
 @pytest.mark.parametrize("gone", ["config.json", "deep/weights", "."])  # a file, the other, all of it
 def test_one_that_does_not_is_written_from_what_was_brought(model, gone):
-    shipped = ship(model, identity)
+    moved = transfer(model, identity)
     before = {p.name: p.read_bytes() for p in model.rglob("*") if p.is_file()}
     shutil.rmtree(model) if gone == "." else (model / gone).unlink()
-    there = shipped.at(identity)
+    there = moved.at(identity)
     assert there != model
     assert {p.name: p.read_bytes() for p in there.rglob("*") if p.is_file()} == before
     shutil.rmtree(there)
 
 
 def test_a_file_of_another_size_is_another_model(model):
-    shipped = ship(model, identity)
+    moved = transfer(model, identity)
     (model / "config.json").write_text("{ }")
-    there = shipped.at(identity)
+    there = moved.at(identity)
     assert (there / "config.json").read_text() == "{}"
     shutil.rmtree(there)
 
 
 def test_a_large_model_must_lie_on_a_shared_disk(model, monkeypatch):
-    monkeypatch.setattr(shipping, "SHIP_BYTES", 100)
-    shipped = ship(model, identity)
-    assert shipped.at(identity) == model
+    monkeypatch.setattr(model_transfer, "TRANSFER_BYTES", 100)
+    moved = transfer(model, identity)
+    assert moved.at(identity) == model
     shutil.rmtree(model)
     with pytest.raises(EngineError, match=r"base is not on node .*must lie on a disk that the nodes share"):
-        shipped.at(identity)
+        moved.at(identity)

@@ -1,26 +1,26 @@
-"""How the search tells that it gets on: to the console, and as curves to MLflow."""
+"""How the search tells its pace: a note for the console, and curves for MLflow."""
 
 from types import SimpleNamespace
 
-from astro.engines.feed import run_searches
-from astro.engines.running import Meter
-from astro.engines.searches import SearchTask
+from astro.execution.jobs import Meter
+from astro.execution.scheduler import run_searches
+from astro.execution.tasks import SearchTask
 from benchmarks.world import Open, problems, settings
 from stages import mcts
 
 
-def test_progress_goes_to_the_console_and_to_mlflow(monkeypatch, capsys):
+def test_progress_goes_to_the_console_and_to_mlflow(monkeypatch):
     monkeypatch.setattr(mcts, "LOG_S", 0.0)
     rows = []
     s = SimpleNamespace(
         params=SimpleNamespace(execution=SimpleNamespace(runner="ray")), log=lambda row, step: rows.append((step, row))
     )
     meter = Meter(workers=3, engine_s=9.0, worker_s=10.0)
-    pace = mcts.Pace(s, meter, total=14, done=4)
+    pace = mcts.Pace(s, meter)
     task = SearchTask(settings(), "countdown", 1)
     trees = [t for _, t in run_searches(map(task, problems(10)), engine=Open(sleeps=False)(), in_flight=4)]
-    for tree in trees:
-        pace.count(tree)
+    for done, tree in enumerate(trees, 5):
+        said = pace.count(tree, done, 14)
     assert [step for step, _ in rows] == list(range(5, 15))
     last = rows[-1][1]
     assert set(last) == {
@@ -28,7 +28,5 @@ def test_progress_goes_to_the_console_and_to_mlflow(monkeypatch, capsys):
     }
     assert (last["pace/workers"], last["pace/busy"], last["pace/minutes_left"]) == (3, 0.9, 0.0)
     assert last["pace/solved"] == sum(any(n.verdict == "correct" for n in t.nodes) for t in trees) / 10
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("[mcts] 14/14")
-    for part in ("trees/min", "tokens/s", "solved", "left", "engines 90.0% busy", "3 workers"):
+    for part in ("trees/min", "tokens/s", "solved", "engines 90.0% busy", "3 workers"):
         assert part in said

@@ -1,8 +1,8 @@
-"""A task on a Ray cluster: each worker holds one engine and is handed problems. The only place that imports Ray.
+"""A task on a Ray cluster: each worker holds one engine and is handed items. The only place that imports Ray.
 
 Two calls are always queued at a worker that has work: while one answer travels, the other call keeps the engine busy. A worker
-holds a few problems more than it works on, fewer towards the end, so that all end at the same time. What a lost worker had
-is handed out again; a result counts only if it comes from a worker that is not given up, so each problem has one.
+holds a few items more than it works on, fewer towards the end, so that all end at the same time. What a lost worker had
+is handed out again; a result counts only if it comes from a worker that is not given up, so each item has one.
 """
 
 import os
@@ -18,15 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.engines import keeper as keeper_module
 from astro.engines.api import Engine, EngineError
-from astro.engines.feed import Feed, TimedEngine
-from astro.engines.shipping import Shipped, ship
-from schemas.records import Problem
+from astro.execution import ray_reaper
+from astro.execution.model_transfer import TransferredModel, transfer
+from astro.execution.scheduler import Feed, TimedEngine
 
 if TYPE_CHECKING:
-    from astro.engines.running import Meter
-    from astro.engines.searches import Task
+    from astro.execution.jobs import Item, Meter, Task
     from schemas.execution import RayParams
 
 LINGER_S = 0.05
@@ -60,24 +58,26 @@ STORE_BYTES = 200 * 2**20
 class Worker:
     """The actor: an engine and the jobs in flight over it."""
 
-    def __init__(self, task: "Task", open_engine: Callable[..., Engine], model: Shipped | None, in_flight: int) -> None:
+    def __init__(
+        self, task: "Task", open_engine: Callable[..., Engine], model: TransferredModel | None, in_flight: int
+    ) -> None:
         self._task, self._open, self._model, self._in_flight = task, open_engine, model, in_flight
-        self._waiting: deque[Problem] = deque()
+        self._waiting: deque[Item] = deque()
 
     def open(self) -> str:
         """Open the engine; returns where. Raises EngineError: it cannot be opened."""
         import ray
 
         self._engine = TimedEngine(self._open(*([] if self._model is None else [self._model.at(ray.get)])))
-        self._feed = Feed(self._engine)
+        self._feed = Feed(self._engine, self._task.grade)
         return os.uname().nodename
 
-    def work(self, problems: list[Problem]) -> tuple[list[tuple[str, Any]], float]:
-        """Take in problems and work; returns ((problem id, result) of those that ended, seconds in the engine).
+    def work(self, items: list["Item"]) -> tuple[list[tuple[str, Any]], float]:
+        """Take in items and work; returns ((id, result) of those that ended, seconds in the engine).
 
         Raises as `Feed.step`: the worker is of no use after that.
         """
-        self._waiting.extend(problems)
+        self._waiting.extend(items)
         before, began = self._engine.seconds, time.monotonic()
         done: list[tuple[str, Any]] = []
         while True:
@@ -97,7 +97,7 @@ class _Handle:
     opened: bool = False
     since: float = 0.0
     calls: list[Any] = field(default_factory=list)  # outstanding calls, oldest first
-    problems: dict[str, Problem] = field(default_factory=dict)  # handed out, not answered
+    items: dict[str, "Item"] = field(default_factory=dict)  # handed out, not answered
 
 
 def connect(settings: "RayParams") -> Any:
@@ -135,7 +135,11 @@ def begin(ray: Any, **options: Any) -> None:
     for left in reversed(range(STARTS)):
         try:
             ray.init(
-                address="local", include_dashboard=False, object_store_memory=STORE_BYTES, _temp_dir=keep(), **options
+                address="local",
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                _temp_dir=start_reaper(),
+                **options,
             )
             return
         except Exception:
@@ -159,71 +163,82 @@ def reach(address: str) -> None:
     socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
 
 
-def keep() -> str:
-    """Start the keeper of a cluster of our own (see `astro.engines.keeper`). Returns the folder for Ray's files.
+def start_reaper() -> str:
+    """Start the reaper of a cluster of our own (see `astro.execution.ray_reaper`). Returns the folder for Ray's files.
 
     It waits for the end of this process, whose environment, and with it that of the cluster, is marked.
     """
     short = len(tempfile.gettempdir()) <= SHORT_PATH
     folder, mark = tempfile.mkdtemp(prefix="astro-ray-", dir=None if short else "/tmp"), uuid.uuid4().hex
-    command = [sys.executable, "-m", "astro.engines.keeper", mark, folder]
-    keeper = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], start_new_session=True)
-    _keepers.append(keeper)
-    os.environ[keeper_module.MARK] = mark
+    command = [sys.executable, "-m", "astro.execution.ray_reaper", mark, folder]
+    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2], start_new_session=True)
+    _reapers.append(reaper)
+    os.environ[ray_reaper.MARK] = mark
     return folder
 
 
 def leave(ray: Any) -> None:
     """Leave the cluster; one of our own ends, with all that belongs to it."""
     ray.shutdown()
-    os.environ.pop(keeper_module.MARK, None)
-    while _keepers:
-        keeper = _keepers.pop()
-        keeper.stdin.close()
-        keeper.wait()
+    os.environ.pop(ray_reaper.MARK, None)
+    while _reapers:
+        reaper = _reapers.pop()
+        reaper.stdin.close()
+        reaper.wait()
 
 
-_keepers: list[subprocess.Popen] = []
+_reapers: list[subprocess.Popen] = []
 """Of this process: held open, for a closed pipe ends the cluster."""
 
 
-def run_on_ray(
-    task: "Task",
-    problems: Iterable[Problem],
-    *,
-    total: int,
-    open_engine: Callable[..., Engine],
-    in_flight: int,
-    settings: "RayParams",
-    gpus: int,
-    meter: "Meter",
-    model: Path | None = None,
-) -> Iterator[tuple[str, Any]]:
-    """As `astro.engines.running.run_task`. Ray is left when the iterator ends or is closed.
+class RayRunner:
+    """`astro.execution.jobs.Runner` on a cluster, which is joined (or started) for each run and left at its end."""
 
-    Args:
-        open_engine: opens the engine of a worker; picklable. Called with the model's folder on the worker's machine, if
-            there is a `model`.
-        in_flight: problems that one worker works on at once.
-        gpus: that one engine takes, on a cluster that has GPUs.
-    """
-    ray = connect(settings)
-    try:
-        driver = _Driver(ray, problems, total=total, in_flight=in_flight, settings=settings, meter=meter)
-        carried = None if model is None else ship(model, ray.put, bring=bool(settings.address))
-        driver.prepare(task, open_engine, carried, gpus=gpus)
-        yield from driver.run()
-    finally:
-        leave(ray)
+    def __init__(
+        self,
+        open_engine: Callable[..., Engine],
+        *,
+        settings: "RayParams",
+        gpus: int,
+        model: Path | None = None,
+        shares: int = 1,
+    ) -> None:
+        """A runner; nothing is started yet.
+
+        Args:
+            open_engine: opens the engine of a worker; picklable. Called with the model's folder on the worker's machine, if
+                there is a `model`.
+            gpus: that one engine takes, on a cluster that has GPUs.
+            shares: one worker works on in_flight / shares items at once.
+        """
+        self._open, self._settings, self._gpus, self._model, self._shares = open_engine, settings, gpus, model, shares
+
+    def run(
+        self, task: "Task", items: Iterable["Item"], *, total: int, in_flight: int, meter: "Meter"
+    ) -> Iterator[tuple[str, Any]]:
+        """As `Runner.run`. Ray is left when the iterator ends or is closed."""
+        ray = connect(self._settings)
+        try:
+            held = max(1, in_flight // self._shares)
+            driver = _Driver(ray, items, total=total, in_flight=held, settings=self._settings, meter=meter)
+            bring = bool(self._settings.address)
+            carried = None if self._model is None else transfer(self._model, ray.put, bring=bring)
+            driver.prepare(task, self._open, carried, gpus=self._gpus)
+            yield from driver.run()
+        finally:
+            leave(ray)
+
+    def close(self) -> None:
+        """As `Runner.close`."""
 
 
 class _Driver:
-    """Hands out problems and takes in results."""
+    """Hands out items and takes in results."""
 
     def __init__(
         self,
         ray: Any,
-        problems: Iterable[Problem],
+        items: Iterable["Item"],
         *,
         total: int,
         in_flight: int,
@@ -231,14 +246,16 @@ class _Driver:
         meter: "Meter",
     ) -> None:
         self._ray, self._settings, self._meter, self._in_flight = ray, settings, meter, in_flight
-        self._source, self._left = iter(problems), total  # left: neither answered nor handed out
-        self._again: deque[Problem] = deque()  # of lost workers
+        self._source, self._left = iter(items), total  # left: neither answered nor handed out
+        self._again: deque[Item] = deque()  # of lost workers
         self._workers: list[_Handle] = []
         self._losses = 0  # since the last result
         self._why = "none was started"
         self._idle_since = self._told = self._counted = self._ticked = time.monotonic()
 
-    def prepare(self, task: "Task", open_engine: Callable[..., Engine], model: Shipped | None, *, gpus: int) -> None:
+    def prepare(
+        self, task: "Task", open_engine: Callable[..., Engine], model: TransferredModel | None, *, gpus: int
+    ) -> None:
         """What a worker is made of, and what it takes: a core, and GPUs where the cluster has some."""
         self._gpus = gpus if self._ray.cluster_resources().get("GPU") else 0
         actor = self._ray.remote(Worker).options(
@@ -247,8 +264,8 @@ class _Driver:
         self._start = lambda: actor.remote(task, open_engine, model, self._in_flight)
 
     def run(self) -> Iterator[tuple[str, Any]]:
-        """Yield results until every problem has one."""
-        while self._left or self._again or any(w.problems for w in self._workers):
+        """Yield results until every item has one."""
+        while self._left or self._again or any(w.items for w in self._workers):
             self._staff()
             for worker in self._workers:
                 self._feed(worker)
@@ -261,12 +278,12 @@ class _Driver:
             self._watch()
 
     def _wanted(self) -> int:
-        """Workers to have: no more than there are problems, and as many as the params or the cluster's size say."""
+        """Workers to have: no more than there are items, and as many as the params or the cluster's size say."""
         has = self._ray.cluster_resources()
         fits = int(has.get("CPU", 0))
         if self._gpus:
             fits = min(fits, int(has.get("GPU", 0) // self._gpus))
-        work = self._left + len(self._again) + sum(len(w.problems) for w in self._workers)
+        work = self._left + len(self._again) + sum(len(w.items) for w in self._workers)
         return max(1, min(self._settings.workers or fits, work))
 
     def _staff(self) -> None:
@@ -281,17 +298,17 @@ class _Driver:
             self._workers.append(worker)
 
     def _feed(self, worker: _Handle) -> None:
-        """Queue calls at a worker that is open, with new problems as far as it has room."""
+        """Queue calls at a worker that is open, with new items as far as it has room."""
         while worker.opened and len(worker.calls) < CALLS:
-            room = self._in_flight + max(4, self._in_flight // 4) - len(worker.problems)
+            room = self._in_flight + max(4, self._in_flight // 4) - len(worker.items)
             share = -(-(self._left + len(self._again)) // (CALLS * len(self._workers)))  # what is left, spread
             new = [self._next() for _ in range(max(0, min(room, share)))]
-            worker.problems |= {p.id: p for p in new}
-            if not worker.problems:
+            worker.items |= {p.id: p for p in new}
+            if not worker.items:
                 return
             worker.calls.append(worker.actor.work.remote(new))
 
-    def _next(self) -> Problem:
+    def _next(self) -> "Item":
         if self._again:
             return self._again.popleft()
         self._left -= 1
@@ -318,25 +335,25 @@ class _Driver:
         done, seconds = answer
         self._meter.engine_s += seconds
         for identifier, result in done:
-            del worker.problems[identifier]
+            del worker.items[identifier]
             self._losses = 0
             yield identifier, result
 
     def _lose(self, worker: _Handle, why: str) -> None:
-        """Give a worker up and hand its problems out again.
+        """Give a worker up and hand its items out again.
 
         Raises:
             EngineError: it happens again and again, and nothing gets done.
         """
         self._workers.remove(worker)
-        self._again.extend(worker.problems.values())
+        self._again.extend(worker.items.values())
         self._meter.lost += 1
         self._losses += 1
         self._why = why
         self._ray.kill(worker.actor)
-        print(f"[ray] a worker was lost, {len(worker.problems)} problems are done again: {why}", flush=True)
+        print(f"[ray] a worker was lost, {len(worker.items)} items are done again: {why}", flush=True)
         if self._losses >= max(LOSSES, 2 * len(self._workers)):
-            names = ", ".join(list(worker.problems)[:5])
+            names = ", ".join(list(worker.items)[:5])
             raise EngineError(
                 f"{self._losses} workers were lost in a row without a result; the last one worked on {names}: {why}"
             )

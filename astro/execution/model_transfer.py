@@ -11,12 +11,12 @@ from typing import Any
 from astro.engines.api import EngineError
 from astro.runtime import digest
 
-SHIP_BYTES = 4 * 2**30
+TRANSFER_BYTES = 4 * 2**30
 """A larger model is not brought along: it belongs on a disk that all nodes share."""
 
 
 @dataclass(frozen=True)
-class Shipped:
+class TransferredModel:
     """A folder of files.
 
     Attributes:
@@ -40,7 +40,7 @@ class Shipped:
         if not self.blobs:
             raise EngineError(
                 f"{self.folder} is not on node {os.uname().nodename} as it is on the driver's; larger models than "
-                f"{SHIP_BYTES / 2**30:.0f} GiB must lie on a disk that the nodes share"
+                f"{TRANSFER_BYTES / 2**30:.0f} GiB must lie on a disk that the nodes share"
             )
         target = Path(tempfile.gettempdir()) / f"astro-model-{digest(str(self.folder), self.sizes)}-{os.getpid()}"
         shutil.rmtree(target, ignore_errors=True)
@@ -51,12 +51,12 @@ class Shipped:
         return target
 
 
-def ship(folder: Path, put: Callable[[bytes], Any], *, bring: bool = True) -> Shipped:
+def transfer(folder: Path, put: Callable[[bytes], Any], *, bring: bool = True) -> TransferredModel:
     """Make a model ready to travel.
 
     put: takes a file's content, gives a handle for it. bring: False: the workers share the disk, nothing is brought along.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     sizes = tuple((str(p.relative_to(folder)), p.stat().st_size) for p in files)
-    small = bring and sum(n for _, n in sizes) <= SHIP_BYTES
-    return Shipped(folder.resolve(), sizes, tuple(put(p.read_bytes()) for p in files) if small else ())
+    small = bring and sum(n for _, n in sizes) <= TRANSFER_BYTES
+    return TransferredModel(folder.resolve(), sizes, tuple(put(p.read_bytes()) for p in files) if small else ())

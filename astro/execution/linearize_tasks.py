@@ -1,0 +1,155 @@
+"""What linearize asks a model for: votes on solutions, and chains in other words."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from astro.cloning.rewrite import Ask, Piece, chain_id, pieces_of, rewrite
+from astro.domains import Domain
+from astro.domains.editing import get_editor
+from astro.domains.math_rewrite import MathEditor
+from astro.engines.api import Request
+from astro.execution.scheduler import Job
+from astro.execution.tasks import DomainTask, rendered
+from astro.search.seeds import node_seed
+from schemas.base import Strict
+from schemas.records import Problem, Trace, Tree
+
+if TYPE_CHECKING:
+    from astro.domains.chat import ChatTemplate
+    from schemas.linearize import RewriteParams, SelfEvalParams
+
+
+# --- votes -------------------------------------------------------------------------------------------------------------
+
+
+class Ballot(Strict):
+    """The votes on one solution."""
+
+    id: str = Field(min_length=1, description="see `ballot_id`")
+    votes: list[str]
+
+
+class Candidate(Strict):
+    """A solution to be voted on."""
+
+    id: str = Field(min_length=1, description="see `ballot_id`")
+    problem: Problem
+    steps: list[str]
+
+
+def ballot_id(tree: Tree, node: int) -> str:
+    """Of the votes on the solution that ends at `node`: <problem id>/<node>."""
+    return f"{tree.problem.id}/{node}"
+
+
+def candidate_of(tree: Tree, node: int) -> Candidate:
+    """The solution that ends at `node`."""
+    return Candidate(id=ballot_id(tree, node), problem=tree.problem, steps=tree.steps(node))
+
+
+@dataclass(frozen=True)
+class VoteTask(DomainTask):
+    """The model votes on each `Candidate`.
+
+    Attributes:
+        settings: params.linearize.self_eval.
+        domain, seed, chat: as in `DomainTask`.
+    """
+
+    settings: "SelfEvalParams"
+    domain: str
+    seed: int
+    chat: "ChatTemplate | None" = None
+
+    def __call__(self, item: Candidate) -> tuple[str, Job]:
+        """As `Task`; the job returns a `Ballot`."""
+        return item.id, self._job(item)
+
+    def _job(self, item: Candidate) -> Job:
+        request = Request(
+            prompt=self._domain.vote_prompt(item.problem, item.steps)[0],
+            n=self.settings.votes,
+            max_tokens=self.settings.max_tokens,
+            temperature=1.0,
+            stop=(),
+            seed=node_seed(self.seed, item.problem.id, ["vote", *item.steps], "rollout"),
+            logprobs=False,
+        )
+        (samples,) = yield [request]
+        return Ballot(id=item.id, votes=[sample.text for sample in samples])
+
+
+# --- rewrites ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A chain as the template wrote it, to be rewritten.
+
+    Attributes:
+        id: see `astro.cloning.rewrite.chain_id`.
+        number: of the chain within its tree.
+        pieces: its segments.
+    """
+
+    id: str
+    problem: Problem
+    number: str
+    pieces: tuple[Piece, ...]
+
+
+def draft_of(tree: Tree, trace: Trace, domain: Domain) -> Draft:
+    """The draft of a trace of `tree`."""
+    pieces = pieces_of(tree, trace, step_end=domain.step_end, restate=lambda steps: domain.restate(tree.problem, steps))
+    number = trace.id.removeprefix(f"{tree.problem.id}/")
+    return Draft(chain_id(trace), tree.problem, number, tuple(pieces))
+
+
+@dataclass(frozen=True)
+class RewriteTask(DomainTask):
+    """The model rewrites each `Draft`.
+
+    Attributes:
+        settings: params.linearize.lm.
+        domain, seed, chat: as in `DomainTask`.
+        words: all phrases of the phrase file.
+    """
+
+    settings: "RewriteParams"
+    domain: str
+    seed: int
+    words: tuple[str, ...]
+    chat: "ChatTemplate | None" = None
+
+    def __call__(self, item: Draft) -> tuple[str, Job]:
+        """As `Task`; the job returns a `astro.cloning.rewrite.Rewritten`."""
+        chain = rewrite(
+            item.id,
+            item.problem,
+            item.pieces,
+            editor=self.editor,
+            retries=self.settings.retries,
+            on_failure=self.settings.on_failure,
+        )
+        return item.id, rendered(chain, lambda ask: self._request(item, ask))
+
+    @cached_property
+    def editor(self) -> MathEditor:
+        """Raises UserError: the domain has none, or its few-shot examples cannot be read."""
+        return get_editor(self._domain, shots=self.settings.shots, phrases=self.words)
+
+    def _request(self, item: Draft, ask: Ask) -> Request:
+        """Each try has a seed of its own: of the run, the problem, the chain, the segment and the try, and of nothing else."""
+        names = ["rewrite", item.number, str(ask.segment), str(ask.attempt)]
+        return Request(
+            prompt=ask.prompt,
+            n=1,
+            max_tokens=self.settings.max_tokens,
+            temperature=self.settings.temperature,
+            stop=self.editor.stop,
+            seed=node_seed(self.seed, item.problem.id, names, "rollout"),
+            logprobs=False,
+        )

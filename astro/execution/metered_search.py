@@ -1,0 +1,25 @@
+"""A search whose spending is noted: when was the first correct solution there?"""
+
+from pydantic import Field
+
+from astro.evaluation.budget import Ledger, first_found, metered
+from astro.execution.scheduler import Job
+from astro.execution.tasks import SearchTask
+from schemas.base import Strict
+from schemas.records import Problem, Tree
+
+
+class Searched(Strict):
+    """The tree that a model made of a problem at test time."""
+
+    tree: Tree
+    found: int | None = Field(description="tokens generated when the first correct solution was there; None: never")
+
+
+class MeteredSearchTask(SearchTask):
+    """As `SearchTask`; the job returns `Searched`."""
+
+    def _job(self, problem: Problem) -> Job:
+        ledger = Ledger()
+        tree = yield from self.searched(problem, metered(self.search(problem), ledger))
+        return Searched(tree=tree, found=first_found(tree, ledger))

@@ -1,0 +1,291 @@
+"""What is done with a problem: a search tree, or whole solutions, graded. Search core, domain and parameters put together."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from astro.domains import Domain, get_domain
+from astro.engines.api import Request
+from astro.execution.jobs import open_runner, run_jobs
+from astro.execution.result_store import ResultStore
+from astro.execution.scheduler import Job
+from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, sample_tree, search
+from astro.search.seeds import node_seed
+from schemas.base import Strict
+from schemas.records import ROOT, Chain, Problem, StepChecks, Tree, Verdict
+
+if TYPE_CHECKING:
+    from astro.cloning.template import Phrases
+    from astro.domains.chat import ChatTemplate
+    from schemas.engine import EngineParams
+    from schemas.execution import ExecutionParams
+    from schemas.mcts import MctsParams
+
+
+@dataclass(frozen=True, slots=True)
+class ToGrade:
+    """A whole response to be graded: `(answer, verdict)`, or with `chain` `(answer, verdict, Chain)`."""
+
+    problem: Problem
+    text: str
+    chain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToCheck:
+    """Steps whose equalities are to be checked, see `Domain.checks`."""
+
+    problem: Problem
+    steps: tuple[str, ...]
+
+
+class DomainTask:
+    """What the tasks have in common: a domain, and the grading by it. Each is a frozen dataclass.
+
+    Attributes:
+        domain: name of it.
+        seed: of the run.
+        chat: renders prompts for a chat model; None: they are plain text.
+        phrases: what chains say before they go back, where chains are read; None: unknown.
+    """
+
+    domain: str
+    seed: int
+    chat: "ChatTemplate | None"
+    phrases: "Phrases | None" = None
+
+    @cached_property
+    def _domain(self) -> Domain:
+        return get_domain(self.domain, self.phrases, self.chat)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is cached."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+
+    def grade(self, wanted: Sequence[ToGrade | ToCheck]) -> list[Any]:
+        """Results of a batch, in order; see the classes of what is wanted."""
+        whole = [w for w in wanted if isinstance(w, ToGrade)]
+        read = [w for w in whole if w.chain]
+        grades = iter(self._domain.grade_many([w.problem for w in whole], [w.text for w in whole]))
+        chains = iter(self._domain.parse_many([w.problem for w in read], [w.text for w in read]))
+        found: list[Any] = []
+        for w in wanted:
+            if isinstance(w, ToCheck):
+                found.append(self._domain.checks(w.problem, w.steps))
+            else:
+                grade = next(grades)
+                found.append((*grade, next(chains)) if w.chain else grade)
+        return found
+
+    def graded(self, wanted: Sequence[ToGrade | ToCheck]) -> Generator[list[Any], list[Any], list[Any]]:
+        """The results of a batch for a job: here and now where the domain grades in microseconds, else off this thread."""
+        if not wanted:
+            return []
+        return self.grade(wanted) if self._domain.grades_inline else (yield list(wanted))
+
+
+@dataclass(frozen=True)
+class SearchTask(DomainTask):
+    """One search tree per problem.
+
+    Attributes:
+        settings: params.mcts.
+        domain, seed, chat: as in `DomainTask`.
+        check_steps: nodes get what the domain can check in their steps.
+    """
+
+    settings: "MctsParams"
+    domain: str
+    seed: int
+    chat: "ChatTemplate | None" = None
+    check_steps: bool = False
+
+    def __call__(self, problem: Problem) -> tuple[str, Job]:
+        """As `Task`; the job returns a Tree."""
+        return problem.id, self._job(problem)
+
+    def _job(self, problem: Problem) -> Job:
+        tree = yield from self.searched(problem, self.search(problem))
+        return (yield from self._checked(tree)) if self.check_steps else tree
+
+    def searched(self, problem: Problem, core: Search) -> Generator[list[Any], list[Any], Tree]:
+        """`core` with what it yields rendered for the engine and the grader."""
+        return rendered(core, lambda wanted: self.request(problem, wanted), self._grader(problem))
+
+    def request(self, problem: Problem, wanted: Expand | Simulate) -> Request:
+        """What a search wants, as text. Prompts of children begin with their parent's: an engine with a prefix cache
+        computes each step once."""
+        settings, domain = self.settings, self._domain
+        expand = isinstance(wanted, Expand)
+        return Request(
+            prompt=domain.prompt(problem) + "".join(step + domain.step_end for step in wanted.steps),
+            n=wanted.n,
+            max_tokens=settings.step_tokens if expand else settings.rollout_tokens,
+            temperature=settings.temperature,
+            stop=domain.stops if expand else (),
+            seed=wanted.seed,
+            logprobs=expand and settings.prior in ("sequence", "token"),
+        )
+
+    def search(self, problem: Problem) -> Search:
+        """The search of one problem; it yields `Expand`, `Simulate` and `Grade`."""
+        settings, domain = self.settings, self._domain
+        shared = {
+            "seed": self.seed,
+            "is_terminal": domain.is_terminal,
+            "key": domain.state_key,
+            "split": domain.split,
+        }
+        if settings.method == "best_of_n":
+            return sample_tree(problem, samples=settings.samples, max_depth=settings.max_depth, **shared)
+        plain = {"k", "rollouts", "iterations", "max_depth", "c_puct", "prior"}
+        savings = settings.savings.model_dump(include={"merge_steps", "reuse_rollouts"})
+        config = SearchConfig(**settings.model_dump(include=plain), **savings, turns=self.chat is not None)
+        return search(problem, config=config, **shared)
+
+    def _grader(self, problem: Problem) -> "Graders":
+        """Grades solutions; with `savings.grade_once` equal ones once per tree (grading of mathematics takes milliseconds)."""
+        domain, once = self._domain, self.settings.savings.grade_once
+        known: dict[str, Graded] = {}
+
+        def grade(wanted: Sequence[Grade]) -> Generator[list[Any], list[Any], list[Graded]]:
+            texts = [domain.response(w.steps, w.rest) for w in wanted]
+            if not once:
+                return (yield from self.graded([ToGrade(problem, text) for text in texts]))
+            new = [text for text in dict.fromkeys(texts) if text not in known]
+            found = yield from self.graded([ToGrade(problem, text) for text in new])
+            known.update(zip(new, found, strict=True))
+            return [known[text] for text in texts]
+
+        return grade
+
+    def _checked(self, tree: Tree) -> Generator[list[Any], list[Any], Tree]:
+        """The tree with what the domain can check in each step; as it is, where the domain checks no steps."""
+        steps = tuple(node.text for node in tree.nodes[ROOT + 1 :])
+        checks: list[StepChecks] | None = (yield from self.graded([ToCheck(tree.problem, steps)]))[0]
+        if checks is None:
+            return tree
+        nodes = zip(tree.nodes[ROOT + 1 :], checks, strict=True)
+        checked = [node.model_copy(update={"checks": check}) for node, check in nodes]
+        return tree.model_copy(update={"nodes": [tree.nodes[ROOT], *checked]})
+
+
+class Answer(Strict):
+    """One sample of a model, graded."""
+
+    text: str
+    tokens: int = Field(ge=0)
+    finished: bool = Field(description="ended by itself; False: cut by the length limit")
+    answer: str | None = Field(description="extracted final answer; None: there is none")
+    verdict: Verdict
+    chain: Chain | None = Field(description="the text as a graph; None: it was not asked for")
+
+
+class Answers(Strict):
+    """What a model answered to one problem, in the order of the samples."""
+
+    id: str = Field(min_length=1, description="of the problem")
+    samples: list[Answer] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class SampleTask(DomainTask):
+    """The model answers each problem n times, and the answers are graded.
+
+    Attributes:
+        domain, seed, chat, phrases: as in `DomainTask`.
+        purpose: what it is asked for; other purposes draw other samples.
+        n, max_tokens, temperature: as in `Request`.
+        chains: the samples are read as chains of thought, too.
+    """
+
+    domain: str
+    seed: int
+    purpose: str
+    n: int
+    max_tokens: int
+    temperature: float
+    chat: "ChatTemplate | None" = None
+    phrases: "Phrases | None" = None
+    chains: bool = False
+
+    def __call__(self, problem: Problem) -> tuple[str, Job]:
+        """As `Task`; the job returns `Answers`."""
+        return problem.id, self._job(problem)
+
+    def _job(self, problem: Problem) -> Job:
+        request = Request(
+            prompt=self._domain.prompt(problem),
+            n=self.n,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            stop=(),
+            seed=node_seed(self.seed, problem.id, [self.purpose], "rollout"),
+            logprobs=False,
+        )
+        (samples,) = yield [request]
+        grades = yield from self.graded([ToGrade(problem, sample.text, self.chains) for sample in samples])
+        return Answers(
+            id=problem.id,
+            samples=[
+                Answer(
+                    text=sample.text,
+                    tokens=sample.tokens,
+                    finished=sample.finished,
+                    answer=answer,
+                    verdict=verdict,
+                    chain=chain[0] if chain else None,
+                )
+                for sample, (answer, verdict, *chain) in zip(samples, grades, strict=True)
+            ],
+        )
+
+
+def sample_answers(
+    task: SampleTask,
+    problems: Sequence[Problem],
+    *,
+    store: ResultStore[Answers],
+    engine: "EngineParams",
+    execution: "ExecutionParams",
+    model: Path,
+    label: str,
+) -> list[Answers]:
+    """What a model answers to each problem, in order; what `store` holds is not asked for again. Raises: as `run_jobs`."""
+    with open_runner(engine, execution, model) as runner:
+        run_jobs(
+            task,
+            lambda: problems,
+            store=store,
+            runner=runner,
+            in_flight=max(1, execution.concurrency // task.n),
+            label=label,
+            unit="problems",
+        )
+    return [store[problem.id] for problem in problems]
+
+
+Graders = Callable[[Sequence[Grade]], Generator[list[Any], list[Any], list[Graded]]]
+
+
+def rendered(
+    core: Generator[list[Any], list[Any], Any], render: Callable[[Any], Request], grade: "Graders | None" = None
+) -> Job:
+    """A sans-I/O generator as a job: what it wants generated is rendered as requests, what it wants graded goes to `grade`."""
+    answers = None  # a generator that has not begun accepts None only
+    try:
+        while True:
+            try:
+                wanted = core.send(answers)
+            except StopIteration as stop:
+                return stop.value
+            if grade is not None and wanted and isinstance(wanted[0], Grade):
+                answers = yield from grade(wanted)
+            else:
+                answers = yield [render(item) for item in wanted]
+    finally:
+        core.close()
