@@ -9,8 +9,8 @@ one go; a good part of them miss the target and say so, none goes back (docs/log
 import random
 from pathlib import Path
 
-from astro.domains.countdown_sets import corpus, problem_key
-from astro.domains.countdown_steps import parse_question
+from astro.domains.countdown.sets import corpus, problem_key
+from astro.domains.countdown.steps import parse_question
 from astro.runtime import UserError, atomic_path, clear_folder, read_shards, run_stage, work_folder
 from schemas.base_model import BaseModelMetrics
 from schemas.records import Problem
@@ -20,8 +20,8 @@ OUT = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
 CODE = [
     "stages/base.py",
-    "astro/domains/countdown_sets.py",
-    "astro/domains/countdown_steps.py",
+    "astro/domains/countdown/sets.py",
+    "astro/domains/countdown/steps.py",
     "astro/training/pretrain.py",
     "astro/training/wordlevel.py",
 ]

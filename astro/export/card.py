@@ -177,7 +177,7 @@ In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pr
 
 def messages(question: str) -> list[dict[str, str]]:
     """A problem as the messages that the chat template renders."""
-    from astro.domains.math import fill, template
+    from astro.domains.math.domain import fill, template
 
     asked = fill("math_chat", question=question.strip()).rstrip("\n")
     system = template("math_system").rstrip("\n")

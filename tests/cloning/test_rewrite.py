@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 
 from astro.cloning.rewrite import Ask, Piece, chain_id, in_both, retold, rewrite
-from astro.domains import math_rewrite
 from astro.domains.chat import ChatTemplate
-from astro.domains.math_rewrite import joined
-from astro.domains.math_text import same_text
+from astro.domains.math import rewrite as math_rewrite
+from astro.domains.math.rewrite import joined
+from astro.domains.math.text import same_text
 from astro.runtime import UserError
 from astro.search import Sample
 from schemas.records import Problem
