@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from astro.arms import BASE, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
@@ -18,13 +19,13 @@ from astro.engines.running import run_task
 from astro.engines.searches import AskTask
 from astro.evaluation.budget import at_equal_tokens, budget_curves
 from astro.evaluation.kept import measured, prune
-from astro.evaluation.summary import summarise
+from astro.evaluation.summary import comparisons, summarise
+from astro.pipeline import hash_of
 from astro.runtime import (
     Progress,
     UserError,
     atomic_path,
     digest,
-    digest_path,
     home_root,
     read_jsonl,
     run_stage,
@@ -33,17 +34,16 @@ from astro.runtime import (
 from schemas.base import Strict
 from schemas.evaluate import EvalMetrics
 from schemas.records import Completion, Problem, Tree
-from stages.harness import stage
+from stages.harness import Stage, stage
 
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
-MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
-CODE = ["stages/eval.py", "astro/engines", "astro/domains", "astro/search", "astro/verify", "astro/tokens.py"]
+MODELS = Path("models")
 ASKED = ("samples", "temperature", "max_tokens")
 """Of params.eval, what decides on a completion."""
 
 
-def run(s, task, problems: list[Problem], model: Path, in_flight: int) -> Iterator[tuple[str, object]]:
+def run(s: Stage, task, problems: list[Problem], model: Path, in_flight: int) -> Iterator[tuple[str, object]]:
     """(problem id, result), on this machine or on a cluster."""
     return run_task(
         task,
@@ -56,10 +56,10 @@ def run(s, task, problems: list[Problem], model: Path, in_flight: int) -> Iterat
     )
 
 
-def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
+def complete(s: Stage, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     """All completions of one model."""
     params = s.params.eval
-    chat = chat_for(s.params.run.prompt, MODELS[name])
+    chat = chat_for(s.params.run.prompt, MODELS / name)
     domain = get_domain(s.params.run.domain, load_phrases(Path(s.params.linearize.phrase_file)), chat)
     asked = [(set_name, p) for set_name, problems in sets.items() for p in problems]
     task = AskTask(
@@ -67,7 +67,7 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     )
     progress, answers = Progress(f"eval {name}", len(asked), unit="problems"), {}
     in_flight = max(1, s.params.execution.concurrency // params.samples)
-    for identifier, samples in run(s, task, [p for _, p in asked], MODELS[name], in_flight):
+    for identifier, samples in run(s, task, [p for _, p in asked], MODELS / name, in_flight):
         answers[identifier] = samples
         progress.update(len(answers))
     drawn = [(set_name, p, number, sample) for set_name, p in asked for number, sample in enumerate(answers[p.id])]
@@ -97,31 +97,31 @@ class Searched(Strict):
     found: int | None  # tokens generated when the first correct solution was there; None: never
 
 
-def search_settings(s):
+def search_settings(s: Stage):
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 
 
-def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
+def search_at_test_time(s: Stage, sets: dict[str, list[Problem]]) -> list[Searched]:
     """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
-    chat = chat_for(s.params.run.prompt, MODELS["base"])
+    chat = chat_for(s.params.run.prompt, MODELS / BASE)
     task = MeteredSearchTask(search_settings(s), s.params.run.domain, s.params.run.seed, chat)
     progress, found = Progress("eval search", len(problems), unit="trees"), {}
-    for identifier, result in run(s, task, problems, MODELS["base"], s.params.execution.trees_in_flight):
+    for identifier, result in run(s, task, problems, MODELS / BASE, s.params.execution.trees_in_flight):
         found[identifier] = result
         progress.update(len(found))
     return [Searched(tree=found[p.id][0], found=found[p.id][1]) for p in problems]
 
 
-def recall(s, what: dict, model: str, contract, make) -> list:
+def recall(s: Stage, what: dict, model: str, contract, make) -> list:
     """Records about `model` that hang on `what`; made where no run has made them yet (`astro.evaluation.kept`)."""
     key = digest(
         what,
         s.params.run.model_dump(),
         s.params.engine.model_dump(),
-        [digest_path(p) for p in (EVAL_SETS, MODELS[model], Path(s.params.linearize.phrase_file))],
-        [digest_path(Path(c)) for c in CODE],
+        [hash_of(str(p)) for p in (EVAL_SETS, MODELS / model, s.params.linearize.phrase_file)],
+        s.state.code,
     )
     try:
         return measured("eval", key, contract, make)
@@ -129,17 +129,17 @@ def recall(s, what: dict, model: str, contract, make) -> list:
         raise UserError(f"{error}; what is measured so far is kept") from None
 
 
-def all_completions(s, sets: dict[str, list[Problem]]) -> dict[str, list[Completion]]:
+def all_completions(s: Stage, sets: dict[str, list[Problem]]) -> dict[str, list[Completion]]:
     """Model -> its completions. Models of equal bytes (a training of 0 steps) are measured once."""
     asked = s.params.eval.model_dump(include=set(ASKED))
     records = {}
-    for name in MODELS:
+    for name in all_models():
         found = recall(s, asked, name, Completion, partial(complete, s, name, sets))
         records[name] = [c if c.model == name else c.model_copy(update={"model": name}) for c in found]
     return records
 
 
-def all_searched(s, sets: dict[str, list[Problem]]) -> list[Searched]:
+def all_searched(s: Stage, sets: dict[str, list[Problem]]) -> list[Searched]:
     """The searches at test time; [] where none are wanted."""
     if not s.params.eval.search:
         return []
@@ -147,13 +147,14 @@ def all_searched(s, sets: dict[str, list[Problem]]) -> list[Searched]:
     return recall(s, what, "base", Searched, partial(search_at_test_time, s, sets))
 
 
-def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
+def curves_of(s: Stage, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
     """The equal-token curves of one eval set."""
     ids = {p.id for p in members}
     here = [x for x in searched if x.tree.problem.id in ids]
     return budget_curves(
         {name: [c for c in completions if c.problem_id in ids] for name, completions in records.items()},
         [x.tree for x in here],
+        baselines=baselines(),
         found={x.tree.problem.id: x.found for x in here},
         resamples=s.params.eval.bootstrap,
         seed=s.params.run.seed,
@@ -162,7 +163,7 @@ def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched],
 
 def main() -> None:
     """Write data/completions/<model>.jsonl and metrics/eval.json. What an earlier or killed run measured is not again."""
-    with stage("eval", "run", "engine", "eval", "mcts") as s:
+    with stage("eval") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
@@ -172,9 +173,11 @@ def main() -> None:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)
         prune("eval", home_root())
+        pairs = comparisons(by_arm(), baselines())
         summaries = {
             set_name: summarise(
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},
+                pairs=pairs,
                 majority=s.params.eval.majority,
                 resamples=s.params.eval.bootstrap,
                 seed=s.params.run.seed,
@@ -189,7 +192,7 @@ def main() -> None:
                 sets={name: models for name, (models, _) in summaries.items()},
                 differences={name: differences for name, (_, differences) in summaries.items()},
                 budgets=budgets,
-                equal_tokens={name: at_equal_tokens(curves) for name, curves in budgets.items()},
+                equal_tokens={name: at_equal_tokens(curves, baselines()) for name, curves in budgets.items()},
             )
         )
 

@@ -17,7 +17,6 @@ with a phrase of the file, and a chain is dropped from both training sets or fro
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,25 +32,18 @@ from astro.engines.api import EngineError
 from astro.engines.asking import LateEngine, ask_rewrites, ask_votes, ballot_id
 from astro.engines.opening import open_engine
 from astro.gates import check_traces, require
-from astro.runtime import UserError, clear_folder, read_shards, run_stage, work_folder, write_jsonl
+from astro.runtime import UserError, read_shards, run_stage, write_jsonl
 from schemas.linearize import LinearizeMetrics
 from schemas.records import Problem, Trace, Tree
-from stages.harness import METRICS, REPORTS, stage
+from stages.harness import METRICS, REPORTS, Stage, stage
 
 OUT = Path("data/traces/train.jsonl")
 DIRECT = Path("data/traces/direct.jsonl")
 TREES = Path("data/trees")
 MODEL = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
-CODE = [
-    "stages/linearize.py",
-    "astro/cloning",
-    "astro/domains",
-    "astro/engines",
-    "astro/search",
-    "astro/verify",
-    "astro/tokens.py",
-]
+NOT_ASKED = ("linearize.self_eval.min_share", "linearize.lm.max_dropped")
+"""Bounds on which no answer of the model depends: another bound does not cost the answers."""
 
 
 class Asking:
@@ -69,12 +61,12 @@ class Asking:
 
 
 @contextlib.contextmanager
-def asking(s, domain: Domain) -> Iterator[Asking | None]:
+def asking(s: Stage, domain: Domain) -> Iterator[Asking | None]:
     """What a filter or a writer that needs the model asks it with; None: neither does."""
     if s.params.linearize.filter != "self_eval" and s.params.linearize.writer != "lm":
         yield None
         return
-    with work_folder("linearize", key(s)) as work:
+    with s.work(without=NOT_ASKED) as work:
         found = Asking(s, domain, work)
         try:
             yield found
@@ -82,23 +74,9 @@ def asking(s, domain: Domain) -> Iterator[Asking | None]:
             raise UserError(f"{error}; the answers that came are kept and will be used") from None
         finally:
             found.engine.close()
-        clear_folder(work)
 
 
-def key(s) -> str:
-    """Of the work folder: without what no answer of the model depends on, so that another bound does not cost them."""
-    params = s.params.linearize
-    params = params.model_copy(
-        update={
-            "self_eval": params.self_eval.model_copy(update={"min_share": 0.0}),
-            "lm": params.lm.model_copy(update={"max_dropped": 0.0}),
-        }
-    )
-    plain = replace(s, params=s.params.model_copy(update={"linearize": params}))
-    return plain.work_key([TREES, MODEL, Path(params.phrase_file)], CODE)
-
-
-def make_filter(s, domain: Domain, trees: list[Tree], usable, ask: Asking | None):
+def make_filter(s: Stage, domain: Domain, trees: list[Tree], usable, ask: Asking | None):
     """`accept(tree, correct terminals)` of the chosen filter."""
     params = s.params.linearize
     if params.filter == "value":
@@ -115,7 +93,7 @@ def make_filter(s, domain: Domain, trees: list[Tree], usable, ask: Asking | None
     return lambda tree, correct: correct
 
 
-def make_check(s, domain: Domain):
+def make_check(s: Stage, domain: Domain):
     """`usable(tree, terminal node)`: whether the domain's checker passes the solution (always, without `checked`)."""
     known: dict[tuple[str, int], bool] = {}
     if not s.params.linearize.checked:
@@ -129,7 +107,7 @@ def make_check(s, domain: Domain):
     return usable
 
 
-def write_by_lm(s, arms: list[list[Trace]], trees: list[Tree], phrases: Phrases, ask: Asking):
+def write_by_lm(s: Stage, arms: list[list[Trace]], trees: list[Tree], phrases: Phrases, ask: Asking):
     """The training sets in the model's words, and RewriteMetrics.
 
     Raises:
@@ -160,7 +138,7 @@ def write_by_lm(s, arms: list[list[Trace]], trees: list[Tree], phrases: Phrases,
 
 def main() -> None:
     """Write data/traces/train.jsonl and direct.jsonl."""
-    with stage("linearize", "run", "engine", "linearize") as s:
+    with stage("linearize") as s:
         trees = list(read_shards(TREES, Tree))
         phrases = load_phrases(Path(s.params.linearize.phrase_file))
         domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
@@ -173,7 +151,7 @@ def main() -> None:
 
 
 def both_arms(
-    s, domain: Domain, trees: list[Tree], phrases: Phrases, ask: Asking | None
+    s: Stage, domain: Domain, trees: list[Tree], phrases: Phrases, ask: Asking | None
 ) -> tuple[list[list[Trace]], dict]:
     """The two training sets as the template writes them, and what became of the trees in the first."""
     params = s.params.linearize
@@ -215,7 +193,7 @@ def both_arms(
     return [traces, direct], counts
 
 
-def write(s, domain: Domain, traces: list[Trace], direct: list[Trace], trees: list[Tree]) -> None:
+def write(s: Stage, domain: Domain, traces: list[Trace], direct: list[Trace], trees: list[Tree]) -> None:
     """Gate the chains and write both files."""
     params = s.params.linearize
     gate = check_traces(

@@ -21,16 +21,15 @@ from astro.engines.running import Meter, run_task
 from astro.engines.searches import SearchTask
 from astro.engines.spool import Spool, count_ids
 from astro.gates import check_trees, require
-from astro.runtime import Progress, UserError, clear_folder, read_jsonl, run_stage, work_folder
+from astro.runtime import Progress, UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
 from schemas.mcts import MctsMetrics
 from schemas.records import ROOT, Problem, Tree
-from stages.harness import METRICS, REPORTS, stage
+from stages.harness import METRICS, REPORTS, Stage, stage
 
 OUT = Path("data/trees")
 MODEL = Path("models/base")
 PROBLEMS = Path("data/problems/train.jsonl")
-CODE = ["stages/mcts.py", "astro/search", "astro/engines", "astro/domains", "astro/verify", "astro/tokens.py"]
 LOG_S = 10.0
 """Progress goes to the console and to MLflow so often, seconds."""
 
@@ -38,7 +37,7 @@ LOG_S = 10.0
 class Pace:
     """How the search gets on, to the console and as curves to MLflow."""
 
-    def __init__(self, s, meter: Meter, *, total: int, done: int) -> None:
+    def __init__(self, s: Stage, meter: Meter, *, total: int, done: int) -> None:
         self._s, self._meter, self._total, self._start = s, meter, total, done
         self._progress = Progress("mcts", total, unit="trees", every=LOG_S, start=done)
         self._began = self._last = time.monotonic()
@@ -63,7 +62,7 @@ class Pace:
         self._s.log({f"pace/{name}": value for name, value in row.items()}, step=done)
 
 
-def grow(s, spool: Spool[Tree], number_of: dict[str, int]) -> None:
+def grow(s: Stage, spool: Spool[Tree], number_of: dict[str, int]) -> None:
     """Search every problem that the spool does not hold yet."""
     if spool.found:
         print(
@@ -101,11 +100,6 @@ def with_checks(tree: Tree, domain: Domain) -> Tree:
     )
 
 
-def key(s) -> str:
-    """Of the work folder."""
-    return s.work_key([PROBLEMS, MODEL], CODE)
-
-
 def counted(spool: Spool[Tree], figures: TreeFigures) -> Iterator[Tree]:
     """All trees, and their figures with them: they are read once."""
     for tree in spool:
@@ -115,11 +109,11 @@ def counted(spool: Spool[Tree], figures: TreeFigures) -> Iterator[Tree]:
 
 def main() -> None:
     """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
-    with stage("mcts", "run", "engine", "mcts") as s:
+    with stage("mcts") as s:
         number_of = count_ids(PROBLEMS, Problem, limit=s.params.mcts.problems)
         if not number_of:
             raise UserError(f"{PROBLEMS}: holds no problem")
-        with work_folder("mcts", key(s)) as work:
+        with s.work() as work:
             spool = Spool(work, Tree, count=len(number_of), shards=s.params.mcts.shards)
             spool.load(number_of, lambda tree: tree["problem"]["id"])
             try:
@@ -131,8 +125,8 @@ def main() -> None:
             figures = TreeFigures()
             gate = check_trees(counted(spool, figures), searched=s.params.mcts.method == "mcts")
             require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
+            s.require_unchanged()
             spool.publish(OUT)
-            clear_folder(work)
         s.finish(MctsMetrics(**figures.metrics()))
 
 

@@ -39,7 +39,7 @@ def import_sets(domain: str, params: ProblemsParams) -> Imported:
 
 def main() -> None:
     """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of what was left out."""
-    with stage("problems", "run", "problems") as s:
+    with stage("problems") as s:
         params = s.params.problems
         if params.source == "generated":
             from astro.domains.countdown.sets import make_sets
