@@ -17,6 +17,8 @@ from astro.params import faults_of, plain, read_yaml
 from astro.runtime import UserError, home_root
 from schemas.compute import Compute
 
+AFFECTS_RESULTS = False  # it says where training runs
+
 COMPUTE = Path("compute")
 OWN = Path("compute.yaml")
 """In the main checkout: the copies that DVC makes for queued experiments hold only what git tracks."""

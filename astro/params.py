@@ -9,6 +9,8 @@ from ruamel.yaml.comments import CommentedMap
 from astro.runtime import UserError
 from schemas.params import Params
 
+AFFECTS_RESULTS = False  # it reads and checks; the values are tracked by DVC
+
 PARAMS_FILE = Path("params.yaml")
 
 

@@ -30,11 +30,6 @@ class UserError(ValueError):
     """A mistake in what the user gave: printed without a trace, exit code 2."""
 
 
-def root() -> Path:
-    """The folder the stage runs in: the repository, or DVC's copy of it."""
-    return Path.cwd()
-
-
 def home_root() -> Path:
     """The main checkout, also from one of DVC's copies: work folders and the MLflow store live here."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
@@ -219,16 +214,31 @@ def digest(*values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files that DVC sees in a file or folder: not what Python compiles, nor the .gitignore files that DVC writes."""
+    if not path.is_dir():
+        return [path]
+    found = (p for p in path.rglob("*") if p.is_file())
+    return [p for p in found if p.suffix != ".pyc" and p.name != ".gitignore" and "__pycache__" not in p.parts]
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in files_of(path))
+
+
 def digest_path(path: Path) -> str:
-    """Hash of a file, or of all files of a folder with their names; what Python compiles beside its sources does not count."""
-    hasher = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".pyc") if path.is_dir() else [path]
-    for file in files:
-        hasher.update(str(file.relative_to(path) if path.is_dir() else file.name).encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                hasher.update(block)
-    return hasher.hexdigest()[:16]
+    """The md5 that DVC has for a file, or for a folder (with ".dir" at its end)."""
+    if not path.is_dir():
+        return _md5(path)
+    listed = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_of(path)]
+    text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 @contextlib.contextmanager

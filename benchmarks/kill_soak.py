@@ -3,8 +3,8 @@
     python -m benchmarks.kill_soak [worker|driver|endpoint|all] [moments] [seed]
 
 The driver is a process of its own with what stages/mcts.py is made of: search tasks, a runner, a result store.
-Engines are simulated (real latencies, no model). After each kill the driver goes on, or is started again, until it has published; then the shards
-must be those of a run without a kill, byte for byte, and no process of the driver's may be left.
+Engines are simulated (real latencies, no model). After each kill the driver goes on, or is started again, until it has published;
+then the shards must be those of a run without a kill, byte for byte, and no process of the driver's may be left.
 """
 
 import contextlib

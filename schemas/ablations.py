@@ -1,7 +1,5 @@
 """ablations.yaml, and reports/ablations.json that comes of it."""
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
@@ -65,7 +63,7 @@ class AblationFigure(Strict):
     """pass@1 of one model on one eval set under one ablation, against the same model of the default."""
 
     set: str
-    model: Literal["sft_direct", "sft", "grpo_direct", "grpo"]
+    model: str = Field(description="of an arm, after SFT or RL")
     pass_at_1: float | None = Field(description="mean over seeds and problems, 0..1; None: no run yet")
     seeds: list[int] = Field(description="seeds in pass_at_1")
     difference: Estimate | None = Field(
@@ -75,10 +73,10 @@ class AblationFigure(Strict):
 
 
 class ArmsFigure(Strict):
-    """pass@1 of an arm whose chains search, minus its direct comparator's, within one ablation."""
+    """pass@1 of an arm whose chains search, minus its baseline's, within one ablation."""
 
     set: str
-    model: Literal["sft", "grpo"] = Field(description="the searching arm; its comparator is <model>_direct")
+    model: str = Field(description="of an arm that has a baseline")
     difference: Estimate = Field(description="paired on (seed, problem); n counts these pairs")
     by_seed: list[SeedDifference]
 

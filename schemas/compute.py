@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from schemas.base import Strict
 
+AFFECTS_RESULTS = False  # it says where training runs
+
 
 class MicroBatch(Strict):
     """Sequences per forward and backward pass on one device; the rest of a step is accumulated. 0: all of the device's share."""

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from schemas.base import Strict
 
+AFFECTS_RESULTS = False  # it says where and how fast work is done
+
 
 class VllmExecution(Strict):
     """Memory and GPUs of vLLM in this process."""

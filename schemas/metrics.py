@@ -16,9 +16,7 @@ CONTRACTS: dict[str, type[BaseModel]] = {
     "mcts": MctsMetrics,
     "linearize": LinearizeMetrics,
     "sft": SftMetrics,
-    "sft_direct": SftMetrics,
     "grpo": GrpoMetrics,
-    "grpo_direct": GrpoMetrics,
     "eval": EvalMetrics,
 }
-"""Stage, in the order of the pipeline -> what it measured."""
+"""Script of a stage, in the order of the pipeline -> what it measured. sft and grpo: for each arm."""

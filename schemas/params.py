@@ -1,7 +1,8 @@
 """params.yaml as a whole: a section per stage, those that stages share (`run`, `engine`), and `execution`, which none tracks."""
 
-from pydantic import model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from schemas.arms import ArmParams
 from schemas.base import Strict
 from schemas.base_model import BaseModelParams
 from schemas.engine import EngineParams
@@ -19,6 +20,16 @@ _PLAIN = SourceSpec(path="-").model_dump(exclude={"path"})
 """A source that is a path and nothing more."""
 
 
+def laid_over(values: dict, changes: dict) -> dict:
+    """`values` with those of `changes`, section by section; unknown keys are kept, for the contract to refuse."""
+    nested = {
+        k: laid_over(values[k], v)
+        for k, v in changes.items()
+        if isinstance(v, dict) and isinstance(values.get(k), dict)
+    }
+    return {**values, **changes, **nested}
+
+
 class Params(Strict):
     """The whole of params.yaml."""
 
@@ -29,10 +40,32 @@ class Params(Strict):
     base: BaseModelParams
     mcts: MctsParams
     linearize: LinearizeParams
+    arms: dict[str, ArmParams] = Field(description="arm of arms.yaml -> what its training does otherwise")
     sft: SftParams
     grpo: GrpoParams
     eval: EvalParams
     report: ReportParams
+
+    def of_arm(self, arm: str) -> "Params":
+        """The params with `sft` and `grpo` as this arm's training has them.
+
+        Raises:
+            ValidationError: a value is not allowed, or there is no such parameter.
+        """
+        own = self.arms[arm]
+        sft = SftParams.model_validate(laid_over(self.sft.model_dump(), own.sft))
+        grpo = GrpoParams.model_validate(laid_over(self.grpo.model_dump(), own.grpo))
+        return self.model_copy(update={"sft": sft, "grpo": grpo})
+
+    @model_validator(mode="after")
+    def _arms_are_valid(self) -> "Params":
+        for name in self.arms:
+            try:
+                self.of_arm(name)
+            except ValidationError as error:
+                faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+                raise ValueError(f"arms.{name}: {error.title}: {'; '.join(faults)}") from None
+        return self
 
     @model_validator(mode="after")
     def _domain_has_what_is_asked_of_it(self) -> "Params":

@@ -164,7 +164,7 @@ class Chain(Strict):
 class Completion(Strict):
     """One evaluated sample of one model on one problem."""
 
-    model: Literal["base", "sft_direct", "sft", "grpo_direct", "grpo"]
+    model: str = Field(min_length=1, description="base, or a model of an arm: sft, grpo_direct, ...")
     set: str = Field(description="name of the eval set")
     problem_id: str
     sample: int = Field(ge=0, description="0 .. samples-1")

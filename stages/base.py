@@ -9,26 +9,19 @@ one go; a good part of them miss the target and say so, none goes back (docs/log
 import random
 from pathlib import Path
 
-from astro.domains.countdown_sets import corpus, problem_key
-from astro.domains.countdown_steps import parse_question
-from astro.runtime import UserError, atomic_path, clear_folder, read_shards, run_stage, work_folder
+from astro.runtime import UserError, atomic_path, read_shards, run_stage
 from schemas.base_model import BaseModelMetrics
 from schemas.records import Problem
-from stages.harness import CURVES, stage
+from stages.harness import CURVES, Stage, stage
 
 OUT = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
-CODE = [
-    "stages/base.py",
-    "astro/domains/countdown_sets.py",
-    "astro/domains/countdown_steps.py",
-    "astro/training/pretrain.py",
-    "astro/training/wordlevel.py",
-]
 
 
-def train(s) -> BaseModelMetrics:
-    """Train on the corpus; goes on from the work folder after a kill."""
+def train(s: Stage) -> BaseModelMetrics:
+    """Train on the corpus; after a kill, from the last checkpoint in the work folder."""
+    from astro.domains.countdown.sets import corpus, problem_key
+    from astro.domains.countdown.steps import parse_question
     from astro.training.common import save_model, tail_mean, write_curve
     from astro.training.pretrain import pack, pretrain
     from astro.training.wordlevel import build_tokenizer
@@ -45,7 +38,7 @@ def train(s) -> BaseModelMetrics:
         world=bounds,
     )
     rows = pack(documents, tokenizer, rows=params.corpus.rows, row_tokens=params.corpus.row_tokens)
-    with work_folder("base", s.work_key([EVAL_SETS], CODE)) as work:
+    with s.work() as work:
         model, curve = pretrain(
             rows,
             tokenizer,
@@ -56,7 +49,6 @@ def train(s) -> BaseModelMetrics:
             log=s.log,
         )
         save_model(model, tokenizer, OUT)
-        clear_folder(work)
     write_curve(CURVES / "base.csv", curve)
     return BaseModelMetrics(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -66,7 +58,7 @@ def train(s) -> BaseModelMetrics:
     )
 
 
-def fetch(s) -> BaseModelMetrics:
+def fetch(s: Stage) -> BaseModelMetrics:
     """Take a pretrained model: a local folder, or a hub id at its revision; with an adapter, merged."""
     from astro.training.common import write_curve
     from astro.training.fit import require_fit
@@ -83,7 +75,7 @@ def fetch(s) -> BaseModelMetrics:
 
 def main() -> None:
     """Write models/base."""
-    with stage("base", "run", "problems", "base") as s:
+    with stage("base") as s:
         if s.params.base.source == "pretrained" and not s.params.base.pretrained.path:
             raise UserError("base.pretrained.path is empty")
         s.finish(train(s) if s.params.base.source == "train" else fetch(s))

@@ -9,51 +9,44 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from astro.arms import BASE, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
 from astro.domains.chat import chat_for
 from astro.evaluation.budget import at_equal_tokens, budget_curves
-from astro.evaluation.summary import summarise
+from astro.evaluation.summary import comparisons, summarise
 from astro.execution.jobs import open_runner, run_jobs
 from astro.execution.measurement_cache import prune, shared_store
 from astro.execution.metered_search import MeteredSearchTask, Searched
 from astro.execution.result_store import ResultStore
 from astro.execution.tasks import Answers, SampleTask, sample_answers
-from astro.runtime import UserError, atomic_path, digest, digest_path, home_root, read_jsonl, run_stage, write_jsonl
+from astro.pipeline import hash_of
+from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
 from schemas.evaluate import EvalMetrics
 from schemas.records import Completion, Problem
-from stages.harness import stage
+from stages.harness import Stage, stage
 
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
-MODELS = {name: Path("models") / name for name in ("base", "sft_direct", "sft", "grpo_direct", "grpo")}
-CODE = [
-    "stages/eval.py",
-    "astro/engines",
-    "astro/execution",
-    "astro/domains",
-    "astro/search",
-    "astro/verify",
-    "astro/tokens.py",
-]
+MODELS = Path("models")
 ASKED = ("samples", "temperature", "max_tokens")
 """Of params.eval, what decides on a completion."""
 
 
 @contextlib.contextmanager
-def measured(s, what: dict, name: str, record) -> Iterator[ResultStore]:
+def measured(s: Stage, what: dict, name: str, record) -> Iterator[ResultStore]:
     """What is known of a model so far, about what it is asked (`astro.execution.measurement_cache`)."""
     key = digest(
         what,
         s.params.run.model_dump(),
         s.params.engine.model_dump(),
-        [digest_path(p) for p in (EVAL_SETS, MODELS[name], Path(s.params.linearize.phrase_file))],
-        [digest_path(Path(c)) for c in CODE],
+        [hash_of(str(p)) for p in (EVAL_SETS, MODELS / name, s.params.linearize.phrase_file)],
+        s.state.code,
     )
     with shared_store("eval", key, record) as store:
         yield store
 
 
-def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
+def complete(s: Stage, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     """All completions of one model. Models of equal bytes (a training of 0 steps) are measured once."""
     params, run = s.params.eval, s.params.run
     task = SampleTask(
@@ -63,7 +56,7 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
         params.samples,
         params.max_tokens,
         params.temperature,
-        chat_for(run.prompt, MODELS[name]),
+        chat_for(run.prompt, MODELS / name),
         load_phrases(Path(s.params.linearize.phrase_file)),
         chains=True,
     )
@@ -75,7 +68,7 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
             store=store,
             engine=s.params.engine,
             execution=s.params.execution,
-            model=MODELS[name],
+            model=MODELS / name,
             label=f"eval {name}",
         )
     return [
@@ -85,22 +78,22 @@ def complete(s, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
     ]
 
 
-def search_settings(s):
+def search_settings(s: Stage):
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 
 
-def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
+def search_at_test_time(s: Stage, sets: dict[str, list[Problem]]) -> list[Searched]:
     """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with. [] where
     none are wanted."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
     if not problems:
         return []
     settings, run = search_settings(s), s.params.run
-    task = MeteredSearchTask(settings, run.domain, run.seed, chat_for(run.prompt, MODELS["base"]))
+    task = MeteredSearchTask(settings, run.domain, run.seed, chat_for(run.prompt, MODELS / BASE))
     with (
-        measured(s, {"search": s.params.eval.search, **settings.model_dump()}, "base", Searched) as store,
-        open_runner(s.params.engine, s.params.execution, MODELS["base"]) as runner,
+        measured(s, {"search": s.params.eval.search, **settings.model_dump()}, BASE, Searched) as store,
+        open_runner(s.params.engine, s.params.execution, MODELS / BASE) as runner,
     ):
         run_jobs(
             task,
@@ -114,13 +107,14 @@ def search_at_test_time(s, sets: dict[str, list[Problem]]) -> list[Searched]:
         return [store[p.id] for p in problems]
 
 
-def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
+def curves_of(s: Stage, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
     """The equal-token curves of one eval set."""
     ids = {p.id for p in members}
     here = [x for x in searched if x.tree.problem.id in ids]
     return budget_curves(
         {name: [c for c in completions if c.problem_id in ids] for name, completions in records.items()},
         [x.tree for x in here],
+        baselines=baselines(),
         found={x.tree.problem.id: x.found for x in here},
         resamples=s.params.eval.bootstrap,
         seed=s.params.run.seed,
@@ -129,19 +123,21 @@ def curves_of(s, records: dict[str, list[Completion]], searched: list[Searched],
 
 def main() -> None:
     """Write data/completions/<model>.jsonl and metrics/eval.json. What an earlier or killed run measured is not again."""
-    with stage("eval", "run", "engine", "eval", "mcts") as s:
+    with stage("eval") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
-        records, searched = {name: complete(s, name, sets) for name in MODELS}, search_at_test_time(s, sets)
+        records, searched = {name: complete(s, name, sets) for name in all_models()}, search_at_test_time(s, sets)
         with atomic_path(OUT) as folder:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)
         prune("eval", home_root())
+        pairs = comparisons(by_arm(), baselines())
         summaries = {
             set_name: summarise(
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},
+                pairs=pairs,
                 majority=s.params.eval.majority,
                 resamples=s.params.eval.bootstrap,
                 seed=s.params.run.seed,
@@ -156,7 +152,7 @@ def main() -> None:
                 sets={name: models for name, (models, _) in summaries.items()},
                 differences={name: differences for name, (_, differences) in summaries.items()},
                 budgets=budgets,
-                equal_tokens={name: at_equal_tokens(curves) for name, curves in budgets.items()},
+                equal_tokens={name: at_equal_tokens(curves, baselines()) for name, curves in budgets.items()},
             )
         )
 

@@ -1,7 +1,7 @@
 """Improve the SFT model by GRPO on problems of moderate difficulty (paper section 3.2).
 
-    python -m stages.grpo           # from models/sft, the ASTRO arm
-    python -m stages.grpo direct    # from models/sft_direct, the comparator: same prompts, steps and limits
+    python -m stages.grpo           # from models/sft, the ASTRO arm of arms.yaml
+    python -m stages.grpo direct    # from models/sft_direct, the baseline: same prompts, steps and limits
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
@@ -21,10 +21,8 @@ from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.runtime import (
     UserError,
     atomic_path,
-    clear_folder,
     read_jsonl,
     run_stage,
-    work_folder,
     write_jsonl,
     write_text,
 )
@@ -33,24 +31,19 @@ from astro.training.restarts import Episode, Restart, draw_restarts, restarts_be
 from schemas.compute import Compute
 from schemas.grpo import GrpoMetrics
 from schemas.records import Problem, Trace
-from stages.harness import CURVES, arm_name, stage
+from stages.harness import CURVES, Stage, arm_argument, stage
 
-MODELS = {"grpo": Path("models/sft"), "grpo_direct": Path("models/sft_direct")}
 PROBLEMS = Path("data/problems/rl.jsonl")
-TRACES = {"grpo": Path("data/traces/train.jsonl"), "grpo_direct": Path("data/traces/direct.jsonl")}
 TRACED = Path("data/problems/train.jsonl")
-CODE = [
-    "stages/grpo.py",
-    "astro/training",
-    "astro/engines",
-    "astro/execution",
-    "astro/domains",
-    "astro/verify",
-    "astro/tokens.py",
-]
 
 
-def pass_rates(s, problems: list[Problem], path: Path) -> dict[str, float]:
+def sft_model(s: Stage) -> Path:
+    """The model that RL starts from: the arm's, after SFT."""
+    assert s.arm is not None, "every arm of grpo has a name"
+    return Path(f"models/sft{s.arm.suffix}")
+
+
+def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float]:
     """Problem -> share of its samples that the SFT model solves; those that a killed run has stored in `path` are not sampled
     again."""
     settings, run = s.params.grpo, s.params.run
@@ -61,7 +54,7 @@ def pass_rates(s, problems: list[Problem], path: Path) -> dict[str, float]:
         settings.pass_rate.samples,
         settings.max_completion,
         settings.temperature,
-        chat_for(run.prompt, MODELS[s.name]),
+        chat_for(run.prompt, sft_model(s)),
     )
     with contextlib.closing(ResultStore(path, Answers)) as store:
         answers = sample_answers(
@@ -70,34 +63,27 @@ def pass_rates(s, problems: list[Problem], path: Path) -> dict[str, float]:
             store=store,
             engine=s.params.engine,
             execution=s.params.execution,
-            model=MODELS[s.name],
+            model=sft_model(s),
             label=s.name,
         )
     return {a.id: sum(x.verdict == "correct" for x in a.samples) / task.n for a in answers}
 
 
-def key(s, compute: Compute) -> str:
-    """Of the work folder."""
-    chains = [TRACES[s.name], TRACED] if s.params.grpo.restart.share else []
-    inputs = [PROBLEMS, MODELS[s.name], Path(s.params.linearize.phrase_file), *chains]
-    return s.work_key(inputs, CODE, *identity(compute))
-
-
-def rl_settings(s) -> dict:
+def rl_settings(s: Stage) -> dict:
     """params.grpo, and under "vllm" where and how vLLM generates for it."""
     return {**s.params.grpo.model_dump(), "vllm": s.params.execution.grpo_vllm.model_dump()}
 
 
-def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
+def restart_states(s: Stage, fresh: int, fits) -> list[tuple[Problem, str]]:
     """(problem, prefix) of the episodes that restart, where `fresh` ones begin at the problem.
 
     The comparator's chains hold no wrong step: it restarts in the middle of right ones, as many times. So both arms have the same
     share of episodes that begin with part of a solution given, and differ in the wrong steps and in going back.
     """
-    settings, source = s.params.grpo.restart, TRACES[s.name]
+    settings, source = s.params.grpo.restart, s.traces
     if not settings.share:
         return []
-    states = "any" if s.name.endswith("direct") else settings.states
+    states = "any" if not s.arm.baseline else settings.states
     count = restarts_beside(fresh, settings.share)
     traces = list(read_jsonl(source, Trace))
     found: list[Restart] = draw_restarts(traces, count=count, states=states, seed=s.params.run.seed, fits=fits)
@@ -112,14 +98,14 @@ def restart_states(s, fresh: int, fits) -> list[tuple[Problem, str]]:
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
-def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
+def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
     """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
     from astro.training.adapters import check_quantize
     from astro.training.fit import require_fit
     from astro.training.grpo import BATCH
     from astro.training.rl_checks import check_generation, check_lengths, check_server, shape_of
 
-    settings, model = s.params.grpo, MODELS[s.name]
+    settings, model = s.params.grpo, sft_model(s)
     require_fit(model, s.params, name="params.yaml")
     split_batch(
         settings.prompts_per_step * settings.group_size,
@@ -159,8 +145,7 @@ def check(s, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple
 
 def main() -> None:
     """Write models/<arm> and its curve."""
-    name = arm_name("grpo")
-    with stage(name, "run", "engine", "grpo") as s:
+    with stage("grpo", arm_argument("grpo")) as s:
         settings = s.params.grpo
         problems = list(read_jsonl(PROBLEMS, Problem))[: settings.pass_rate.problems]
         if settings.steps == 0:
@@ -168,13 +153,13 @@ def main() -> None:
             return
         compute = load_compute()
         low, high = settings.pass_rate.low, settings.pass_rate.high
-        with work_folder(name, key(s, compute)) as work:
+        with s.work(*identity(compute)) as work:
             needed, restarts = check(s, problems, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
             chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
-            print(f"[{name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
+            print(f"[{s.name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
             restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
             curve, steps = train(s, chosen, restarts, needed=needed, compute=compute, work=work)
         first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
@@ -194,12 +179,12 @@ def main() -> None:
         )
 
 
-def keep_as_it_is(s) -> None:
+def keep_as_it_is(s: Stage) -> None:
     """0 steps: the SFT model under the arm's name; an ablation of SFT alone costs no RL."""
     with atomic_path(Path("models") / s.name) as folder:
-        shutil.copytree(MODELS[s.name], folder)
+        shutil.copytree(sft_model(s), folder)
     write_text(CURVES / f"{s.name}.csv", "step,reward\n")
-    print(f"[{s.name}] 0 steps: {MODELS[s.name]} as it is", flush=True)
+    print(f"[{s.name}] 0 steps: {sft_model(s)} as it is", flush=True)
     s.finish(
         GrpoMetrics(
             prompts_measured=0,
@@ -215,7 +200,7 @@ def keep_as_it_is(s) -> None:
 
 
 def train(
-    s, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
+    s: Stage, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
 ):
     """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
     from astro.training.common import write_curve
@@ -225,7 +210,7 @@ def train(
     write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
     given = {
         "name": s.name,
-        "model": str(MODELS[s.name]),
+        "model": str(sft_model(s)),
         "target": str(Path("models") / s.name),
         "domain": s.params.run.domain,
         "prompt": s.params.run.prompt,
@@ -238,7 +223,6 @@ def train(
     result = launch(job, given, compute=compute, work=work, log=s.log)
     if not result["published"]:
         publish(given)
-    clear_folder(work)
     write_curve(CURVES / f"{s.name}.csv", result["curve"])
     return result["curve"], result["steps"]
 

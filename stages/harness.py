@@ -1,20 +1,31 @@
-"""What every stage does around its own work: params in, MLflow run around, metrics and the record of the run out."""
+"""What every stage does around its own work: params in, MLflow run around, metrics and the record of the run out.
+
+A stage depends on what dvc.yaml says: params, files, and the code that it reaches (`astro.code_identity`). The harness hashes
+that for the work folder's key. It looks again at the end, because DVC hashes it only then: an edit during a long run would be
+recorded as what made the outs.
+"""
 
 import contextlib
+import json
 import os
 import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from astro import tracking
-from astro.params import load_params
-from astro.runtime import UserError, digest, digest_path, home_root, write_json
+from astro.arms import arm_of, load_arms, require_arms
+from astro.code_identity import Sources, differences, identity, path_of, stale_code
+from astro.params import PARAMS_FILE, load_params, plain, read_yaml
+from astro.pipeline import Entry, hash_of, read_pipeline, value_at
+from astro.runtime import UserError, clear_folder, digest, digest_path, discard, home_root, work_folder, write_json
+from schemas.arms import Arm
+from schemas.params import Params
 from schemas.records import StageRecord
 
 # Read when OpenMP is loaded, with torch, later. Waiting threads that spin starve every other process of the machine.
@@ -25,40 +36,85 @@ RECORDS = Path("records")
 CURVES = METRICS / "curves"
 REPORTS = Path("reports")
 
-DIRECT = "direct"
-"""Argument of the training stages for the comparator: direct solutions of the same trees."""
 
+@dataclass(frozen=True)
+class State:
+    """What a stage depends on besides the outs of other stages, hashed."""
 
-def arm_name(stage: str) -> str:
-    """`stage`, or `stage`_direct where the command line asks for the comparator.
+    code: dict[str, str]  # path of a source -> hash
+    files: dict[str, str]  # file that no stage makes, e.g. of phrases -> md5
+    params: dict[str, object]  # tracked key of params.yaml -> value
 
-    Raises:
-        UserError: another argument.
-    """
-    given = sys.argv[1:]
-    if given not in ([], [DIRECT]):
-        raise UserError(f"{stage}: unknown argument {' '.join(given)!r}; there is: {DIRECT}")
-    return f"{stage}_{DIRECT}" if given else stage
+    def changes(self, later: "State") -> list[str]:
+        """What is another one later: paths, and keys of params.yaml."""
+        keys = [key for key, value in self.params.items() if later.params.get(key) != value]
+        return [
+            *differences(self.code, later.code),
+            *differences(self.files, later.files),
+            *(f"{key} in {PARAMS_FILE}" for key in keys),
+        ]
 
 
 @dataclass
 class Stage:
     """A running stage."""
 
-    name: str
-    params: object  # schemas.params.Params: not imported, so that no stage depends on the sections of others
-    sections: tuple[str, ...]
+    name: str  # of its files: "mcts", "sft_direct"
+    script: str  # stages/<script>.py
+    params: Params  # of the arm, where there is one
+    entry: Entry
+    state: State
     tracker: tracking.Tracker
+    arm: Arm | None = None
     started: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
 
-    def work_key(self, inputs: Sequence[Path], code: Sequence[str], *more: object) -> str:
-        """Hash of all that determines the result: the params read, the inputs, the code (module files or packages).
+    def key(self, *more: object, without: tuple[str, ...] = ()) -> str:
+        """Hash of all that determines the result: the params and files that dvc.yaml names, and the code.
 
-        more: what else a killed run's work cannot be gone on from under.
+        Args:
+            more: what else decides whether a killed run's work can be resumed.
+            without: keys of params.yaml on which no finished item of the work depends.
         """
-        sections = {name: getattr(self.params, name).model_dump() for name in self.sections}
-        return digest(sections, [digest_path(p) for p in inputs], [digest_path(Path(c)) for c in code], *more)
+        values = _without(self.state.params, without)
+        inputs = {
+            dep: hash_of(dep) for dep in self.entry.deps if Path(dep) != path_of(self.script, self.params.run.domain)
+        }
+        return digest(values, inputs, self.state.code, *more)
+
+    @contextlib.contextmanager
+    def work(self, *more: object, without: tuple[str, ...] = ()) -> Iterator[Path]:
+        """The stage's work folder (`astro.runtime.work_folder`), emptied when the block ends well and nothing changed meanwhile.
+
+        more, without: of `key`.
+        """
+        with work_folder(self.name, self.key(*more, without=without)) as folder:
+            yield folder
+            self.require_unchanged()
+            clear_folder(folder)
+
+    def require_unchanged(self) -> None:
+        """Refuse to go on after an edit of what the stage depends on. Its outs are removed, its work folder stays.
+
+        Raises:
+            UserError: names what changed.
+        """
+        changed = self.state.changes(state_of(self.script, self.entry, fresh=True))
+        if not changed:
+            return
+        for out in self.entry.outs:
+            discard(Path(out))
+        raise UserError(
+            f"{self.name}: changed while the stage ran: {', '.join(changed)}. The result is not kept, because DVC would record "
+            "the new state as what made it. What is finished stays in work/: undo the change and run `dvc repro` again to use "
+            "it, or run `dvc repro` to do the work with the change"
+        )
+
+    @property
+    def traces(self) -> Path:
+        """The training set of the arm."""
+        assert self.arm is not None, f"{self.name} has no arm"
+        return Path(f"data/traces/{self.arm.traces}.jsonl")
 
     def log(self, row: dict[str, float], step: int) -> None:
         """A row of a training curve, as `<stage>/<name>`."""
@@ -66,6 +122,7 @@ class Stage:
 
     def finish(self, metrics: BaseModel) -> None:
         """Write metrics/<stage>.json (deterministic) and records/<stage>.json (which run made it, how long, where)."""
+        self.require_unchanged()
         write_json(METRICS / f"{self.name}.json", metrics)
         self.tracker.log_metrics(tracking.numbers(metrics.model_dump(), prefix=self.name))
         seconds = round(time.monotonic() - self.started, 1)
@@ -84,14 +141,86 @@ class Stage:
         print(f"[{self.name}] done in {seconds:.0f} s", flush=True)
 
 
+def arm_argument(script: str) -> str:
+    """The arm that the command line names: `python -m stages.sft direct`. Without one, the arm without a suffix.
+
+    Raises:
+        UserError: no such arm, or more than one argument.
+    """
+    given = sys.argv[1:]
+    if len(given) > 1:
+        raise UserError(f"{script}: one argument at most, the name of an arm; got {' '.join(given)!r}")
+    if not given:
+        return next(name for name, arm in load_arms().items() if not arm.suffix)
+    arm_of(given[0])
+    return given[0]
+
+
+def state_of(script: str, entry: Entry, *, fresh: bool = False) -> State:
+    """What a stage depends on now. fresh: sources are read again, not as they were when the process began."""
+    values = plain(read_yaml(PARAMS_FILE))
+    domain = str(value_at(values, "run.domain"))
+    code = Sources().identity(script, domain) if fresh else identity(script, domain)
+    made = {out for other in read_pipeline(values).values() for out in other.outs}
+    files = [dep for dep in entry.deps if not any(_overlap(dep, out) for out in made) and Path(dep).exists()]
+    return State(
+        code=code,
+        files={dep: digest_path(Path(dep)) for dep in files},
+        params={key: value_at(values, key) for key in entry.params},
+    )
+
+
+def _without(params: dict[str, object], keys: tuple[str, ...]) -> dict:
+    """A copy of tracked params ("linearize" -> its section) without some keys ("linearize.lm.max_dropped")."""
+    copy = json.loads(json.dumps(params))
+    for key in keys:
+        tracked = next(entry for entry in copy if key.startswith(f"{entry}."))
+        *sections, last = key.removeprefix(f"{tracked}.").split(".")
+        here = copy[tracked]
+        for section in sections:
+            here = here[section]
+        del here[last]
+    return copy
+
+
+def _overlap(dep: str, out: str) -> bool:
+    return Path(dep).is_relative_to(out) or Path(out).is_relative_to(dep)
+
+
+def require_current(script: str, domain: str) -> None:
+    """The code must be what code/<domain>/<stage>.json says: DVC would record that file as the code that made the outs.
+
+    Raises:
+        UserError: it is not; or the file is missing where DVC runs the stage.
+    """
+    path = path_of(script, domain)
+    if not path.is_file():
+        if not os.environ.get("DVC_STAGE"):
+            return  # by hand: nothing is recorded
+        raise UserError(f"{path}: no such file; `dvc repro code` makes it, and a plain `dvc repro` does that by itself")
+    if changed := stale_code(script, domain):
+        raise UserError(
+            f"{path} is not of the code as it is now; changed: {', '.join(changed)}. Run `dvc repro code` first; a plain "
+            "`dvc repro` does that by itself"
+        )
+
+
 @contextlib.contextmanager
-def stage(name: str, *sections: str) -> Iterator[Stage]:
-    """Open stage `name`, which reads the given sections of params.yaml."""
+def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
+    """Open the stage of a script, for one arm where it has arms."""
     params = load_params()
+    require_arms(params)
+    entry = read_pipeline(plain(read_yaml(PARAMS_FILE)))[f"{script}@{arm}" if arm else script]
+    if arm:
+        params = params.of_arm(arm)
     if params.base.source == "pretrained":
         from astro.dryrun.start import check_start
 
-        check_start(name, params)
-    values = {section: getattr(params, section).model_dump() for section in sections}
+        check_start(script, params)
+    state = state_of(script, entry)
+    require_current(script, params.run.domain)
+    name = script + (arm_of(arm).suffix if arm else "")
+    sections = dict.fromkeys([*(key.partition(".")[0] for key in entry.params), "execution"])
+    values = {section: getattr(params, section).model_dump() for section in sections if section != "arms"}
     with tracking.stage_run(name, values, home_root()) as tracker:
-        yield Stage(name, params, sections, tracker)
+        yield Stage(name, script, params, entry, state, tracker, arm_of(arm) if arm else None)

@@ -17,7 +17,7 @@ with a phrase of the file, and a chain is dropped from both training sets or fro
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -44,33 +44,23 @@ from astro.gates import check_traces, require
 from astro.runtime import (
     UserError,
     atomic_path,
-    clear_folder,
     read_jsonl,
     read_shards,
     run_stage,
-    work_folder,
     write_jsonl,
 )
 from schemas.base import Strict
 from schemas.linearize import LinearizeMetrics, RewriteMetrics
 from schemas.records import Problem, Trace, Tree
-from stages.harness import METRICS, REPORTS, stage
+from stages.harness import METRICS, REPORTS, Stage, stage
 
 OUT = Path("data/traces/train.jsonl")
 DIRECT = Path("data/traces/direct.jsonl")
 TREES = Path("data/trees")
 MODEL = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
-CODE = [
-    "stages/linearize.py",
-    "astro/cloning",
-    "astro/domains",
-    "astro/engines",
-    "astro/execution",
-    "astro/search",
-    "astro/verify",
-    "astro/tokens.py",
-]
+NOT_ASKED = ("linearize.self_eval.min_share", "linearize.lm.max_dropped")
+"""Bounds on which no answer of the model depends: another bound does not cost the answers."""
 
 
 class Example(Strict):
@@ -97,32 +87,17 @@ class Asking:
 
 
 @contextlib.contextmanager
-def asking(s) -> Iterator[Asking | None]:
+def asking(s: Stage) -> Iterator[Asking | None]:
     """What a filter or a writer that needs the model asks it with; None: neither does."""
     if s.params.linearize.filter != "self_eval" and s.params.linearize.writer != "lm":
         yield None
         return
-    with work_folder("linearize", key(s)) as work:
-        with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
-            yield Asking(work, runner)
-        clear_folder(work)
-
-
-def key(s) -> str:
-    """Of the work folder: without what no answer of the model depends on, so that another bound does not cost them."""
-    params = s.params.linearize
-    params = params.model_copy(
-        update={
-            "self_eval": params.self_eval.model_copy(update={"min_share": 0.0}),
-            "lm": params.lm.model_copy(update={"max_dropped": 0.0}),
-        }
-    )
-    plain = replace(s, params=s.params.model_copy(update={"linearize": params}))
-    return plain.work_key([TREES, MODEL, Path(params.phrase_file)], CODE)
+    with s.work(without=NOT_ASKED) as work, open_runner(s.params.engine, s.params.execution, MODEL) as runner:
+        yield Asking(work, runner)
 
 
 @contextlib.contextmanager
-def filtering(s, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
+def filtering(s: Stage, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
     """`accept(tree, correct terminals)` of the chosen filter; terminals that the domain's checker refuses are left out."""
     params = s.params.linearize
     usable = checker(s, domain)
@@ -147,7 +122,7 @@ def filtering(s, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
         yield lambda tree, correct: [i for i in correct if usable(tree, i)]
 
 
-def vote(s, ballots: ResultStore[Ballot], usable, ask: Asking) -> None:
+def vote(s: Stage, ballots: ResultStore[Ballot], usable, ask: Asking) -> None:
     """Have the model vote on every usable correct solution."""
     settings, run, asked = s.params.linearize.self_eval, s.params.run, ask.work / "candidates.jsonl"
     write_jsonl(
@@ -170,14 +145,14 @@ def vote(s, ballots: ResultStore[Ballot], usable, ask: Asking) -> None:
     )
 
 
-def checker(s, domain: Domain):
+def checker(s: Stage, domain: Domain):
     """`usable(tree, terminal node)`: whether the domain's checker passes the solution (always, without `checked`)."""
     if not s.params.linearize.checked:
         return lambda tree, node: True
     return lambda tree, node: domain.checked(tree.problem, tree.steps(node))
 
 
-def by_template(s, domain: Domain, phrases: Phrases, accept: Accept, counts: dict[str, int]) -> Examples:
+def by_template(s: Stage, domain: Domain, phrases: Phrases, accept: Accept, counts: dict[str, int]) -> Examples:
     """The examples as the template writes them; what became of the trees is added to `counts`."""
     params, usable = s.params.linearize, checker(s, domain)
     make = partial(
@@ -216,7 +191,9 @@ def with_trees(path: Path) -> Examples:
         yield tree, example
 
 
-def by_lm(s, domain: Domain, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures) -> Examples:
+def by_lm(
+    s: Stage, domain: Domain, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures
+) -> Examples:
     """The examples in the model's words; how it went is added to `figures`. Those of which a chain is dropped are left out."""
     settings, run, drafts = s.params.linearize.lm, s.params.run, ask.work / "drafts.jsonl"
     write_jsonl(drafts, (example for _, example in examples))
@@ -242,7 +219,7 @@ def by_lm(s, domain: Domain, phrases: Phrases, examples: Examples, ask: Asking, 
                 yield tree, Example(trace=told[0], direct=told[1])
 
 
-def require_most(s, metrics: RewriteMetrics) -> None:
+def require_most(s: Stage, metrics: RewriteMetrics) -> None:
     """Refuse training sets of which too much was lost.
 
     Raises:
@@ -261,7 +238,7 @@ def require_most(s, metrics: RewriteMetrics) -> None:
 
 def main() -> None:
     """Write data/traces/train.jsonl and direct.jsonl."""
-    with stage("linearize", "run", "engine", "linearize") as s:
+    with stage("linearize") as s:
         params = s.params.linearize
         phrases = load_phrases(Path(params.phrase_file))
         domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
@@ -278,7 +255,7 @@ def main() -> None:
         s.finish(LinearizeMetrics(**metrics))
 
 
-def write(s, domain: Domain, examples: Examples, figures: "TraceFigures", rewrites: RewriteFigures) -> None:
+def write(s: Stage, domain: Domain, examples: Examples, figures: "TraceFigures", rewrites: RewriteFigures) -> None:
     """Write both files as the examples come, gate them, and publish them."""
     params = s.params.linearize
     with (

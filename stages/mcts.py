@@ -19,24 +19,15 @@ from astro.execution.jobs import Meter, open_runner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.tasks import SearchTask
 from astro.gates import check_trees, require
-from astro.runtime import UserError, clear_folder, read_jsonl, run_stage, work_folder
+from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
 from schemas.mcts import MctsMetrics
 from schemas.records import Problem, Tree
-from stages.harness import METRICS, REPORTS, stage
+from stages.harness import METRICS, REPORTS, Stage, stage
 
 OUT = Path("data/trees")
 MODEL = Path("models/base")
 PROBLEMS = Path("data/problems/train.jsonl")
-CODE = [
-    "stages/mcts.py",
-    "astro/search",
-    "astro/engines",
-    "astro/execution",
-    "astro/domains",
-    "astro/verify",
-    "astro/tokens.py",
-]
 LOG_S = 10.0
 """Progress goes to the console and to MLflow so often, seconds."""
 
@@ -44,7 +35,7 @@ LOG_S = 10.0
 class Pace:
     """How the search gets on: a note for the console, and curves to MLflow."""
 
-    def __init__(self, s, meter: Meter) -> None:
+    def __init__(self, s: Stage, meter: Meter) -> None:
         self._s, self._meter = s, meter
         self._began = self._last = time.monotonic()
         self._trees = self._solved = self._tokens = 0
@@ -69,12 +60,12 @@ class Pace:
         )
 
 
-def problems(s) -> Iterator[Problem]:
+def problems(s: Stage) -> Iterator[Problem]:
     """The problems that are searched."""
     return islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems)
 
 
-def grow(s, store: ResultStore[Tree]) -> None:
+def grow(s: Stage, store: ResultStore[Tree]) -> None:
     """Search every problem that the store does not hold yet."""
     run, meter = s.params.run, Meter()
     task = SearchTask(s.params.mcts, run.domain, run.seed, chat_for(run.prompt, MODEL), check_steps=True)
@@ -92,11 +83,6 @@ def grow(s, store: ResultStore[Tree]) -> None:
         )
 
 
-def key(s) -> str:
-    """Of the work folder."""
-    return s.work_key([PROBLEMS, MODEL], CODE)
-
-
 def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
     """All trees, and their figures with them: they are read once."""
     for tree in trees:
@@ -106,19 +92,18 @@ def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
 
 def main() -> None:
     """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
-    with stage("mcts", "run", "engine", "mcts") as s:
+    with stage("mcts") as s:
         count = sum(1 for _ in problems(s))
         if not count:
             raise UserError(f"{PROBLEMS}: holds no problem")
-        with work_folder("mcts", key(s)) as work:
-            with contextlib.closing(ResultStore(work / FILE, Tree)) as store:
-                grow(s, store)
-                figures = TreeFigures()
-                trees = counted((store[p.id] for p in problems(s)), figures)
-                gate = check_trees(trees, searched=s.params.mcts.method == "mcts")
-                require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
-                write_shards(OUT, store.lines(p.id for p in problems(s)), count=count, shards=s.params.mcts.shards)
-            clear_folder(work)
+        with s.work() as work, contextlib.closing(ResultStore(work / FILE, Tree)) as store:
+            grow(s, store)
+            figures = TreeFigures()
+            trees = counted((store[p.id] for p in problems(s)), figures)
+            gate = check_trees(trees, searched=s.params.mcts.method == "mcts")
+            require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
+            s.require_unchanged()
+            write_shards(OUT, store.lines(p.id for p in problems(s)), count=count, shards=s.params.mcts.shards)
         s.finish(MctsMetrics(**figures.metrics()))
 
 

@@ -9,11 +9,10 @@ imported (`problems.source: files`, `run.domain: math`), and train and rl lose w
 from pathlib import Path
 
 from astro.domains import get_domain
-from astro.domains.countdown_sets import make_sets
 from astro.gates import check_problems, require
-from astro.importing import import_countdown, import_math
+from astro.importing.imported import Imported
 from astro.runtime import atomic_path, run_stage, write_jsonl
-from schemas.problems import ProblemsMetrics, SetMetrics
+from schemas.problems import ProblemsMetrics, ProblemsParams, SetMetrics
 from schemas.records import Problem
 from stages.harness import METRICS, REPORTS, stage
 
@@ -27,15 +26,28 @@ def mean_chance(problems: list[Problem]) -> float | None:
     return round(sum(p.chance for p in problems) / len(problems), 6)
 
 
+def import_sets(domain: str, params: ProblemsParams) -> Imported:
+    """The sets of `problems.files`, read as problems of `domain`."""
+    if domain == "math":
+        from astro.importing.math import import_math
+
+        return import_math(params)
+    from astro.importing.countdown import import_countdown
+
+    return import_countdown(params)
+
+
 def main() -> None:
     """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of what was left out."""
-    with stage("problems", "run", "problems") as s:
+    with stage("problems") as s:
         params = s.params.problems
         if params.source == "generated":
+            from astro.domains.countdown.sets import make_sets
+
             sets, dropped = make_sets(params.model_dump(), seed=s.params.run.seed)
             found = None
         else:
-            found = (import_math if s.params.run.domain == "math" else import_countdown)(params)
+            found = import_sets(s.params.run.domain, params)
             sets = found.sets
             dropped = sum(d.reason != "unparseable_gold" and not d.set.startswith("eval_") for d in found.dropped)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None

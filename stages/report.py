@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from astro import tracking
+from astro.arms import baselines, contracts, models
 from astro.params import load_params, read_yaml
 from astro.params import plain as plain_yaml
 from astro.runtime import (
@@ -29,10 +30,8 @@ from astro.runtime import (
 )
 from astro.viz.console import console_table
 from astro.viz.gallery import Example, examples
-from astro.viz.labels import DIRECT_OF
 from astro.viz.report import ReportData, StageProvenance, render
 from astro.viz.trace_view import most_backtracks
-from schemas.metrics import CONTRACTS
 from schemas.records import Completion, Problem, StageRecord, Trace, Tree
 from stages.harness import CURVES, METRICS, RECORDS, REPORTS
 
@@ -46,7 +45,7 @@ SEARCHES = 2
 
 def read_metrics() -> dict:
     """Every stage's metrics, checked."""
-    return {name: read_json(METRICS / f"{name}.json", contract) for name, contract in CONTRACTS.items()}
+    return {name: read_json(METRICS / f"{name}.json", contract) for name, contract in contracts().items()}
 
 
 def chances(metrics: dict) -> dict[str, float | None]:
@@ -72,8 +71,8 @@ def read_curve(name: str) -> list[dict[str, float]]:
 def gallery(count: int) -> list[Example]:
     """Up to `count` chains per eval set of the RL model (else of the SFT model), the direct arm's beside them."""
     found: list[Example] = []
-    chains, shown = next(((done, m) for m in reversed(DIRECT_OF) if (done := completions(m))), ([], ""))
-    contrasts = completions(DIRECT_OF[shown]) if shown else []
+    chains, shown = next(((done, m) for m in reversed(baselines()) if (done := completions(m))), ([], ""))
+    contrasts = completions(baselines()[shown]) if shown else []
     for path in sorted(Path("data/problems/eval").glob("*.jsonl")):
         problems = {p.id: p for p in read_jsonl(path, Problem)}
         found += examples(problems, chains, contrasts, count)
@@ -119,15 +118,12 @@ def by_turns(trees: Sequence[Tree]) -> Iterator[Tree]:
 
 
 def locked_outs() -> dict[str, dict[str, str]]:
-    """Stage -> path -> md5, from dvc.lock (DVC writes it as stages end); {} before the first `dvc repro`."""
+    """Name of a stage's files -> path -> md5, from dvc.lock (DVC writes it as stages end); {} before the first `dvc repro`."""
     if not LOCK.is_file():
         return {}
     stages = plain_yaml(read_yaml(LOCK)).get("stages", {})
-    return {
-        name: {out["path"]: out["md5"] for out in entry.get("outs", []) if "md5" in out}
-        for name, entry in stages.items()
-        if name in CONTRACTS
-    }
+    found = ({out["path"]: out["md5"] for out in entry.get("outs", []) if "md5" in out} for entry in stages.values())
+    return {name: outs for outs in found for name in contracts() if f"records/{name}.json" in outs}
 
 
 def stage_infos() -> dict[str, tracking.StageInfo]:
@@ -136,7 +132,7 @@ def stage_infos() -> dict[str, tracking.StageInfo]:
     since = invocation.create_time() if invocation else 0.0
     outs = locked_outs()
     infos = {}
-    for name in CONTRACTS:
+    for name in contracts():
         record = read_json(RECORDS / f"{name}.json", StageRecord)
         infos[name] = tracking.StageInfo(
             outs=outs.get(name, {}), run_id=record.run_id, cached=record.started < since, seconds=record.seconds
@@ -166,7 +162,7 @@ def main() -> None:
             chances=chances(metrics),
             stage_metrics={name: m for name, m in plain.items() if name != "eval"},
             params=params.model_dump(),
-            curves={name: read_curve(name) for name in ("base", "sft", "sft_direct", "grpo", "grpo_direct")},
+            curves={name: read_curve(name) for name in ("base", *models())},
             gallery=gallery(params.report.gallery),
             trees=trees,
             traces=traces,

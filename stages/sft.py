@@ -1,37 +1,34 @@
 """Fine-tune the base model on the traces (paper section 3.1).
 
-    python -m stages.sft           # the ASTRO arm: chains that search
-    python -m stages.sft direct    # the comparator: direct solutions of the same trees, as many examples
+    python -m stages.sft           # the ASTRO arm of arms.yaml: chains that search
+    python -m stages.sft direct    # the baseline: direct solutions of the same trees, as many examples
     ASTRO_COMPUTE=gpu-8-fsdp2 python -m stages.sft       # in eight processes: docs/training.md
 
-Deviations from the paper: 9. more than one epoch and a higher learning rate by default: the embedded base has 2 million
-parameters and a corpus of its own, not 70 billion.
+Deviations from the paper: 9. more than one epoch and a higher learning rate by default, because the embedded base has 0.87
+million parameters and a corpus of its own, not 70 billion.
 """
 
 import shutil
 from pathlib import Path
 
 from astro.compute import identity, load_compute, split_batch
-from astro.runtime import atomic_path, clear_folder, read_jsonl, run_stage, work_folder, write_text
+from astro.runtime import atomic_path, read_jsonl, run_stage, write_text
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.compute import Compute
 from schemas.records import Trace
 from schemas.sft import SftMetrics
-from stages.harness import CURVES, arm_name, stage
+from stages.harness import CURVES, Stage, arm_argument, stage
 
 MODEL = Path("models/base")
-TRACES = {"sft": Path("data/traces/train.jsonl"), "sft_direct": Path("data/traces/direct.jsonl")}
-CODE = ["stages/sft.py", "astro/training", "astro/tokens.py"]
 
 
 def main() -> None:
     """Write models/<arm> and its curve."""
-    name = arm_name("sft")
-    with stage(name, "run", "sft") as s:
+    with stage("sft", arm_argument("sft")) as s:
         # Before the slow imports: a profile that does not fit, or a broken line, is told at once.
         compute, settings = load_compute(), s.params.sft
         split_batch(settings.batch_size, compute.micro_batch.sft, compute.world, "sft.batch_size")
-        for _ in read_jsonl(TRACES[name], Trace):
+        for _ in read_jsonl(s.traces, Trace):
             pass
         if settings.epochs == 0:
             keep_as_it_is(s)
@@ -39,7 +36,7 @@ def main() -> None:
             train(s, compute)
 
 
-def keep_as_it_is(s) -> None:
+def keep_as_it_is(s: Stage) -> None:
     """0 epochs: the base model under the arm's name, so that RL starts from it."""
     with atomic_path(Path("models") / s.name) as folder:
         shutil.copytree(MODEL, folder)
@@ -48,19 +45,19 @@ def keep_as_it_is(s) -> None:
     s.finish(SftMetrics(examples=0, too_long=0, tokens=0, steps=0, loss=None))
 
 
-def train(s, compute: Compute) -> None:
+def train(s: Stage, compute: Compute) -> None:
     """SFT itself; publishes the model, its curve and its metrics."""
     from astro.cloning.template import load_phrases
     from astro.training.fit import require_fit
 
-    settings, source = s.params.sft, TRACES[s.name]
+    settings, source = s.params.sft, s.traces
     if settings.lora.quantize != "none":
         from astro.training.adapters import check_quantize
 
         check_quantize(settings.lora.quantize, compute, visible_gpus(compute))
     require_fit(MODEL, s.params, name="params.yaml")
     phrase_file = Path(s.params.linearize.phrase_file)
-    with work_folder(s.name, s.work_key([source, MODEL, phrase_file], CODE, *identity(compute))) as work:
+    with s.work(*identity(compute)) as work:
         given = {
             "name": s.name,
             "model": str(MODEL),
@@ -78,7 +75,6 @@ def train(s, compute: Compute) -> None:
 
         if not done["published"]:
             publish(given)
-        clear_folder(work)
     write_curve(CURVES / f"{s.name}.csv", done["curve"])
     s.finish(
         SftMetrics(

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from pydantic import BaseModel, ValidationError
 
 from astro.ablations.experiments import params_at
+from astro.arms import models
 from astro.evaluation.accuracy import pass_at_1
 from astro.runtime import UserError, explain
 from schemas.records import Completion, Problem
 
-MODELS = ("sft_direct", "sft", "grpo_direct", "grpo")
 COMPLETIONS = "data/completions"
 PROBLEMS = "data/problems/eval"
 METRICS = "metrics/eval.json"
@@ -62,7 +62,7 @@ def trained(rev: str) -> list[str]:
     """The models that the run has trained. After 0 epochs, or 0 steps, a model is another one under a further name."""
     params = params_at(rev) or {}
     kept = {"sft": params.get("sft", {}).get("epochs") == 0, "grpo": params.get("grpo", {}).get("steps") == 0}
-    return [model for model in MODELS if not kept[model.removesuffix("_direct")]]
+    return [model.name for model in models().values() if not kept[model.stage]]
 
 
 def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metrics: dict) -> None:

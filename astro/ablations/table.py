@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from astro.ablations.results import MODELS, Result
+from astro.ablations.results import Result
 from astro.ablations.spec import Planned
+from astro.arms import baselines, models
 from astro.evaluation.intervals import paired_difference, rounded
 from astro.runtime import UserError
-from astro.viz.labels import DIRECT_OF, style
+from astro.viz.labels import style
 from astro.viz.markdown import table as piped
 from schemas.ablations import (
     BASELINE,
@@ -80,7 +81,7 @@ def arms(
 
     seeds, resamples, seed: see `figure`.
     """
-    searching, direct = (_scores(name, set_name, m, results, seeds) for m in (model, DIRECT_OF[model]))
+    searching, direct = (_scores(name, set_name, m, results, seeds) for m in (model, baselines()[model]))
     difference, by_seed = _paired(searching, direct, resamples=resamples, seed=seed)
     return difference and ArmsFigure(set=set_name, model=model, difference=difference, by_seed=by_seed)
 
@@ -148,12 +149,12 @@ def report(
                 figures=[
                     figure(ablation.name, set_name, model, results, seeds, resamples=resamples, seed=seed)
                     for set_name in sets
-                    for model in MODELS
+                    for model in models()
                 ],
                 arms=[
                     found
                     for set_name in sets
-                    for model in DIRECT_OF
+                    for model in baselines()
                     if (found := arms(ablation.name, set_name, model, results, seeds, resamples=resamples, seed=seed))
                 ],
             )
@@ -210,7 +211,7 @@ def arm_cells(table: AblationReport) -> list[tuple[str, ...]]:
     lines = []
     of = {row.name: {(a.set, a.model): a for a in row.arms} for row in table.rows}
     for set_name, model in dict.fromkeys(key for found in of.values() for key in found):
-        pair = f"{style(model).label} - {style(DIRECT_OF[model]).label}"
+        pair = f"{style(model).label} - {style(baselines()[model]).label}"
         for name, found in of.items():
             if cell := found.get((set_name, model)):
                 count = f"{len(cell.by_seed)}/{len(table.seeds)}"

@@ -85,13 +85,13 @@ def get_domain(name: str, phrases=None, chat: "ChatTemplate | None" = None) -> D
         ValueError: there is none, or it has no messages for chat models.
     """
     if name == "math":
-        from astro.domains.math import Math
+        from astro.domains.math.domain import Math
 
         return Math(phrases, chat)
     if name == "countdown":
         if chat is not None:
             raise ValueError("run.domain countdown has no prompts for chat models: set run.prompt to plain")
-        from astro.domains.countdown import Countdown
+        from astro.domains.countdown.domain import Countdown
 
         return Countdown()
     raise ValueError(f"run.domain: no domain is called {name!r}; there are: countdown, math")

@@ -2,3 +2,5 @@
 
 `python -m astro.plan <profile> --dry-run` does it for a profile; `start` does the part of it that a stage is about to need.
 """
+
+AFFECTS_RESULTS = False  # it only refuses

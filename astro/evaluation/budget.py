@@ -20,9 +20,6 @@ from astro.evaluation.intervals import bootstrap_mean, rounded
 from schemas.evaluate import BudgetCurve, BudgetPoint, EqualTokens
 from schemas.records import Completion, Tree
 
-DIRECT_OF = {"sft": "sft_direct", "grpo": "grpo_direct"}
-"""Model that searches in its chain -> its comparator, trained on direct solutions of the same trees."""
-
 BASE = "base"
 
 STEPS_PER_DOUBLING = 2
@@ -145,6 +142,7 @@ def budget_curves(
     completions_by_model: Mapping[str, Sequence[Completion]],
     trees: Sequence[Tree] | None = None,
     *,
+    baselines: Mapping[str, str],
     found: Mapping[str, int | None] | None = None,
     resamples: int,
     seed: int,
@@ -152,16 +150,17 @@ def budget_curves(
     """All curves of one eval set: one chain of the models that search in it, the other ways for Direct and base.
 
     completions_by_model: model -> its completions. Models that are not there, or have none, are skipped.
+    baselines: model that searches in its chain -> its baseline, trained on direct solutions of the same trees.
     trees, found: of the base model's search at test time, see `search_curve`; no trees, no such curve.
     seed: each interval draws with a fresh generator, as in `summary.summarise`.
     """
     present = {model: done for model, done in completions_by_model.items() if done}
     curves = [
         one_sample_curve(present[model], model, resamples=resamples, seed=seed)
-        for model in DIRECT_OF
+        for model in baselines
         if model in present
     ]
-    for model in (*DIRECT_OF.values(), BASE):
+    for model in (*dict.fromkeys(baselines.values()), BASE):
         if model in present:
             curves.append(best_of_n_curve(present[model], model, resamples=resamples, seed=seed))
             curves.append(majority_curve(present[model], model, resamples=resamples, seed=seed))
@@ -170,11 +169,13 @@ def budget_curves(
     return curves
 
 
-def at_equal_tokens(curves: Sequence[BudgetCurve]) -> list[EqualTokens]:
-    """Uncut chains of each model that searches, against its Direct comparator and base at the same mean tokens.
+def at_equal_tokens(curves: Sequence[BudgetCurve], baselines: Mapping[str, str]) -> list[EqualTokens]:
+    """Uncut chains of each model that searches, against its baseline and the base at the same mean tokens.
 
-    curves: of one eval set. The others' accuracy is interpolated between neighbouring points, linearly in log tokens;
-    None where the chains' tokens lie outside the other curve. Nothing is extrapolated.
+    curves: of one eval set. baselines: as in `budget_curves`.
+
+    The others' accuracy is interpolated between neighbouring points, linearly in log tokens. It is None where the chains'
+    tokens lie outside the other curve, because nothing is extrapolated.
     """
     rows = []
     for mine in curves:
@@ -190,7 +191,7 @@ def at_equal_tokens(curves: Sequence[BudgetCurve]) -> list[EqualTokens]:
                 other=interpolated(other.points, end.tokens),
             )
             for other in curves
-            if other.method != "one_sample" and other.label in (DIRECT_OF.get(mine.label), BASE)
+            if other.method != "one_sample" and other.label in (baselines.get(mine.label), BASE)
         ]
     return rows
 

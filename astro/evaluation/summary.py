@@ -11,30 +11,45 @@ from astro.evaluation.length import partial_correlations
 from schemas.evaluate import Estimate, ModelMetrics, PairedDifference
 from schemas.records import Completion
 
-COMPARISONS = (
-    ("sft", "sft_direct"),
-    ("grpo", "grpo_direct"),
-    ("sft", "base"),
-    ("grpo", "sft"),
-    ("grpo", "base"),
-    ("sft_direct", "base"),
-    ("grpo_direct", "sft_direct"),
-)
-"""(better, worse): what the search prior adds, before and after RL; what each training stage adds, in both arms."""
+BASE = "base"
+
+
+def comparisons(arms: Sequence[Sequence[str]], baselines: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(better, worse): what an arm adds to its baseline, before and after RL; then what each training stage adds, in every arm.
+
+    Args:
+        arms: for each arm its models, after SFT and after RL.
+        baselines: model -> the model of the arm that it is compared with.
+    """
+    searching = [arm for arm in arms if arm[0] in baselines]
+    pairs = [(model, baselines[model]) for stage in zip(*searching, strict=True) for model in stage]
+    first = searching[0] if searching else ()
+    pairs += [(model, main) for arm in searching[1:] for model, main in zip(arm, first, strict=True)]
+    for sft, grpo in searching:
+        pairs += [(sft, BASE), (grpo, sft), (grpo, BASE)]
+    for sft, grpo in (arm for arm in arms if arm[0] not in baselines):
+        pairs += [(sft, BASE), (grpo, sft)]
+    return pairs
 
 
 def summarise(
-    completions: Mapping[str, Sequence[Completion]], *, majority: int, resamples: int, seed: int
+    completions: Mapping[str, Sequence[Completion]],
+    *,
+    pairs: Sequence[tuple[str, str]],
+    majority: int,
+    resamples: int,
+    seed: int,
 ) -> tuple[dict[str, ModelMetrics], list[PairedDifference]]:
     """Figures of the models on one eval set.
 
     completions: model -> its completions, all of one eval set; every model answered the same problems.
+    pairs: (better, worse) models to compare, see `comparisons`.
     majority: k of maj@k; each problem needs so many samples.
     resamples: of the bootstrap.
     seed: every interval draws the same problems (a fresh generator each), so that no figure of a model depends on which
         other models are there.
 
-    Returns (model -> metrics, differences of the pairs in `COMPARISONS` that are present). The order of completions
+    Returns (model -> metrics, differences of the pairs that are present). The order of completions
     does not show in either.
 
     Raises ValueError for no completions, mixed models or sets, samples that come twice or are too few, and models that
@@ -54,7 +69,7 @@ def summarise(
                 scores[better], scores[worse], resamples=resamples, rng=np.random.default_rng(seed)
             ),
         )
-        for better, worse in COMPARISONS
+        for better, worse in pairs
         if better in scores and worse in scores
     ]
     return metrics, differences

@@ -9,7 +9,6 @@ from pydantic import Field
 from astro.cloning.rewrite import Ask, Piece, chain_id, pieces_of, rewrite
 from astro.domains import Domain
 from astro.domains.editing import get_editor
-from astro.domains.math_rewrite import MathEditor
 from astro.engines.api import Request
 from astro.execution.scheduler import Job
 from astro.execution.tasks import DomainTask, rendered
@@ -19,6 +18,7 @@ from schemas.records import Problem, Trace, Tree
 
 if TYPE_CHECKING:
     from astro.domains.chat import ChatTemplate
+    from astro.domains.math.rewrite import MathEditor
     from schemas.linearize import RewriteParams, SelfEvalParams
 
 
@@ -137,7 +137,7 @@ class RewriteTask(DomainTask):
         return item.id, rendered(chain, lambda ask: self._request(item, ask))
 
     @cached_property
-    def editor(self) -> MathEditor:
+    def editor(self) -> "MathEditor":
         """Raises UserError: the domain has none, or its few-shot examples cannot be read."""
         return get_editor(self._domain, shots=self.settings.shots, phrases=self.words)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from astro import tracking
-from astro.export.state import TITLES, Run, read_run
+from astro.export.state import Run, read_run, titles
 from astro.runtime import UserError, atomic_path, home_root, run_stage, write_json
 
 MANIFEST = "provenance.json"
@@ -50,7 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m astro.export", description="Hand a run over: model, card, data set."
     )
-    parser.add_argument("--model", choices=TITLES, default="grpo", help="which of models/ (default: grpo)")
+    parser.add_argument("--model", choices=titles(), default="grpo", help="which of models/ (default: grpo)")
     parser.add_argument("--to", type=Path, help="target folder (default: export/<model>)")
     parser.add_argument("--name", help="what the model is called in its card (default: astro-<model>)")
     parser.add_argument("--alias", help=f"alias of the registered version (default: {CANDIDATE})")

@@ -9,8 +9,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ruamel.yaml import YAML
 
+from astro.arms import all_models, models
 from astro.export.files import config_of, licence_fields
-from astro.export.state import TITLES, Run
+from astro.export.state import Run, titles
 from astro.export.text import (
     HUB_ID,
     base_called,
@@ -22,9 +23,8 @@ from astro.export.text import (
 )
 from astro.viz.markdown import table
 from schemas.evaluate import ModelMetrics
-
-ORDER = ("base", "sft_direct", "sft", "grpo_direct", "grpo")
-"""Models in the table of figures."""
+from schemas.grpo import GrpoMetrics
+from schemas.sft import SftMetrics
 
 
 def model_card(run: Run, name: str) -> ModelCard:
@@ -63,10 +63,13 @@ def front_matter(run: Run, name: str) -> ModelCardData:
 def eval_results(run: Run) -> list[EvalResult]:
     """pass@1 and maj@k of the model on each eval set, in per cent, with interval, problems, samples and seed."""
     evaluation, found = run.metrics["eval"], []
-    for name, models in evaluation.sets.items():
-        if run.model not in models:
+    for name, measured in evaluation.sets.items():
+        if run.model not in measured:
             continue
-        kinds = {"pass@1": models[run.model].pass_at_1, f"maj@{run.params.eval.majority}": models[run.model].maj_at_k}
+        kinds = {
+            "pass@1": measured[run.model].pass_at_1,
+            f"maj@{run.params.eval.majority}": measured[run.model].maj_at_k,
+        }
         for kind, e in kinds.items():
             found.append(
                 EvalResult(
@@ -90,14 +93,12 @@ def eval_results(run: Run) -> list[EvalResult]:
 
 def summary(run: Run) -> str:
     """What the model is, in a few lines."""
-    how = {
-        "sft": "fine-tuned on chains of thought that search: they keep failed branches, the doubt and the way back",
-        "sft_direct": "fine-tuned on direct solutions of search trees: the comparator, whose chains do not search",
-        "grpo": "fine-tuned on chains of thought that search, then improved by GRPO with a verifier",
-        "grpo_direct": "fine-tuned on direct solutions, then improved by GRPO with a verifier: the comparator",
-    }[run.model]
+    model = models()[run.model]
+    how = f"fine-tuned on {model.description}"
+    how += ", then improved by GRPO with a verifier" if model.stage == "grpo" else ""
+    how += "" if model.baseline else " (a baseline)"
     return (
-        f"{TITLES[run.model]}: {base_called(run)}, {how}. After [ASTRO, arXiv 2507.00417](https://arxiv.org/abs/2507.00417). "
+        f"{titles()[run.model]}: {base_called(run)}, {how}. After [ASTRO, arXiv 2507.00417](https://arxiv.org/abs/2507.00417). "
         f"Domain: {run.params.run.domain}; it was measured on nothing else."
     )
 
@@ -116,14 +117,14 @@ def figures(run: Run) -> str:
     """The measured figures of the model and of those it is compared with."""
     evaluation, k = run.metrics["eval"], run.params.eval.majority
     rows = [
-        [name, TITLES.get(model, model), str(m.pass_at_1.n), percent(m.pass_at_1), percent(m.maj_at_k), *shape_of(m)]
-        for name, models in evaluation.sets.items()
-        for model in ORDER
-        if (m := models.get(model))
+        [name, titles().get(model, model), str(m.pass_at_1.n), percent(m.pass_at_1), percent(m.maj_at_k), *shape_of(m)]
+        for name, measured in evaluation.sets.items()
+        for model in all_models()
+        if (m := measured.get(model))
     ]
     head = ["set", "model", "problems", "pass@1 in %", f"maj@{k} in %", "tokens", "backtracks", "cut off"]
     pairs = [
-        [name, f"{TITLES.get(d.better, d.better)} - {TITLES.get(d.worse, d.worse)}", percent(d.difference)]
+        [name, f"{titles().get(d.better, d.better)} - {titles().get(d.worse, d.worse)}", percent(d.difference)]
         for name, differences in evaluation.differences.items()
         for d in differences
         if run.model in (d.better, d.worse)
@@ -177,7 +178,7 @@ In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pr
 
 def messages(question: str) -> list[dict[str, str]]:
     """A problem as the messages that the chat template renders."""
-    from astro.domains.math import fill, template
+    from astro.domains.math.domain import fill, template
 
     asked = fill("math_chat", question=question.strip()).rstrip("\n")
     system = template("math_system").rstrip("\n")
@@ -215,12 +216,12 @@ def data(run: Run) -> str:
 def training(run: Run) -> str:
     """What the training stages counted, and all params."""
     rows = []
-    for stage in ("sft", "sft_direct"):
-        if m := run.metrics.get(stage):
+    for stage in models():
+        if isinstance(m := run.metrics.get(stage), SftMetrics):
             loss = "" if m.loss is None else f", loss {m.loss:.4f} nats per token (last 5 % of the steps)"
-            rows.append(f"- {TITLES[stage]}: {m.examples:,} examples, {m.steps:,} steps, {m.tokens:,} tokens{loss}.")
-    for stage in ("grpo", "grpo_direct"):
-        if m := run.metrics.get(stage):
+            rows.append(f"- {titles()[stage]}: {m.examples:,} examples, {m.steps:,} steps, {m.tokens:,} tokens{loss}.")
+    for stage in models():
+        if isinstance(m := run.metrics.get(stage), GrpoMetrics):
             ends = (
                 ""
                 if m.reward_last is None
@@ -228,7 +229,7 @@ def training(run: Run) -> str:
             )
             cut = f" and {m.restart_prompts:,} that go on from the middle of a chain" if m.restart_prompts else ""
             rows.append(
-                f"- {TITLES[stage]}: {m.prompts_kept:,} prompts{cut}, {m.steps:,} steps, {m.completions:,} completions{ends}."
+                f"- {titles()[stage]}: {m.prompts_kept:,} prompts{cut}, {m.steps:,} steps, {m.completions:,} completions{ends}."
             )
     text = StringIO()
     yaml = YAML()

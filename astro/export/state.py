@@ -3,25 +3,27 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from astro.params import load_params, plain, read_yaml
+from astro.arms import contracts, models
+from astro.code_identity import stale_code
+from astro.params import PARAMS_FILE, load_params, plain, read_yaml
+from astro.pipeline import LOCK, Entry, read_pipeline
 from astro.runtime import UserError, digest, read_json, read_jsonl
-from astro.viz.labels import MODELS
-from schemas.metrics import CONTRACTS
 from schemas.params import Params
 from schemas.records import Problem, Trace
 
-LOCK, PIPELINE = Path("dvc.lock"), Path("dvc.yaml")
 TRAIN = Path("data/problems/train.jsonl")
 TRACES = {"train": Path("data/traces/train.jsonl"), "direct": Path("data/traces/direct.jsonl")}
 """Split of the data set -> the chains it is made of."""
 
-TITLES = {name: style.label for name, style in MODELS.items() if name != "base"}
-"""Stage that makes a model (models/<stage>) -> how the tables call it."""
+
+def titles() -> dict[str, str]:
+    """Model (models/<name>) -> how the tables call it."""
+    return {model.name: model.label for model in models().values()}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Run:
     """One state of the workspace, checked."""
 
     model: str
-    """Stage that made the model."""
+    """Name of the model: models/<model>."""
     params: Params
     metrics: Mapping[str, Any]
     """Stage -> its metrics; of the stages that made the model, and of eval."""
@@ -67,20 +69,24 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
             changes are kept in `Run.stale`; what has not been run is still refused.
     """
     params = load_params()
-    graph = plain(read_yaml(PIPELINE))["stages"]
+    graph = read_pipeline(plain(read_yaml(PARAMS_FILE)))
     needed = stages_of(graph, model)
     if not LOCK.is_file():
         raise UserError(f"{LOCK}: no such file: nothing has been run; run the pipeline first: dvc repro")
     locked = plain(read_yaml(LOCK)).get("stages", {})
-    missing = [name for name in needed if name not in locked or not Path(f"metrics/{name}.json").is_file()]
-    if not Path("models", model).is_dir() and model not in missing:
-        missing.append(model)
+    missing = [
+        name for name in needed if name not in locked or not all(Path(p).is_file() for p in metrics_of(graph[name]))
+    ]
+    if not Path("models", model).is_dir() and stage_of(model) not in missing:
+        missing.append(stage_of(model))
     if missing:
         raise UserError(
             f"stage {', '.join(missing)}: not run, or its results are not here; dvc repro makes them, dvc pull fetches "
             "those of others"
         )
     stale = stale_lines(dvc_status(needed))
+    for script in dict.fromkeys(name.partition("@")[0] for name in needed):
+        stale += [f"stage {script}: {path} modified" for path in stale_code(script, params.run.domain)]
     if stale and not allow_stale:
         raise UserError(
             "the files here are not those of one run:\n  " + "\n  ".join(stale) + "\ndvc repro makes them so, "
@@ -90,7 +96,9 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
     return Run(
         model=model,
         params=params,
-        metrics={n: read_json(Path(f"metrics/{n}.json"), CONTRACTS[n]) for n in needed if n in CONTRACTS},
+        metrics={
+            Path(p).stem: read_json(Path(p), contracts()[Path(p).stem]) for n in needed for p in metrics_of(graph[n])
+        },
         lineage={name: {kind: hashes(locked[name].get(kind, [])) for kind in ("deps", "outs")} for name in needed},
         commit=commit_of_lock(),
         stale=tuple(stale),
@@ -99,24 +107,28 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
     )
 
 
-def stages_of(graph: Mapping[str, Any], model: str) -> list[str]:
+def stage_of(model: str) -> str:
+    """DVC's name of the stage that makes a model: "grpo@astro"."""
+    found = models()[model]
+    return f"{found.stage}@{found.arm}"
+
+
+def metrics_of(entry: Entry) -> list[str]:
+    """The metrics of a stage that have a contract: metrics/<name>.json."""
+    return [out for out in entry.outs if out in {f"metrics/{name}.json" for name in contracts()}]
+
+
+def stages_of(graph: Mapping[str, Entry], model: str) -> list[str]:
     """The stages that `model` stems from, itself, those of the chains, and eval; in the order of the pipeline."""
-    makers = {path: name for name, entry in graph.items() for path in outputs(entry)}
+    makers = {path: name for name, entry in graph.items() for path in entry.outs}
     found: set[str] = set()
-    todo = [model, "linearize"]
+    todo = [stage_of(model), "linearize"]
     while todo:
         name = todo.pop()
         if name not in found:
             found.add(name)
-            todo += [makers[dep] for dep in graph[name]["deps"] if dep in makers]
+            todo += [makers[dep] for dep in graph[name].deps if dep in makers]
     return [name for name in graph if name in found or name == "eval"]
-
-
-def outputs(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Paths that a stage of dvc.yaml writes."""
-    for kind in ("outs", "metrics", "plots"):
-        for out in entry.get(kind, []):
-            yield next(iter(out)) if isinstance(out, dict) else out
 
 
 def hashes(entries: list[dict]) -> dict[str, str]:

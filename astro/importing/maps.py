@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from astro.domains.math_text import boxes
+from astro.domains.math.text import boxes
 from astro.runtime import UserError
 from schemas.problems import FieldMap
 

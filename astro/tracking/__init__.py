@@ -19,6 +19,8 @@ from astro.tracking.registry import check_alias, check_store, register_model
 from astro.tracking.stage import STAGES, MlflowTracker, NullTracker, Tracker, stage_run
 from astro.tracking.traces import log_trees_as_traces
 
+AFFECTS_RESULTS = False  # runs are logged, and nothing reads them back
+
 __all__ = [
     "PIPELINES",
     "STAGES",

@@ -12,6 +12,8 @@ from astro.tokens import encode_prompt, pad_fault
 from schemas.params import Params
 from schemas.records import Problem
 
+AFFECTS_RESULTS = False  # it only refuses
+
 
 def check_model(config, tokenizer, params: Params, *, generation=None, source: str = "the model") -> list[str]:
     """What speaks against training and asking this model with these parameters; [] if nothing does.

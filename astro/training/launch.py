@@ -24,6 +24,8 @@ from astro.compute import check_machine, rendezvous
 from astro.runtime import UserError, home_root, run_stage, write_json
 from schemas.compute import Compute
 
+AFFECTS_RESULTS = False  # it starts processes; what they compute is the stage's job
+
 Log = Callable[[dict[str, float], int], None]
 Job = Callable[[dict, Compute, Log], dict]
 """A module-level function of an importable module: (what it is given, the compute profile, log of a row) -> its result.

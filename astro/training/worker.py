@@ -43,7 +43,7 @@ def work(order: Path) -> None:
     if rank:
         quieten()
     module, name = said["job"]
-    job = getattr(importlib.import_module(module), name)
+    job = getattr(importlib.import_module(module), name)  # imports what a literal names
     with (folder / "rows.jsonl").open("a") if rank == 0 else open(os.devnull, "w") as rows:
 
         def log(row: dict[str, float], step: int) -> None:

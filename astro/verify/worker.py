@@ -79,7 +79,7 @@ def find(function: str) -> Callable:
     module, _, name = function.partition(":")
     if not module.startswith(PACKAGE) or name.startswith("_"):
         raise ValueError(f"{function}: workers run functions of {PACKAGE}* only")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(module), name)  # imports what a literal names
 
 
 def resident() -> int:

@@ -11,7 +11,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from astro.viz.labels import DIRECT_OF, MINUS, percent, points, points_interval, style
+from astro.arms import baselines
+from astro.viz.labels import MINUS, percent, points, points_interval, style
 from astro.viz.svg import INK, inline, plotting
 from schemas.ablations import BASELINE, AblationFigure, AblationReport, ArmsFigure
 
@@ -68,7 +69,7 @@ def arms(table: AblationReport) -> list[tuple[str, str, str, list[tuple[str, Arm
     for row in table.rows:
         for found in row.arms:
             cells.setdefault((found.set, found.model), []).append((row.name, found))
-    return [(name, model, DIRECT_OF[model], rows) for (name, model), rows in cells.items()]
+    return [(name, model, baselines()[model], rows) for (name, model), rows in cells.items()]
 
 
 def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:

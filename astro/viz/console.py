@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from astro.arms import baselines
 from astro.viz.labels import (
-    DIRECT_OF,
     interval,
     main_first,
     ordered,
@@ -98,7 +98,7 @@ def _behaviour(models: Mapping[str, ModelMetrics]) -> list[str]:
     """Is it right so far? One line for each arm that searches."""
     found = searchers(models)
     if not found:
-        return [f"  behaviour: not available ({' and '.join(style(m).label for m in DIRECT_OF)} were not measured)"]
+        return [f"  behaviour: not available ({' and '.join(style(m).label for m in baselines())} were not measured)"]
     width = max(len(style(model).label) for model in found)
     lines = []
     for model in found:

@@ -6,6 +6,7 @@ No matplotlib here: the console needs none.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from astro.arms import BASE, all_models, baselines, by_arm, models
 from schemas.evaluate import Estimate, PairedDifference
 
 
@@ -17,20 +18,7 @@ class ModelStyle(NamedTuple):
     marker: str  # matplotlib's; shapes differ so that a grey print still tells the models apart
 
 
-MODELS: dict[str, ModelStyle] = {
-    "base": ModelStyle("base", "#868e99", "o"),
-    "sft_direct": ModelStyle("Direct-SFT", "#5fa8e6", "v"),
-    "sft": ModelStyle("ASTRO-SFT", "#1f6fc4", "s"),
-    "grpo_direct": ModelStyle("Direct-RL", "#e0a13c", "^"),
-    "grpo": ModelStyle("ASTRO-RL", "#c94f10", "D"),
-}
-"""Pipeline order; the keys of `EvalMetrics.sets[...]`."""
-
-DIRECT_OF = {"sft": "sft_direct", "grpo": "grpo_direct"}
-"""Arm whose chains search -> its comparator, trained on direct solutions of the same trees."""
-
-MAIN_PAIRS = (("sft", "sft_direct"), ("grpo", "grpo_direct"), ("grpo", "sft"), ("grpo", "base"))
-"""(better, worse) of the comparisons that a reader wants first: what the search prior adds, then what RL adds."""
+_BASE = ModelStyle("base", "#868e99", "o")
 
 METHODS = {
     "one_sample": "one chain",
@@ -47,23 +35,40 @@ MINUS = "\u2212"
 
 def style(model: str) -> ModelStyle:
     """Label, colour and marker of a model key; an unknown key is its own label."""
-    return MODELS.get(model, _OTHER._replace(label=model))
+    if model == BASE:
+        return _BASE
+    known = models().get(model)
+    return ModelStyle(known.label, known.colour, known.marker) if known else _OTHER._replace(label=model)
 
 
 def ordered(models: Iterable[str]) -> list[str]:
     """Model keys in pipeline order, unknown ones after them by name."""
-    rank = {name: position for position, name in enumerate(MODELS)}
+    rank = {name: position for position, name in enumerate(all_models())}
     return sorted(models, key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def searchers(models: Iterable[str]) -> list[str]:
-    """Of these models the arms whose chains search, in pipeline order."""
-    return [model for model in ordered(models) if model in DIRECT_OF]
+    """Of these models those that have a baseline, in pipeline order."""
+    return [model for model in ordered(models) if model in baselines()]
+
+
+def main_model() -> str:
+    """The model of the headline: the first arm with a baseline, after RL."""
+    return next((grpo for _, grpo in by_arm() if grpo in baselines()), BASE)
+
+
+def main_pairs() -> list[tuple[str, str]]:
+    """(better, worse) of the comparisons that a reader wants first: what the search prior adds, then what RL adds."""
+    found = list(baselines().items())
+    for sft, grpo in by_arm():
+        if grpo in baselines():
+            found += [(grpo, sft), (grpo, BASE)]
+    return found
 
 
 def main_first(pairs: Iterable[PairedDifference]) -> list[PairedDifference]:
-    """The comparisons of MAIN_PAIRS in that order, then the others as they come."""
-    rank = {pair: place for place, pair in enumerate(MAIN_PAIRS)}
+    """The comparisons of `main_pairs` in that order, then the others as they come."""
+    rank = {pair: place for place, pair in enumerate(main_pairs())}
     return sorted(pairs, key=lambda pair: rank.get((pair.better, pair.worse), len(rank)))
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from astro.viz.labels import METHODS, MINUS, MODELS, main_first, ordered, points, style
+from astro.arms import models
+from astro.viz.labels import METHODS, MINUS, main_first, ordered, points, style
 from astro.viz.svg import INK, inline, plotting
 from schemas.evaluate import AttemptMetrics, BudgetCurve, BudgetPoint, Estimate, EvalMetrics, ModelMetrics
 
@@ -260,11 +261,11 @@ def _line(ax: Axes, x: Sequence[int], shares: Sequence[float], chains: Sequence[
 Panels = tuple[tuple[str, str], ...]
 """(column of the curve, title) in order."""
 
-FIGURES: dict[str, tuple[tuple[str, ...], Panels]] = {
-    "pretraining": (("base",), (("loss", "pretraining: loss, nats per token"),)),
-    "sft": (("sft_direct", "sft"), (("loss", "SFT: loss, nats per token"),)),
+FIGURES: dict[str, tuple[str, Panels]] = {
+    "pretraining": ("base", (("loss", "pretraining: loss, nats per token"),)),
+    "sft": ("sft", (("loss", "SFT: loss, nats per token"),)),
     "rl": (
-        ("grpo_direct", "grpo"),
+        "grpo",
         (
             ("reward", "RL: reward, mean of the step"),
             ("length", "RL: tokens per chain"),
@@ -278,7 +279,13 @@ FIGURES: dict[str, tuple[tuple[str, ...], Panels]] = {
         ),
     ),
 }
-"""Figure -> the stages whose curves it holds, and its panels. A column that no curve has is left out."""
+"""Figure -> the stage whose curves it holds, of every arm, and its panels. A column that no curve has is left out."""
+
+
+def _curves_of(stage: str) -> list[str]:
+    """Names of the curves of a stage: one, or one for each arm."""
+    return [model.name for model in models().values() if model.stage == stage] or [stage]
+
 
 _SHARES = {"first_attempt", "accuracy", "repeats", "zero_variance", "truncated"}
 _RL_PANELS_PER_ROW = 3
@@ -286,13 +293,15 @@ _RL_PANELS_PER_ROW = 3
 
 def without_curve(curves: Mapping[str, Curve], figure: str) -> list[str]:
     """Stages of a figure of FIGURES that have nothing to draw in it."""
-    stages, panels = FIGURES[figure]
+    stage, panels = FIGURES[figure]
+    stages = _curves_of(stage)
     return [stage for stage in stages if not any(_series(curves.get(stage) or [], column) for column, _ in panels)]
 
 
 def training(curves: Mapping[str, Curve], figure: str) -> Markup | None:
     """One figure of FIGURES, a line per stage in each panel; None: no row with a step and such a column."""
-    stages, panels = FIGURES[figure]
+    stage, panels = FIGURES[figure]
+    stages = _curves_of(stage)
     series = {(c, stage): _series(curves.get(stage) or [], c) for c, _ in panels for stage in stages}
     panels = [(column, title) for column, title in panels if any(series[column, stage] for stage in stages)]
     if not panels:
@@ -310,7 +319,7 @@ def training(curves: Mapping[str, Curve], figure: str) -> Markup | None:
         for place, (ax, (column, title)) in enumerate(zip(axes, panels, strict=False)):
             for stage in drawn:
                 found = series[column, stage]
-                _smoothed(ax, [x for x, _ in found], [y for _, y in found], MODELS[stage].colour)
+                _smoothed(ax, [x for x, _ in found], [y for _, y in found], style(stage).colour)
             ax.set_title(title, fontsize=9.5)
             ax.set_xlabel("step" if place + columns >= len(panels) else "")
             ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

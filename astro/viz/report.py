@@ -14,15 +14,15 @@ from typing import TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from astro.arms import all_models, baselines, rl_models
 from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.gallery import Example, outcome
 from astro.viz.labels import (
-    DIRECT_OF,
     MINUS,
-    MODELS,
     clear_of_zero,
     interval,
     main_first,
+    main_model,
     ordered,
     percent,
     points,
@@ -44,7 +44,6 @@ TREES_BYTES = 900_000
 MAX_TEXT = 12_000
 """Characters shown of one chain."""
 
-_RL = ("grpo_direct", "grpo")
 _NODE_BYTES = 420  # markup around the text of one tree node
 _LINE_BYTES = 60  # and of one line of a chain
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -126,8 +125,9 @@ def render(data: ReportData) -> str:
             css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            main=main_model(),
             models=_models(metrics) if metrics else [],
-            unmeasured=[style(model).label for model in MODELS if metrics and model not in _models(metrics)],
+            unmeasured=[style(model).label for model in all_models() if metrics and model not in _models(metrics)],
             searchers=searchers(_models(metrics)) if metrics else [],
             headlines=[_headline(metrics, name) for name in metrics.sets] if metrics else [],
             summaries=_summaries(metrics) if metrics else [],
@@ -138,7 +138,7 @@ def render(data: ReportData) -> str:
                 figure: [style(stage).label for stage in plots.without_curve(data.curves, figure)]
                 for figure in plots.FIGURES
             },
-            arms=[(stage, data.stage_metrics[stage]) for stage in _RL if stage in data.stage_metrics],
+            arms=[(stage, data.stage_metrics[stage]) for stage in rl_models() if stage in data.stage_metrics],
             gallery=gallery,
             gallery_omitted=len(data.gallery) - len(gallery),
             trees=trees,
@@ -225,9 +225,9 @@ class Headline:
 def _headline(metrics: EvalMetrics, name: str) -> Headline:
     """ASTRO-RL, or the last model in pipeline order where it was not measured."""
     models = metrics.sets[name]
-    main = "grpo" if "grpo" in models else ordered(models)[-1]
+    main = main_model() if main_model() in models else ordered(models)[-1]
     pairs = {(pair.better, pair.worse): pair for pair in metrics.differences.get(name, [])}
-    others = [other for other in (DIRECT_OF.get(main), "base") if other in models and other != main]
+    others = [other for other in (baselines().get(main), "base") if other in models and other != main]
     return Headline(
         set=name,
         model=main,
@@ -250,19 +250,20 @@ class Summary:
 def _summaries(metrics: EvalMetrics) -> list[Summary]:
     """ASTRO-RL against its comparator and against base, over all sets where they are compared."""
     found = []
-    for other in (DIRECT_OF["grpo"], "base"):
+    main = main_model()
+    for other in (baselines().get(main), "base"):
         differences = {
             name: pair.difference
             for name, pairs in metrics.differences.items()
             for pair in pairs
-            if (pair.better, pair.worse) == ("grpo", other)
+            if (pair.better, pair.worse) == (main, other)
         }
         if not differences:
             continue
         clear = {name: d for name, d in differences.items() if clear_of_zero(d)}
         found.append(
             Summary(
-                model="grpo",
+                model=main,
                 other=other,
                 ahead=[name for name, d in clear.items() if d.value > 0],
                 behind=[name for name, d in clear.items() if d.value < 0],

@@ -1,4 +1,4 @@
-"""Small trees of mathematics, and writers that answer the prompts of `astro.domains.math_rewrite` by rule, well or badly."""
+"""Small trees of mathematics, and writers that answer the prompts of `astro.domains.math.rewrite` by rule, well or badly."""
 
 import random
 import re
@@ -10,9 +10,9 @@ from astro.cloning.rewrite import chain_id, pieces_of, rewrite
 from astro.cloning.template import Phrases, load_phrases
 from astro.cloning.traces import traces_of
 from astro.cloning.walk import correct_terminals
-from astro.domains.math import Math
-from astro.domains.math_rewrite import MathEditor
-from astro.domains.math_text import without_label
+from astro.domains.math.domain import Math
+from astro.domains.math.rewrite import MathEditor
+from astro.domains.math.text import without_label
 from astro.search import Sample
 from schemas.records import Problem, Trace, Tree
 from tests.cloning.trees import tree

@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from astro.cloning.rewrite import Ask, Piece, chain_id, in_both, retold, rewrite
-from astro.domains import math_rewrite
+from astro.cloning.rewrite import Ask, Piece, RewriteFigures, chain_id, retold, rewrite
 from astro.domains.chat import ChatTemplate
-from astro.domains.math_rewrite import joined
-from astro.domains.math_text import same_text
+from astro.domains.math import rewrite as math_rewrite
+from astro.domains.math.rewrite import joined
+from astro.domains.math.text import same_text
 from astro.runtime import UserError
 from astro.search import Sample
 from schemas.records import Problem
@@ -375,7 +375,9 @@ def test_an_example_stands_in_both_training_sets_or_in_none():
         return "" if "$6$ and $8$" in prompt.rpartition("Problem: ")[2] else vague(prompt)
 
     found = {chain_id(t): run(t, write, tree=by_id[t.problem_id], retries=1) for arm in arms for t in arm}
-    (search, direct), metrics = in_both(arms, found, step_end=MATH.step_end)
+    figures = RewriteFigures()
+    told = [figures.retold(pair, found, step_end=MATH.step_end) for pair in zip(*arms, strict=True)]
+    (search, direct), metrics = zip(*filter(None, told), strict=True), figures.metrics()
     assert [t.id for t in search] == [t.id for t in direct]
     dropped = {t.id for arm in arms for t in arm if found[chain_id(t)].texts is None}
     assert {t.id for t in arms[0]} - {t.id for t in search} == dropped != set()

@@ -1,14 +1,13 @@
 """Which chains a tree gives: the mix, the arms of the ablations, and what is the same in all of them."""
 
-from functools import partial
-
 import pytest
 
 from astro.cloning.template import Phrases
-from astro.cloning.traces import linearize, traces_of
+from astro.cloning.traces import accepted, traces_of
 from astro.cloning.walk import correct_terminals
 from astro.gates import check_traces
 from tests.cloning.trees import DOMAIN, GAME, PROBLEM, tree
+from tests.gates.world import paired
 
 PHRASES = Phrases(reflection=["Hmm.", "Wait."], return_step=["Back to"], return_root=["Anew:"])
 SETTINGS = {
@@ -139,11 +138,9 @@ def test_the_same_seed_gives_the_same_traces_and_another_seed_others():
     assert all_traces(seed=2) != all_traces()
 
 
-def test_a_tree_gives_the_same_traces_whatever_stands_beside_it():
-    make = partial(traces_of, **SETTINGS)
-    alone, _ = linearize(many()[3:4], accept=lambda _, c: c, make=lambda t, c: make(t, candidates=c))
-    among, _ = linearize(many(), accept=lambda _, c: c, make=lambda t, c: make(t, candidates=c))
-    assert alone == [t for t in among if t.problem_id == "p3"]
+def test_a_tree_gives_the_same_traces_whatever_came_before_it():
+    """No state is carried from tree to tree."""
+    assert traces(many()[3]) == [t for which in many() for t in traces(which) if t.problem_id == "p3"]
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
@@ -152,15 +149,13 @@ def test_a_tree_gives_the_same_traces_whatever_stands_beside_it():
 def test_trees_are_counted_by_what_became_of_them():
     unsolved = tree((0, "2 * 3 = 6 left 4 6"), (1, "6 + 4 = 10 make 24 got 10 no answer 2 * 3 + 4", "W"))
     refused = GAME.model_copy(update={"problem": PROBLEM.model_copy(update={"id": "refused"})})
-    made = []
-    found, counts = linearize(
-        [GAME, unsolved, refused, DIRECT_ONLY],
-        accept=lambda t, correct: [] if t.problem.id == "refused" else correct,
-        make=lambda t, correct: made.append((t, correct)) or traces_of(t, candidates=correct, **SETTINGS),
-    )
+    counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
+    chosen = [
+        accepted(which, accept=lambda t, correct: [] if t.problem.id == "refused" else correct, counts=counts)
+        for which in (GAME, unsolved, refused, DIRECT_ONLY)
+    ]
     assert counts == {"trees_used": 2, "trees_unsolved": 1, "trees_filtered": 1}
-    assert made == [(GAME, [3]), (DIRECT_ONLY, [2])]
-    assert len(found) == len(traces(GAME)) + 1
+    assert chosen == [[3], [], [], [2]]
 
 
 def test_a_chain_that_goes_back_at_a_dead_end_passes_its_gate_only():
@@ -168,7 +163,7 @@ def test_a_chain_that_goes_back_at_a_dead_end_passes_its_gate_only():
     short = [t for t in found if "2 + 3 = 5 left 4 5\n" in t.completion]
     assert short
     assert not any("5 * 4 = 20" in t.completion or "5 + 4 = 9" in t.completion for t in short)
-    assert check_traces(found, many(), [], to_the_end=False, max_answer_share=1).success
+    assert check_traces(paired(found, many()), [], to_the_end=False, max_answer_share=1).success
     early = [t for t in found if not any("make 24 got" in s.text for s in t.segments if s.kind == "wrong_step")]
     assert early
-    assert not check_traces(early, many(), [], max_answer_share=1).success
+    assert not check_traces(paired(early, many()), [], max_answer_share=1).success

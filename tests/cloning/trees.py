@@ -1,6 +1,6 @@
 """A builder of small search trees, and the domain's callables that the cloning functions are handed."""
 
-from astro.domains.countdown import Countdown
+from astro.domains.countdown.domain import Countdown
 from schemas.records import Node, Problem, Tree
 
 DOMAIN = Countdown()

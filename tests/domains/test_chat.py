@@ -7,7 +7,7 @@ import pytest
 
 from astro.domains import get_domain
 from astro.domains.chat import ChatTemplate, chat_for, chat_template_of, load_chat_template
-from astro.domains.math import Math
+from astro.domains.math.domain import Math
 from astro.execution.tasks import SampleTask, SearchTask
 from astro.params import load_params
 from astro.runtime import UserError

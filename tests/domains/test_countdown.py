@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astro.domains import get_domain
-from astro.domains.countdown import Countdown
-from astro.domains.countdown_steps import (
+from astro.domains.countdown.domain import Countdown
+from astro.domains.countdown.steps import (
     Move,
     apply_move,
     legal_moves,

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from astro.domains.countdown import Countdown
-from astro.domains.countdown_sets import (
+from astro.domains.countdown.domain import Countdown
+from astro.domains.countdown.sets import (
     chance_of,
     corpus,
     draw_problem,
@@ -19,7 +19,7 @@ from astro.domains.countdown_sets import (
     problem_key,
     random_path,
 )
-from astro.domains.countdown_steps import apply_move, legal_moves, parse_question, write_solution
+from astro.domains.countdown.steps import apply_move, legal_moves, parse_question, write_solution
 from astro.runtime import UserError
 from schemas.records import Problem
 

@@ -6,9 +6,9 @@ import pytest
 
 from astro.cloning.template import load_phrases
 from astro.domains import get_domain
-from astro.domains.math import Math
-from astro.domains.math_chain import answer_of
-from astro.domains.math_text import boxes, same_text, split_steps, unboxed, without_label, words_of
+from astro.domains.math.chain import answer_of
+from astro.domains.math.domain import Math
+from astro.domains.math.text import boxes, same_text, split_steps, unboxed, without_label, words_of
 from schemas.records import Problem, StepChecks
 
 PHRASES = load_phrases(Path("phrases/math.yaml"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from astro.domains.countdown import Countdown
+from astro.domains.countdown.domain import Countdown
 from astro.evaluation import behaviour
 from schemas.records import Problem
 

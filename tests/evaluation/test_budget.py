@@ -24,6 +24,7 @@ from astro.evaluation.budget import (
     search_curve,
 )
 from astro.execution.scheduler import run_searches
+from astro.execution.tasks import rendered
 from astro.search import Sample, SearchConfig, search
 from schemas.evaluate import BudgetCurve, BudgetPoint, Estimate, EvalMetrics
 from schemas.records import Node, Problem, Rollout, Tree
@@ -313,7 +314,7 @@ def test_metered_searches_under_the_driver():
         steps = {"+!": 0.03, "-!": 0.17, "a": 0.25, "b": 0.25, "c": 0.3}
         return {END: 0.5, **{token: p / 2 for token, p in steps.items()}} if text else steps
 
-    def to_request(_, wanted):
+    def to_request(wanted):
         return Request(
             prompt="",
             n=wanted.n,
@@ -327,9 +328,9 @@ def test_metered_searches_under_the_driver():
     def grow(order_seed, iterations):
         names = [f"p{i}" for i in range(12)]
         ledgers = {name: Ledger() for name in names}
-        runs = ((n, metered(small_search(n, iterations=iterations), ledgers[n])) for n in names)
+        runs = ((n, rendered(metered(small_search(n, iterations=iterations), ledgers[n]), to_request)) for n in names)
         engine = ScriptedEngine(next_tokens, order_seed=order_seed)
-        trees = dict(run_searches(runs, engine=engine, to_request=to_request, in_flight=5))
+        trees = dict(run_searches(runs, engine=engine, in_flight=5))
         return trees, {name: first_found(trees[name], ledgers[name]) for name in names}
 
     trees, found = grow(1, 6)

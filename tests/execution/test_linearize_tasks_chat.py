@@ -4,8 +4,8 @@ import pytest
 
 from astro.cloning.rewrite import chain_id, in_both, retold
 from astro.domains.chat import load_chat_template
-from astro.domains.math import Math
-from astro.domains.math_rewrite import MathEditor
+from astro.domains.math.domain import Math
+from astro.domains.math.rewrite import MathEditor
 from astro.engines.hf_engine import HfEngine
 from astro.execution.linearize_tasks import ask_rewrites, ask_votes
 from schemas.linearize import RewriteParams, SelfEvalParams

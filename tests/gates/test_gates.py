@@ -13,6 +13,7 @@ from astro.gates import GateError, GateResult, check_problems, check_traces, che
 from astro.gates.frames import tree_rows
 from schemas.records import Problem, Segment, Trace, Tree
 from tests.gates import world
+from tests.gates.world import paired
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data"
 
@@ -195,22 +196,21 @@ def test_the_same_problem_twice(trees: list[Tree]) -> None:
 def test_traces_of_the_cloning_pass(traces: list[Trace], trees: list[Tree]) -> None:
     assert {t.kind for t in traces} == {"direct", "search"}
     good = check_traces(
-        traces,
-        trees,
+        paired(traces, trees),
         world.problem_sets()["eval_three"],
         direct_between=(0.1, 0.7),
         max_backtracks=2,
         max_characters=2000,
     )
     assert good.failures == []
-    assert check_traces(world.traces(trees, reflection=False), trees, [], direct_between=(1, 1)).failures == []
+    assert check_traces(paired(world.traces(trees, reflection=False), trees), [], direct_between=(1, 1)).failures == []
 
 
 def test_bounds_of_the_whole_table(traces: list[Trace], trees: list[Tree]) -> None:
-    result = check_traces(traces, trees, [], direct_between=(0.9, 1), max_backtracks=1, max_characters=10)
+    result = check_traces(paired(traces, trees), [], direct_between=(0.9, 1), max_backtracks=1, max_characters=10)
     assert failed(result) == {"traces.direct", "traces.backtracks", "traces.characters"}
     one_answer = [t for t in traces if t.answer == "4"]
-    assert failed(check_traces(one_answer, trees, [])) == {"answers.excess"}
+    assert failed(check_traces(paired(one_answer, trees), [])) == {"answers.excess"}
 
 
 def test_traces_of_eval_problems_are_named(traces: list[Trace], trees: list[Tree]) -> None:
@@ -218,7 +218,7 @@ def test_traces_of_eval_problems_are_named(traces: list[Trace], trees: list[Tree
     same_id = task.model_copy(update={"question": "something else"})
     same_question = task.model_copy(update={"id": "eval-1"})
     for leaked in (same_id, same_question):
-        result = check_traces(traces, trees, [leaked])
+        result = check_traces(paired(traces, trees), [leaked])
         assert failed(result) == {"traces.eval_problem"}
         assert f"{traces[0].id} (eval_problem {leaked.id})" in result.failures[0]
 
@@ -258,7 +258,7 @@ def test_bad_traces_are_named(
 ) -> None:
     at = max(i for i, t in enumerate(traces) if t.kind == "search")
     bad = spoil(traces[at])
-    result = check_traces([*traces[:at], bad, *traces[at + 1 :]], trees, [])
+    result = check_traces(paired([*traces[:at], bad, *traces[at + 1 :]], trees), [])
     assert failed(result) == where
     assert bad.id in result.failures[0].split("rows fail")[1]
 
@@ -271,7 +271,7 @@ def test_bad_traces_are_named(
     [
         (lambda: check_problems({}), {"sets.table", "sets.group", "problems.table"}),
         (lambda: check_trees([]), {"trees.table"}),
-        (lambda: check_traces([], [], []), {"traces.table", "answers.table"}),
+        (lambda: check_traces([], []), {"traces.table", "answers.table"}),
     ],
 )
 def test_nothing_is_not_enough(result: Callable[[], GateResult], where: set[str]) -> None:
@@ -310,5 +310,5 @@ def test_the_same_data_gives_the_same_bytes(trees: list[Tree], tmp_path: Path) -
 def test_ten_thousand_rows_take_a_moment(traces: list[Trace], trees: list[Tree], tmp_path: Path) -> None:
     many = [traces[i % len(traces)].model_copy(update={"id": str(i)}) for i in range(10_000)]
     started = time.monotonic()
-    require(check_traces(many, trees, []), tmp_path / "m.json", tmp_path / "docs")
+    require(check_traces(paired(many, trees), []), tmp_path / "m.json", tmp_path / "docs")
     assert time.monotonic() - started < 10  # 0.8 s on two quiet cores

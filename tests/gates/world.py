@@ -1,6 +1,7 @@
 """A small world whose trees and traces are made by the real search and the real cloning: count up to a target."""
 
 import random
+from collections.abc import Iterable
 
 from astro.cloning.template import Phrases
 from astro.cloning.traces import traces_of
@@ -75,3 +76,9 @@ def traces(trees: list[Tree], *, reflection: bool = True) -> list[Trace]:
             restate=lambda task, steps: f"{task.question}: {' '.join(steps)}\n",
         )
     ]
+
+
+def paired(traces: Iterable[Trace], trees: Iterable[Tree]) -> list[tuple[Trace, Tree | None]]:
+    """Each trace with its tree."""
+    by_problem = {tree.problem.id: tree for tree in trees}
+    return [(trace, by_problem.get(trace.problem_id)) for trace in traces]

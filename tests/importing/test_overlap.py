@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from astro.domains.math_text import words_of
+from astro.domains.math.text import words_of
 from astro.importing.overlap import Index
 
 WORDS = [

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from astro.importing import import_countdown, import_math
-from astro.importing.sets import read_source
+from astro.importing.countdown import import_countdown
+from astro.importing.math import import_math, read_source
 from astro.importing.sources import notes_on
 from astro.params import load_params
 from astro.runtime import UserError

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from astro.domains.chat import ChatTemplate, chat_template_of
-from astro.domains.math import Math
+from astro.domains.math.domain import Math
 from schemas.records import Problem
 from tests.tiny_chat import chat_tokenizer, teach, write_tiny_chat
 

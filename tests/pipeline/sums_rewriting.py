@@ -1,8 +1,8 @@
 """What a model of `tests.pipeline.sums` is taught besides, to write and judge chains: (rendered prompt, answer) pairs."""
 
 from astro.domains.chat import ChatTemplate
-from astro.domains.math import Math
-from astro.domains.math_rewrite import MathEditor
+from astro.domains.math.domain import Math
+from astro.domains.math.rewrite import MathEditor
 from schemas.records import Problem, Tree
 from tests.cloning.rewriting import PHRASES, examples_for, tree_of
 from tests.pipeline.sums import pairs, question, solution

@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from astro.cloning.template import load_phrases
-from astro.domains.math import Math
+from astro.domains.math.domain import Math
 from astro.params import plain, read_yaml
 from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, read_shards

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from astro.cloning.template import load_phrases
-from astro.domains.math import Math
+from astro.domains.math.domain import Math
 from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, write_jsonl
 from schemas.linearize import LinearizeMetrics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from astro.domains.countdown import Countdown
+from astro.domains.countdown.domain import Countdown
 from astro.training.grpo import reinforce
 from astro.training.pretrain import new_llama
 from astro.training.wordlevel import build_tokenizer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from astro.domains.countdown import Countdown
-from astro.domains.math import Math
+from astro.domains.countdown.domain import Countdown
+from astro.domains.math.domain import Math
 from astro.training.grpo import make_reward
 from schemas.records import Problem
 

@@ -63,7 +63,7 @@ def test_params_that_do_not_go_together(changes, said):
 
 
 def test_an_address_without_a_scheme_is_refused():
-    with pytest.raises(ValidationError, match="server.url"):
+    with pytest.raises(ValidationError, match=r"server\.url"):
         GrpoVllmExecution.model_validate(edited(VLLM, {"server__url": "localhost:8000"}))
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from astro.cloning.template import load_phrases
-from astro.domains.countdown_sets import corpus
+from astro.domains.countdown.sets import corpus
 from astro.runtime import root
 from astro.training.wordlevel import EOS, PAD, UNK, WORDS, add_unspellable, build_tokenizer
 

@@ -1,19 +1,18 @@
-"""From sources to problem sets: eval sets first, then train and rl without what stands in them."""
+"""Mathematics, from sources to problem sets: eval sets first, then train and rl without what they hold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from astro.domains.countdown_sets import ProblemRow, import_set, problem_key
-from astro.domains.math_text import same_text
+from astro.domains.math.text import same_text
+from astro.importing.imported import Imported
 from astro.importing.maps import Row, map_of, read_row
 from astro.importing.overlap import Index
-from astro.importing.sources import notes_on, place_of, read_rows
-from astro.runtime import Progress, UserError, enumerate_jsonl, explain
+from astro.importing.sources import notes_on, read_rows
+from astro.runtime import Progress, UserError, explain
 from astro.verify import Pool, grade_batch
-from schemas.problems import Dropped, ImportMetrics, ProblemsParams, SourceSpec
+from schemas.problems import Dropped, ProblemsParams, SourceSpec
 from schemas.records import Problem
 
 GRADED_AT_ONCE = 2000
@@ -24,19 +23,6 @@ PATIENT_S = 20.0
 
 TOLD = 20
 """Unreadable golds printed; all of them stand in data/problems/dropped.jsonl."""
-
-
-@dataclass
-class Imported:
-    """Problem sets, and what was left out of them."""
-
-    sets: dict[str, list[Problem]] = field(default_factory=dict)
-    dropped: list[Dropped] = field(default_factory=list)
-
-    def metrics(self) -> ImportMetrics:
-        """How many were left out, by reason."""
-        reasons = [entry.reason for entry in self.dropped]
-        return ImportMetrics(**{name: reasons.count(name) for name in ImportMetrics.model_fields})
 
 
 @dataclass(frozen=True)
@@ -182,31 +168,3 @@ def _once(given: Sequence[_Given], name: str, seen: dict[str, str], found: Impor
 
 def _dropped(entry: _Given, name: str, reason: str, hits: str, detail: str) -> Dropped:
     return Dropped(id=entry.problem.id, set=name, reason=reason, hits=hits, where=entry.where, detail=detail)
-
-
-def import_countdown(params: ProblemsParams) -> Imported:
-    """All sets of Countdown problems, from files of `{"id", "numbers", "target"}` lines.
-
-    Raises:
-        UserError: see `astro.domains.countdown_sets.import_set`.
-    """
-    files = {}
-    for name, spec in params.files.items():
-        files[name] = str(place_of(spec.path, params.folder) or spec.path)
-        for note in notes_on(name, spec, params.folder):
-            print(f"[problems] note: {note}", flush=True)
-    sets, _ = import_set({**params.model_dump(), "files": files}, seed=0)
-    found = Imported(sets=sets)
-    holders: dict[tuple[int, ...], tuple[str, bool]] = {}  # problem -> its place, and whether that is an eval set
-    for name in sets:
-        kept = {problem.id for problem in sets[name]}
-        for line, row in enumerate_jsonl(Path(files[name]), ProblemRow):
-            key = problem_key(row.target, row.numbers)
-            if row.id in kept:
-                holders.setdefault(key, (f"{name}:{row.id}", name.startswith("eval_")))
-                continue
-            place, held_out = holders[key]
-            reason = "exact" if held_out else "repeated"
-            where = f"{files[name]}, line {line}"
-            found.dropped.append(Dropped(id=row.id, set=name, reason=reason, hits=place, where=where, detail=""))
-    return found

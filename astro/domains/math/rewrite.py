@@ -14,9 +14,9 @@ from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from astro.domains.chat import ChatTemplate
-from astro.domains.math import PROMPTS, Math, fill
-from astro.domains.math_facts import adds, keeps, named_step
-from astro.domains.math_text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
+from astro.domains.math.domain import PROMPTS, Math, fill
+from astro.domains.math.facts import adds, keeps, named_step
+from astro.domains.math.text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from astro.runtime import UserError, explain
 from schemas.base import Strict
 from schemas.linearize import Fault

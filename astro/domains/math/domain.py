@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from astro.domains.chat import ChatTemplate
-from astro.domains.math_chain import JumpWords, read_chain
-from astro.domains.math_text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
+from astro.domains.math.chain import JumpWords, read_chain
+from astro.domains.math.text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
 from astro.tokens import inert
 from astro.verify import default_pool, extract
 from astro.verify.steps import check_steps, exact_value
@@ -135,7 +135,7 @@ class Math:
         return (asked if self.chat is None else self.chat.render(asked)), "yes"
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """See `astro.domains.math_chain`."""
+        """See `astro.domains.math.chain`."""
         return self.parse_many([problem], [text])[0]
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:

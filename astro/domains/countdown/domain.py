@@ -15,9 +15,9 @@ go back, is what the search traces teach.
 import re
 from collections.abc import Sequence
 
-from astro.domains.countdown_chain import read_chain
-from astro.domains.countdown_steps import ANSWER, CHECK, LEFT, STEP, YES, parse_question
-from astro.domains.expression import ExpressionError, evaluate
+from astro.domains.countdown.chain import read_chain
+from astro.domains.countdown.expression import ExpressionError, evaluate
+from astro.domains.countdown.steps import ANSWER, CHECK, LEFT, STEP, YES, parse_question
 from schemas.records import Chain, Problem, Verdict
 
 
@@ -121,7 +121,7 @@ class Countdown:
         return self.prompt(problem) + self.step_end.join([*steps[:-1], last]), YES
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """See `astro.domains.countdown_chain`."""
+        """See `astro.domains.countdown.chain`."""
         return read_chain(*parse_question(problem.question), text)
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from astro.domains.math_text import label_of, plain_text, same_text, without_label
+from astro.domains.math.text import label_of, plain_text, same_text, without_label
 from astro.verify.equalities import find_equalities
 
 KEPT_FORMULAS = 0.5

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from astro.domains.countdown_steps import Move, apply_move, legal_moves, question, write_solution
+from astro.domains.countdown.steps import Move, apply_move, legal_moves, question, write_solution
 from astro.runtime import UserError, enumerate_jsonl
 from schemas.base import Strict
 from schemas.records import Problem

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from astro.domains.countdown_steps import ANSWER, CHECK, LEFT, QUESTION, STEP, YES
+from astro.domains.countdown.steps import ANSWER, CHECK, LEFT, QUESTION, STEP, YES
 from schemas.records import Chain, ChainNode
 
 

@@ -1,0 +1,318 @@
+"""What code a stage depends on: a hash of every module that it can reach, and of the data files beside them.
+
+The stage `code` writes one file per domain and stage, code/<domain>/<stage>.json, and dvc.yaml names it as a dependency. The
+hashes are of syntax trees without docstrings, comments, `Field(description=...)` and annotations of signatures. So an edit that
+changes no behaviour runs nothing again.
+
+- The imports of a stage's script are followed, also those inside functions. `if TYPE_CHECKING` is not.
+- A module that says `AFFECTS_RESULTS = False` is left out, with all that only it imports: logging, preflight checks and the like.
+- A module or package named after a domain (astro/domains/math, astro/importing/math.py) belongs to that domain alone.
+- Files that are not Python, such as prompts, belong to the package whose folder holds them, and count by content.
+
+No other module of the project is imported here, so that the stage starts fast.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+AFFECTS_RESULTS = False
+
+ROOT = Path(__file__).parents[1]
+TOP = ("astro", "schemas", "stages")
+"""Packages of the project."""
+
+MARK = "AFFECTS_RESULTS"
+"""Name of the constant by which a module says that no result depends on it."""
+
+OUT = Path("code")
+"""Where the stage `code` writes, below the folder that the pipeline runs in."""
+
+DYNAMIC = {"import_module", "__import__", "run_module", "run_path"}
+"""Functions that import what their argument names."""
+
+BY_LITERAL = "# imports what a literal names"
+"""Ends the line of such a call whose argument comes from a literal elsewhere ("module", "module:function"), which is followed."""
+
+
+class IdentityError(ValueError):
+    """A module cannot be read, or imports something that cannot be followed."""
+
+
+def domains(root: Path = ROOT) -> list[str]:
+    """The packages of astro/domains: one per domain."""
+    return sorted(path.parent.name for path in (root / "astro/domains").glob("*/__init__.py"))
+
+
+def scripts(root: Path = ROOT) -> list[str]:
+    """The scripts of stages, but for the one that writes these files."""
+    return sorted(name.removeprefix("stages.") for name in Sources(root).modules if _is_script(root, name))
+
+
+def _is_script(root: Path, module: str) -> bool:
+    if module == f"stages.{OUT}":
+        return False
+    return module.startswith("stages.") and "run_stage(" in (root / f"{module.replace('.', '/')}.py").read_text("utf-8")
+
+
+def identity(stage: str, domain: str, root: Path = ROOT) -> dict[str, str]:
+    """Path of each source that `stage` depends on in `domain`, relative to `root` -> its hash.
+
+    Raises:
+        IdentityError: names file and line.
+    """
+    return sources(root).identity(stage, domain)
+
+
+def path_of(stage: str, domain: str) -> Path:
+    """The file that holds the identity of a stage."""
+    return OUT / domain / f"{stage}.json"
+
+
+def text_of(found: Mapping[str, str]) -> str:
+    """The content of that file: the same hashes give the same bytes."""
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def stale_code(script: str, domain: str) -> list[str]:
+    """Sources of a stage that are not as the file of its identity says; [] where there is no such file yet."""
+    path = path_of(script, domain)
+    return differences(json.loads(path.read_bytes()), identity(script, domain)) if path.is_file() else []
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Paths whose hash is another one, or that only one side has."""
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+
+class Sources:
+    """The project's source files under one root. Files are read once."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self.root = root
+        paths = [p for top in TOP for p in sorted((root / top).rglob("*.py"))]
+        self.modules = {self._name(p): p for p in paths}
+        self._domains = set(domains(root))
+        self.tree = cache(self._tree)
+        self.hash = cache(self._hash)
+        self.affects = cache(self._affects)
+        self.imports = cache(self._imports)
+
+    def _name(self, path: Path) -> str:
+        parts = path.relative_to(self.root).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def identity(self, stage: str, domain: str) -> dict[str, str]:
+        """See the function of this name."""
+        modules = self.reached(f"stages.{stage}", domain)
+        files = {str(self.modules[m].relative_to(self.root)): self.hash(m) for m in modules}
+        for folder in {self.modules[m].parent for m in modules}:
+            files |= {str(p.relative_to(self.root)): _digest(p.read_bytes()) for p in _data_files(folder)}
+        return dict(sorted(files.items()))
+
+    def reached(self, module: str, domain: str) -> set[str]:
+        """All modules that running `module` may import, as far as results depend on them.
+
+        A package that is run only because a module of it is imported has its functions not called: their imports do not count.
+        """
+        found: set[tuple[str, bool]] = set()  # (module, whether its functions may be called)
+        todo = [(module, True)]
+        while todo:
+            here, called = todo.pop()
+            if (here, called) in found or not self.affects(here) or self._of_another(here, domain):
+                continue
+            found.add((here, called))
+            todo.extend((package, False) for package in self.packages(here))
+            todo.extend((other, True) for other in self.imports(here, called))
+        return {m for m, _ in found}
+
+    def packages(self, module: str) -> list[str]:
+        """The packages whose __init__ importing `module` runs."""
+        parts = module.split(".")
+        return [m for i in range(1, len(parts)) if (m := ".".join(parts[:i])) in self.modules]
+
+    def _of_another(self, module: str, domain: str) -> bool:
+        return bool(self._domains.difference([domain]).intersection(module.split(".")))
+
+    def _affects(self, module: str) -> bool:
+        """False where the module, or a package that holds it, says so by MARK."""
+        return not any(_says_no(self.tree(m)) for m in [*self.packages(module), module])
+
+    def _tree(self, module: str) -> ast.Module:
+        path = self.modules[module]
+        where = path.relative_to(self.root)
+        try:
+            return ast.parse(path.read_bytes())
+        except SyntaxError as error:
+            raise IdentityError(f"{where}, line {error.lineno}: {error.msg}: the module cannot be read") from None
+        except ValueError as error:
+            raise IdentityError(f"{where}: {error}: the module cannot be read") from None
+
+    def _hash(self, module: str) -> str:
+        return _digest(_text(self.tree(module)).encode())
+
+    def _imports(self, module: str, called: bool) -> set[str]:
+        """Modules of ours that `module` imports; with `called` also those inside its functions.
+
+        A text that is the name of a module, or "module:function", counts too: `[sys.executable, "-m", "astro.execution.ray_reaper"]`.
+
+        Raises:
+            IdentityError: an import whose target is not a literal, or a relative one.
+        """
+        found: set[str] = set()
+        for node in statements(self.tree(module), functions=called):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                if node.level:
+                    self._refuse(module, node, "a relative import: name the module in full")
+                for alias in node.names:
+                    inside = f"{node.module}.{alias.name}"
+                    found.add(inside if inside in self.modules else str(node.module))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value.partition(":")[0])
+            elif isinstance(node, ast.Call) and not self._can_follow(module, node):
+                self._refuse(
+                    module,
+                    node,
+                    "an import that cannot be followed: name the module by a literal; if a literal elsewhere does, end the "
+                    f'line with "{BY_LITERAL}"',
+                )
+        return {name for name in found if name in self.modules and name != module}
+
+    def _can_follow(self, module: str, node: ast.Call) -> bool:
+        """Whether a call imports nothing, or what a literal names."""
+        if _called(node) not in DYNAMIC or (node.args and isinstance(node.args[0], ast.Constant)):
+            return True
+        lines = self.modules[module].read_text(encoding="utf-8").splitlines()[node.lineno - 1 : node.end_lineno]
+        return any(line.endswith(BY_LITERAL) for line in lines)
+
+    def _refuse(self, module: str, node: ast.stmt | ast.expr, why: str) -> None:
+        raise IdentityError(f"{self.modules[module].relative_to(self.root)}, line {node.lineno}: {why}")
+
+
+sources = cache(Sources)
+"""The sources under a root, read once per process: what the process itself runs."""
+
+
+def statements(node: ast.AST, *, functions: bool) -> Iterator[ast.AST]:
+    """Every node below, without `if TYPE_CHECKING`, annotations, and (unless asked for) the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if _is_type_checking(child) or (
+            not functions and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        ):
+            continue
+        yield child
+        yield from statements(child, functions=functions)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING"
+
+
+def _says_no(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.Assign)
+        and [ast.unparse(target) for target in node.targets] == [MARK]
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is False
+        for node in tree.body
+    )
+
+
+def _called(node: ast.Call) -> str:
+    """The last name of what is called: "import_module" of `importlib.import_module(...)`."""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Files that are not Python in the folder of a package, and below it as far as no other package begins."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "__")):
+            continue
+        if path.is_dir():
+            if not (path / "__init__.py").is_file():
+                yield from _data_files(path)
+        elif path.suffix not in (".py", ".pyc"):
+            yield path
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+# --- a syntax tree as text, without what changes no behaviour ----------------------------------------------------------
+
+
+def _text(tree: ast.Module) -> str:
+    """Canonical text of a module: the same over formatting, comments, docstrings, descriptions and Python's versions.
+
+    The docstrings of a module that reads `__doc__` stay.
+    """
+    reads = any(isinstance(node, ast.Name | ast.Attribute) and _named(node) == "__doc__" for node in ast.walk(tree))
+    pieces: list[str] = []
+    _write(tree, pieces.append, documented=reads, inside=False)
+    return "".join(pieces)
+
+
+def _named(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
+
+
+def _write(node: object, emit, *, documented: bool, inside: bool) -> None:
+    """Emit a node: its type, then its fields that are not empty. inside: of a function."""
+    if isinstance(node, ast.AST):
+        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        emit(f"({type(node).__name__}")
+        for name, value in ast.iter_fields(node):
+            kept = _kept(node, name, value, documented=documented, inside=inside)
+            if kept is not None and kept != []:
+                emit(f" {name}=")
+                _write(kept, emit, documented=documented, inside=inside or function)
+        emit(")")
+    elif isinstance(node, list):
+        emit("[")
+        for item in node:
+            _write(item, emit, documented=documented, inside=inside)
+            emit(",")
+        emit("]")
+    else:
+        emit(repr(node))
+
+
+def _kept(node: ast.AST, name: str, value: object, *, documented: bool, inside: bool) -> object:
+    """The value of a field without what does not count; None: nothing is left."""
+    if name in ("type_comment", "type_ignores", "kind", "type_params", "ctx"):
+        return value if name == "type_params" else None
+    if name == "annotation" and isinstance(node, ast.arg):
+        return None
+    if name == "returns":
+        return None
+    if name in ("annotation", "simple") and isinstance(node, ast.AnnAssign) and inside:
+        return None  # a local variable's
+    if name == "keywords" and isinstance(node, ast.Call) and _called(node) == "Field":
+        return [keyword for keyword in node.keywords if keyword.arg != "description"]
+    if name in ("body", "orelse", "finalbody") and isinstance(value, list):
+        return [child for child in value if _counts(child, documented)]
+    return value
+
+
+def _counts(node: ast.AST, documented: bool) -> bool:
+    """Whether a statement does something."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return documented and isinstance(node.value.value, str)
+    return not isinstance(node, ast.Pass) and not _is_type_checking(node)
+
+
+def write_all(root: Path = ROOT, out: Path = OUT) -> Iterable[Path]:
+    """Write the identity of every stage in every domain below `out`; yields the files."""
+    found = Sources(root)
+    for domain in domains(root):
+        for stage in scripts(root):
+            target = out / domain / f"{stage}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text_of(found.identity(stage, domain)), encoding="utf-8")
+            yield target

@@ -1,0 +1,105 @@
+"""dvc.yaml as the stages read it: what a stage depends on, and the hashes that DVC has for it.
+
+So the key of a work folder and DVC's decision to run a stage hang on the same things, and nobody lists them twice.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from astro.params import plain, read_yaml
+from astro.runtime import UserError, digest_path, size_of
+
+AFFECTS_RESULTS = False  # it reads a file that DVC reads too
+
+PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
+_PLACE = re.compile(r"\$\{([^}]+)\}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stage of dvc.yaml, with everything filled in."""
+
+    name: str  # DVC's: "mcts", "sft@direct"
+    params: tuple[str, ...]  # dotted keys of params.yaml
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]  # metrics and plots too
+
+
+def read_pipeline(values: Mapping[str, Any]) -> dict[str, Entry]:
+    """Name -> stage, in the order of dvc.yaml; of `foreach` one per item, "sft@direct".
+
+    Args:
+        values: params.yaml as plain values.
+
+    Raises:
+        UserError: a file is missing or broken.
+    """
+    content = plain(read_yaml(PIPELINE))
+    context = dict(values)
+    for name in content.get("vars", []):
+        if name != "params.yaml":
+            context |= plain(read_yaml(Path(name)))
+    found: dict[str, Entry] = {}
+    for name, stage in content["stages"].items():
+        if "foreach" not in stage:
+            found[name] = _entry(name, stage, context)
+            continue
+        items = context[_PLACE.fullmatch(stage["foreach"])[1]]
+        for key, item in items.items():
+            found[f"{name}@{key}"] = _entry(f"{name}@{key}", stage["do"], {**context, "key": key, "item": item})
+    return found
+
+
+def _entry(name: str, stage: Mapping[str, Any], context: Mapping[str, Any]) -> Entry:
+    listed = {
+        kind: tuple(_texts(stage.get(kind, []), context)) for kind in ("params", "deps", "outs", "metrics", "plots")
+    }
+    return Entry(name, listed["params"], listed["deps"], (*listed["outs"], *listed["metrics"], *listed["plots"]))
+
+
+def _texts(entries: list, context: Mapping[str, Any]) -> Iterator[str]:
+    for entry in entries:
+        text = next(iter(entry)) if isinstance(entry, dict) else entry
+        yield _PLACE.sub(lambda place: str(value_at(context, place[1])), text)
+
+
+def value_at(values: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None: there is none."""
+    here: Any = values
+    for part in key.split("."):
+        here = here.get(part) if isinstance(here, Mapping) else None
+    return here
+
+
+# --- hashes ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _locked(path: Path, changed: int) -> dict[str, dict]:
+    """Path of an out -> its entry in dvc.lock. changed: when the file was, for the cache."""
+    stages = plain(read_yaml(path)).get("stages", {})
+    return {out["path"]: out for stage in stages.values() for out in stage.get("outs", []) if "md5" in out}
+
+
+def hash_of(path: str) -> str:
+    """DVC's md5 of a file or folder.
+
+    Where DVC runs the stage and has just hashed an out of an earlier one, its figure is taken from dvc.lock: a model of 140 GB is
+    not read once more. Otherwise it is computed, in the same way.
+
+    Raises:
+        UserError: it is missing.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise UserError(f"{path}: no such file; the stages before this one make it: dvc repro")
+    if os.environ.get("DVC_STAGE") and LOCK.is_file():
+        out = _locked(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(path)
+        if out and out.get("size") == size_of(place):
+            return out["md5"]
+    return digest_path(place)
