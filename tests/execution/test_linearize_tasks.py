@@ -1,6 +1,7 @@
-"""Votes and rewrites over an engine: the same whatever the order of its answers, kept as they come, never asked for twice."""
+"""Votes and rewrites over an engine: the same whatever the order of its answers, stored as they come, never asked for twice."""
 
 import contextlib
+import pickle
 import random
 
 import pytest
@@ -9,45 +10,53 @@ from astro.cloning.judge import sound_share
 from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.walk import correct_terminals
 from astro.engines.api import EngineError
-from astro.execution.linearize_tasks import LateEngine, ask_rewrites, ask_votes, ballot_id
+from astro.execution.jobs import LocalRunner, run_jobs
+from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, ballot_id, candidate_of, draft_of
+from astro.execution.result_store import FILE, ResultStore
+from astro.runtime import UserError
 from schemas.linearize import RewriteParams, SelfEvalParams
-from tests.cloning.rewriting import MATH, Written, editor, moody, traces, triangle, well
+from tests.cloning.rewriting import MATH, PHRASES, Written, moody, traces, triangle, well
 
 TREES = [triangle(n) for n in range(12)]
-ARMS = [t for reflection in (True, False) for which in TREES for t in traces(which, reflection=reflection)]
+ARMS = [(which, t) for reflection in (True, False) for which in TREES for t in traces(which, reflection=reflection)]
 LM = RewriteParams(shots=1, temperature=0.7, max_tokens=256, retries=2, on_failure="drop", max_dropped=1.0)
 WRITE = moody(lambda prompt: well(prompt) + " It is $777$.", 0.35)
 
 
-def rewrites(engine, kept, *, seed=1, concurrency=64, lm=LM):
-    edited = editor()
-    return ask_rewrites(
-        ARMS,
-        TREES,
-        domain=MATH,
-        editor=edited,
-        stop=edited.stop,
-        settings=lm,
-        seed=seed,
-        kept=kept / "rewrites.jsonl",
-        engine=engine,
-        concurrency=concurrency,
-    )
+def run(task, items, record, engine, folder, *, in_flight=64):
+    """All results by id, from the store in `folder` where they are there already."""
+    with contextlib.closing(ResultStore(folder / FILE, record)) as store:
+        runner = LocalRunner(lambda: engine)
+        run_jobs(
+            task, lambda: items, store=store, runner=runner, in_flight=in_flight, label="linearize", unit="answers"
+        )
+        return {item.id: store[item.id] for item in items}
+
+
+def rewrites(engine, folder, *, seed=1, in_flight=64, lm=LM):
+    drafts = {chain_id(t): draft_of(which, t, MATH) for which, t in ARMS}
+    task = pickle.loads(pickle.dumps(RewriteTask(lm, "math", seed, tuple(PHRASES.all()))))  # it travels
+    return run(task, list(drafts.values()), Rewritten, engine, folder, in_flight=in_flight)
+
+
+def stored(folder, record):
+    with contextlib.closing(ResultStore(folder / FILE, record)) as store:
+        return [record.model_validate_json(line) for (line,) in store._db.execute("SELECT record FROM results")]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """What a run that nothing disturbs writes."""
     found = rewrites(Written(WRITE), tmp_path_factory.mktemp("reference"))
-    assert set(found) == {chain_id(t) for t in ARMS}
+    assert set(found) == {chain_id(t) for _, t in ARMS}
     assert {r.dropped_for for r in found.values()} == {None, "added"}  # some tries failed, some chains did
     return found
 
 
-@pytest.mark.parametrize(("order_seed", "concurrency"), [(0, 1), (1, 7), (2, 1000)])
-def test_rewrites_do_not_depend_on_scheduling(reference, tmp_path, order_seed, concurrency):
+@pytest.mark.parametrize(("order_seed", "in_flight"), [(0, 1), (1, 7), (2, 1000)])
+def test_rewrites_do_not_depend_on_scheduling(reference, tmp_path, order_seed, in_flight):
     engine = Written(WRITE, order_seed=order_seed)
-    assert rewrites(engine, tmp_path, concurrency=concurrency) == reference
+    assert rewrites(engine, tmp_path, in_flight=in_flight) == reference
     assert len(engine.requests) == sum(r.requests for r in reference.values())
 
 
@@ -66,7 +75,7 @@ def test_every_try_has_a_seed_of_its_own_and_another_run_has_others(tmp_path):
         folder = tmp_path / str(seed)
         folder.mkdir()
         rewrites(engine, folder, seed=seed)
-        ids = {t.id for t in ARMS}
+        ids = {t.id for _, t in ARMS}
         assert len({r.seed for r in engine.requests}) == 3 * len(ids)  # both sets ask for chain n with its seeds
         seeds.append({r.seed for r in engine.requests})
     assert not seeds[0] & seeds[1]
@@ -87,34 +96,19 @@ class Failing(Written):
         return answers
 
 
-def test_what_came_before_a_failure_is_not_asked_for_again(reference, tmp_path):
-    kept = tmp_path / "rewrites.jsonl"
-    with pytest.raises(EngineError, match="gone"):
-        rewrites(Failing(WRITE, 150), tmp_path, concurrency=5)
-    done = [Rewritten.model_validate_json(line) for line in kept.read_text().splitlines()]
+def test_what_came_before_a_failure_is_not_asked_for_again(reference, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"gone; (\d+) finished answers are kept and will be used"):
+        rewrites(Failing(WRITE, 150), tmp_path, in_flight=5)
+    done = stored(tmp_path, Rewritten)
     assert 5 < len(done) < len(reference)
-    with kept.open("a") as file:
-        file.write('{"id": "t0/0/')  # a kill in the middle of a write
     engine = Written(WRITE)
     assert rewrites(engine, tmp_path) == reference
+    assert f"[linearize] goes on: {len(done)} of {len(reference)} answers are there" in capsys.readouterr().out
     assert len(engine.requests) == sum(r.requests for r in reference.values()) - sum(r.requests for r in done)
 
     engine = Written(WRITE)
     assert rewrites(engine, tmp_path) == reference
     assert engine.requests == []
-
-
-def test_an_engine_is_opened_when_something_is_asked(tmp_path):
-    opened = []
-
-    def begin():
-        opened.append(Written(WRITE))
-        return opened[-1]
-
-    for _ in range(2):
-        with contextlib.closing(LateEngine(begin)) as engine:
-            rewrites(engine, tmp_path)
-    assert len(opened) == 1
 
 
 # --- votes -------------------------------------------------------------------------------------------------------------
@@ -128,11 +122,10 @@ def judge(prompt, seed):
     return ("**Yes**, every step holds." if good else "No, it is luck."), False
 
 
-def votes(engine, kept, *, concurrency=64):
-    asked = [(which, node) for which in TREES for node in correct_terminals(which)]
-    return ask_votes(
-        asked, domain=MATH, settings=EVAL, seed=1, kept=kept / "votes.jsonl", engine=engine, concurrency=concurrency
-    )
+def votes(engine, folder, *, in_flight=8):
+    asked = [candidate_of(which, node) for which in TREES for node in correct_terminals(which)]
+    found = run(VoteTask(EVAL, "math", 1), asked, Ballot, engine, folder, in_flight=in_flight)
+    return {identifier: ballot.votes for identifier, ballot in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -149,17 +142,17 @@ def test_votes_are_those_of_each_solution(ballots):
     assert max(shares[i] for i in lucky) < min(share for i, share in shares.items() if i not in lucky)
 
 
-@pytest.mark.parametrize(("order_seed", "concurrency"), [(0, 1), (1, 20), (2, 1000)])
-def test_votes_do_not_depend_on_scheduling(ballots, tmp_path, order_seed, concurrency):
+@pytest.mark.parametrize(("order_seed", "in_flight"), [(0, 1), (1, 20), (2, 1000)])
+def test_votes_do_not_depend_on_scheduling(ballots, tmp_path, order_seed, in_flight):
     engine = Written(judge, order_seed=order_seed)
-    assert votes(engine, tmp_path, concurrency=concurrency) == ballots
+    assert votes(engine, tmp_path, in_flight=in_flight) == ballots
     assert {(r.n, r.max_tokens) for r in engine.requests} == {(8, 16)}
 
 
 def test_votes_that_came_are_not_asked_for_again(ballots, tmp_path):
-    with pytest.raises(EngineError, match="gone"):
-        votes(Failing(judge, 4), tmp_path, concurrency=8)
-    kept = len((tmp_path / "votes.jsonl").read_text().splitlines())
+    with pytest.raises(UserError, match="gone"):
+        votes(Failing(judge, 4), tmp_path, in_flight=1)
+    kept = len(stored(tmp_path, Ballot))
     assert 4 <= kept < len(ballots)
     engine = Written(judge)
     assert votes(engine, tmp_path) == ballots

@@ -2,20 +2,21 @@
 
 import pytest
 
-from astro.cloning.rewrite import chain_id, in_both, retold
+from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id, retold
 from astro.domains.chat import load_chat_template
 from astro.domains.math.domain import Math
 from astro.domains.math.rewrite import MathEditor
 from astro.engines.hf_engine import HfEngine
-from astro.execution.linearize_tasks import ask_rewrites, ask_votes
+from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, candidate_of, draft_of
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, examples_for, traces, triangle
+from tests.execution.test_linearize_tasks import run as run_tasks
 from tests.tiny_chat import teach, write_tiny_chat
 
 pytestmark = pytest.mark.slow
 
 TREES = [triangle(n) for n in range(3)]
-CHAINS = [t for which in TREES for t in traces(which, count=2)]
+CHAINS = [(which, t) for which in TREES for t in traces(which, count=2)]
 LM = RewriteParams(shots=0, temperature=0.5, max_tokens=32, retries=1, on_failure="template", max_dropped=1.0)
 
 
@@ -45,32 +46,26 @@ class Noting(HfEngine):
 
 def run(folder, kept, *, batch_size):
     engine = Noting(folder, batch_size=batch_size, dtype="float32", max_model_len=1024)
-    found = ask_rewrites(
-        CHAINS,
-        TREES,
-        domain=MATH,
-        editor=editor(folder),
-        stop=MathEditor.stop,
-        settings=LM,
-        seed=1,
-        kept=kept,
-        engine=engine,
-        concurrency=64,
-    )
-    return found, engine
+    domain = Math(PHRASES, load_chat_template(folder))
+    drafts = {chain_id(t): draft_of(which, t, domain) for which, t in CHAINS}
+    task = RewriteTask(LM, "math", 1, tuple(PHRASES.all()), load_chat_template(folder))
+    return run_tasks(task, list(drafts.values()), Rewritten, engine, kept), engine
 
 
 def test_chains_are_rewritten_by_a_chat_model(model, tmp_path):
     found, engine = run(model, tmp_path / "a", batch_size=64)
-    _, metrics = in_both([CHAINS], found, step_end=MATH.step_end)
-    jumps = sum(s.kind in ("reflection", "return") and bool(s.text.strip()) for t in CHAINS for s in t.segments)
+    figures = RewriteFigures()
+    for _, trace in CHAINS:
+        figures.retold([trace], found, step_end=MATH.step_end)
+    metrics = figures.metrics()
+    jumps = sum(s.kind in ("reflection", "return") and bool(s.text.strip()) for _, t in CHAINS for s in t.segments)
     assert 0 < metrics.fallbacks < metrics.segments
     assert metrics.requests - sum(metrics.rejected.model_dump().values()) > jumps / 4  # doubts at least pass
     for request in engine.asked:
         assert request.prompt.count("<|begin_of_text|>") == 1
         answer = request.prompt.rpartition("<|start_header_id|>assistant<|end_header_id|>\n\n")[2]
         assert answer == "" or answer in PHRASES.all()
-    for trace in CHAINS:
+    for _, trace in CHAINS:
         told = retold(trace, found[chain_id(trace)], step_end=MATH.step_end)
         assert MATH.extract(told.completion) == trace.answer
         assert "<|" not in told.completion
@@ -79,16 +74,13 @@ def test_chains_are_rewritten_by_a_chat_model(model, tmp_path):
 
 
 def test_votes_of_a_chat_model_are_the_same_in_any_batch(model, tmp_path):
-    domain, ballots = Math(PHRASES, load_chat_template(model)), []
+    ballots = []
     for name, size in (("a", 64), ("b", 2)):
         engine = Noting(model, batch_size=size, dtype="float32", max_model_len=1024)
         settings = SelfEvalParams(votes=2, min_share=0.5, max_tokens=4)
-        asked = [(which, 3) for which in TREES]
-        ballots.append(
-            ask_votes(
-                asked, domain=domain, settings=settings, seed=1, kept=tmp_path / name, engine=engine, concurrency=64
-            )
-        )
+        asked = [candidate_of(which, 3) for which in TREES]
+        task = VoteTask(settings, "math", 1, load_chat_template(model))
+        ballots.append({i: b.votes for i, b in run_tasks(task, asked, Ballot, engine, tmp_path / name).items()})
         assert all(r.prompt.endswith("assistant<|end_header_id|>\n\n") for r in engine.asked)
     assert ballots[0] == ballots[1]
     assert [len(votes) for votes in ballots[0].values()] == [2] * len(TREES)
