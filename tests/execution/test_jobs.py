@@ -198,6 +198,7 @@ def test_trees_are_the_same_wherever_they_are_graded():
     assert threading.get_ident() not in task._domain.threads
 
 
+@pytest.mark.slow
 def test_the_engine_works_on_while_answers_are_graded():
     """20 ms for each answer. Graded on the engine's thread they would take longer than the engine itself; so it is at work for
     95 % of the time, and its places are nearly as full as without grading."""
@@ -210,7 +211,9 @@ def test_the_engine_works_on_while_answers_are_graded():
     quick, _, most = busy(SearchTask(settings(), "countdown", 1))
     trees, share, slots = busy(slowed(SearchTask(settings(), "countdown", 1), 0.02))
     answers = sum(len(n.rollouts) + (n.answer is not None) for t in trees.values() for n in t.nodes)
-    print(f"{answers} answers; engine's share of wall time {share:.1%}; slots {slots:.1%} busy, {most:.1%} without grading")
+    print(
+        f"{answers} answers; engine's share of wall time {share:.1%}; slots {slots:.1%} busy, {most:.1%} without grading"
+    )
     assert trees == quick
     assert share >= 0.95
     assert slots >= 0.9 * most

@@ -12,10 +12,10 @@ import pytest
 
 from astro.engines.api import EngineError
 from astro.execution import ray_runner
-from astro.execution.jobs import Meter, run_here
-from astro.execution.ray_runner import connect, run_on_ray
+from astro.execution.jobs import LocalRunner, Meter
+from astro.execution.ray_runner import RayRunner, connect
 from astro.execution.scheduler import SearchError
-from astro.execution.tasks import AskTask, SearchTask
+from astro.execution.tasks import SampleTask, SearchTask
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
 
@@ -41,22 +41,20 @@ def cluster():
 @pytest.fixture(scope="module")
 def expected():
     """The trees of one engine on this machine."""
-    opened = Open(sleeps=False)
-    return dict(run_here(TASK, problems(COUNT), open_engine=opened, in_flight=8, meter=Meter()))
+    return here(TASK, COUNT)
+
+
+def here(task, count):
+    """Results of this machine alone."""
+    runner = LocalRunner(Open(sleeps=False))
+    return dict(runner.run(task, problems(count), total=count, in_flight=8, meter=Meter()))
 
 
 def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
     """Yields (problem id, tree)."""
-    return run_on_ray(
-        task,
-        problems(count),
-        total=count,
-        open_engine=opened or Open(slots=4, token_s=0.004),
-        in_flight=in_flight,
-        settings=RayParams(address=cluster.address, workers=workers, patience_s=240.0),
-        gpus=1,  # the cluster has none: not asked for
-        meter=meter or Meter(),
-    )
+    ray = RayParams(address=cluster.address, workers=workers, patience_s=240.0)
+    runner = RayRunner(opened or Open(slots=4, token_s=0.004), settings=ray, gpus=1)  # it has none: not asked for
+    return runner.run(task, problems(count), total=count, in_flight=in_flight, meter=meter or Meter())
 
 
 def workers(node=None):
@@ -67,6 +65,21 @@ def workers(node=None):
         return ours
     daemons = {info.process.pid for info in node.all_processes["raylet"]}
     return [p for p in ours if p.info["ppid"] in daemons]
+
+
+def until_gone(limit_s=30.0):
+    """Seconds until no process of our actors is left. They end when they learn that their driver, or their node, has left:
+    nobody waits for that.
+
+    A process of a lost node is nobody's child there any more. It looks every second whether its daemon lives.
+    """
+    began = time.monotonic()
+    left = workers()
+    print(f"at the end of the run: {[(p.pid, p.status(), p.ppid()) for p in left]}")
+    _, alive = psutil.wait_procs(left, timeout=limit_s)
+    assert alive == []
+    assert workers() == []
+    return time.monotonic() - began
 
 
 @dataclass(frozen=True)
@@ -101,15 +114,15 @@ def test_a_lost_worker_and_a_lost_node_do_not_show_in_the_trees(cluster, expecte
     assert dict(found) == expected
     assert seen > 1
     assert meter.lost >= 2
-    assert workers() == []
+    print(f"all workers are gone after {until_gone():.2f} s")
 
 
 def test_completions_are_asked_for_on_a_cluster_too(cluster):
     """What eval and the pass-rate filter of grpo do."""
-    task = AskTask("countdown", 1, "pass rate", 4, 99, 1.0)
-    here = dict(run_here(task, problems(6), open_engine=Open(sleeps=False), in_flight=2, meter=Meter()))
-    assert dict(on(cluster, task=task, count=6, workers=1)) == here
-    assert {len(samples) for samples in here.values()} == {4}
+    task = SampleTask("countdown", 1, "pass rate", 4, 99, 1.0)
+    expected = here(task, 6)
+    assert dict(on(cluster, task=task, count=6, workers=1)) == expected
+    assert {len(answers.samples) for answers in expected.values()} == {4}
 
 
 def test_an_engine_that_cannot_be_opened_is_told(cluster):

@@ -11,6 +11,7 @@ from astro.cloning.template import load_phrases
 from astro.domains.math.domain import Math
 from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, write_jsonl
+from benchmarks.world import stored
 from schemas.linearize import LinearizeMetrics
 from schemas.records import Problem, Trace
 from tests.cloning.rewriting import LEAD, moody, triangle, well
@@ -90,7 +91,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Checkout:
     checkout = workplace(tmp_path_factory.mktemp("whole") / "astro", server)
     done = checkout.run(*COMMAND)
     assert re.search(r"\[linearize\] (\d+)/\1, [\d.]+ chains/s, 0 s left", done.out)
-    assert list((checkout.root / "work/linearize").glob("*/*.jsonl")) == []
+    assert list((checkout.root / "work/linearize").glob("*/*.*")) == []
     return checkout
 
 
@@ -116,8 +117,13 @@ def test_chains_are_rewritten_and_the_counts_say_how(whole: Checkout):
 
 
 def kept(root: Path, name: str) -> int:
-    """Whole lines of a journal in the work folder."""
-    return sum(path.read_bytes().count(b"\n") for path in (root / "work/linearize").glob(f"*/{name}.jsonl"))
+    """Results in a store of the work folder."""
+    return sum(map(stored, (root / "work/linearize").glob(f"*/{name}.sqlite")))
+
+
+def published(root: Path) -> list[str]:
+    """Training sets."""
+    return [path.name for path in (root / "data/traces").glob("*")]
 
 
 def test_killed_and_refused_it_goes_on_where_it_was(whole: Checkout, tmp_path: Path, server: Server):
@@ -129,7 +135,7 @@ def test_killed_and_refused_it_goes_on_where_it_was(whole: Checkout, tmp_path: P
             running.wait_for(lambda name=name, count=count: kept(checkout.root, name) >= count, what=f"{count} {name}")
             kill(running.process)
             running.process.wait()
-        assert not (checkout.root / "data/traces").exists()
+        assert published(checkout.root) == []
     rewrites, before = kept(checkout.root, "rewrites"), len(server.asked)
     assert kept(checkout.root, "votes") == len(TREES)
 
@@ -142,7 +148,7 @@ def test_killed_and_refused_it_goes_on_where_it_was(whole: Checkout, tmp_path: P
         r"\(added \d+; docs/linearize\.md",
         done.err,
     )
-    assert not (checkout.root / "data/traces").exists()
+    assert published(checkout.root) == []
 
     checkout.set_param("linearize.lm.max_dropped", 1.0)
     before = len(server.asked)

@@ -1,12 +1,14 @@
 """The mcts stage over an endpoint that misbehaves: a clear end, honest counts, and nothing lost."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from astro.engines.api import Request
+from astro.execution.result_store import FILE, ResultStore
 from astro.runtime import read_json, read_shards, write_jsonl
-from benchmarks.world import Policy, problems
+from benchmarks.world import Policy, problems, stored
 from schemas.mcts import MctsMetrics
 from schemas.records import Tree
 from tests.engines.test_endpoint import MODEL, Server
@@ -68,7 +70,7 @@ def searching(workspace: Checkout):  # noqa: F811
 
 
 def kept(root: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in (root / "work/mcts").glob("*/*.part.jsonl"))
+    return sum(map(stored, (root / "work/mcts").glob(f"*/{FILE}")))
 
 
 def dies_after(requests):
@@ -105,8 +107,9 @@ def test_a_model_that_ends_no_step_is_told_and_its_trees_are_kept(searching):
     done = searching(unended)
     fails(done, r"gate trees failed:(.|\n)*enough trees hold a correct terminal node")
     assert kept(searching.root) == COUNT
-    (part, *_) = (searching.root / "work/mcts").glob("*/00000.part.jsonl")
-    tree = Tree.model_validate_json(part.read_bytes().splitlines()[0])
+    (path,) = (searching.root / "work/mcts").glob(f"*/{FILE}")
+    with contextlib.closing(ResultStore(path, Tree)) as store:
+        tree = store["s0"]
     assert (len(tree.nodes), tree.requests) == (1, 1)
     assert tree.nodes[0].verdict == "unparseable_prediction"
 
@@ -120,10 +123,11 @@ def test_a_problem_whose_every_step_is_a_duplicate_has_one_path(searching):
 
     done = searching(same)
     assert kept(searching.root) in (0, COUNT), done  # published, or refused by the gate as a whole
-    parts = sorted((searching.root / "work/mcts").glob("*/*.part.jsonl")) or sorted(
-        (searching.root / "data/trees").glob("*.jsonl")
-    )
-    trees = [Tree.model_validate_json(line) for part in parts for line in part.read_bytes().splitlines()]
+    trees = []
+    for path in (searching.root / "work/mcts").glob(f"*/{FILE}"):
+        with contextlib.closing(ResultStore(path, Tree)) as store:
+            trees = [store[f"s{i}"] for i in range(COUNT)]
+    trees = trees or list(read_shards(searching.root / "data/trees", Tree))
     assert len(trees) == COUNT
     assert all([n.parent for n in t.nodes] == list(range(-1, len(t.nodes) - 1)) for t in trees)
 
