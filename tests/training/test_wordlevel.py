@@ -2,12 +2,12 @@
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
 from astro.cloning.template import load_phrases
 from astro.domains.countdown.sets import corpus
-
 from astro.training.wordlevel import EOS, PAD, UNK, WORDS, add_unspellable, build_tokenizer
 
 LARGEST = 60
