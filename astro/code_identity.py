@@ -264,11 +264,13 @@ def _named(node: ast.Name | ast.Attribute) -> str:
 
 def _write(node: object, emit, *, documented: bool, inside: bool) -> None:
     """Emit a node: its type, then its fields that are not empty. inside: of a function."""
+    if isinstance(node, ast.AnnAssign) and inside and node.value is not None:
+        node = ast.Assign(targets=[node.target], value=node.value)  # a local variable's annotation does nothing
     if isinstance(node, ast.AST):
         function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         emit(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
-            kept = _kept(node, name, value, documented=documented, inside=inside)
+            kept = _kept(node, name, value, documented=documented, inside=inside or function)
             if kept is not None and kept != []:
                 emit(f" {name}=")
                 _write(kept, emit, documented=documented, inside=inside or function)
@@ -291,19 +293,19 @@ def _kept(node: ast.AST, name: str, value: object, *, documented: bool, inside: 
         return None
     if name == "returns":
         return None
-    if name in ("annotation", "simple") and isinstance(node, ast.AnnAssign) and inside:
-        return None  # a local variable's
     if name == "keywords" and isinstance(node, ast.Call) and _called(node) == "Field":
         return [keyword for keyword in node.keywords if keyword.arg != "description"]
     if name in ("body", "orelse", "finalbody") and isinstance(value, list):
-        return [child for child in value if _counts(child, documented)]
+        return [child for child in value if _counts(child, documented=documented, inside=inside)]
     return value
 
 
-def _counts(node: ast.AST, documented: bool) -> bool:
+def _counts(node: ast.AST, *, documented: bool, inside: bool) -> bool:
     """Whether a statement does something."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return documented and isinstance(node.value.value, str)
+    if isinstance(node, ast.AnnAssign) and node.value is None and inside:
+        return False
     return not isinstance(node, ast.Pass) and not _is_type_checking(node)
 
 

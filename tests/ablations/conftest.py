@@ -78,6 +78,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [n for n in os.environ if n.startswith(("DVC_", "GIT_"))]:
         monkeypatch.delenv(name)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "arms.yaml").write_text((ROOT / "arms.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "ablations.yaml").write_text(ABLATIONS)
     (tmp_path / ".gitignore").write_text("/work/\n/reports/\n")
     for command in (

@@ -1,6 +1,7 @@
 """The stages refuse at their start what the dry run would: before the long work, on the GPUs that are there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,8 @@ def test_a_stage_ends_with_2_and_leaves_nothing(tmp_path):
     text = "device: gpu\nprocesses: 2\nstrategy: fsdp2\naccelerate: compute/accelerate/gone.yaml\n"
     (tmp_path / "mine.yaml").write_text(text)
     (tmp_path / "params.yaml").write_text(merged(find("llama-3.1-8b"), PARAMS))
+    for name in ("arms.yaml", "dvc.yaml"):
+        shutil.copy(name, tmp_path)
     environment = os.environ | {"ASTRO_COMPUTE": "mine.yaml", "PYTHONPATH": str(Path.cwd())}
     before = sorted(p.name for p in tmp_path.iterdir())
     done = subprocess.run(

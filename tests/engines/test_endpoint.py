@@ -14,7 +14,6 @@ from astro.engines.opening import open_engine
 from astro.execution.scheduler import generate
 from astro.params import load_params
 from astro.tokens import Control, read_control
-from schemas.engine import EngineParams
 from tests.tiny_chat import chat_tokenizer
 
 MODEL = "tiny"
@@ -111,6 +110,16 @@ def request(**changes):
     return Request(**(values | changes))
 
 
+def endpoint_params(url, **changes):
+    """params.engine and params.execution for the endpoint at `url`."""
+    params = load_params(Path("params.yaml"))
+    engine = params.engine.model_copy(
+        update={"kind": "endpoint", "endpoint": params.engine.endpoint.model_copy(update={"model": MODEL})}
+    )
+    endpoint = params.execution.endpoint.model_copy(update={"url": url, **changes})
+    return engine, params.execution.model_copy(update={"endpoint": endpoint})
+
+
 def answer_of(engine, one):
     ticket = engine.submit(one)
     ((answered, samples),) = engine.poll()
@@ -181,29 +190,8 @@ def test_the_named_model_is_asked_for_and_the_key_is_sent(serve, connect):
 def test_params_open_it_with_the_key_from_the_environment(serve, monkeypatch):
     server = serve()
     monkeypatch.setenv("MY_KEY", "from-env")
-    unused = {
-        "vllm": {
-            "dtype": "auto",
-            "block_size": 16,
-            "kv_cache_gb": 1.0,
-            "gpu_memory_utilization": 0.9,
-            "tensor_parallel_size": 1,
-            "enforce_eager": True,
-            "prefix_caching": True,
-            "seeded": True,
-        },
-        "hf": {"batch_size": 1, "dtype": "auto"},
-    }
-    endpoint = {
-        "url": server.url,
-        "model": "",
-        "api_key_env": "MY_KEY",
-        "timeout_s": 5.0,
-        "retries": 0,
-        "patience_s": 0.0,
-    }
-    params = EngineParams(kind="endpoint", processes=2, concurrency=2, max_model_len=16, endpoint=endpoint, **unused)
-    engine = open_engine(params, "models/base")
+    params, execution = endpoint_params(server.url, api_key_env="MY_KEY", timeout_s=5.0, retries=0, patience_s=0.0)
+    engine = open_engine(params, execution, "models/base")
     assert [s.text for s in answer_of(engine, request())] == ["p5", "p6"]
     engine.close()
     assert server.keys == ["Bearer from-env"]
@@ -411,12 +399,9 @@ def test_an_engine_that_is_opened_knows_the_tokens_of_its_model(serve, tmp_path)
     """From the model folder, or as a worker elsewhere is told."""
     chat_tokenizer("llama").save_pretrained(tmp_path)
     server = serve()
-    params = load_params(Path("params.yaml")).engine
-    params = params.model_copy(
-        update={"kind": "endpoint", "endpoint": params.endpoint.model_copy(update={"url": server.url})}
-    )
+    params, execution = endpoint_params(server.url)
     for model, control in ((tmp_path, None), ("nowhere", read_control(tmp_path))):
-        engine = open_engine(params, model, control=control)
+        engine = open_engine(params, execution, model, control=control)
         answer_of(engine, request(prompt="<|begin_of_text|><|start_header_id|>user"))
         engine.close()
         assert server.asked[-1]["prompt"] == "<|start_header_id|>user"

@@ -30,6 +30,7 @@ from schemas.evaluate import BudgetCurve, BudgetPoint, Estimate, EvalMetrics
 from schemas.records import Node, Problem, Rollout, Tree
 from tests.search.world import judged
 
+BASELINES = {"sft": "sft_direct", "grpo": "grpo_direct"}
 DRAWS = {"resamples": 100, "seed": 0}
 
 
@@ -355,9 +356,9 @@ def test_budget_curves_of_the_models_that_are_there(samples, forest):
     done = samples("+10 -20")
     everything = dict.fromkeys(["base", "sft", "sft_direct", "grpo", "grpo_direct"], done)
     direct = [(m, way) for m in ("sft_direct", "grpo_direct", "base") for way in ("best_of_n", "majority")]
-    found = [(c.label, c.method) for c in budget_curves(everything, forest, **DRAWS)]
+    found = [(c.label, c.method) for c in budget_curves(everything, forest, baselines=BASELINES, **DRAWS)]
     assert found == [("sft", "one_sample"), ("grpo", "one_sample"), *direct, ("base", "search")]
-    some = budget_curves({"grpo": done, "sft_direct": [], "base": done}, **DRAWS)
+    some = budget_curves({"grpo": done, "sft_direct": [], "base": done}, baselines=BASELINES, **DRAWS)
     assert [(c.label, c.method) for c in some] == [
         ("grpo", "one_sample"),
         ("base", "best_of_n"),
@@ -369,7 +370,7 @@ def test_curves_do_not_depend_on_the_order_of_completions(samples):
     done = samples("+10 -20 +30") + samples("-10 ?20 +30", "q")
     given = {"sft": done, "base": done}
     turned = {"base": done[::-1], "sft": done[::-1]}
-    assert budget_curves(given, **DRAWS) == budget_curves(turned, **DRAWS)
+    assert budget_curves(given, baselines=BASELINES, **DRAWS) == budget_curves(turned, baselines=BASELINES, **DRAWS)
 
 
 def test_intervals_draw_anew_for_each_point(samples):
@@ -414,14 +415,14 @@ def test_at_equal_tokens_by_hand():
         curve("grpo_direct", "majority", (10, 0.3), (40, 0.5)),
         curve("base", "search", (20, 0.1), (80, 0.5)),
     ]
-    rows = [(r.better, r.worse, r.tokens, r.accuracy, r.other) for r in at_equal_tokens(curves)]
+    rows = [(r.better, r.worse, r.tokens, r.accuracy, r.other) for r in at_equal_tokens(curves, BASELINES)]
     assert rows == [
         ("sft", "sft_direct_best_of_n", 20, 0.7, 0.4),
         ("sft", "base_search", 20, 0.7, 0.1),
         ("grpo", "grpo_direct_majority", 50, 0.9, None),
         ("grpo", "base_search", 50, 0.9, pytest.approx(0.1 + 0.4 * math.log(2.5) / math.log(4), abs=1e-6)),
     ]
-    assert at_equal_tokens(curves[2:]) == []
+    assert at_equal_tokens(curves[2:], BASELINES) == []
 
 
 def test_metrics_of_before_the_curves_are_read():

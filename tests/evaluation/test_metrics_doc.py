@@ -6,8 +6,9 @@ from typing import get_args, get_origin
 
 import pytest
 
+from astro.arms import baselines, by_arm
 from astro.evaluation.budget import at_equal_tokens, budget_curves
-from astro.evaluation.summary import summarise
+from astro.evaluation.summary import comparisons, summarise
 from astro.tracking.names import numbers
 from schemas.base import Strict
 from schemas.base_model import BaseModelMetrics
@@ -107,15 +108,15 @@ def test_documented_names_are_those_logged(documented, completion, chain):
             "sft": [("p", "correct", walked), ("q", "wrong", chain())],
         }.items()
     }
-    models, differences = summarise(done, majority=1, resamples=100, seed=0)
-    curves = budget_curves(done, resamples=100, seed=0)
+    models, differences = summarise(done, pairs=comparisons(by_arm(), baselines()), majority=1, resamples=100, seed=0)
+    curves = budget_curves(done, baselines=baselines(), resamples=100, seed=0)
     metrics = EvalMetrics(
         samples=1,
         seed=0,
         sets={"easy": models},
         differences={"easy": differences},
         budgets={"easy": curves},
-        equal_tokens={"easy": at_equal_tokens(curves)},
+        equal_tokens={"easy": at_equal_tokens(curves, baselines())},
     )
     logged = set(numbers(metrics.model_dump(), prefix="eval"))
     shapes = [

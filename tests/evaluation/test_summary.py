@@ -4,9 +4,35 @@ import random
 
 import pytest
 
-from astro.evaluation.summary import summarise
+from astro.evaluation.summary import comparisons, summarise
 
-SETTINGS = {"majority": 3, "resamples": 200, "seed": 1}
+BASELINES = {"sft": "sft_direct", "grpo": "grpo_direct"}
+PAIRS = comparisons([["sft_direct", "grpo_direct"], ["sft", "grpo"]], BASELINES)
+SETTINGS = {"pairs": PAIRS, "majority": 3, "resamples": 200, "seed": 1}
+
+
+def test_pairs_of_two_arms_and_of_a_third():
+    """The first order is that of metrics/eval.json since its beginning."""
+    assert PAIRS == [
+        ("sft", "sft_direct"),
+        ("grpo", "grpo_direct"),
+        ("sft", "base"),
+        ("grpo", "sft"),
+        ("grpo", "base"),
+        ("sft_direct", "base"),
+        ("grpo_direct", "sft_direct"),
+    ]
+    third = BASELINES | {"sft_x": "sft_direct", "grpo_x": "grpo_direct"}
+    arms = [["sft_direct", "grpo_direct"], ["sft", "grpo"], ["sft_x", "grpo_x"]]
+    assert comparisons(arms, third)[:6] == [
+        ("sft", "sft_direct"),
+        ("sft_x", "sft_direct"),
+        ("grpo", "grpo_direct"),
+        ("grpo_x", "grpo_direct"),
+        ("sft_x", "sft"),
+        ("grpo_x", "grpo"),
+    ]
+    assert comparisons([["sft", "grpo"]], {}) == [("sft", "base"), ("grpo", "sft")]
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def make_run(root: Path) -> Checkout:
     checkout.run("git", "init", "-q")
     checkout.run("git", "config", "user.name", "Test")
     checkout.run("git", "config", "user.email", "test@localhost")
+    checkout.run("python", "-m", "stages.code")
     checkout.run("dvc", "commit", "--force")
     checkout.commit("A run")
     return checkout

@@ -21,18 +21,19 @@ NOT_OURS = ("MLFLOW_", "DVC_", "ASTRO_", "GIT_", "RANK", "WORLD_SIZE", "PYTHONPA
 """What the caller's environment says of these must not reach the pipeline under test."""
 
 STAGES = (
+    "code",
     "problems",
     "base",
     "mcts",
     "linearize",
-    "sft",
-    "sft_direct",
-    "grpo",
-    "grpo_direct",
+    "sft@direct",
+    "sft@astro",
+    "grpo@direct",
+    "grpo@astro",
     "eval",
     "report",
 )
-RAN = re.compile(r"^Running stage '(\w+)'", re.MULTILINE)
+RAN = re.compile(r"^Running stage '([\w@]+)'", re.MULTILINE)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -63,7 +64,12 @@ class Done:
 
     @property
     def ran(self) -> list[str]:
-        """Stages that DVC ran or would run, in their order."""
+        """Stages that DVC ran, in their order, but for `code`, which runs every time."""
+        return [name for name in self.all_ran if name != "code"]
+
+    @property
+    def all_ran(self) -> list[str]:
+        """Stages that DVC ran, in their order."""
         return RAN.findall(self.out)
 
     def __str__(self) -> str:
@@ -121,12 +127,17 @@ class Checkout:
         )
 
     def forget(self, *stages: str) -> None:
-        """As if these stages had never run: nothing in dvc.lock, the run cache and work/, and none of their outs."""
+        """As if these stages had never run: nothing in dvc.lock, the run cache and work/, and none of their outs.
+
+        stages: DVC's names, e.g. "sft@astro".
+        """
         path, yaml = self.root / "dvc.lock", YAML(typ="rt")
         content = yaml.load(path)
         for stage in stages:
-            shutil.rmtree(self.root / "work" / stage, ignore_errors=True)
-            for out in content["stages"].pop(stage)["outs"]:
+            outs = content["stages"].pop(stage)["outs"]
+            name = next(Path(out["path"]).stem for out in outs if out["path"].startswith("records/"))
+            shutil.rmtree(self.root / "work" / name, ignore_errors=True)
+            for out in outs:
                 target = self.root / out["path"]
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
         yaml.dump(content, path)
@@ -138,8 +149,9 @@ class Checkout:
         return Checkout(to, self.env)
 
     def status(self) -> set[str]:
-        """Stages whose own params, dependencies or outs changed, by `dvc status`."""
-        return set(json.loads(self.run("dvc", "status", "--json").out))
+        """Stages whose own params, dependencies or outs changed, by `dvc status` after the stage `code` has run."""
+        self.run("dvc", "repro", "code")
+        return set(json.loads(self.run("dvc", "status", "--json").out)) - {"code"}
 
     @contextmanager
     def started(self, *command: str) -> Iterator["Running"]:

@@ -18,7 +18,7 @@ from astro.runtime import read_jsonl, write_jsonl
 from schemas.records import Problem, Tree
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment
 
-CODE = ("astro", "schemas", "stages", "phrases", "profiles")
+CODE = ("astro", "schemas", "stages", "phrases", "profiles", "dvc.yaml", "arms.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,17 @@
 """What DVC runs again, and what it does not; experiments; the way back; equal params give equal data."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
+from astro.params import plain, read_yaml
+from astro.pipeline import read_pipeline
 from astro.runtime import read_json
 from astro.tracking import store
+from schemas.evaluate import EvalMetrics
 from schemas.linearize import LinearizeMetrics
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.conftest import Smoke
@@ -39,22 +43,26 @@ def clean(bench: Checkout) -> Iterator[Checkout]:
 
 def downstream(root: Path, stages: set[str]) -> set[str]:
     """Every stage that reads, directly or not, what `stages` write, by dvc.yaml."""
-    graph = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        graph = read_pipeline(plain(read_yaml(Path("params.yaml"))))
+    finally:
+        os.chdir(before)
 
-    def writes(name: str) -> set[str]:
-        listed = [x for kind in ("outs", "metrics", "plots") for x in graph[name].get(kind, [])]
-        return {next(iter(x)) if isinstance(x, dict) else x for x in listed}
+    def reads(stage: str, outs: set[str]) -> bool:
+        return any(Path(o).is_relative_to(d) or Path(d).is_relative_to(o) for d in graph[stage].deps for o in outs)
 
     found, queue = set(), list(stages)
     while queue:
-        outs = writes(queue.pop())
-        reached = {name for name, stage in graph.items() if outs & set(stage["deps"])} - found
+        outs = set(graph[queue.pop()].outs)
+        reached = {name for name in graph if reads(name, outs)} - found
         found |= reached
         queue.extend(reached)
     return found - stages
 
 
-SFT, GRPO = {"sft", "sft_direct"}, {"grpo", "grpo_direct"}
+SFT, GRPO = {"sft@astro", "sft@direct"}, {"grpo@astro", "grpo@direct"}
 """Both arms."""
 
 # parameter, new value; stages that it changes; stages after them
@@ -66,7 +74,9 @@ PARAMS = [
     ("linearize.reflection", False, {"linearize"}, {*SFT, *GRPO, "eval", "report"}),
     ("mcts.k", 3, {"mcts", "eval"}, {"linearize", *SFT, *GRPO, "report"}),  # eval searches with the base, too
     # the engine is shared: all stages that generate text, the others do not care
-    ("execution.concurrency", 32, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
+    ("engine.max_model_len", 300, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
+    ("execution.concurrency", 32, set(), set()),  # where and how fast: no result depends on it
+    ("arms.direct", {"sft": {}, "grpo": {"lr": 0.0007}}, {"grpo@direct"}, {"eval", "report"}),
     # base reads the bounds of the world, but not how many problems there are
     ("problems.rl", 39, {"problems"}, {"base", "mcts", "linearize", *SFT, *GRPO, "eval", "report"}),
     ("problems.number_max", 7, {"problems", "base"}, {"mcts", "linearize", *SFT, *GRPO, "eval", "report"}),
@@ -81,24 +91,156 @@ def test_parameter_changes_only_what_reads_it(name: str, value: object, changed:
     assert downstream(clean.root, changed) == after
 
 
-# file, stages that an edit of it changes
+def first_doc(text: str) -> str:
+    """An edit of the first docstring."""
+    return text.replace('"""', '"""Edited. ', 1)
+
+
+def comment(text: str) -> str:
+    return text + "\n# an edit\n"
+
+
+def described(text: str) -> str:
+    """An edit of the first description of a field."""
+    return text.replace('description="', 'description="Edited. ', 1)
+
+
+def other(text: str) -> str:
+    """An edit that does something."""
+    return text + "\nEDITED = 1\n"
+
+
+AFTER_SEARCH = {"mcts", "linearize", *GRPO, "eval"}
+"""Stages that reach astro/search: they search, or ask an engine by the same requests."""
+
+# file, edit, stages that it changes
 FILES = [
-    ("schemas/evaluate.py", {"eval", "report"}),  # not mcts: contracts are listed one by one
-    ("schemas/mcts.py", {"mcts", "report"}),  # the report reads every stage's metrics
-    ("phrases/countdown.yaml", {"linearize", *SFT, *GRPO, "eval"}),  # eval and grpo read chains by them
-    ("sources/README.md", {"problems"}),  # a user's problem files stand beside it
-    ("astro/viz/console.py", {"report"}),
-    ("astro/tracking/store.py", set()),  # how runs are tracked changes no data
-    ("Makefile", set()),
-    ("tests/pipeline/test_dvc.py", set()),
+    ("astro/runtime.py", first_doc, set()),
+    ("stages/harness.py", first_doc, set()),
+    ("schemas/records.py", first_doc, set()),
+    ("schemas/records.py", described, set()),
+    ("astro/training/common.py", comment, set()),
+    ("schemas/evaluate.py", other, {"eval", "report"}),  # not mcts: each contract is a module of its own
+    ("astro/training/common.py", other, {"base", *SFT, *GRPO}),
+    ("astro/search/puct.py", lambda text: text.replace("(1 + visits)", "(2 + visits)"), AFTER_SEARCH),
+    ("astro/domains/math/prompts/math.txt", comment, set()),  # Countdown does not reach it
+    ("astro/domains/math/text.py", other, set()),
+    ("astro/viz/templates/page.css", comment, {"report"}),
+    ("phrases/countdown.yaml", comment, {"linearize", *SFT, *GRPO, "eval"}),  # eval and grpo read chains by them
+    ("sources/README.md", comment, {"problems"}),  # a user's problem files stand beside it
+    ("astro/viz/console.py", other, {"report"}),
+    ("astro/tracking/store.py", other, set()),  # how runs are tracked changes no data
+    ("astro/training/launch.py", other, set()),  # nor where training runs
+    ("Makefile", comment, set()),
+    ("tests/pipeline/test_dvc.py", other, set()),
 ]
 
 
-@pytest.mark.parametrize(("path", "changed"), FILES)
-def test_edit_changes_only_what_depends_on_the_file(path: str, changed: set[str], clean: Checkout):
-    with (clean.root / path).open("a") as file:
-        file.write("\n# an edit\n")
+@pytest.mark.parametrize(("path", "edit", "changed"), FILES)
+def test_edit_changes_only_what_depends_on_the_file(path: str, edit, changed: set[str], clean: Checkout):
+    before = (clean.root / path).read_text()
+    (clean.root / path).write_text(edit(before))
+    assert (clean.root / path).read_text() != before
     assert clean.status() == changed
+
+
+def test_an_edit_of_words_and_layout_runs_nothing_but_the_identity(clean: Checkout):
+    """Docstrings in all three packages, a comment, another line length: `dvc status` and `dvc repro` as a user types them."""
+    for path in ("astro/runtime.py", "stages/sft.py", "schemas/base.py"):
+        (clean.root / path).write_text(comment(first_doc((clean.root / path).read_text())))
+    clean.run("ruff", "format", "-q", "--line-length", "80", "astro/engines", "astro/training", "stages")
+    assert set(json.loads(clean.run("dvc", "status", "--json").out)) == {"code"}
+    done = clean.run("dvc", "repro")
+    assert done.all_ran == ["code"]
+
+
+# ------------------------------------------------------------------------------------------- what changes while it runs
+
+
+# what is edited while sft runs, how it is named
+MEANWHILE = [
+    (lambda root: (root / "astro/training/sft.py").open("a").write("\nEDITED = 1\n"), "astro/training/sft.py"),
+    (lambda root: (root / "phrases/countdown.yaml").open("a").write("# edited\n"), "phrases/countdown.yaml"),
+    (lambda root: Checkout(root).set_param("sft.lr", 0.0005), "sft in params.yaml"),
+]
+
+
+@pytest.mark.parametrize(("edit", "named"), MEANWHILE, ids=["code", "phrases", "params"])
+def test_an_edit_while_a_stage_runs_is_told_and_not_recorded(edit, named: str, copy: Checkout):
+    """The lock must not say that the new state made the model. What was trained serves once the edit is taken back."""
+    copy.forget("sft@astro")
+    with copy.started("dvc", "repro", "-s", "sft@astro") as running:
+        work = copy.root / "work/sft"
+        running.wait_for(lambda: any(work.glob("*/checkpoint-*")), what="a checkpoint")
+        edit(copy.root)
+        assert running.end(120) != 0
+        said = running.log.read_text()
+    assert f"error: sft: changed while the stage ran: {named}" in said
+    assert "sft@astro" not in copy.lock()
+    assert not (copy.root / "models/sft").exists()
+    assert "sft@astro" in copy.status()
+    copy.run("git", "checkout", "-q", "astro", "phrases", "params.yaml")
+    done = copy.run("dvc", "repro", "sft@astro")
+    assert "goes on from checkpoint-" in done.out
+
+
+def test_a_stage_on_the_identity_of_older_code_is_refused(clean: Checkout):
+    """By hand, and by `dvc repro -s`, which leaves the stage `code` out."""
+    (clean.root / "astro/cloning/walk.py").write_text(other((clean.root / "astro/cloning/walk.py").read_text()))
+    said = "error: code/countdown/linearize.json is not of the code as it is now; changed: astro/cloning/walk.py. Run `dvc repro"
+    done = clean.run("python", "-m", "stages.linearize", ok=False)
+    assert (done.code, said in done.err, "Traceback" in done.err) == (2, True, False), done
+    forced = clean.run("dvc", "repro", "-s", "-f", "linearize", ok=False)
+    assert forced.code != 0
+    assert said in forced.err
+
+
+def test_a_module_that_cannot_be_read_ends_the_run_at_once(clean: Checkout):
+    (clean.root / "astro/search/puct.py").write_text("def broken(:\n")
+    done = clean.run("dvc", "repro", ok=False)
+    assert done.code != 0
+    assert done.all_ran == ["code"]
+    assert "error: astro/search/puct.py, line 1: invalid syntax: the module cannot be read" in done.err
+
+
+def test_an_unknown_arm_is_refused(clean: Checkout):
+    for stage in ("sft", "grpo"):
+        done = clean.run("python", "-m", f"stages.{stage}", "dirct", ok=False)
+        assert (done.code, "error: no arm is called 'dirct'; arms.yaml has: direct, astro" in done.err) == (2, True), (
+            done
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- an arm
+
+
+def test_a_third_arm_is_one_entry_and_its_parameters(copy: Checkout):
+    """Chains that search, with the loss off wrong steps. It shows in metrics, table, page, ablations and model card by itself."""
+    with (copy.root / "arms.yaml").open("a") as file:
+        file.write(
+            "  masked: {suffix: _masked, label: Masked, traces: train, baseline: direct, description: masked chains}\n"
+        )
+    path = copy.root / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("arms:", "arms:\n  masked: {sft: {loss_on: no_wrong_steps}, grpo: {}}\n  #", 1))
+    copy.commit("A third arm")
+    done = copy.run("dvc", "repro")
+    assert done.ran == ["sft@masked", "grpo@masked", "eval", "report"]
+    metrics = read_json(copy.root / "metrics/eval.json", EvalMetrics)
+    assert list(metrics.sets["n3"]) == ["base", "sft_direct", "sft", "sft_masked", "grpo_direct", "grpo", "grpo_masked"]
+    pairs = {(d.better, d.worse) for d in metrics.differences["n3"]}
+    assert {("sft_masked", "sft_direct"), ("grpo_masked", "grpo_direct"), ("sft_masked", "sft")} <= pairs
+    assert "Masked-RL" in done.out
+    page = (copy.root / "reports/report.html").read_text()
+    assert "Masked-SFT" in page
+    assert copy.md5("models/sft_masked") != copy.md5("models/sft")
+    copy.commit("Results")
+    copy.run("python", "-m", "astro.export", "--model", "grpo_masked")
+    card = (copy.root / "export/grpo_masked/README.md").read_text()
+    assert "fine-tuned on masked chains, then improved by GRPO" in card
+    assert "Masked-SFT" in card
+    rows = copy.run("python", "-m", "astro.ablations", "table").out
+    assert "sft_masked" in rows
 
 
 # --------------------------------------------------------------------------------------------------------- experiments
@@ -132,7 +274,7 @@ def pipelines(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> tuple[list
 def test_ablation_and_the_way_back(smoke: Smoke, copy: Checkout, monkeypatch: pytest.MonkeyPatch):
     """The README's ablation, really run: upstream stages are taken from the cache, the runs can be compared."""
     done = copy.run("dvc", "exp", "run", "-S", "linearize.reflection=false")
-    assert done.ran == ["linearize", "sft", "grpo", "eval", "report"]
+    assert done.ran == ["linearize", "sft@astro", "grpo@astro", "eval", "report"]
     assert read_json(copy.root / "metrics/linearize.json", LinearizeMetrics).search == 0
     assert copy.md5("data/trees") == smoke.checkout.md5("data/trees")
     assert copy.md5("data/traces/train.jsonl") != smoke.checkout.md5("data/traces/train.jsonl")

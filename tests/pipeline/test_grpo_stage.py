@@ -38,6 +38,8 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("checkout")
     for name in ("astro", "schemas", "stages", "phrases"):
         shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "arms.yaml"):
+        shutil.copy(ROOT / name, made / name)
     tokenizer = build_tokenizer(60, 256)
     add_unspellable(tokenizer, load_phrases(ROOT / "phrases" / "countdown.yaml").all())
     torch.manual_seed(0)

@@ -27,7 +27,7 @@ from tests.tiny_chat import SPECIAL
 
 pytestmark = pytest.mark.slow
 
-CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests")
+CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests", "dvc.yaml", "arms.yaml")
 SETTINGS = {
     "run.domain": "math",
     "run.prompt": "chat",

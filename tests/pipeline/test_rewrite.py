@@ -20,7 +20,7 @@ from tests.pipeline.checkout import REPOSITORY, Checkout, environment, kill
 
 pytestmark = pytest.mark.slow
 
-CODE = ("astro", "schemas", "stages", "phrases")
+CODE = ("astro", "schemas", "stages", "phrases", "dvc.yaml", "arms.yaml")
 SETTINGS = {
     "run.domain": "math",
     "problems.source": "files",

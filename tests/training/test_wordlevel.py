@@ -2,12 +2,12 @@
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
 from astro.cloning.template import load_phrases
 from astro.domains.countdown.sets import corpus
-from astro.runtime import root
 from astro.training.wordlevel import EOS, PAD, UNK, WORDS, add_unspellable, build_tokenizer
 
 LARGEST = 60
@@ -127,7 +127,7 @@ def test_phrases_survive_being_saved(tokenizer, tmp_path):
     assert loaded.eos_token_id == tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize("path", sorted((root() / "phrases").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(Path("phrases").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_shipped_phrases_survive_the_round_trip(tokenizer, path):
     phrases = load_phrases(path).all()
     add_unspellable(tokenizer, phrases)

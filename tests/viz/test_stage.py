@@ -1,5 +1,7 @@
 """What the report stage reads for the page: curves, chains and trees, as far as they are there."""
 
+import shutil
+
 import pytest
 
 from astro.runtime import write_jsonl
@@ -10,6 +12,7 @@ from tests.viz.example import make_completion, make_problem, make_trace, make_tr
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """An empty one, to run in."""
+    shutil.copy("arms.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
