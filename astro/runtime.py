@@ -34,9 +34,16 @@ class MachineFault(RuntimeError):
     """The machine failed, and not what the user gave: printed without a trace, exit code 2. It is never a result."""
 
 
-def home_root() -> Path:
-    """The main checkout, also from one of DVC's copies: work folders and the MLflow store live here."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+HOME = "ASTRO_HOME"
+"""Environment variable: the checkout that a run in a clone of it belongs to."""
+
+
+def home_root(here: Path | None = None) -> Path:
+    """The main checkout, also from a clone or one of DVC's copies: work folders and the MLflow store live here.
+
+    here: of a process that DVC did not start; None: the current folder.
+    """
+    return Path(os.environ.get(HOME) or os.environ.get("DVC_ROOT") or here or Path.cwd()).resolve()
 
 
 def die_with_parent() -> None:
