@@ -37,6 +37,7 @@ def settings(**changes) -> MctsParams:
         "c_puct": 1.0, "prior": "uniform", "temperature": 1.0, "step_tokens": 64, "rollout_tokens": 4096,
         "shards": 8,
         "savings": {"grade_once": True, "merge_steps": True, "reuse_rollouts": False},
+        "gate": {"min_solved": 0.05, "min_valid": 0.02, "min_readable_gold": 1.0},
     }  # fmt: skip
     return MctsParams.model_validate(values | changes)
 

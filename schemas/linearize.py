@@ -38,6 +38,14 @@ class RewriteParams(Strict):
         return self
 
 
+class TraceGateParams(Strict):
+    """What the gate behind linearize asks of all chains together."""
+
+    max_answer_share: float = Field(
+        gt=0, le=1, description="largest share of the problems with the same answer, which would teach that answer"
+    )
+
+
 class LinearizeParams(Strict):
     """Trees -> chains of thought (paper sections 2.3 and 2.4)."""
 
@@ -63,6 +71,7 @@ class LinearizeParams(Strict):
     self_eval: SelfEvalParams
     writer: Literal["template", "lm"] = Field(description="what makes text of a node sequence: phrases, or the model")
     lm: RewriteParams
+    gate: TraceGateParams
 
     @model_validator(mode="after")
     def _mix(self) -> "LinearizeParams":

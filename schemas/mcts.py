@@ -20,6 +20,20 @@ class SavingsParams(Strict):
     )
 
 
+class TreeGateParams(Strict):
+    """What the gate behind the search asks of all trees together. The trees are kept where it fails."""
+
+    min_solved: float = Field(ge=0, le=1, description="smallest share of trees with a correct terminal node")
+    min_valid: float = Field(
+        ge=0,
+        le=1,
+        description="smallest share with a correct and a wrong one, which a search trace needs (paper: 0.68)",
+    )
+    min_readable_gold: float = Field(
+        ge=0, le=1, description="smallest share of trees whose reference answer the grader can read"
+    )
+
+
 class MctsParams(Strict):
     """The search of paper section 2.2."""
 
@@ -41,6 +55,7 @@ class MctsParams(Strict):
     rollout_tokens: int = Field(ge=1, description="longest rollout, tokens")
     shards: int = Field(ge=1, description="files that the trees are written to")
     savings: SavingsParams
+    gate: TreeGateParams
 
     @model_validator(mode="after")
     def _no_logprob_of_reused_steps(self) -> "MctsParams":

@@ -92,7 +92,7 @@ def search_at_test_time(s: Stage, sets: dict[str, list[Problem]]) -> list[Search
     settings, run = search_settings(s), s.params.run
     task = MeteredSearchTask(settings, run.domain, run.seed, chat_for(run.prompt, MODELS / BASE))
     with (
-        measured(s, {"search": s.params.eval.search, **settings.model_dump()}, BASE, Searched) as store,
+        measured(s, {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}, BASE, Searched) as store,
         open_runner(s.params.engine, s.params.execution, MODELS / BASE) as runner,
     ):
         run_jobs(

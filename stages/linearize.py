@@ -59,7 +59,7 @@ DIRECT = Path("data/traces/direct.jsonl")
 TREES = Path("data/trees")
 MODEL = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
-NOT_ASKED = ("linearize.self_eval.min_share", "linearize.lm.max_dropped")
+NOT_ASKED = ("linearize.self_eval.min_share", "linearize.lm.max_dropped", "linearize.gate")
 """Bounds on which no answer of the model depends: another bound does not cost the answers."""
 
 
@@ -277,6 +277,7 @@ def write(s: Stage, domain: Domain, examples: Examples, figures: "TraceFigures",
             list(read_shards(EVAL_SETS, Problem)),
             direct_between=(0.0, 1.0) if params.reflection else (1.0, 1.0),
             max_backtracks=params.max_backtracks,
+            max_answer_share=params.gate.max_answer_share,
             to_the_end=params.back_from == "terminal",
             key=domain.identity,
         )

@@ -96,11 +96,11 @@ def main() -> None:
         count = sum(1 for _ in problems(s))
         if not count:
             raise UserError(f"{PROBLEMS}: holds no problem")
-        with s.work() as work, contextlib.closing(ResultStore(work / FILE, Tree)) as store:
+        with s.work(without=("mcts.gate",)) as work, contextlib.closing(ResultStore(work / FILE, Tree)) as store:
             grow(s, store)
             figures = TreeFigures()
             trees = counted((store[p.id] for p in problems(s)), figures)
-            gate = check_trees(trees, searched=s.params.mcts.method == "mcts")
+            gate = check_trees(trees, searched=s.params.mcts.method == "mcts", **s.params.mcts.gate.model_dump())
             require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
             s.require_unchanged()
             write_shards(OUT, store.lines(p.id for p in problems(s)), count=count, shards=s.params.mcts.shards)

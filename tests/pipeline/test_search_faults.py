@@ -155,3 +155,18 @@ def test_the_stage_on_ray_makes_the_trees_of_this_machine(searching):
         shards = {p.name: p.read_bytes() for p in (searching.root / "data/trees").iterdir()}
         made.append((shards, (searching.root / "metrics/mcts.json").read_bytes()))
     assert made[0] == made[1]
+
+
+def test_a_gate_that_fails_keeps_the_trees_and_its_bound_is_a_parameter(searching):
+    """A hard set with a weak base: another bound is enough, and no tree is searched again."""
+    done = searching(lambda body: (200, policy(body)), mcts__gate__min_solved=1.0, mcts__gate__min_valid=1.0)
+    assert done.code == 2
+    assert "enough trees hold a correct" in done.err
+    assert not (searching.root / "data/trees").exists()
+    done = searching(refuse, mcts__gate__min_solved=0.0, mcts__gate__min_valid=0.0)
+    assert done.code == 0, done.err
+    assert (searching.root / "data/trees").is_dir()
+
+
+def refuse(body):
+    raise AssertionError("a tree is searched again")
