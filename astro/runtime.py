@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -289,33 +288,6 @@ def clear_folder(folder: Path) -> None:
         if item.name == "lock":
             continue
         shutil.rmtree(item) if item.is_dir() else item.unlink()
-
-
-class Journal:
-    """Records appended one by one to `path`; a half-written last line (a kill) is cut off when it is opened again."""
-
-    def __init__(self, path: Path, record: type[BaseModel]):
-        self.path = path
-        self.done: list = []
-        if path.exists():
-            content = path.read_bytes()
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) != len(content):
-                with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                    file.write(whole)
-                os.replace(file.name, path)
-            self.done = list(read_jsonl(path, record))
-        self._file = path.open("ab")
-
-    def append(self, record: BaseModel) -> None:
-        """Write one record through to the kernel: a SIGKILL of this process cannot take it back."""
-        with named(self.path):
-            self._file.write(record.model_dump_json().encode() + b"\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class Progress:

@@ -191,9 +191,10 @@ def with_trees(path: Path) -> Examples:
         yield tree, example
 
 
+@contextlib.contextmanager
 def by_lm(
     s: Stage, domain: Domain, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures
-) -> Examples:
+) -> Iterator[Examples]:
     """The examples in the model's words; how it went is added to `figures`. Those of which a chain is dropped are left out."""
     settings, run, drafts = s.params.linearize.lm, s.params.run, ask.work / "drafts.jsonl"
     write_jsonl(drafts, (example for _, example in examples))
@@ -201,6 +202,13 @@ def by_lm(
     def chains() -> Iterator[Draft]:
         for tree, example in with_trees(drafts):  # equal chains are asked for once
             yield from {chain_id(t): draft_of(tree, t, domain) for t in (example.trace, example.direct)}.values()
+
+    def told(store: ResultStore[Rewritten]) -> Examples:
+        for tree, example in with_trees(drafts):
+            arms = [example.trace, example.direct]
+            found = {chain_id(t): store[chain_id(t)] for t in arms}
+            if texts := figures.retold(arms, found, step_end=domain.step_end):
+                yield tree, Example(trace=texts[0], direct=texts[1])
 
     with contextlib.closing(ResultStore(ask.work / "rewrites.sqlite", Rewritten)) as store:
         run_jobs(
@@ -212,11 +220,7 @@ def by_lm(
             label="linearize",
             unit="chains",
         )
-        for tree, example in with_trees(drafts):
-            arms = [example.trace, example.direct]
-            found = {chain_id(t): store[chain_id(t)] for t in arms}
-            if told := figures.retold(arms, found, step_end=domain.step_end):
-                yield tree, Example(trace=told[0], direct=told[1])
+        yield told(store)
 
 
 def require_most(s: Stage, metrics: RewriteMetrics) -> None:
@@ -244,10 +248,10 @@ def main() -> None:
         domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
         counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
         figures, rewrites = TraceFigures(), RewriteFigures()
-        with asking(s) as ask, filtering(s, domain, ask) as accept:
+        with asking(s) as ask, filtering(s, domain, ask) as accept, contextlib.ExitStack() as stack:
             examples = by_template(s, domain, phrases, accept, counts)
             if params.writer == "lm":
-                examples = by_lm(s, domain, phrases, examples, ask, rewrites)
+                examples = stack.enter_context(by_lm(s, domain, phrases, examples, ask, rewrites))
             write(s, domain, examples, figures, rewrites)
         metrics = figures.metrics() | counts
         if params.writer == "lm":

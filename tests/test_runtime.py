@@ -13,7 +13,6 @@ from pydantic import Field
 
 from astro import runtime
 from astro.runtime import (
-    Journal,
     Progress,
     UserError,
     atomic_path,
@@ -246,46 +245,6 @@ def test_the_digest_of_a_folder_holds_names_and_contents(tmp_path):
     assert made("name", a="x", c="y") != one
     assert made("more", a="x", b="y", c="") != one
     assert digest_path(tmp_path / "one" / "sub" / "a") == digest_path(tmp_path / "same" / "sub" / "a")
-
-
-# --- journals ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_journal_goes_on_where_it_was_left(tmp_path):
-    first = Journal(tmp_path / "j", Row)
-    assert first.done == []
-    first.append(A)
-    assert (tmp_path / "j").read_text().count("\n") == 1  # through to the file, before it is closed
-    first.close()
-    second = Journal(tmp_path / "j", Row)
-    assert second.done == [A]
-    second.append(B)
-    second.close()
-    assert list(read_jsonl(tmp_path / "j", Row)) == [A, B]
-
-
-@pytest.mark.parametrize("cut", ["{", '{"name": "b"', B.model_dump_json()])  # whole but for its line end: cut as well
-def test_a_half_written_last_line_is_cut_off(tmp_path, cut):
-    (tmp_path / "j").write_text(A.model_dump_json() + "\n" + cut)
-    journal = Journal(tmp_path / "j", Row)
-    assert journal.done == [A]
-    journal.append(B)
-    journal.close()
-    assert list(read_jsonl(tmp_path / "j", Row)) == [A, B]
-    assert names(tmp_path) == ["j"]
-
-
-def test_a_journal_of_a_half_written_first_line_is_empty(tmp_path):
-    (tmp_path / "j").write_text("{")
-    journal = Journal(tmp_path / "j", Row)
-    journal.close()
-    assert (journal.done, (tmp_path / "j").read_text()) == ([], "")
-
-
-def test_a_line_broken_in_the_middle_of_a_journal_is_an_error(tmp_path):
-    (tmp_path / "j").write_text(f"{{\n{GOOD}\n")
-    with pytest.raises(UserError, match="j, line 1"):
-        Journal(tmp_path / "j", Row)
 
 
 # --- work folders -----------------------------------------------------------------------------------------------------
