@@ -15,10 +15,12 @@ import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from astro.dryrun.shapes import known, shape_of
 from astro.params import PARAMS_FILE, load_params, validate
 from astro.profiles import committed, find, machine_of, merged
 from astro.rates import GIB, RATES, Rates, load_rates
@@ -57,18 +59,22 @@ class Plan:
 
 
 def parameters_of(params: Params) -> float:
-    """Parameters of the model: of the embedded Llama by its sizes, of a pretrained one by its name ("...-70B-...").
+    """Parameters of the model: of the embedded Llama by its sizes, of a folder or a hub id whose config ships by its
+    config.json, of another hub id by its name ("...-70B-...").
 
     Raises:
-        UserError: the name says nothing.
+        UserError: the folder holds no config of a causal LM; the name says nothing.
     """
     if params.base.source == "train":
         m = params.base.model
         return m.layers * (4 * m.hidden**2 + 3 * m.hidden * m.ffn) + 2 * 180 * m.hidden
-    found = re.search(r"(\d+(?:\.\d+)?)[bB]\b", params.base.pretrained.path)
+    path = params.base.pretrained.path
+    if known(path) or Path(path).is_dir():
+        return float(shape_of(path).parameters)
+    found = re.search(r"(\d+(?:\.\d+)?)[bB]\b", path)
     if not found:
         raise UserError(
-            f"base.pretrained.path {params.base.pretrained.path!r} does not say how large the model is; give --parameters"
+            f"base.pretrained.path {path!r} is no folder here and does not say how large the model is; give --parameters"
         )
     return float(found[1]) * 1e9
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from astro import plan, rates
+from astro.dryrun.shapes import shape_of
 from astro.params import load_params
 from astro.runtime import UserError
+from tests.dryrun.world import params_of
+from tests.tiny_chat import write_tiny_chat
 
 WHOLE = {"expansions": 1.0, "actions": 1.0, "open": 1.0, "step_tokens": 10, "rollout_tokens": 100}
 WHOLE |= {"solution_tokens": 50, "chain_tokens": 200, "node_bytes": 100, "rollout_bytes": 50, "valid": 0.5}
@@ -17,6 +20,10 @@ WHOLE |= {"solution_tokens": 50, "chain_tokens": 200, "node_bytes": 100, "rollou
 def params(**changes):
     loaded = load_params()
     return loaded.model_copy(update={"mcts": loaded.mcts.model_copy(update=changes)})
+
+
+def pretrained(path):
+    return params_of("llama-3.1-8b", f"base: {{pretrained: {{path: '{path}', adapter: ''}}}}")
 
 
 def given(*argv, monkeypatch):
@@ -61,12 +68,32 @@ def test_a_rate_is_scaled_by_size_and_says_where_it_is_from():
 def test_the_papers_budget(monkeypatch):
     found = plan.make(given("paper", monkeypatch=monkeypatch))
     mcts = next(line for line in found.lines if line.stage == "mcts")
-    assert found.parameters == 70e9
+    assert found.parameters == 70_553_706_496
     assert any("at most 288" in note and "36,100 traces" in note for note in found.notes)
     assert any("assumed" in note for note in found.notes)
     assert 20_700 * 100 < mcts.requests < 20_700 * 288
-    assert mcts.unit_hours == pytest.approx(mcts.generated / 3600 / (700 * 70.6 / 70))
-    assert max(line.memory_gb for line in found.lines) == pytest.approx(16 * 70e9 / 2**30)
+    assert mcts.unit_hours == pytest.approx(mcts.generated / 3600 / (700 * 70.6e9 / found.parameters))
+    assert max(line.memory_gb for line in found.lines) == pytest.approx(16 * found.parameters / 2**30)
+
+
+def test_a_folder_is_counted_by_its_config_and_not_by_its_name(tmp_path):
+    folder = write_tiny_chat(tmp_path / "Mine-7B", shards=1)
+    shape = shape_of(str(folder))
+    assert plan.parameters_of(pretrained(folder)) == shape.parameters < 1e7
+    assert plan.parameters_of(pretrained(folder.rename(tmp_path / "mine"))) == shape.parameters
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("acme/nobody-knows", "is no folder here and does not say how large the model is; give --parameters"),
+        ("FOLDER", "config.json: no config of a model"),  # its name does not help
+    ],
+)
+def test_a_model_of_unknown_size_is_refused(path, said, tmp_path):
+    (tmp_path / "Model-7B").mkdir()
+    with pytest.raises(UserError, match=said):
+        plan.parameters_of(pretrained(path.replace("FOLDER", str(tmp_path / "Model-7B"))))
 
 
 def test_a_rate_of_ones_own_counts(monkeypatch):

@@ -83,12 +83,12 @@ def dry_run(
     report.sections.append(("chat template", rendered.lines))
     report.faults += rendered.faults + adapter_faults(params, shape)
     report.warnings += unpinned(params)
-    check_lengths(report, params, shape, shape_of_search, rendered)
+    found = check_lengths(report, params, shape, shape_of_search, rendered)
     if targets := checks.target_faults(params, where.compute, shape):
         report.faults += targets
         return report
     check_batches(report, params, shape, where.compute)
-    trainings = check_memory(report, params, shape, where, settings.prompt_tokens(shape_of_search))
+    trainings = check_memory(report, params, shape, where, found.prompt)
     check_disk(report, params, shape, trainings, texts_gb, here=here)
     if here:
         report.warnings += missing_gpus(where.compute)
@@ -136,16 +136,16 @@ def described(report: Report, params: Params, shape: Shape) -> None:
     )
 
 
-def check_lengths(report: Report, params: Params, shape: Shape, search: dict, rendered: Rendered) -> None:
-    """Prompts, chains, completions."""
-    source = f"rates.yaml, {search['source']}"
-    found = lengths.Lengths(settings.prompt_tokens(search), int(search["chain_tokens"]), source)
+def check_lengths(report: Report, params: Params, shape: Shape, search: dict, rendered: Rendered) -> lengths.Lengths:
+    """Prompts, chains, completions; their lengths."""
+    found = lengths.lengths_of(params, shape, search, ask=not rendered.faults)
     g = params.grpo
     report.sections.append(
         (
             "lengths, tokens",
             [
-                f"prompt {found.prompt} at most, chain {found.chain} ({source}){'; ' if rendered.frame else ''}{rendered.frame}",
+                f"prompt {found.prompt} at most ({found.prompt_source}), chain {found.chain} ({found.chain_source})"
+                f"{'; ' if rendered.frame else ''}{rendered.frame}",
                 f"sft: rows of {params.sft.max_length}; engine: {params.engine.max_model_len}; grpo: {found.prompt} + "
                 f"{g.max_completion}; eval: {found.prompt} + {params.eval.max_tokens}; the model's context: {shape.context}",
             ],
@@ -153,8 +153,11 @@ def check_lengths(report: Report, params: Params, shape: Shape, search: dict, re
     )
     if shape.folder is None:  # else the model's own tokenizer was asked, and its context with it
         report.faults += lengths.context_faults(params, shape.context, shape.name)
-    report.faults += lengths.completion_faults(params, shape.context, found, shape.name)
-    report.faults += lengths.trace_faults(params, shape.context, found, shape.name)
+    for check in (lengths.completion_faults, lengths.trace_faults):
+        faults, warnings = check(params, shape.context, found, shape.name)
+        report.faults += faults
+        report.warnings += warnings
+    return found
 
 
 def check_batches(report: Report, params: Params, shape: Shape, compute: Compute) -> None:

@@ -106,6 +106,15 @@ def find_config(path: str) -> tuple[dict, dict, str]:
     )
 
 
+def known(path: str) -> bool:
+    """Whether the model's config is at hand; of a hub id that does not ship, it is not before the base stage is done."""
+    try:
+        find_config(path)
+    except UserError:
+        return False
+    return True
+
+
 def shape_of(path: str) -> Shape:
     """Shape of the model in a folder, or of one whose config ships.
 

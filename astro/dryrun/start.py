@@ -9,7 +9,7 @@ from pathlib import Path
 
 from astro.compute import load_compute
 from astro.dryrun import checks, settings
-from astro.dryrun.shapes import Shape, find_config, shape_of
+from astro.dryrun.shapes import Shape, known, shape_of
 from astro.params import plain, read_yaml
 from astro.rates import RATES
 from astro.runtime import UserError
@@ -61,15 +61,6 @@ def visible() -> list[float]:
     import torch
 
     return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count())]
-
-
-def known(path: str) -> bool:
-    """Whether the model's config is at hand; of a hub id that does not ship, it is not before the base stage is done."""
-    try:
-        find_config(path)
-    except UserError:
-        return False
-    return True
 
 
 def faults(ahead: Sequence[str], params: Params, compute: Compute, shape: Shape, device: float, name: str) -> list[str]:

@@ -98,12 +98,6 @@ WRONG = {
         "",
         ["engine.max_model_len 200000: above the context", "131072"],
     ),
-    "rows shorter than the traces": (
-        "sft: {max_length: 2048}\n",
-        "",
-        "",
-        ["sft.max_length 2048: shorter than the traces", "3000 tokens (rates.yaml, assumed) make 4024"],
-    ),
     "completions longer than the engine": (
         "engine: {max_model_len: 8192}\n",
         "",
@@ -180,9 +174,9 @@ def test_each_wrong_variant_is_refused_with_its_reason(name):
 
 
 def test_all_faults_are_told_at_once():
-    changes = "sft: {max_length: 2048, batch_size: 7}\nexecution: {processes: 2}\nengine: {max_model_len: 200000}\n"
+    changes = "sft: {max_length: 200000, batch_size: 7}\nexecution: {processes: 2}\nengine: {max_model_len: 200000}\n"
     said = "\n".join(report_of(params_of("llama-3.1-8b", changes), compute="gpu-8-ddp").faults)
-    for part in ("sft.max_length 2048", "sft.batch_size", "execution.processes 2", "engine.max_model_len 200000"):
+    for part in ("sft.max_length 200000", "sft.batch_size", "execution.processes 2", "engine.max_model_len 200000"):
         assert part in said
 
 
@@ -190,10 +184,10 @@ def test_a_missing_accelerate_config_is_told_with_the_other_faults(tmp_path):
     shutil.copy("compute/gpu-8-fsdp2.yaml", tmp_path / "mine.yaml")
     text = (tmp_path / "mine.yaml").read_text().replace("accelerate/fsdp2.yaml", "accelerate/gone.yaml")
     (tmp_path / "mine.yaml").write_text(text)
-    report = report_of(params_of("llama-3.1-8b", "sft: {max_length: 2048}\n"), compute=str(tmp_path / "mine.yaml"))
+    report = report_of(params_of("llama-3.1-8b", "sft: {max_length: 200000}\n"), compute=str(tmp_path / "mine.yaml"))
     said = "\n".join(report.faults)
     assert "compute/accelerate/gone.yaml: no such file" in said
-    assert "sft.max_length 2048" in said
+    assert "sft.max_length 200000" in said
 
 
 def test_sources_without_a_commit_are_warned_of():
@@ -239,14 +233,14 @@ eval: {max_tokens: 64}
 SHORT = {"prompt_tokens": 700, "chain_tokens": 300}
 
 
-def tiny_report(folder: Path, adapter: Path | str = ""):
+def tiny_report(folder: Path, adapter: Path | str = "", *, search: dict = SHORT, changes: str = ""):
     """The dry run of the 8B profile with the model in `folder`, and lengths to its measure."""
     from astro.dryrun.machine import machine
     from astro.dryrun.report import dry_run
 
     where, faults = machine("H100", {"H100": 79.0}, "gpu-1")
-    params = params_of("llama-3.1-8b", TINY.replace("PATH", str(folder)).replace("ADAPTER", str(adapter)))
-    search = {**SHORT, "source": "test"}
+    params = params_of("llama-3.1-8b", TINY.replace("PATH", str(folder)).replace("ADAPTER", str(adapter)) + changes)
+    search = {**search, "source": "test"}
     return dry_run(params, where, title="t", shape_of_search=search, texts_gb=0.0, here=False, faults=faults)
 
 
@@ -273,6 +267,56 @@ def adapter_for(folder: Path, base: str, width: int) -> Path:
     tensors = {f"{at}A.weight": torch.zeros(2, width), f"{at}B.weight": torch.zeros(width, 2)}
     save_file(tensors, folder / "adapter_model.safetensors")
     return folder
+
+
+QUESTIONS = """
+problems: {source: files, folder: FOLDER, files: {train: {path: t.jsonl}, rl: {path: t.jsonl}, eval_x: {path: t.jsonl}}}
+"""
+
+
+def test_short_problem_files_are_measured_and_an_assumption_is_a_warning(model, tmp_path):
+    """1,000 tokens assumed for a prompt do not fit; those that are asked do."""
+    (tmp_path / "t.jsonl").write_text('{"problem": "What is $1+1$?", "answer": "2"}\n')
+    search = {"prompt_tokens": 1000, "chain_tokens": 3000}
+    assumed = tiny_report(model, search=search)
+    assert assumed.faults == []
+    assert "shorter than the traces may be: a prompt of 1000 (rates.yaml, test)" in assumed.text()
+    assert "eval.max_tokens 64: with a prompt of 1000 tokens" in assumed.text()
+    measured = tiny_report(model, search=search, changes=QUESTIONS.replace("FOLDER", str(tmp_path)))
+    assert measured.faults == []
+    assert "at most (measured, the problem files), chain 3000 (rates.yaml, test)" in measured.text()
+    assert "eval.max_tokens" not in measured.text().partition("warning")[2]
+
+
+@pytest.mark.parametrize(
+    ("steps", "faults", "warnings"),
+    [
+        ([3, 5], 0, 0),
+        ([3, 5000], 0, 1),  # one is dropped
+        ([5000, 5001], 1, 0),  # all are
+    ],
+)
+def test_traces_that_are_here_are_measured(model, tmp_path, monkeypatch, steps, faults, warnings):
+    params = params_of("llama-3.1-8b", TINY.replace("PATH", str(model)).replace("ADAPTER", ""))
+    monkeypatch.setattr("astro.dryrun.lengths.load_params", lambda: params)
+    monkeypatch.setattr("astro.dryrun.lengths.TRACES", tmp_path)
+    rows = [
+        {
+            "id": f"p/{n}",
+            "problem_id": "p",
+            "kind": "direct",
+            "prompt": "q",
+            "completion": "a " * n,
+            "backtracks": 0,
+            "segments": [{"kind": "step", "text": "a " * n, "node": 1}],
+            "answer": "2",
+        }
+        for n in steps
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = tiny_report(model, search={"prompt_tokens": 10, "chain_tokens": 3000})
+    assert (len(report.faults), len([w for w in report.warnings if "traces" in w])) == (faults, warnings), report.text()
+    assert f"measured, {tmp_path}" in report.text()
 
 
 MODELS = {

@@ -93,6 +93,8 @@ def test_a_stage_ends_with_2_and_leaves_nothing(tmp_path):
     for name in ("arms.yaml", "dvc.yaml"):
         shutil.copy(name, tmp_path)
     environment = os.environ | {"ASTRO_COMPUTE": "mine.yaml", "PYTHONPATH": str(Path.cwd())}
+    for name in ("arms.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text(Path(name).read_text())
     before = sorted(p.name for p in tmp_path.iterdir())
     done = subprocess.run(
         [sys.executable, "-m", "stages.sft"],
