@@ -157,7 +157,7 @@ class Sources:
     def _imports(self, module: str, called: bool) -> set[str]:
         """Modules of ours that `module` imports; with `called` also those inside its functions.
 
-        A text that is the name of a module, or "module:function", counts too: `[python, "-m", "astro.execution.ray_reaper"]`.
+        A text that is the name of a module, or "module:function", counts too: "-m", "astro.execution.ray_reaper".
 
         Raises:
             IdentityError: an import whose target is not a literal, or a relative one.

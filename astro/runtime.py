@@ -29,9 +29,20 @@ class UserError(ValueError):
     """A mistake in what the user gave: printed without a trace, exit code 2."""
 
 
-def home_root() -> Path:
-    """The main checkout, also from one of DVC's copies: work folders and the MLflow store live here."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+class MachineFault(RuntimeError):
+    """The machine failed, and not what the user gave: printed without a trace, exit code 2. It is never a result."""
+
+
+HOME = "ASTRO_HOME"
+"""Environment variable: the checkout that a run in a clone of it belongs to."""
+
+
+def home_root(here: Path | None = None) -> Path:
+    """The main checkout, also from a clone or one of DVC's copies: work folders and the MLflow store live here.
+
+    here: of a process that DVC did not start; None: the current folder.
+    """
+    return Path(os.environ.get(HOME) or os.environ.get("DVC_ROOT") or here or Path.cwd()).resolve()
 
 
 def die_with_parent() -> None:
@@ -53,7 +64,8 @@ def die_with(parent: int) -> None:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main: user errors become one line and exit code 2, everything else keeps its trace and exits with 1."""
+    """Run a stage's main: errors of the user and faults of the machine become one line and exit code 2. Everything else keeps
+    its trace and exits with 1."""
     try:
         main()
     except (UserError, ValidationError) as error:
@@ -64,6 +76,9 @@ def run_stage(main: Callable[[], None]) -> None:
         print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
+        if fault := machine_fault(error):
+            print(f"error: {fault}", file=sys.stderr)
+            sys.exit(2)
         full = any(word in str(error) for word in ("No space left", "os error 28"))  # not always an OSError
         if not (isinstance(error, ValueError) or full):
             raise
@@ -71,6 +86,13 @@ def run_stage(main: Callable[[], None]) -> None:
         if os.environ.get("ASTRO_TRACE"):
             raise
         sys.exit(2)
+
+
+def machine_fault(error: BaseException | None) -> MachineFault | None:
+    """The fault of the machine that an error is, or was raised for (`cause`: where the chain was lost between processes)."""
+    while error is not None and not isinstance(error, MachineFault):
+        error = error.__cause__ or getattr(error, "cause", None)
+    return error
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Grading against plain math-verify in process: rates side by side in one run, and agreement on the case tables.
 
-    python -m benchmarks.grading [gradings] [--rates | --agreement | --stress]
+    python -m benchmarks.grading [gradings] [--rates | --agreement | --stress | --killed]
 
 Rates are over distinct pairs made from a seed, so that no cache helps either side: easy ones (numbers, words, choices), formulas,
 mixed ones (half easy, half formulas), and mixed ones of which 1 % are hostile. Plain math-verify runs one pair after the other in
@@ -18,6 +18,7 @@ from math_verify import parse, verify
 
 from astro.runtime import run_stage
 from astro.verify import Pool, grade_batch
+from benchmarks.grading_killed import killed
 from benchmarks.grading_stress import stress
 from tests.verify.tables import table
 
@@ -165,10 +166,14 @@ def main() -> None:
     only.add_argument(
         "--stress", action="store_true", help="many threads and two processes, hostile answers; say 10000 gradings"
     )
+    only.add_argument("--killed", action="store_true", help="worker processes are killed at random; say 10000 gradings")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if given.stress:
         stress(given.gradings)
+        return
+    if given.killed:
+        killed(given.gradings)
         return
     if not given.agreement:
         rates(given.gradings)

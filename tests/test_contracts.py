@@ -157,6 +157,11 @@ def test_imports_run_one_way(module):
     assert wrong == []
 
 
+def test_every_folder_of_modules_is_a_package():
+    """Without its __init__ a folder would be left out of a wheel."""
+    assert [str(p) for p in MODULES.values() if not (p.parent / "__init__.py").is_file()] == []
+
+
 @pytest.mark.parametrize("module", list(MODULES))
 def test_heavy_libraries_stay_where_they_belong(module):
     tops = {name.split(".")[0] for name in imports(module, for_types=True)}

@@ -8,9 +8,6 @@ from astro.ablations.spec import Planned
 from astro.params import PARAMS_FILE, plain
 from astro.runtime import UserError
 
-STASH = "refs/exps/stash"
-"""What `dvc exp run --temp` is about to run. DVC pushes and pops at once: what stands there between runs, a kill left."""
-
 
 def git(*arguments: str) -> str:
     """What git prints.

@@ -4,7 +4,6 @@ An experiment's ref is made when its run has ended well, and not before: the ref
 beside them. What a stopped run had done is not lost: finished stages are in DVC's run cache, long ones resume.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from astro.ablations import recovery
-from astro.ablations.experiments import STASH, done, experiments, forget, head, ref_of
+from astro.ablations.checkout import close_checkout, environment, open_checkout, take_over
+from astro.ablations.experiments import dirty, done, experiments, head
 from astro.ablations.kept import kept
 from astro.ablations.spec import Planned
 from astro.runtime import die_with_parent, work_folder
@@ -29,14 +28,16 @@ def run(planned: Sequence[Planned]) -> list[str]:
     Log of each run: work/ablations/<name>.log.
 
     Raises:
-        UserError: no git commit, uncommitted changes, or a second runner at work.
+        UserError: no git commit, or a second runner at work.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the next call goes on.
     """
     with work_folder("ablations", ".") as folder, _sigterm_interrupts():
-        for said in recovery.recover(folder):
-            print(f"[ablations] after a kill: {said}", flush=True)
-        recovery.check_clean()
         commit = head()
+        if files := dirty():
+            shown = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
+            print(
+                f"[ablations] runs are of commit {commit[:7]}: without the uncommitted changes in {shown}", flush=True
+            )
         known = experiments(commit)
         todo = [p for p in planned if not done(p, known) and not kept(p)]
         finished, failed, began = len(planned) - len(todo), [], time.monotonic()
@@ -44,7 +45,7 @@ def run(planned: Sequence[Planned]) -> list[str]:
         for number, one in enumerate(todo, 1):
             log = folder / f"{one.name}.log"
             started = time.monotonic()
-            code = _run_one(one, folder, log, stale=one.name in known, commit=commit)
+            code = _run_one(one, log, commit=commit)
             failed += [one.name] if code else []
             elapsed = time.monotonic() - began
             told = f"FAILED (exit code {code}), see {log}" if code else "done"
@@ -56,30 +57,28 @@ def run(planned: Sequence[Planned]) -> list[str]:
         return failed
 
 
-def _run_one(one: Planned, folder: Path, log: Path, *, stale: bool, commit: str) -> int:
-    """Run one experiment and return DVC's exit code; 1 also where DVC says 0 and left no experiment.
+def _run_one(one: Planned, log: Path, *, commit: str) -> int:
+    """Run one experiment in a checkout of its own and return DVC's exit code; 1 also where DVC says 0 and left no experiment.
 
-    stale: an experiment of this name stands on this commit with other params; it gives way.
+    An experiment of this name on this commit with other params gives way, once the new one is there.
     """
-    forget(STASH)
-    if stale:
-        forget(ref_of(commit, one.name))
-    recovery.begin(folder, one.params)
+    root = open_checkout(commit)
     print(f"[ablations] {one.name}: {one.command}", flush=True)
     with log.open("ab") as stream:
         stream.write(f"# {commit}\n$ {one.command}\n".encode())
         stream.flush()
         child = subprocess.Popen(
             [sys.executable, "-m", "dvc", *one.arguments],
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=environment(),
             preexec_fn=die_with_parent,
         )
         code = _wait(child)
-    for said in recovery.recover(folder):  # a failed run may leave its copy
-        print(f"[ablations] {one.name}: {said}", flush=True)
+    take_over(commit, one.name)
+    close_checkout()
     return code or (0 if done(one, experiments(commit)) else 1)
 
 
@@ -98,13 +97,6 @@ def _wait(child: subprocess.Popen) -> int:
                 child.kill()  # DVC waits for its stage; the stage ends with it
                 child.wait()
         raise
-
-
-def _environment() -> dict[str, str]:
-    """The running interpreter comes first in PATH: the stages call `python`."""
-    here = os.environ.get("PATH", "")
-    own = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": f"{own}{os.pathsep}{here}", "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager

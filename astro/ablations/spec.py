@@ -37,11 +37,11 @@ class Planned:
     def arguments(self) -> list[str]:
         """What follows `dvc`."""
         settings = [*self.ablation.set, f"{SEED_KEY}={self.seed}"]
-        return ["exp", "run", "--temp", "--name", self.name, *(part for s in settings for part in ("-S", s))]
+        return ["exp", "run", "--name", self.name, *(part for s in settings for part in ("-S", s))]
 
     @property
     def command(self) -> str:
-        """The run as one would type it."""
+        """The run as one would type it in a checkout of the commit."""
         return shlex.join(["dvc", *self.arguments])
 
 
@@ -72,7 +72,7 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
     only: names to keep; none: all. seeds: in place of the file's.
 
     All ablations are checked, also those that `only` leaves out, against params.yaml as it stands. The params of a run
-    are those of the last commit with its settings; the two are the same whenever a run may start.
+    are those of the last commit with its settings.
 
     Raises:
         UserError: see `load`; a setting that params.yaml does not know, or that gives params no stage would take; an

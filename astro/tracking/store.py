@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from astro.runtime import home_root
 from astro.tracking import reach
 from astro.tracking.names import flatten, legal_name
 
@@ -39,12 +40,7 @@ def store_uri(root: Path) -> str:
     given = os.environ.get(reach.SETTING)
     if given and given != _chosen_uri:
         return given
-    return reach.file_uri(main_root(root)) or f"{SQLITE}{main_root(root) / 'mlflow.db'}"
-
-
-def main_root(root: Path) -> Path:
-    """DVC's main checkout: `root` may be a copy that DVC throws away."""
-    return Path(os.environ.get("DVC_ROOT") or root).resolve()
+    return reach.file_uri(home_root(root)) or f"{SQLITE}{home_root(root) / 'mlflow.db'}"
 
 
 def artifact_folder(uri: str) -> Path | None:
@@ -55,7 +51,7 @@ def artifact_folder(uri: str) -> Path | None:
 @contextmanager
 def locked(root: Path, uri: str) -> Iterator[None]:
     """One process at a time: a fresh database (or a search followed by a creation) does not stand two."""
-    folder = Path(uri.removeprefix(SQLITE)).resolve().parent if uri.startswith(SQLITE) else main_root(root)
+    folder = Path(uri.removeprefix(SQLITE)).resolve().parent if uri.startswith(SQLITE) else home_root(root)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "mlflow.db.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -4,11 +4,23 @@
     grade("\\\\frac{1}{2}", "... so the answer is \\\\boxed{0.5}.").verdict   # "correct"
     grade_batch([(gold, response), ...], responses=True)                    # in order, on all cores
 
-Callable from any thread and any process. What is accepted and what is not: docs/grading.md.
+Callable from any thread and any process. What is accepted and what is not: docs/grading.md. An answer that overruns the limits
+of a worker is not correct. A machine that lets no grading end is a `GraderFault`, and never a verdict.
 """
 
 from astro.verify.api import Pool, default_pool, gold_parses, grade, grade_answer, grade_batch
 from astro.verify.compare import Grade
 from astro.verify.extract import extract
+from astro.verify.processes import GraderFault
 
-__all__ = ["Grade", "Pool", "default_pool", "extract", "gold_parses", "grade", "grade_answer", "grade_batch"]
+__all__ = [
+    "Grade",
+    "GraderFault",
+    "Pool",
+    "default_pool",
+    "extract",
+    "gold_parses",
+    "grade",
+    "grade_answer",
+    "grade_batch",
+]

@@ -1,10 +1,10 @@
 """What callers use: grades one by one or in batches, from any thread and any process.
 
 Easy pairs (numbers, words, choices, and tuples, sets, lists of them) are decided in the calling process, in microseconds and by
-the same code; all others in workers with limits. What cannot be decided within its limits is never correct.
+the same code; all others in workers with limits. What cannot be decided within its limits is never correct. Where the machine
+lets no worker end its work, each function that grades raises `GraderFault`, and nothing is cached.
 """
 
-import logging
 import os
 import threading
 import weakref
@@ -26,11 +26,6 @@ NO_BOX = "no box"
 """Rule of a response that holds no answer."""
 NOTHING = ""
 """The answer of such a response, while it is graded."""
-NO_WORKER = "no worker"
-"""Rule where the system refused a process for so long that the pair was left ungraded: as good as no gold, so that it is neither
-rewarded nor punished."""
-
-_log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -95,7 +90,11 @@ class Pool:
         return self.grade_batch([(gold, answer)])[0]
 
     def grade_batch(self, pairs: Sequence[tuple[str, str]], *, responses: bool = False) -> list[Grade]:
-        """Grades of (gold, answer) pairs, or of (gold, response) with `responses`, in order."""
+        """Grades of (gold, answer) pairs, or of (gold, response) with `responses`, in order.
+
+        Raises:
+            GraderFault: the machine lets no worker end a grading. No grade of the batch that needs one is cached.
+        """
         grades: list[Grade | None] = [None] * len(pairs)
         left: dict[tuple[str, str], list[int]] = {}
         for number, (gold, given) in enumerate(pairs):
@@ -110,8 +109,7 @@ class Pool:
             grades[number] = grade
         if left:
             for (pair, numbers), grade in zip(left.items(), self._in_workers(list(left)), strict=True):
-                if grade.rule != NO_WORKER:
-                    self._cache.put(*pair, grade)
+                self._cache.put(*pair, grade)
                 for number in numbers:
                     grades[number] = grade
         if responses:
@@ -132,15 +130,8 @@ class Pool:
         return self.gold_fault(gold) is None
 
     def gold_fault(self, gold: str) -> str | None:
-        """Why no answer can be graded against this gold; None: they can.
-
-        Raises:
-            RuntimeError: the system refuses a worker process.
-        """
-        fault = self._gold_faults([gold])[0]
-        if fault == NO_WORKER:
-            raise RuntimeError("no worker process can be started to read the gold answers")
-        return fault
+        """Why no answer can be graded against this gold; None: they can."""
+        return self._gold_faults([gold])[0]
 
     def _gold_faults(self, golds: list[str]) -> list[str | None]:
         distinct = list(dict.fromkeys(golds))
@@ -158,6 +149,7 @@ class Pool:
 
         Raises:
             ValueError: a function of another package.
+            GraderFault: the machine lets no worker end it.
         """
         return self.call_batch(function, [arguments], failed=failed)[0]
 
@@ -180,9 +172,6 @@ def _without_box(grade: Grade) -> Grade:
 
 
 def _ungraded(answer: str, lost: Failed, gold_fault: str | None) -> Grade:
-    if lost.reason == NO_WORKER:
-        _log.error("no worker process can be started: an answer is left ungraded")
-        return Grade("unparseable_gold", answer, NO_WORKER)
     if gold_fault is not None:
         return Grade("unparseable_gold", answer, gold_fault)
     return Grade("unparseable_prediction", answer, lost.reason)

@@ -1,23 +1,34 @@
 """Many tasks over the workers: in order, on all cores, each at its own cost."""
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from astro.verify.processes import RUNNING, STOPPED, NoWorker, Worker, Workers
+from astro.verify.processes import RUNNING, SLEEPING, GraderFault, Worker, Workers
 
 CHUNK = 16
 """Tasks sent to a worker at once: enough that it never waits for the next, few enough that no worker is left with many at
 the end and that other threads soon get a turn."""
 
 MOST_WAITS = 10
-"""A worker that never gets a core is given up after so many times its patience."""
+"""A worker that never gets a core is replaced after so many times its patience."""
 
-TRIES = 3
-"""A worker that ends for no reason of its task (killed from outside) is no verdict: the task is tried so often."""
+OWN_TRIES = 3
+"""A task whose worker crashes, or waits for nothing, so many times alone in fresh workers is what caused it."""
+
+TRIES = 10
+INSIST_S = 600.0
+"""A task whose worker is ended from outside is tried at least so many times, and for so long: such an end is no verdict."""
+
+AT_ONCE_S = 0.1
+HOPELESS_S = 30.0
+"""Where no worker of a task was left alone for so long, it is given up sooner: nothing on this machine gets anywhere."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,21 +36,45 @@ class Failed:
     """A task that gave no value."""
 
     reason: str
-    """"time limit", "memory limit", "died", "no worker", or the name of the exception it raised."""
+    """ "time limit", "memory limit", "crashed", or the name of the exception it raised."""
 
 
 @dataclass
 class _Busy:
     worker: Worker
     outstanding: deque[int] = field(default_factory=deque)
+    began: float = 0.0
+    """When it began with the task that it is at, by the monotonic clock."""
     deadline: float = 0.0
     waits: int = 0
     """How often the task that it is at was late."""
+    alone: bool = False
+    """Its task is the first and only one that this process was given."""
+
+
+@dataclass
+class _Ends:
+    """Workers that a task has lost."""
+
+    own: int = 0
+    """By what may be its own fault."""
+    outside: int = 0
+    longest: float = 0.0
+    """Seconds that the longest-lived of those had for the task that were ended from outside."""
+    since: float = field(default_factory=time.monotonic)
 
 
 def run_tasks(workers: Workers, tasks: Sequence[tuple[str, Sequence[str]]]) -> list:
-    """Values of all tasks, in order; `Failed` where there is none. Never raises for what a task does."""
-    return _Run(workers, tasks).finish()
+    """Values of all tasks, in order; `Failed` where there is none. Never raises for what a task does.
+
+    Raises:
+        GraderFault: no worker starts, or one task after the other is ended from outside. It is logged.
+    """
+    try:
+        return _Run(workers, tasks).finish()
+    except GraderFault as fault:
+        _log.error("%s", fault)
+        raise
 
 
 class _Run:
@@ -47,7 +82,7 @@ class _Run:
         self.workers, self.tasks = workers, tasks
         self.results: list = [None] * len(tasks)
         self.pending = deque(range(len(tasks)))
-        self.tries = [0] * len(tasks)
+        self.ends: dict[int, _Ends] = {}
         self.busy: dict = {}  # pipe -> _Busy
         # processor time is what ends a task; the clock is for a worker that gets none, or was stopped
         self.patience = 2 * workers.time_limit + 1.0
@@ -69,11 +104,10 @@ class _Run:
             if self.busy and len(self.pending) < 2:
                 return
             try:
-                worker = self.workers.take(wait=not self.busy)
-            except NoWorker:
+                worker = self.workers.take(wait=not self.busy, fresh=self.pending[0] in self.ends)
+            except GraderFault:
                 if not self.busy:
-                    while self.pending:
-                        self.results[self.pending.popleft()] = Failed("no worker")
+                    raise
                 return
             if worker is None:
                 return
@@ -81,14 +115,18 @@ class _Run:
             self._send(self.busy[worker.pipe])
 
     def _send(self, busy: _Busy) -> None:
-        """The next tasks for a worker; none are left, or others wait for a worker: it is handed back."""
-        if not self.pending or (self.workers.waiting and busy.deadline):
+        """The next tasks for a worker. It is handed back where none are left, others wait for it, or a fresh one is due."""
+        used = busy.deadline > 0
+        if not self.pending or (used and (self.workers.waiting or self.pending[0] in self.ends)):
             del self.busy[busy.worker.pipe]
             self.workers.give(busy.worker)
             return
-        count = min(CHUNK, max(1, len(self.pending) // (2 * self.workers.size)))
+        single = self.pending[0] in self.ends
+        count = 1 if single else min(CHUNK, max(1, len(self.pending) // (2 * self.workers.size)))
         busy.outstanding.extend(self.pending.popleft() for _ in range(count))
-        busy.deadline = time.monotonic() + self.patience
+        busy.alone = count == 1 and not used
+        busy.began = time.monotonic()
+        busy.deadline = busy.began + self.patience
         message = [(self.tasks[i][0], list(self.tasks[i][1])) for i in busy.outstanding]
         try:
             busy.worker.pipe.send_bytes(json.dumps(message).encode())
@@ -107,13 +145,16 @@ class _Run:
             self._overdue(busy)
 
     def _overdue(self, busy: _Busy) -> None:
-        """By the clock a worker is late. One that waits for a core gets more time: a busy machine must not change a grade."""
+        """By the clock a worker is late. One that waits for a core gets more time: a busy machine must not change a grade.
+
+        The task of one that never gets a core, or was stopped, begins anew. That of one that waits for nothing may be to blame.
+        """
         state = busy.worker.state()
         busy.waits += 1
         if state == RUNNING and busy.waits < MOST_WAITS:
             busy.deadline = time.monotonic() + self.patience
         else:
-            self._lost(busy, "died" if state == STOPPED else "time limit")
+            self._lost(busy, "asleep" if state == SLEEPING else "died")
 
     def _receive(self, busy: _Busy) -> None:
         try:
@@ -121,25 +162,66 @@ class _Run:
         except (EOFError, OSError):
             self._lost(busy)
             return
+        if "broken" in answer:
+            _log.warning("a worker of the grader is broken: %s", answer["broken"])
+            self._lost(busy, "died")
+            return
         number = busy.outstanding.popleft()
         self.results[number] = Failed(answer["failed"]) if "failed" in answer else answer["value"]
-        busy.deadline, busy.waits = time.monotonic() + self.patience, 0
+        busy.began, busy.waits = time.monotonic(), 0
+        busy.deadline = busy.began + self.patience
         if answer.get("leaves"):
             del self.busy[busy.worker.pipe]
             self.workers.end(busy.worker)
         elif not busy.outstanding:
             self._send(busy)
 
-    def _lost(self, busy: _Busy, reason: str | None = None) -> None:
-        """A worker has ended, or is ended now: the task that it was at pays, the others are done by another one."""
+    def _lost(self, busy: _Busy, reason: str = "died") -> None:
+        """A worker has ended, or is ended now. The task that it was at pays or is tried again, others do the rest."""
         del self.busy[busy.worker.pipe]
         found = self.workers.end(busy.worker)
-        reason = reason or found
         if busy.outstanding:
-            blamed = busy.outstanding.popleft()
-            self.tries[blamed] += 1
-            if reason == "died" and self.tries[blamed] < TRIES:
-                busy.outstanding.appendleft(blamed)
-            else:
-                self.results[blamed] = Failed(reason)
+            blamed = busy.outstanding[0]
+            lived = time.monotonic() - busy.began
+            verdict = self._verdict(blamed, found if found != "died" else reason, alone=busy.alone, lived=lived)
+            if verdict:
+                self.results[blamed] = verdict
+                busy.outstanding.popleft()
         self.pending.extendleft(reversed(busy.outstanding))
+
+    def _verdict(self, task: int, reason: str, *, alone: bool, lived: float) -> Failed | None:
+        """What the end of its worker says about a task; None: nothing yet, so it is tried again, alone in a fresh worker.
+
+        Its processor time and its memory are counted by the kernel. But what a worker did before takes memory, too.
+
+        Args:
+            task: its number.
+            reason: as `Workers.end` says, or "asleep".
+            alone: it was the first and only one that the worker was given.
+            lived: seconds that the worker had for it.
+
+        Raises:
+            GraderFault: it was ended from outside too often.
+        """
+        if reason == "time limit" or (reason == "memory limit" and alone):
+            return Failed(reason)
+        ends = self.ends.setdefault(task, _Ends())
+        if reason in ("crashed", "asleep"):
+            ends.own += alone
+            return Failed("crashed" if reason == "crashed" else "time limit") if ends.own >= OWN_TRIES else None
+        if reason == "memory limit":
+            return None
+        ends.outside += 1
+        ends.longest = max(ends.longest, lived)
+        if ends.outside < TRIES:
+            return None
+        waited = time.monotonic() - ends.since
+        if waited >= (HOPELESS_S if ends.longest < AT_ONCE_S else INSIST_S):
+            raise GraderFault(
+                f"the grader's worker processes are ended from outside: {ends.outside} in {waited:.0f} s, at one and the same "
+                "text. Is the machine out of memory?"
+            )
+        if ends.outside == TRIES:
+            _log.warning("%d workers of the grader were ended from outside at one text; it goes on trying", TRIES)
+        time.sleep(max(0.0, AT_ONCE_S - lived))  # no storm of new processes
+        return None

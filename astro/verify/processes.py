@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from astro.runtime import MachineFault
 from astro.verify.worker import OUT_OF_MEMORY
 from astro.verify.zygote import END, FORK, REPLY, REQUEST
 
@@ -22,8 +23,22 @@ ROOT = Path(__file__).resolve().parents[2]
 START_S = 600.0
 """How long the imports of the first process may take: three seconds, but minutes where others have all the cores."""
 
+ANSWER_S = 60.0
+"""How long the first process may take for a request, which costs milliseconds: one that was stopped is replaced."""
+
 PATIENCE_S = 10.0
 """How long a system that refuses new processes is asked again."""
+
+OWN_FAULTS = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGILL,
+    signal.SIGFPE,
+    signal.SIGABRT,
+    signal.SIGXCPU,
+    signal.SIGSYS,
+}
+"""Signals that the kernel or the C library sends to a process for what it has done itself."""
 
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[3]); "
@@ -31,11 +46,11 @@ _PROGRAM = (
 )
 
 
-RUNNING, STOPPED = "R", "T"
+RUNNING, SLEEPING = "R", "S"
 
 
-class NoWorker(RuntimeError):
-    """The system refuses a process."""
+class GraderFault(MachineFault):
+    """The machine let no grading end: no worker starts, or something ends each one. It says nothing about the answer."""
 
 
 @dataclass(eq=False)
@@ -95,15 +110,16 @@ class Zygote:
         try:
             self._reply()
         except BaseException:  # too slow, or it could not import
-            self._process.kill()
             self.close()
             raise
+        self._control.settimeout(ANSWER_S)
 
     def fork(self, time_limit: float, memory_limit: int) -> Worker:
         """A new worker.
 
         Raises:
-            OSError: refused, or this process is gone.
+            OSError: refused.
+        ConnectionError, TimeoutError: this process is gone, or does not answer.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -121,7 +137,7 @@ class Zygote:
         """Kill a worker; its exit status.
 
         Raises:
-            OSError: this process is gone (its workers then are, too).
+            OSError: this process is gone (its workers then are, too), or does not answer.
         """
         self._control.sendall(REQUEST.pack(END, worker.pid, 0, 0))
         return self._reply()
@@ -136,7 +152,7 @@ class Zygote:
         return REPLY.unpack(answer)[0]
 
     def close(self) -> None:
-        """End it, and with it all its workers."""
+        """End it, and with it all its workers: the kernel ends them when it is gone."""
         self._control.close()
         try:
             self._process.wait(2.0)
@@ -167,11 +183,11 @@ class Workers:
         self.waiting = 0
         """Threads that wait for a worker."""
 
-    def take(self, *, wait: bool) -> Worker | None:
-        """A worker; None: all are busy, and `wait` is off.
+    def take(self, *, wait: bool, fresh: bool = False) -> Worker | None:
+        """A worker; None: all are busy, and `wait` is off. fresh: one that has done nothing yet.
 
         Raises:
-            NoWorker: the system refuses a process, for longer than patience lasts.
+            GraderFault: the system refuses a process, for longer than patience lasts.
         """
         with self._free:
             while not self._idle and self._count >= self.size:
@@ -182,9 +198,12 @@ class Workers:
                     self._free.wait()
                 finally:
                     self.waiting -= 1
-            if self._idle:
-                return self._idle.pop()
+            used = self._idle.pop() if self._idle else None
+            if used and not fresh:
+                return used
             self._count += 1
+        if used:
+            self.end(used)
         try:
             worker = self._start(PATIENCE_S if wait else 0.0)
         except BaseException:
@@ -202,7 +221,12 @@ class Workers:
             self._free.notify()
 
     def end(self, worker: Worker) -> str:
-        """Kill a worker, or bury it. Returns what it ended of: "time limit", "memory limit", or "died"."""
+        """Kill a worker, or bury it.
+
+        Returns:
+            What it ended of: "time limit" or "memory limit", which its task overran, "crashed", which its task may have caused,
+            or "died", where somebody else ended it.
+        """
         worker.pipe.close()
         status = -1
         with self._requests:
@@ -215,8 +239,10 @@ class Workers:
             self._all.discard(worker)
             self._count -= 1
             self._free.notify()
-        if status >= 0 and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
-            return "time limit"
+        if status >= 0 and os.WIFSIGNALED(status):
+            if os.WTERMSIG(status) == signal.SIGPROF:
+                return "time limit"
+            return "crashed" if os.WTERMSIG(status) in OWN_FAULTS else "died"
         if status >= 0 and os.WIFEXITED(status) and os.WEXITSTATUS(status) == OUT_OF_MEMORY:
             return "memory limit"
         return "died"
@@ -229,12 +255,12 @@ class Workers:
                     try:
                         self._zygote = self._zygote or Zygote()
                         return self._zygote.fork(self.time_limit, self.memory_limit)
-                    except ConnectionError:
+                    except (ConnectionError, TimeoutError):
                         self._drop_zygote()
                         raise
             except OSError as error:
                 if time.monotonic() + pause > until:
-                    raise NoWorker(f"no worker process can be started: {error}") from error
+                    raise GraderFault(f"the grader cannot start a worker process: {error}") from error
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 

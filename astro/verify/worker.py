@@ -30,7 +30,8 @@ def serve(pipe: Connection, *, time_limit: float, memory_limit: int) -> None:
     """Answer batches of tasks until the other side closes the pipe.
 
     A batch is a JSON list of [function, arguments]; each task is answered by itself, in order, as soon as it is done:
-    {"value": ...} or {"failed": why}. The last answer of a batch says with "leaves" whether the worker ends after it.
+    {"value": ...}, {"failed": why} or, where not the task failed but the machine, {"broken": why}. The last answer of a batch
+    says with "leaves" whether the worker ends after it.
     """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's
@@ -51,6 +52,8 @@ def serve(pipe: Connection, *, time_limit: float, memory_limit: int) -> None:
                 answer["leaves"] = resident() - began > GROWN
             try:
                 pipe.send_bytes(json.dumps(answer).encode())
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
             except OSError:
                 return
         if answer.get("leaves"):
@@ -65,6 +68,8 @@ def run(function: str, arguments: list[str]) -> dict:
         os._exit(OUT_OF_MEMORY)
     except RecursionError:
         return {"failed": "nested too deep"}
+    except (OSError, ImportError) as error:  # a task is a function of its texts: it opens no file
+        return {"broken": f"{type(error).__name__}: {error}"}
     except Exception as error:
         return {"failed": f"{type(error).__name__}"}
 

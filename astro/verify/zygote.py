@@ -81,7 +81,7 @@ def prepare() -> None:
 
 def fork(control: socket.socket, descriptor: int, seconds: float, memory: int) -> int:
     """A worker on the other end of `descriptor`; its process id, or minus the error number where the system refuses."""
-    from astro.verify.worker import serve
+    from astro.verify.worker import OUT_OF_MEMORY, serve
 
     try:
         pid = os.fork()
@@ -93,6 +93,8 @@ def fork(control: socket.socket, descriptor: int, seconds: float, memory: int) -
     try:
         control.close()
         serve(Connection(os.dup(descriptor)), time_limit=seconds, memory_limit=memory)
+    except MemoryError:  # the texts alone are too much
+        os._exit(OUT_OF_MEMORY)
     finally:
         os._exit(0)
 

@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = """
 import json, os, pathlib, time
 import ruamel.yaml
-from astro.runtime import die_with_parent
+from astro.runtime import die_with_parent, home_root
 
 die_with_parent()
 params = ruamel.yaml.YAML(typ="safe").load(open("params.yaml"))
-home = pathlib.Path(os.environ["DVC_ROOT"])
+home = home_root()
 seed, ablated = params["run"]["seed"], not params["linearize"]["reflection"]
 with open(home / "work/calls", "a") as calls:
     calls.write(f"{seed} {ablated}\\n")
@@ -73,7 +73,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: git and the two files of ablations, one commit."""
+    """The current folder: git and the files that ablations read, one commit."""
     monkeypatch.chdir(tmp_path)
     for name in [n for n in os.environ if n.startswith(("DVC_", "GIT_"))]:
         monkeypatch.delenv(name)

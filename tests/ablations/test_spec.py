@@ -29,7 +29,7 @@ def test_runs_go_seed_by_seed(repository):
 
 def test_command_and_params_of_a_run(repository):
     run = plan(FILE, only=["reflection-off"], seeds=[3])[0]
-    assert run.command == "dvc exp run --temp --name reflection-off-s3 -S linearize.reflection=false -S run.seed=3"
+    assert run.command == "dvc exp run --name reflection-off-s3 -S linearize.reflection=false -S run.seed=3"
     assert (run.params["run"]["seed"], run.params["linearize"]["reflection"]) == (3, False)
 
 

@@ -100,7 +100,7 @@ def test_missing_runs_are_dashes():
         "-",
     )
     assert table.cells(build({}))[0][2:4] == ("default", "-")
-    assert "dvc exp run --temp --name other-s2 -S a.b=1 -S run.seed=2" in table.markdown(found)
+    assert "dvc exp run --name other-s2 -S a.b=1 -S run.seed=2" in table.markdown(found)
 
 
 @pytest.mark.parametrize("odd", [result([0.5, 0.5], seed=9), result([0.5, 0.5, 0.5])])

@@ -18,7 +18,7 @@ def figure(
 
 
 def row(name: str, question: str, *figures: AblationFigure) -> AblationRow:
-    command = f"dvc exp run --temp --name {name}-s1"
+    command = f"dvc exp run --name {name}-s1"
     run = AblationRun(seed=1, experiment=f"{name}-s1", commit="c" * 40, command=command)
     return AblationRow(name=name, question=question, set=[], runs=[run], figures=list(figures), arms=[])
 
