@@ -1,5 +1,6 @@
 """Drivers: many searches over one engine, a list of requests in order, and the clock."""
 
+import pickle
 import time
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from astro.engines.api import EngineError, Request
 from astro.engines.scripted import ScriptedEngine
 from astro.execution.scheduler import SearchError, TimedEngine, generate, run_searches
+from astro.runtime import MachineFault, machine_fault
 from astro.search import SearchConfig, search
 from tests.search.world import World, judged, rendered
 
@@ -204,3 +206,10 @@ def test_the_clock_counts_the_time_inside_the_engine_alone():
     timed.close()
     with pytest.raises(EngineError, match="closed"):
         inner.submit(requests([1])[0])
+
+
+def test_a_failure_crosses_processes_with_its_cause():
+    """What ends the stage looks for a fault of the machine in the chain of causes."""
+    again = pickle.loads(pickle.dumps(SearchError("p1", MachineFault("no worker starts"))))
+    assert (again.item_id, str(again)) == ("p1", "work on 'p1' failed: MachineFault: no worker starts")
+    assert str(machine_fault(again)) == "no worker starts"
