@@ -12,7 +12,7 @@ from astro.compute import split_batch
 from astro.domains import Domain
 from astro.training.adapters import lora_config
 from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
-from astro.training.rollouts import rollouts_trainer, spare_vllm
+from astro.training.trl_patches import colocated_on_cpu, rollouts_trainer, spare_vllm
 from schemas.records import Problem
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -237,6 +237,4 @@ def placed(generation: str, *, cuda: bool):
     """What a trainer is made in: on a CPU vLLM needs other handling than TRL's."""
     if generation != "vllm_colocate" or cuda:
         return contextlib.nullcontext()
-    from astro.training.vllm_cpu import colocated_on_cpu
-
     return colocated_on_cpu()

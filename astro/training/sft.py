@@ -7,15 +7,16 @@ from typing import Literal
 
 import torch
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from astro.compute import split_batch
 from astro.runtime import atomic_path, read_jsonl
 from astro.tokens import encode_continuation
 from astro.training.adapters import lora_config, merge, quantization
-from astro.training.batches import IGNORED, loader_of
+from astro.training.batches import IGNORED
 from astro.training.common import Curve, last_checkpoint, load_causal_lm, quiet, save_model, use_cores, wants_bf16
 from astro.training.packing import PackedRows, pack
+from astro.training.trl_patches import steps_trainer
 from astro.training.weights import in_dtype
 from astro.training.wordlevel import add_unspellable
 from schemas.compute import Compute
@@ -98,19 +99,6 @@ def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute
     )
 
 
-class StepsTrainer(SFTTrainer):
-    """TRL's trainer on the steps of astro/training/batches.py. batch: rows per optimizer step, in all."""
-
-    def __init__(self, *arguments, batch: int, **more):
-        super().__init__(*arguments, **more)
-        self.batch = batch
-
-    def get_train_dataloader(self):
-        """The batches of this process."""
-        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
-        return loader_of(self.train_dataset, lengths, self.data_collator, self.args, batch=self.batch)
-
-
 def fine_tune(
     model,
     tokenizer,
@@ -142,7 +130,7 @@ def fine_tune(
     arguments = arguments or trainer_arguments(settings, seed=seed, work=work, compute=compute)
     packed = "position_ids" in dataset.column_names
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    trainer = StepsTrainer(
+    trainer = steps_trainer()(
         model=model,
         args=arguments,
         train_dataset=dataset,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from astro.training.seeds import OwnNoise, SeededClient, SeededLlm, sample_seed
+from astro.training.seeds import OwnNoise, sample_seed
+from astro.training.trl_patches import SeededClient, SeededLlm
 from tests.training.grpo_world import PROBLEMS, run, tiny
 
 

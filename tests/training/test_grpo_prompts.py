@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from trl import GRPOTrainer
 
 from astro.domains import get_domain
 from astro.domains.chat import load_chat_template
@@ -10,7 +11,6 @@ from astro.params import load_params
 from astro.tokens import encode_prompt
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
-from astro.training.prompts import TextPromptTrainer
 from schemas.records import Problem
 from tests.tiny_chat import ENDS, write_tiny_chat
 
@@ -25,13 +25,13 @@ def test_a_prompt_begins_once(family, tmp_path, monkeypatch):
     folder = write_tiny_chat(tmp_path / "m", family=family, context=512)
     model, tokenizer = load_causal_lm(folder, name="models/sft")
     domain = get_domain("math", chat=load_chat_template(folder))
-    given, whole = [], TextPromptTrainer._generate_single_turn
+    given, whole = [], GRPOTrainer._generate_single_turn
 
     def watched(self, prompt_ids, *rest, **more):
         given.extend(map(tuple, prompt_ids))
         return whole(self, prompt_ids, *rest, **more)
 
-    monkeypatch.setattr(TextPromptTrainer, "_generate_single_turn", watched)
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", watched)
     shape = {"steps": 1, "prompts_per_step": 2, "group_size": 2, "micro_batch": 4, "max_completion": 8, "bf16": False}
     settings = load_params(Path("params.yaml")).grpo.model_copy(update=shape).model_dump()
     trainer, curve, steps = reinforce(
