@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -53,7 +54,18 @@ class Curve(TrainerCallback):
         self.began, self.first_step = time.monotonic(), state.global_step
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """One row of the curve."""
+        """One row of the curve. It comes before the step's checkpoint, so a step that is refused leaves none.
+
+        Raises:
+            UserError: the loss or the norm of the gradient is not finite. The trainer's own filter hides such a loss, but not
+                such a norm.
+        """
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(float((logs or {}).get(name, 0.0))):
+                raise UserError(
+                    f"{self.label}: {name} is {logs[name]} at step {state.global_step}: training stops here and nothing is "
+                    "published; take a smaller learning rate. Checkpoints of earlier steps stay in work/"
+                )
         row = self._row(logs or {})
         if not row:
             return
@@ -129,7 +141,14 @@ def quiet(trainer) -> None:
 
 
 def save_model(model, tokenizer, target: Path) -> None:
-    """The model and its tokenizer as a folder, whole or not at all."""
+    """The model and its tokenizer as a folder, whole or not at all.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise UserError(f"{target}: {name} holds weights that are not finite: the model is not published")
     with atomic_path(target) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

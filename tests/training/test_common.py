@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from astro.runtime import UserError
-from astro.training.common import Curve, last_checkpoint, load_causal_lm, tail_mean, wants_bf16, write_curve
+from astro.training.common import Curve, last_checkpoint, load_causal_lm, save_model, tail_mean, wants_bf16, write_curve
 
 ROWS = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.0, "lr": 0.00012345678}]
 
@@ -164,3 +164,28 @@ def test_bf16_where_it_pays(setting, native, expected, monkeypatch, capsys):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert wants_bf16(setting) is expected
     assert ("emulates" in capsys.readouterr().out) == (setting is True and not native)
+
+
+@pytest.mark.parametrize(
+    ("logs", "said"),
+    [
+        ({"loss": float("nan")}, "loss is nan at step 3"),
+        ({"loss": 0.0, "grad_norm": float("nan")}, "grad_norm is nan at step 3"),  # how the trainer's filter shows it
+        ({"loss": 1.0, "grad_norm": float("inf")}, "grad_norm is inf at step 3"),
+    ],
+)
+def test_a_step_that_is_not_finite_stops_training(logs, said):
+    rows = []
+    curve = Curve({"loss": "loss"}, label="sft", log=lambda row, step: rows.append(row))
+    with pytest.raises(UserError, match=said):
+        curve.on_log(None, SimpleNamespace(global_step=3, max_steps=9), None, logs=logs)
+    assert rows == []
+
+
+def test_weights_that_are_not_finite_are_not_published(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        model.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match="weight holds weights that are not finite"):
+        save_model(model, None, tmp_path / "model")
+    assert not any(tmp_path.iterdir())
