@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
@@ -97,8 +97,3 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         UserError: see `read_yaml` and `validate`.
     """
     return validate(read_yaml(path), path)
-
-
-def dump(section: BaseModel) -> dict:
-    """A section as plain values: what a stage logs and hashes."""
-    return section.model_dump()

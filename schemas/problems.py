@@ -67,7 +67,7 @@ class OverlapParams(Strict):
 class ProblemsParams(Strict):
     """Where problems come from."""
 
-    source: Literal["generated", "files", "jsonl"] = Field(description="jsonl: older name of files")
+    source: Literal["generated", "files"]
     train: int = Field(ge=1, description="generated: problems for mcts")
     rl: int = Field(ge=1, description="generated: problems for grpo")
     levels: dict[str, float] = Field(description="generated: numbers per problem -> share, for train and rl")

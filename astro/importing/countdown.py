@@ -20,7 +20,7 @@ def import_countdown(params: ProblemsParams) -> Imported:
         files[name] = str(place_of(spec.path, params.folder) or spec.path)
         for note in notes_on(name, spec, params.folder):
             print(f"[problems] note: {note}", flush=True)
-    sets, _ = import_set({**params.model_dump(), "files": files}, seed=0)
+    sets = import_set(files, value_max=params.value_max)
     found = Imported(sets=sets)
     holders: dict[tuple[int, ...], tuple[str, bool]] = {}  # problem -> its place, and whether that is an eval set
     for name in sets:

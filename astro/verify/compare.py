@@ -32,10 +32,6 @@ class Grade:
     or why there is nothing to compare, or the limit that was overrun."""
 
 
-class GoldMalformed(Malformed):
-    """The fault is the gold's."""
-
-
 class Formulas(Protocol):
     """What knows formulas."""
 

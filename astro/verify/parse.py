@@ -20,7 +20,6 @@ MAX_ITEMS = 200
 
 _CURRENCIES = ((r"\$", "dollar"), ("€", "euro"), ("¥", "yen"), ("₹", "rupee"))
 RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"))
-_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _MATRIX = re.compile(r"\\begin *\{([pbB]?matrix|smallmatrix|array)\} *(?:\{[lcr| ]*\})?(.*)\\end *\{\1\}", re.DOTALL)
 _CASES = re.compile(r"\\begin *\{cases\}(.*)\\end *\{cases\}", re.DOTALL)
 _WHOLE_TEXT = re.compile(r"\(? *(?:\\text *\{[^{}]*\} *)+ *\)?")

@@ -166,7 +166,7 @@ PROBLEM_FILES = [
 @pytest.mark.parametrize(("content", "expected"), PROBLEM_FILES)
 def test_bad_problem_file(content: str | bytes | None, expected: str, workspace: Checkout):
     files = {name: str(workspace.root / f"{name}.jsonl") for name in ("train", "rl", "eval_own")}
-    workspace.set_param("problems.source", "jsonl")
+    workspace.set_param("problems.source", "files")
     workspace.set_param("problems.files", files)
     Path(files["eval_own"]).write_text('{"id": "e", "numbers": [2, 5], "target": 7}\n')
     Path(files["rl"]).write_text('{"id": "r", "numbers": [3, 5], "target": 8}\n')

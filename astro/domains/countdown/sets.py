@@ -205,10 +205,12 @@ class ProblemRow(Strict):
     target: int = Field(ge=1, le=LARGEST)
 
 
-def import_set(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int]:
+def import_set(files: dict[str, str], *, value_max: int) -> dict[str, list[Problem]]:
     """All sets from the user's files; train and rl problems that also stand in an eval set, or twice, are dropped.
 
-    `seed` is not used: the files' order is kept.
+    Args:
+        files: name of each set -> its file.
+        value_max: largest intermediate result of a legal path.
 
     Raises:
         UserError: a file is missing or empty, a line is broken, a field is missing, an id comes twice; names file, line
@@ -218,8 +220,8 @@ def import_set(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], in
     taken: set[tuple[int, ...]] = set()
     sets: dict[str, list[Problem]] = {}
     dropped = 0
-    for name in sorted(params["files"], key=lambda n: (not n.startswith("eval_"), n)):
-        path = Path(params["files"][name])
+    for name in sorted(files, key=lambda n: (not n.startswith("eval_"), n)):
+        path = Path(files[name])
         problems = []
         for line, row in enumerate_jsonl(path, ProblemRow):
             where = f"{path}, line {line}"
@@ -231,10 +233,10 @@ def import_set(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], in
                 dropped += 1
                 continue
             taken.add(key)
-            problems.append(make_problem(row.id, row.target, row.numbers, value_max=params["value_max"]))
+            problems.append(make_problem(row.id, row.target, row.numbers, value_max=value_max))
         if not problems:
             raise UserError(
                 f"{path}: holds no problem for set {name!r}" + (" that is in no eval set" if dropped else "")
             )
         sets[name] = problems
-    return sets, dropped
+    return sets
