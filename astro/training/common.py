@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import math
 import os
 import time
@@ -15,6 +14,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from astro.runtime import UserError, atomic_path
 from astro.tokens import pad_fault, pad_token
+from astro.training.checkpoints import fault_of
 
 
 def use_cores() -> None:
@@ -54,18 +54,7 @@ class Curve(TrainerCallback):
         self.began, self.first_step = time.monotonic(), state.global_step
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """One row of the curve. It comes before the step's checkpoint, so a step that is refused leaves none.
-
-        Raises:
-            UserError: the loss or the norm of the gradient is not finite. The trainer's own filter hides such a loss, but not
-                such a norm.
-        """
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(float((logs or {}).get(name, 0.0))):
-                raise UserError(
-                    f"{self.label}: {name} is {logs[name]} at step {state.global_step}: training stops here and nothing is "
-                    "published; take a smaller learning rate. Checkpoints of earlier steps stay in work/"
-                )
+        """One row of the curve."""
         row = self._row(logs or {})
         if not row:
             return
@@ -87,6 +76,38 @@ class Curve(TrainerCallback):
     def rows(self, history: list[dict]) -> list[dict[str, float]]:
         """The curve from a trainer's log history: [{step, ...}]."""
         return [{"step": entry["step"], **row} for entry in history if (row := self._row(entry))]
+
+
+class StopNotFinite(TrainerCallback):
+    """Ends a training whose loss, gradient norm or weights are not finite, before the step is saved or published.
+
+    The trainer looks at the weights only where a checkpoint is due and at the end. Hence the checkpoints that are there are good.
+    """
+
+    def __init__(self, stage: str):
+        """stage: whose learning rate is named in the message."""
+        self.stage = stage
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Raises UserError for a loss or gradient norm that is not finite."""
+        for name in ("loss", "grad_norm"):
+            value = (logs or {}).get(name, 0.0)
+            if not math.isfinite(value):
+                raise self.fault(state, f"{name} is {value}")
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Raises UserError for weights that are not finite, where they would be saved."""
+        if control.should_save or state.global_step >= state.max_steps:
+            for name, weights in model.named_parameters():
+                if weights.is_floating_point() and not bool(torch.isfinite(weights.detach()).all()):
+                    raise self.fault(state, f"{name} has weights that are not finite")
+
+    def fault(self, state, what: str) -> UserError:
+        """One line: step, what, remedy."""
+        return UserError(
+            f"{self.stage}: step {state.global_step}: {what}. Nothing was published, and the last checkpoint is kept; a smaller "
+            f"{self.stage}.lr, or float32 in place of bfloat16, is the usual remedy"
+        )
 
 
 def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
@@ -124,15 +145,15 @@ def last_checkpoint(folder: Path, arguments=None) -> str | None:
 
 
 def set_aside_broken(folder: Path, ranks: int) -> None:
-    """Rename checkpoints that a kill cut: the trainer writes its state last, and each of several ranks its generators'."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_bytes())
-            whole = ranks == 1 or all((checkpoint / f"rng_state_{rank}.pth").is_file() for rank in range(ranks))
-        except (OSError, ValueError):
-            whole = False
-        if not whole:
-            checkpoint.rename(checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}"))
+    """Rename checkpoints that are not whole, and say so: the run goes on from the one before."""
+    for checkpoint in sorted(folder.glob("checkpoint-*")):
+        if fault := fault_of(checkpoint, ranks):
+            aside = checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}")
+            checkpoint.rename(aside)
+            print(
+                f"[{folder.parent.name}] {checkpoint.name} is not whole ({fault}): set aside as {aside.name}",
+                flush=True,
+            )
 
 
 def quiet(trainer) -> None:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from astro.compute import split_batch
 from astro.domains import Domain
 from astro.training.adapters import lora_config
-from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
+from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 from astro.training.trl_patches import colocated_on_cpu, rollouts_trainer, spare_vllm
 from schemas.records import Problem
 
@@ -194,6 +194,7 @@ def reinforce(
         bf16=wants_bf16(settings["bf16"]),
         gradient_checkpointing=settings["gradient_checkpointing"],
         use_cpu=not cuda,
+        logging_nan_inf_filter=False,  # it would show a loss that is not finite as the mean so far
         logging_steps=1,
         save_steps=settings["save_every"],
         save_total_limit=2,
@@ -218,7 +219,7 @@ def reinforce(
                 wrong=settings["reward_wrong"],
             ),
             peft_config=lora_config(settings["lora"], new_tokens=False),
-            callbacks=[curve],
+            callbacks=[StopNotFinite("grpo"), curve],
         )
     quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(work, arguments))

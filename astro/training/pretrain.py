@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from astro.training.common import Curve, last_checkpoint, quiet, use_cores, wants_bf16
+from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 
 ENCODE_BATCH = 2000
 """Documents tokenized per call."""
@@ -98,6 +98,7 @@ def pretrain(
         adam_beta2=0.98,
         bf16=wants_bf16(training["bf16"]),
         use_cpu=not torch.cuda.is_available(),
+        logging_nan_inf_filter=False,  # it would show a loss that is not finite as the mean so far
         logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
         save_steps=training["save_every"],
         save_total_limit=2,
@@ -108,7 +109,9 @@ def pretrain(
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=PackedRows(rows), callbacks=[curve])
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=PackedRows(rows), callbacks=[StopNotFinite("base"), curve]
+    )
     quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
     return model, curve.rows(trainer.state.log_history)

@@ -14,7 +14,16 @@ from astro.runtime import atomic_path, read_jsonl
 from astro.tokens import encode_continuation
 from astro.training.adapters import lora_config, merge, quantization
 from astro.training.batches import IGNORED
-from astro.training.common import Curve, last_checkpoint, load_causal_lm, quiet, save_model, use_cores, wants_bf16
+from astro.training.common import (
+    Curve,
+    StopNotFinite,
+    last_checkpoint,
+    load_causal_lm,
+    quiet,
+    save_model,
+    use_cores,
+    wants_bf16,
+)
 from astro.training.packing import PackedRows, pack
 from astro.training.trl_patches import steps_trainer
 from astro.training.weights import in_dtype
@@ -86,6 +95,7 @@ def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute
         max_length=None,  # longer traces were dropped and counted, not cut: a cut chain teaches not to answer
         packing=False,  # TRL's: see astro/training/packing.py
         use_cpu=not torch.cuda.is_available(),
+        logging_nan_inf_filter=False,  # it would show a loss that is not finite as the mean so far
         logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
         save_steps=settings["save_every"],
         save_total_limit=2,
@@ -137,7 +147,7 @@ def fine_tune(
         data_collator=PackedRows(pad) if packed else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings["lora"], new_tokens=new_tokens),
-        callbacks=[curve],
+        callbacks=[StopNotFinite("sft"), curve],
         batch=settings["batch_size"],
     )
     quiet(trainer)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from astro.runtime import UserError
 from astro.training.common import Curve, last_checkpoint, load_causal_lm, save_model, tail_mean, wants_bf16, write_curve
@@ -89,7 +90,9 @@ def test_the_rows_come_from_the_history_so_a_resumed_run_has_them_all():
 def checkpoint(folder, step, state_text='{"global_step": 1}'):
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / "model.safetensors").write_bytes(b"x")
+    save_file({"w": torch.ones(64)}, path / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"step": torch.ones(64)}, path / name)
     if state_text is not None:
         (path / "trainer_state.json").write_text(state_text)
     return path
@@ -112,6 +115,22 @@ def test_a_checkpoint_cut_by_a_kill_is_set_aside(tmp_path, state_text):
     assert sorted(p.name.split("-")[0] for p in tmp_path.iterdir()) == ["broken", "checkpoint"]
     checkpoint(tmp_path, 20, state_text)  # the run goes on, and is killed there again
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "gone"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_with_a_cut_file_is_set_aside_and_said(tmp_path, capsys, name, how):
+    """The state was written, and the file lost its end afterwards: a full disk, a copy that was broken off."""
+    checkpoint(tmp_path, 10)
+    file = checkpoint(tmp_path, 20) / name
+    whole = file.read_bytes()
+    file.unlink()
+    if how != "gone":
+        file.write_bytes(whole[: len(whole) // 2] if how == "cut" else b"")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    said = capsys.readouterr().out
+    assert "checkpoint-20 is not whole" in said
+    assert name in said or "weights" in said
 
 
 def test_no_checkpoint_is_none(tmp_path):

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from astro.domains.chat import chat_template_of
+from astro.runtime import UserError
 from astro.training.pretrain import new_llama
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
 from astro.training.wordlevel import add_unspellable, build_tokenizer
@@ -209,6 +211,25 @@ def test_the_curve_is_the_same_every_time_and_goes_on_after_a_kill(tokenizer, tm
     for name, p in resumed.named_parameters():
         assert torch.allclose(p, dict(first.named_parameters())[name], atol=1e-5)
         assert torch.equal(dict(again.named_parameters())[name], dict(first.named_parameters())[name])
+
+
+@pytest.mark.parametrize("changes", [{"lr": 1e30}, {"lr": 1e30, "save_every": 1}])
+def test_a_training_that_is_not_finite_stops_and_keeps_good_checkpoints(tokenizer, tmp_path, changes):
+    """It ended well, with a loss of 0.0 and a model of NaN."""
+    with pytest.raises(UserError, match=r"sft: step \d+: .*(loss|grad_norm|not finite)") as stopped:
+        run(tokenizer, tmp_path / "work", **changes)
+    assert "sft.lr" in str(stopped.value)
+    for file in (tmp_path / "work").glob("checkpoint-*/model.safetensors"):
+        assert all(bool(torch.isfinite(weights).all()) for weights in load_file(file).values())
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_cut_one(tokenizer, tmp_path, capsys):
+    run(tokenizer, tmp_path / "work", save_every=5)
+    newest = tmp_path / "work/checkpoint-15/optimizer.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    *_, steps, rows = run(tokenizer, tmp_path / "work", save_every=5)
+    assert "checkpoint-15 is not whole (optimizer.pt is cut)" in capsys.readouterr().out
+    assert (steps, rows[0][0]) == (15, 11)
 
 
 def test_lora_trains_the_embedding_of_a_token_that_was_just_added(tokenizer, tmp_path):
