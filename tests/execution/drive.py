@@ -105,5 +105,7 @@ def drive(name: str, folder: Path, runner: Runner) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    from tests.execution import drive as this  # by its name: workers of a cluster know no __main__ of ours
+
     name, folder, *address = sys.argv[1:]
-    drive(name, Path(folder), on(address[0], name) if address else LocalRunner(Open(name)))
+    this.drive(name, Path(folder), this.on(address[0], name) if address else LocalRunner(this.Open(name)))
