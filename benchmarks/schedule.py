@@ -10,10 +10,10 @@ is for this comparison only: all trees in flight hand in their requests, wait un
 
 import sys
 
-from astro.engines.simulated import SimulatedEngine
 from astro.execution.scheduler import run_searches
 from astro.execution.tasks import SearchTask
 from astro.runtime import run_stage
+from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Policy, problems, settings
 
 SLOTS, IN_FLIGHT, TOKEN_S = 256, 512, 0.01

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astro.engines.api import Request
-from astro.engines.simulated import SimulatedEngine
 from astro.search import Sample
+from benchmarks.simulated_engine import SimulatedEngine
 from schemas.mcts import MctsParams
 from schemas.records import Problem
 

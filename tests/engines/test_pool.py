@@ -10,8 +10,8 @@ import pytest
 
 from astro.engines.api import EngineError, Request
 from astro.engines.pool import PoolEngine, end_idle
-from astro.engines.scripted import ScriptedEngine
 from astro.execution.scheduler import generate
+from tests.scripted_engine import ScriptedEngine
 from tests.search.world import World
 
 WORLD = World(seed=0, goal=12)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from astro.engines.api import EngineError, Request
-from astro.engines.scripted import END, ScriptedEngine
+from tests.scripted_engine import END, ScriptedEngine
 
 TABLE = {
     "p": {"a": 0.75, "b": 0.25},

@@ -5,11 +5,11 @@ import time
 import pytest
 
 from astro.engines.api import EngineError, Request
-from astro.engines.simulated import SimulatedEngine
 from astro.execution.scheduler import generate, run_searches
 from astro.execution.tasks import SearchTask
 from astro.search import Sample
 from benchmarks.schedule import measure
+from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Open, problems, settings
 
 

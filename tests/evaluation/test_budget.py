@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 
 from astro.engines.api import Request
-from astro.engines.scripted import END, ScriptedEngine
 from astro.evaluation.budget import (
     Ledger,
     at_equal_tokens,
@@ -28,6 +27,7 @@ from astro.execution.tasks import rendered
 from astro.search import Sample, SearchConfig, search
 from schemas.evaluate import BudgetCurve, BudgetPoint, Estimate, EvalMetrics
 from schemas.records import Node, Problem, Rollout, Tree
+from tests.scripted_engine import END, ScriptedEngine
 from tests.search.world import judged
 
 BASELINES = {"sft": "sft_direct", "grpo": "grpo_direct"}

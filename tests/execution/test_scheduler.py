@@ -6,10 +6,10 @@ import time
 import pytest
 
 from astro.engines.api import EngineError, Request
-from astro.engines.scripted import ScriptedEngine
 from astro.execution.scheduler import SearchError, TimedEngine, generate, run_searches
 from astro.runtime import MachineFault, machine_fault
 from astro.search import SearchConfig, search
+from tests.scripted_engine import ScriptedEngine
 from tests.search.world import World, judged, rendered
 
 CONFIG = SearchConfig(k=4, rollouts=3, iterations=6, max_depth=5, c_puct=1.0, prior="sequence")

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from astro.engines.scripted import ScriptedEngine
 from astro.execution.scheduler import run_searches
 from astro.search import SearchConfig, search
 from schemas.records import Tree
+from tests.scripted_engine import ScriptedEngine
 from tests.search.world import World, judged, rendered
 
 FOLDER = Path(__file__).parents[1] / "data"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astro.engines.scripted import ScriptedEngine, answer
 from astro.search import SearchConfig, search
+from tests.scripted_engine import ScriptedEngine, answer
 from tests.search.reference import Reference
 from tests.search.world import World, judged
 

@@ -4,11 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from astro.domains import get_domain
-from astro.engines.scripted import ScriptedEngine, answer
 from astro.execution.tasks import SearchTask
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
 from astro.search.priors import priors
 from benchmarks.world import Policy, problems, settings
+from tests.scripted_engine import ScriptedEngine, answer
 from tests.search.test_core import PROBLEM, SEED, finish, judge, step
 from tests.search.world import World, judged
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from astro.engines.api import Request
-from astro.engines.scripted import END
 from astro.search import Expand, Grade, Graded, Search, Simulate
 from schemas.records import Problem, Verdict
+from tests.scripted_engine import END
 
 Judge = Callable[[Sequence[str], str], Graded]
 """`judge(steps, rest)` grades what a `Grade` asks for."""
