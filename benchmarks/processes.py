@@ -1,58 +1,79 @@
-"""What engine processes are worth: the same searches with one process on all cores, and with several that share them.
+"""The search as the stage mcts runs it: start and rate, with one engine process and with several that share the cores.
 
-    python -m benchmarks.processes [trees] [processes]
+    python -m benchmarks.processes [trees] [processes ...]
 
-Takes models/base and data/problems/train.jsonl of the workspace (make run first), the engine and mcts sections of params.yaml.
-One after the other in one run, each engine opened afresh, start-up not counted; the trees must be the same.
+Takes models/base and data/problems/train.jsonl of the workspace (make run first) and params.yaml. Each count ("auto" is one)
+runs by itself in a new interpreter, through `stages.mcts.grow`, into a store in a temporary folder. The trees must be the same.
 """
 
+import contextlib
+import hashlib
+import json
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
-from astro.engines.opening import open_engine
-from astro.execution.scheduler import run_searches
-from astro.execution.tasks import SearchTask
+from astro.engines.opening import count_processes
+from astro.execution.result_store import FILE, ResultStore
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
-from schemas.records import Problem
-from stages.mcts import MODEL, PROBLEMS
+from astro.runtime import UserError, run_stage
+from schemas.records import Tree
+from stages.mcts import MODEL, grow, problems
 
-DEFAULT_TREES, DEFAULT_PROCESSES = 400, 2
+DEFAULT_TREES, DEFAULT_PROCESSES = 450, ("1", "2", "auto")
 
 
-def grow(params, problems: list[Problem], processes: int) -> tuple[dict, float]:
-    """The trees by problem, and the seconds they took."""
-    engine = open_engine(params.engine, params.execution.model_copy(update={"processes": processes}), MODEL)
-
-    def run(chosen: list[Problem]) -> dict:
-        task = SearchTask(params.mcts, params.run.domain, params.run.seed)
-        found = run_searches(map(task, chosen), engine=engine, in_flight=params.execution.trees_in_flight)
-        return dict(found)
-
-    try:
-        run(problems[:16])  # first batches pay for allocations
-        began = time.perf_counter()
-        trees = run(problems[16:])
-        return trees, time.perf_counter() - began
-    finally:
-        engine.close()
+def measure(trees: int, processes: str) -> None:
+    """Search as the stage does. The last line printed is a JSON object with the figures."""
+    params = load_params()
+    execution = params.execution.model_copy(update={"processes": processes if processes == "auto" else int(processes)})
+    mcts = params.mcts.model_copy(update={"problems": trees})
+    here = SimpleNamespace(
+        params=params.model_copy(update={"execution": execution, "mcts": mcts}), log=lambda *_, **__: None
+    )
+    count = sum(1 for _ in problems(here))
+    if count < trees:
+        raise UserError(f"train.jsonl holds {count} problems, {trees} were asked for")
+    with (
+        tempfile.TemporaryDirectory(prefix="processes-") as home,
+        contextlib.closing(ResultStore(Path(home) / FILE, Tree)) as store,
+    ):
+        meter = grow(here, store)
+        found = [store[p.id] for p in problems(here)]
+    content = "".join(tree.model_dump_json() for tree in found).encode()
+    figures = {
+        "processes": count_processes(params.engine, execution, MODEL),
+        "tokens": sum(tree.tokens for tree in found),
+        "search_s": meter.worker_s,
+        "trees": hashlib.sha256(content).hexdigest(),
+    }
+    print(json.dumps(figures), flush=True)
 
 
 def main() -> None:
-    """Print both rates and their ratio."""
-    given = [int(a) for a in sys.argv[1:]]
-    count, processes = (given + [DEFAULT_TREES, DEFAULT_PROCESSES][len(given) :])[:2]
-    params = load_params()
-    problems = list(read_jsonl(PROBLEMS, Problem))[: count + 16]
-    if len(problems) < count + 16:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 16}")
-    one, alone = grow(params, problems, 1)
-    several, together = grow(params, problems, processes)
-    tokens = sum(tree.tokens for tree in one.values())
-    print(f"trees {len(one)}, tokens {tokens}, same trees: {one == several}")
-    print(f"1 process    {alone:8.1f} s  {tokens / alone:8.0f} tokens/s")
-    print(f"{processes} processes  {together:8.1f} s  {tokens / together:8.0f} tokens/s")
-    print(f"ratio {alone / together:.2f}")
+    """Print a line for each count."""
+    if sys.argv[1:2] == ["measure"]:
+        measure(int(sys.argv[2]), sys.argv[3])
+        return
+    trees = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_TREES
+    made = set()
+    print(f"{trees} trees\nprocesses   start and end   search   tokens/s in the search   tokens/s in all")
+    for processes in sys.argv[2:] or DEFAULT_PROCESSES:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "benchmarks.processes", "measure", str(trees), processes]
+        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        wall, row = time.perf_counter() - began, json.loads(result.stdout.splitlines()[-1])
+        made.add(row["trees"])
+        label = f"auto: {row['processes']}" if processes == "auto" else processes
+        print(
+            f"{label:9} {wall - row['search_s']:15.1f} s {row['search_s']:6.1f} s {row['tokens'] / row['search_s']:24.0f} "
+            f"{row['tokens'] / wall:17.0f}",
+            flush=True,
+        )
+    print(f"same trees: {len(made) == 1}")
 
 
 if __name__ == "__main__":

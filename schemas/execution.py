@@ -1,6 +1,6 @@
 """`execution`: where and how fast work is done. No result depends on it, so no stage tracks it; every run logs it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -66,7 +66,10 @@ class ExecutionParams(Strict):
     runner: Literal["local", "ray"] = Field(
         description="of search, votes, rewrites, pass rates and eval: engines on this machine, or on a Ray cluster"
     )
-    processes: int = Field(ge=1, description="engines with the same model, sharing cores and concurrency; on a GPU: 1")
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description="engines with the same model, which share cores and concurrency; auto: one per core, as far as memory and "
+        "concurrency reach, and 1 on a machine with a GPU"
+    )
     concurrency: int = Field(ge=1, description="sequences in the engine at once, all processes together")
     trees_in_flight: int = Field(ge=1, description="trees that search at the same time")
     vllm: VllmExecution

@@ -37,7 +37,7 @@ class Pace:
 
     def __init__(self, s: Stage, meter: Meter) -> None:
         self._s, self._meter = s, meter
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()
         self._trees = self._solved = self._tokens = 0
 
     def count(self, tree: Tree, done: int, total: int) -> str:
@@ -46,7 +46,7 @@ class Pace:
         self._solved += any(n.verdict == "correct" for n in tree.nodes)
         self._tokens += tree.tokens
         now = time.monotonic()
-        wall = now - self._began
+        wall = self._meter.worker_s / self._meter.workers  # since the engines are ready: their start is no pace
         rate, busy, solved = self._trees / wall, self._meter.busy, self._solved / self._trees
         if now - self._last >= LOG_S or done == total:
             self._last = now
@@ -65,8 +65,8 @@ def problems(s: Stage) -> Iterator[Problem]:
     return islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems)
 
 
-def grow(s: Stage, store: ResultStore[Tree]) -> None:
-    """Search every problem that the store does not hold yet."""
+def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
+    """Search every problem that the store does not hold yet. Returns how busy the engines were."""
     run, meter = s.params.run, Meter()
     task = SearchTask(s.params.mcts, run.domain, run.seed, chat_for(run.prompt, MODEL), check_steps=True)
     with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
@@ -81,6 +81,7 @@ def grow(s: Stage, store: ResultStore[Tree]) -> None:
             meter=meter,
             note=Pace(s, meter).count,
         )
+    return meter
 
 
 def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:

@@ -34,7 +34,8 @@ index=$(setting PIP_INDEX_URL index-url)
 [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
 [ -z "${PIP_CERT:-}" ] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$PIP_CERT}
 export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
-install() { .venv/bin/uv pip install --quiet --python .venv/bin/python "$@"; }
+# Compiled here, once. Where PYTHONDONTWRITEBYTECODE is set or .venv is read-only, each process would compile its imports anew.
+install() { .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python "$@"; }
 
 if [ "$flavour" = remote ]; then  # locked together with cpu.txt, of which it replaces a version or two
   install --no-deps -r "$lock"

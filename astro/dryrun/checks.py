@@ -84,10 +84,11 @@ def parallel_faults(params: Params, compute: Compute, shape: Shape) -> list[str]
             )
         if size > compute.processes and compute.device == "gpu":
             found.append(f"{where} {size}: more than the {compute.processes} GPUs of a machine (compute profile)")
-    engines = params.execution.processes * sizes.get("execution.vllm.tensor_parallel_size", 1)
-    if compute.device == "gpu" and params.engine.kind == "vllm" and params.execution.processes > 1:
+    processes = 1 if params.execution.processes == "auto" else params.execution.processes  # auto: 1 on a GPU
+    engines = processes * sizes.get("execution.vllm.tensor_parallel_size", 1)
+    if compute.device == "gpu" and params.engine.kind == "vllm" and processes > 1:
         found.append(
-            f"execution.processes {params.execution.processes}: engines of one machine would all take its first GPU; on GPUs "
+            f"execution.processes {processes}: engines of one machine would all take its first GPU; on GPUs "
             f"set it to 1, and execution.runner to ray for {engines} GPUs"
         )
     return found

@@ -5,34 +5,63 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from astro.engines.api import Engine
+from astro.engines.pool import PoolEngine, usable_cores
 from astro.tokens import Control, read_control
 
 if TYPE_CHECKING:
     from schemas.engine import EngineParams
     from schemas.execution import ExecutionParams
 
+GIB = 2**30
+ENGINE_BYTES = 2.5 * GIB
+"""Memory of an engine process without its weights and cache. vLLM on a CPU was measured at 2.4 GiB, cache included."""
+
+DEVICES = Path("/dev")
+"""Folder in which a GPU shows as nvidia0. Asking torch would import it, for seconds."""
+
+BATCH = 64
+"""Sequences that each engine of "auto" gets at least. A smaller batch costs more per token than a core brings."""
+
 
 def open_engine(
     params: "EngineParams", execution: "ExecutionParams", model: Path | str, *, control: Control | None = None
 ) -> Engine:
-    """The engine of `params` with `model` loaded (an endpoint has its own model loaded), in `execution.processes` processes.
+    """The engine of `params` with `model` loaded (an endpoint has its own model loaded), in `count_processes` processes.
 
     control: of the tokenizer of `model`, for an endpoint; None: it is read from the folder.
 
     Raises:
         EngineError: it cannot be started; says why.
     """
-    if execution.processes == 1 or params.kind == "endpoint":
+    processes = count_processes(params, execution, model)
+    if processes == 1:
         return _open_one(params, execution, model, control)
-    from astro.engines.pool import PoolEngine
-
-    return PoolEngine(partial(_open_one, params, share_of(execution), model), execution.processes)
+    return PoolEngine(partial(_open_one, params, share_of(execution, processes), model), processes)
 
 
-def share_of(execution: "ExecutionParams") -> "ExecutionParams":
-    """What one of `execution.processes` engines gets of the concurrency and the memory."""
-    processes, vllm = execution.processes, execution.vllm
+def count_processes(params: "EngineParams", execution: "ExecutionParams", model: Path | str) -> int:
+    """Engines on this machine: `execution.processes`, or what "auto" makes of it. 1 for an endpoint.
+
+    auto: a small model gains more from a second process than from a second thread (docs/log.md), so each core gets an engine
+    of its own. Each needs memory, and a batch that is worth a step. A GPU is best used by one engine.
+    """
+    if params.kind == "endpoint":
+        return 1
+    if execution.processes != "auto":
+        return execution.processes
+    if any(DEVICES.glob("nvidia[0-9]*")):
+        return 1
+    weights = sum(f.stat().st_size for f in Path(model).glob("*.safetensors"))
+    memory = psutil.virtual_memory().available - execution.vllm.kv_cache_gb * GIB
+    return max(1, min(usable_cores(), int(memory / (ENGINE_BYTES + 2 * weights)), execution.concurrency // BATCH))
+
+
+def share_of(execution: "ExecutionParams", processes: int) -> "ExecutionParams":
+    """What one of `processes` engines gets of the concurrency and the memory."""
+    vllm = execution.vllm
     return execution.model_copy(
         update={
             "processes": 1,

@@ -175,12 +175,17 @@ def _freed(worker: _Worker) -> bool:
     return False
 
 
+def usable_cores() -> int:
+    """Cores for the engines of this machine: OMP_NUM_THREADS, else those that this process may use."""
+    given = os.environ.get(THREADS, "")
+    return max(1, int(given)) if given.isdigit() else len(os.sched_getaffinity(0))
+
+
 @contextlib.contextmanager
 def _threads_each(processes: int) -> Iterator[int]:
     """Processes started here share the cores: OpenMP reads its variable once, when it is loaded. Yields threads of each."""
     before = os.environ.get(THREADS)
-    cores = int(before) if before and before.isdigit() else os.cpu_count() or 1
-    threads = max(1, cores // processes)
+    threads = max(1, usable_cores() // processes)
     os.environ[THREADS] = str(threads)
     try:
         yield threads

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pydantic import BaseModel
 
 from astro.engines.api import Engine, EngineError
-from astro.engines.opening import open_engine, share_of
+from astro.engines.opening import count_processes, open_engine, share_of
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job, TimedEngine, run_searches
 from astro.runtime import Progress, UserError
@@ -128,14 +128,15 @@ def open_runner(engine: "EngineParams", execution: "ExecutionParams", model: Pat
         from astro.execution.ray_runner import RayRunner
 
         served = engine.kind == "endpoint"  # its model is elsewhere, and one client serves all
-        one = execution.model_copy(update={"processes": 1}) if served else share_of(execution)
+        shares = count_processes(engine, execution, model)
+        one = share_of(execution, shares)
         opened = partial(open_engine, engine, one)
         runner = RayRunner(
             partial(opened, model, control=read_control(model)) if served else opened,
             model=None if served else model,
             settings=execution.ray,
             gpus=0 if served else one.vllm.tensor_parallel_size if engine.kind == "vllm" else 1,
-            shares=1 if served else execution.processes,
+            shares=shares,
         )
     with contextlib.closing(runner):
         yield runner
