@@ -82,7 +82,7 @@ def check_clean() -> None:
 
 def _restore(note: Note) -> list[str]:
     """Branch and files as they were, where DVC changed them."""
-    said = []
+    said: list[str] = []
     if head() != note.commit:
         return said  # the user went on: nothing here is the run's any more
     if not _branch() and note.branch:
