@@ -18,7 +18,7 @@ AFFECTS_RESULTS = False  # it reads a file that the stages name as a dependency
 
 ARMS_FILE = Path("arms.yaml")
 BASE = "base"
-TRAINING = ("sft", "grpo")
+TRAINING: tuple[Literal["sft", "grpo"], ...] = ("sft", "grpo")
 """The stages that each arm runs through, in order."""
 
 STAGE_NAMES = {"sft": "SFT", "grpo": "RL"}

@@ -15,7 +15,7 @@ No other module of the project is imported here, so that the stage starts fast.
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -262,7 +262,7 @@ def _named(node: ast.Name | ast.Attribute) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr
 
 
-def _write(node: object, emit, *, documented: bool, inside: bool) -> None:
+def _write(node: object, emit: Callable[[str], None], *, documented: bool, inside: bool) -> None:
     """Emit a node: its type, then its fields that are not empty. inside: of a function."""
     if isinstance(node, ast.AnnAssign) and inside and node.value is not None:
         node = ast.Assign(targets=[node.target], value=node.value)  # a local variable's annotation does nothing

@@ -1,6 +1,7 @@
 """Read params.yaml as DVC reads it, check it against the contracts, and say where a fault stands."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -31,7 +32,7 @@ def read_yaml(path: Path) -> CommentedMap:
     return content
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """ruamel's mappings, lists and scalars as plain Python ones, keys as strings."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}

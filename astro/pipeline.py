@@ -49,7 +49,9 @@ def read_pipeline(values: Mapping[str, Any]) -> dict[str, Entry]:
         if "foreach" not in stage:
             found[name] = _entry(name, stage, context)
             continue
-        items = context[_PLACE.fullmatch(stage["foreach"])[1]]
+        place = _PLACE.fullmatch(stage["foreach"])
+        assert place is not None, f"{PIPELINE}: {name}: foreach names no section of params.yaml or of a file of vars"
+        items = context[place[1]]
         for key, item in items.items():
             found[f"{name}@{key}"] = _entry(f"{name}@{key}", stage["do"], {**context, "key": key, "item": item})
     return found

@@ -8,6 +8,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _PICTURE = re.compile("image|video|vision|audio")
 """Of other pads than those of text (Qwen's <|image_pad|>)."""
@@ -31,7 +35,7 @@ UNKNOWN = Control()
 
 
 @lru_cache(maxsize=16)
-def control_texts(tokenizer) -> tuple[str, ...]:
+def control_texts(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
     """Every text that a transformers tokenizer reads as a control token, longest first."""
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     return _ordered({*added, *tokenizer.all_special_tokens})
@@ -53,12 +57,12 @@ def _ordered(texts: set[str]) -> tuple[str, ...]:
     return tuple(sorted(filter(None, texts), key=lambda text: (-len(text), text)))
 
 
-def is_rendered(tokenizer, text: str) -> bool:
+def is_rendered(tokenizer: "PreTrainedTokenizerBase", text: str) -> bool:
     """Whether a text begins with a control token: then a chat template wrote it, with all that belongs in front."""
     return text.startswith(control_texts(tokenizer))
 
 
-def encode_prompt(tokenizer, text: str) -> list[int]:
+def encode_prompt(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Token ids of a prompt, rendered or plain: as `apply_chat_template(tokenize=True)` has them, or as the tokenizer does.
 
     tokenizer: of transformers.
@@ -66,7 +70,9 @@ def encode_prompt(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=not is_rendered(tokenizer, text))["input_ids"]
 
 
-def encode_continuation(tokenizer, prompt: str, completion: str) -> tuple[list[int], list[tuple[int, int]], int]:
+def encode_continuation(
+    tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str
+) -> tuple[list[int], list[tuple[int, int]], int]:
     """Prompt and completion as a model meets them: the prompt's tokens, then those that it would write.
 
     Behind a rendered prompt no text of the completion is read as a control token: it is what a model or a file said.
@@ -86,7 +92,7 @@ def encode_continuation(tokenizer, prompt: str, completion: str) -> tuple[list[i
     return [*first["input_ids"], *then["input_ids"]], spans, len(first["input_ids"])
 
 
-def pad_token(tokenizer) -> str | None:
+def pad_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """The text of a token to pad with: the tokenizer's own, unless that is its end token; then a control token that is there
     for it, one that is there for nothing, or the unknown token. None: there is no such."""
     if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
@@ -100,7 +106,7 @@ def pad_token(tokenizer) -> str | None:
     return unknown if unknown is not None and unknown not in (tokenizer.eos_token, tokenizer.bos_token) else None
 
 
-def pad_fault(tokenizer) -> str | None:
+def pad_fault(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """Why batches cannot be padded with this tokenizer; None: they can."""
     if pad_token(tokenizer) is not None:
         return None

@@ -139,12 +139,16 @@ class ProblemsMetrics(Strict):
     )
 
 
+Reason = Literal["exact", "ngram", "repeated", "unparseable_gold"]
+"""Why a problem was left out; `ImportMetrics` says what each means."""
+
+
 class Dropped(Strict):
     """A line of data/problems/dropped.jsonl: a problem that was given and is in no set."""
 
     id: str
     set: str = Field(description="the set it was given for")
-    reason: Literal["exact", "ngram", "repeated", "unparseable_gold"]
+    reason: Reason
     hits: str = Field(description='"<set>:<id>" of the problem it repeats; "": it has no readable gold')
     where: str = Field(description="file and line, or dataset and row")
     detail: str = Field(description="the shared words, or the gold as it stands there")

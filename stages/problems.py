@@ -23,7 +23,7 @@ def mean_chance(problems: list[Problem]) -> float | None:
     """Mean share of random legal paths that succeed; None: the domain has no such thing."""
     if any(p.chance is None for p in problems):
         return None
-    return round(sum(p.chance for p in problems) / len(problems), 6)
+    return round(sum(p.chance for p in problems if p.chance is not None) / len(problems), 6)
 
 
 def import_sets(domain: str, params: ProblemsParams) -> Imported:

@@ -182,7 +182,7 @@ def main() -> None:
 
 def log_run(params: dict, metrics: dict, infos: dict, fingerprint: str, trees: list[Tree]) -> None:
     """The MLflow run in experiment `pipelines`, once per fingerprint, and the RL model in the registry."""
-    flat = {}
+    flat: dict[str, float] = {}
     for name, values in metrics.items():
         flat |= tracking.numbers(values, prefix=name)
     root = home_root()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +12,11 @@ from astro.arms import models
 from astro.evaluation.accuracy import pass_at_1
 from astro.runtime import UserError, explain
 from schemas.records import Completion, Problem
+
+if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
+
+_Record = TypeVar("_Record", bound=BaseModel)
 
 COMPLETIONS = "data/completions"
 PROBLEMS = "data/problems/eval"
@@ -81,14 +87,14 @@ def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metr
         raise UserError(f"experiment {name}: {METRICS} says {told} for {set_name}, {model}; completions give {mean}")
 
 
-def _list(files, folder: str, name: str) -> list[str]:
+def _list(files: "DVCFileSystem", folder: str, name: str) -> list[str]:
     try:
         return [p for p in files.ls(folder, detail=False) if p.endswith(".jsonl")]
     except Exception as error:  # DVC's and fsspec's errors share no base
         raise UserError(f"experiment {name}: {folder}: {error or type(error).__name__}") from None
 
 
-def _bytes(files, path: str, name: str) -> bytes:
+def _bytes(files: "DVCFileSystem", path: str, name: str) -> bytes:
     try:
         with files.open(path, "rb") as stream:
             return stream.read()
@@ -96,7 +102,7 @@ def _bytes(files, path: str, name: str) -> bytes:
         raise UserError(f"experiment {name}: {path}: {error or type(error).__name__}") from None
 
 
-def _records(files, path: str, record: type[BaseModel], name: str) -> list:
+def _records(files: "DVCFileSystem", path: str, record: type[_Record], name: str) -> list[_Record]:
     """The records of a JSON lines file, in its order."""
     found = []
     for number, line in enumerate(_bytes(files, path, name).splitlines(), 1):

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -116,7 +117,7 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
             raise UserError(f"{where}: set {setting!r}: {key}: {what}")
         seen.add(key)
         *sections, leaf = key.split(".")
-        here = result
+        here: Any = result
         for section in sections:
             here = here.get(section) if isinstance(here, dict) else None
         if not isinstance(here, dict) or leaf not in here:

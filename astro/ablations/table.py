@@ -83,7 +83,9 @@ def arms(
     """
     searching, direct = (_scores(name, set_name, m, results, seeds) for m in (model, baselines()[model]))
     difference, by_seed = _paired(searching, direct, resamples=resamples, seed=seed)
-    return difference and ArmsFigure(set=set_name, model=model, difference=difference, by_seed=by_seed)
+    if difference is None:
+        return None
+    return ArmsFigure(set=set_name, model=model, difference=difference, by_seed=by_seed)
 
 
 Scores = Mapping[int, Mapping[str, float]]
@@ -208,7 +210,7 @@ ARMS_HEADER = ("set", "arms", "ablation", "difference", "95 % interval", "per se
 
 def arm_cells(table: AblationReport) -> list[tuple[str, ...]]:
     """Lines of the second table, under `ARMS_HEADER`: the search prior's worth within each ablation, set by set."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     of = {row.name: {(a.set, a.model): a for a in row.arms} for row in table.rows}
     for set_name, model in dict.fromkeys(key for found in of.values() for key in found):
         pair = f"{style(model).label} - {style(baselines()[model]).label}"

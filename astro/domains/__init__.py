@@ -7,6 +7,7 @@ from schemas.records import Chain, Problem, StepChecks, Verdict
 
 if TYPE_CHECKING:
     from astro.domains.chat import ChatTemplate
+    from astro.domains.math.chain import JumpWords
 
 
 class Domain(Protocol):
@@ -74,7 +75,7 @@ class Domain(Protocol):
         """`parse_chain` of many, in order; at once, where that is faster."""
 
 
-def get_domain(name: str, phrases=None, chat: "ChatTemplate | None" = None) -> Domain:
+def get_domain(name: str, phrases: "JumpWords | None" = None, chat: "ChatTemplate | None" = None) -> Domain:
     """The domain called `name`.
 
     Args:

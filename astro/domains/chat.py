@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from astro.runtime import UserError
 from astro.tokens import control_texts, inert
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TODAY = datetime(2024, 7, 26, tzinfo=UTC)
 """Llama-3.1's template writes a date. Equal runs must write the same, so it is the one that the template has by default."""
@@ -62,14 +66,15 @@ def _rendered(chat: ChatTemplate, message: str, system: str | None, answer: str 
         message, system = f"{system}\n\n{message}", None
     turns = [("system", system), ("user", message), ("assistant", answer)]
     messages = [{"role": role, "content": inert(text, chat.controls)} for role, text in turns if text is not None]
+    names: dict[str, Any] = dict(chat.names)
     try:
-        texts, _ = render_jinja_template(
+        texts, _ = render_jinja_template(  # type: ignore[str-unpack]  # it returns a pair, whatever its signature says
             conversations=[messages],
             chat_template=chat.template,
             add_generation_prompt=answer is None,
             date_string=TODAY.strftime("%d %b %Y"),
             strftime_now=TODAY.strftime,
-            **dict(chat.names),
+            **names,
         )
     except (TemplateError, TypeError, ValueError) as error:
         raise UserError(f"{chat.source}: the chat template does not take a message: {error}") from None
@@ -96,7 +101,7 @@ def chat_for(prompt: str, model: Path) -> ChatTemplate | None:
     return load_chat_template(model) if prompt == "chat" else None
 
 
-def chat_template_of(tokenizer, *, source: str) -> ChatTemplate:
+def chat_template_of(tokenizer: "PreTrainedTokenizerBase", *, source: str) -> ChatTemplate:
     """The chat template of a transformers tokenizer; source: where it comes from, for messages.
 
     Raises:

@@ -93,10 +93,10 @@ def by_attempt(completions: Sequence[Completion]) -> list[AttemptMetrics]:
     rows: list[list[tuple[bool, bool, bool]]] = []  # rows[i]: (right, valid, novel) of every i-th attempt, from 0
     for completion in completions:
         chain = completion.chain
-        for i, (end, novel) in enumerate(zip(chain.attempts, novelty(chain), strict=True)):
+        for i, (end, new) in enumerate(zip(chain.attempts, novelty(chain), strict=True)):
             if i == len(rows):
                 rows.append([])
-            rows[i].append((is_right(chain, end), is_valid(chain, end), novel))
+            rows[i].append((is_right(chain, end), is_valid(chain, end), new))
     found = []
     for i, row in enumerate(rows):
         right, valid, novel = (share(sum(column), len(row)) for column in zip(*row, strict=True))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from astro.evaluation.accuracy import by_problem, is_correct, majority_solves
 from astro.evaluation.intervals import bootstrap_mean, rounded
@@ -258,7 +259,7 @@ def metered(search: Generator[list, list[list], _Found], ledger: Ledger) -> Gene
     Requests have `steps`; those for texts have `n` too, and their samples `tokens`. The samples of a batch count together: they
     are generated at once.
     """
-    answers = None  # a generator that has not begun accepts None only
+    answers: Any = None  # a generator that has not begun accepts None only
     try:
         while True:
             try:
@@ -329,13 +330,11 @@ def _points_by_n(
     ]
 
 
-def _point(
-    budget: int, tokens: Sequence[float] | np.ndarray, scores: Sequence[float], *, resamples: int, seed: int
-) -> BudgetPoint:
+def _point(budget: int, tokens: ArrayLike, scores: ArrayLike, *, resamples: int, seed: int) -> BudgetPoint:
     """tokens, scores: (problems,)."""
     return BudgetPoint(
         budget=budget,
-        tokens=rounded(np.mean(tokens)),
+        tokens=rounded(np.mean(np.asarray(tokens))),
         accuracy=bootstrap_mean(scores, resamples=resamples, rng=np.random.default_rng(seed)),
     )
 

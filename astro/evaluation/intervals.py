@@ -24,7 +24,7 @@ DRAWS_AT_ONCE = 1 << 20
 """Most indices held in memory; the result does not depend on it, since the generator is read in the same order."""
 
 
-def rounded(value: float) -> float:
+def rounded(value: float | np.floating) -> float:
     """`value` to `DECIMALS` places; never -0.0, which JSON would write apart from 0.0."""
     return round(float(value), DECIMALS) + 0.0
 

@@ -83,7 +83,7 @@ def _model_metrics(
     def estimate(by_problem: Mapping[str, float]) -> Estimate:
         return bootstrap_mean(list(by_problem.values()), resamples=resamples, rng=np.random.default_rng(seed))
 
-    def mean(values: list[float]) -> float:
+    def mean(values: Sequence[float]) -> float:
         return rounded(sum(values) / len(values))
 
     went_back = [behaviour.backtracks(c) for c in completions]

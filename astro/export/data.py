@@ -135,7 +135,7 @@ def tree_rows(run: Run, seen: dict[str, dict[str, Any]]) -> Iterator[dict[str, A
         }
 
 
-def trace_rows(run: Run, path: Path, trees: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def trace_rows(run: Run, path: Path, trees: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """A row per chain of one file."""
     origin = {"seed": run.params.run.seed, "traces_md5": run.md5(path), "trees_md5": run.md5(TREES)}
     for trace in read_jsonl(path, Trace):

@@ -61,7 +61,7 @@ def licence_files() -> list[Path]:
     return sorted(p for p in BASE.iterdir() if p.is_file() and re.fullmatch(LICENCES, p.name)) if BASE.is_dir() else []
 
 
-def licence_fields() -> dict[str, str]:
+def licence_fields() -> dict[str, Any]:
     """`license`, `license_name`, `license_link` of the base's own card; {}: it says nothing."""
     path = BASE / "README.md"
     if not path.is_file():

@@ -241,7 +241,7 @@ def trace_rows(
 def _trace_row(trace: Trace, tree: Tree | None, to_the_end: bool) -> dict[str, Any]:
     """All but `eval_problem`. Without a tree only `has_tree` complains."""
     written = [(s.kind, s.node) for s in trace.segments if s.kind in ("step", "wrong_step")]
-    nodes = {} if tree is None else {node.index: node for node in tree.nodes}
+    nodes: dict[int | None, Node] = {} if tree is None else {node.index: node for node in tree.nodes}
     ends = [(kind, nodes[i]) for kind, i in written if i in nodes and nodes[i].terminal]
     wrong = sum(
         kind == "wrong_step" and (n := nodes.get(i)) is not None and _astray(n, to_the_end) for kind, i in written

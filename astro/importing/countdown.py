@@ -6,7 +6,7 @@ from astro.domains.countdown.sets import ProblemRow, import_set, problem_key
 from astro.importing.imported import Imported
 from astro.importing.sources import notes_on, place_of
 from astro.runtime import enumerate_jsonl
-from schemas.problems import Dropped, ProblemsParams
+from schemas.problems import Dropped, ProblemsParams, Reason
 
 
 def import_countdown(params: ProblemsParams) -> Imported:
@@ -31,7 +31,7 @@ def import_countdown(params: ProblemsParams) -> Imported:
                 holders.setdefault(key, (f"{name}:{row.id}", name.startswith("eval_")))
                 continue
             place, held_out = holders[key]
-            reason = "exact" if held_out else "repeated"
+            reason: Reason = "exact" if held_out else "repeated"
             where = f"{files[name]}, line {line}"
             found.dropped.append(Dropped(id=row.id, set=name, reason=reason, hits=place, where=where, detail=""))
     return found

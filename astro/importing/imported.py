@@ -15,5 +15,5 @@ class Imported:
 
     def metrics(self) -> ImportMetrics:
         """How many were left out, by reason."""
-        reasons = [entry.reason for entry in self.dropped]
+        reasons: list[str] = [entry.reason for entry in self.dropped]
         return ImportMetrics(**{name: reasons.count(name) for name in ImportMetrics.model_fields})

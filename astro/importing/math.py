@@ -12,7 +12,7 @@ from astro.importing.overlap import Index
 from astro.importing.sources import notes_on, read_rows
 from astro.runtime import Progress, UserError, explain
 from astro.verify import Pool, grade_batch
-from schemas.problems import Dropped, ProblemsParams, SourceSpec
+from schemas.problems import Dropped, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
 
 GRADED_AT_ONCE = 2000
@@ -111,7 +111,8 @@ def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Give
         verdicts += ["none" if gold is None else next(grades).verdict for gold in batch]
         progress.update(len(verdicts))
     _look_again(golds, verdicts)
-    kept, lost = [], []
+    kept: list[_Given] = []
+    lost: list[_Given] = []
     for entry, verdict in zip(given, verdicts, strict=True):
         (kept if verdict == "correct" else lost).append(entry)
     for number, entry in enumerate(lost):
@@ -131,12 +132,12 @@ def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Give
 
 def _look_again(golds: Sequence[str | None], verdicts: list[str]) -> None:
     """Grade once more, with patience, what was not readable: a busy machine must not decide which problems there are."""
-    doubtful = [i for i, gold in enumerate(golds) if gold is not None and verdicts[i] != "correct"]
+    doubtful = [(i, gold) for i, gold in enumerate(golds) if gold is not None and verdicts[i] != "correct"]
     if not doubtful:
         return
     pool = Pool(workers=1, time_limit=PATIENT_S)
     try:
-        for i, grade in zip(doubtful, pool.grade_batch([(golds[i], golds[i]) for i in doubtful]), strict=True):
+        for (i, _), grade in zip(doubtful, pool.grade_batch([(gold, gold) for _, gold in doubtful]), strict=True):
             verdicts[i] = grade.verdict
     finally:
         pool.close()
@@ -166,5 +167,5 @@ def _once(given: Sequence[_Given], name: str, seen: dict[str, str], found: Impor
     return kept
 
 
-def _dropped(entry: _Given, name: str, reason: str, hits: str, detail: str) -> Dropped:
+def _dropped(entry: _Given, name: str, reason: Reason, hits: str, detail: str) -> Dropped:
     return Dropped(id=entry.problem.id, set=name, reason=reason, hits=hits, where=entry.where, detail=detail)

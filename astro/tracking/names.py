@@ -62,7 +62,8 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         for key, below in value.items():
             yield from _leaves(below, (*path, str(key)))
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        keys = next((k for k in LIST_KEYS if all(isinstance(r, Mapping) and set(k) <= set(r) for r in value)), None)
+        fits = (k for k in LIST_KEYS if all(isinstance(r, Mapping) and set(k) <= set(r) for r in value))
+        keys: tuple[str, ...] = next(fits, ())
         for record in value if keys else ():
             below = {k: v for k, v in record.items() if k not in keys}
             yield from _leaves(below, (*path, "-".join(str(record[k]) for k in keys)))

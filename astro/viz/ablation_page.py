@@ -87,6 +87,7 @@ def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
         ax.axvline(0, color=INK, linewidth=1)
         for place, (_, found) in enumerate(shown):
             value = found.difference
+            assert value is not None
             ax.hlines(place, 100 * value.low, 100 * value.high, colors=look.colour, linewidth=2.2)
             ax.plot([100 * value.value], [place], marker=look.marker, color=look.colour, markersize=6)
             each = [100 * s.difference for s in found.by_seed]

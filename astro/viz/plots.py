@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -79,8 +80,8 @@ def scores(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> Markup 
         for ax, (title, pick) in zip(panels, kinds, strict=True):
             ax.set_title(title)
             for place, name in enumerate(names):
-                if chances.get(name) is not None:
-                    ax.hlines(100 * chances[name], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1.3)
+                if (chance := chances.get(name)) is not None:
+                    ax.hlines(100 * chance, place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1.3)
                 for model, values in metrics.sets[name].items():
                     _dot(ax, place + offset[model], pick(values), model)
             slanted = {"rotation": 25, "ha": "right"} if len(names) > 3 else {}
@@ -148,8 +149,9 @@ def by_backtracks(metrics: EvalMetrics) -> Markup | None:
                 continue
             ax.set_title(_short(names[place]))
             for model in ordered(metrics.sets[names[place]]):
-                found = [b for b in metrics.sets[names[place]][model].by_backtracks if b.accuracy is not None]
-                _line(ax, [b.backtracks for b in found], [b.accuracy for b in found], [b.chains for b in found], model)
+                counted = metrics.sets[names[place]][model].by_backtracks
+                found = [(b.backtracks, b.accuracy, b.chains) for b in counted if b.accuracy is not None]
+                _line(ax, [x for x, _, _ in found], [y for _, y, _ in found], [n for _, _, n in found], model)
             ax.set_xlabel("backtracks in the chain")
             ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
             _percent_axis(ax)
@@ -176,8 +178,9 @@ def by_attempt(metrics: EvalMetrics) -> Markup | None:
             for ax, (title, pick) in zip(row, kinds, strict=True):
                 ax.set_title(f"{_short(name)}: {title}")
                 for model in ordered(metrics.sets[name]):
-                    found = [a for a in metrics.sets[name][model].by_attempt if pick(a) is not None]
-                    _line(ax, [a.attempt for a in found], [pick(a) for a in found], [a.chains for a in found], model)
+                    attempts = metrics.sets[name][model].by_attempt
+                    found = [(a.attempt, y, a.chains) for a in attempts if (y := pick(a)) is not None]
+                    _line(ax, [x for x, _, _ in found], [y for _, y, _ in found], [n for _, _, n in found], model)
                 ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
                 ax.set_xlabel("attempt" if name == names[-1] else "")
                 _percent_axis(ax)
@@ -258,7 +261,7 @@ def _line(ax: Axes, x: Sequence[int], shares: Sequence[float], chains: Sequence[
     ax.scatter(x, y, s=sizes, marker=look.marker, facecolors=faces, edgecolors=look.colour, linewidths=1.1, zorder=3)
 
 
-Panels = tuple[tuple[str, str], ...]
+Panels = Sequence[tuple[str, str]]
 """(column of the curve, title) in order."""
 
 FIGURES: dict[str, tuple[str, Panels]] = {
@@ -343,12 +346,16 @@ def _smoothed(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> 
     ax.plot(x, [sum(window) / len(window) for window in windows], color=colour)
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _series(rows: Curve, column: str) -> list[tuple[float, float]]:
     """(step, value) of the rows that hold both as finite numbers, averaged over buckets down to MAX_POINTS."""
     found = []
     for row in rows:
         step, value = row.get("step"), row.get(column)
-        if all(isinstance(v, int | float) and math.isfinite(v) for v in (step, value)):
+        if _is_number(step) and _is_number(value):
             found.append((float(step), float(value)))
     size = math.ceil(len(found) / MAX_POINTS)
     buckets = (

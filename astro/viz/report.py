@@ -258,7 +258,7 @@ def _summaries(metrics: EvalMetrics) -> list[Summary]:
             for pair in pairs
             if (pair.better, pair.worse) == (main, other)
         }
-        if not differences:
+        if other is None or not differences:
             continue
         clear = {name: d for name, d in differences.items() if clear_of_zero(d)}
         found.append(

@@ -54,7 +54,7 @@ def plotting() -> Iterator[None]:
     """The report's plot style; make and write figures inside it. matplotlib's own settings come back afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]  # its keys are Literals, which a plain dict has not
         yield
 
 

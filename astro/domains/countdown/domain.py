@@ -25,7 +25,7 @@ class Countdown:
     """The embedded domain (see the module's docstring for its text)."""
 
     step_end = "\n"
-    stops = ("\n",)
+    stops: tuple[str, ...] = ("\n",)
     grades_inline = True
 
     def identity(self, problem: Problem) -> str:

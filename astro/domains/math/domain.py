@@ -44,7 +44,7 @@ class Math:
     """MATH-style problems (see the module's docstring for their text)."""
 
     step_end = STEP_END
-    stops = STOPS
+    stops: tuple[str, ...] = STOPS
     grades_inline = False
 
     def __init__(self, phrases: JumpWords | None = None, chat: ChatTemplate | None = None):

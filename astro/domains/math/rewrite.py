@@ -139,8 +139,8 @@ class MathEditor:
         examples = {"step": self._examples.step, "reflection": self._examples.reflection, "return": self._examples.jump}
         shown = []
         for number, e in enumerate(examples[kind][: self._shots], 1):
-            values = {"question": e.question, "chain": e.chain, "rule": e.rule, "opening": e.opening}
-            asked = self._asked(kind, given=e.given or self._examples.problem, **values)
+            given = e.given or self._examples.problem
+            asked = self._asked(kind, question=e.question, chain=e.chain, given=given, rule=e.rule, opening=e.opening)
             shown.append(f"Example {number}\n\n{asked}\n{joined(e.opening, e.written)}\n\n")
         return "".join(shown) + ("Your turn\n\n" if shown else "")
 
@@ -154,7 +154,9 @@ class MathEditor:
         text = joined(piece.opening, said) if piece.opening else without_label(said)
         return text, self._fault(problem, piece, chain, written, text)
 
-    def _fault(self, problem, piece, chain, written, text: str) -> Fault | None:
+    def _fault(
+        self, problem: Problem, piece: "Piece", chain: Sequence["Passage"], written: "Written", text: str
+    ) -> Fault | None:
         jump = piece.kind in ("reflection", "return")
         if not written.text.strip() and not (jump and piece.opening.endswith(_ENDED)):
             return "cut" if not written.finished else "empty"
@@ -173,7 +175,7 @@ class MathEditor:
             return "lost"
         return "added" if adds(text, sources) else self._fault_of_answer(piece, text)
 
-    def _fault_of_answer(self, piece, text: str) -> Fault | None:
+    def _fault_of_answer(self, piece: "Piece", text: str) -> Fault | None:
         """The last step boxes what it boxed, a wrong end names its answer without a box, and no other step says an answer."""
         if piece.last:
             given, wanted = boxed(text), boxed(piece.text)
@@ -187,7 +189,9 @@ class MathEditor:
     def _equal(self, given: str, wanted: str) -> bool:
         return same_text(given) == same_text(wanted) or self._domain.canonical(given) == self._domain.canonical(wanted)
 
-    def _fault_of_jump(self, piece, chain, text: str, sources: Sequence[str]) -> Fault | None:
+    def _fault_of_jump(
+        self, piece: "Piece", chain: Sequence["Passage"], text: str, sources: Sequence[str]
+    ) -> Fault | None:
         """Nothing is found out in a jump; a return says which step of the chain it goes back to, by itself and for certain."""
         if len(text) > LONGEST_JUMP:
             return "length"

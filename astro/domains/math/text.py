@@ -86,7 +86,7 @@ def plain_text(text: str) -> str:
 
 def boxes(text: str) -> list[tuple[int, int, int]]:
     r"""Every `\boxed{...}` of a text whose braces close: (start, start of its content, end), outermost first."""
-    found = []
+    found: list[tuple[int, int, int]] = []
     for match in BOXED.finditer(text):
         opening = re.compile(r"\s*\{").match(text, match.end())
         if not opening or (found and match.start() < found[-1][2]):
