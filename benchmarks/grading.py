@@ -78,7 +78,8 @@ def mixed(rng: random.Random) -> tuple[str, str]:
 
 def distinct(make: Callable[[random.Random], tuple[str, str]], count: int) -> Pairs:
     """So many pairs, none twice."""
-    rng, found = random.Random(SEED), {}
+    rng = random.Random(SEED)
+    found: dict[tuple[str, str], None] = {}
     while len(found) < count:
         found[make(rng)] = None
     return list(found)

@@ -34,7 +34,8 @@ def run_killed(gradings: int, seed: int, every_s: float, *, hostile: bool = Fals
     calm = Pool(cache_size=0)
     undisturbed = _verdicts(calm, pairs)
     calm.close()
-    pool, over, kills = Pool(cache_size=0), threading.Event(), []
+    pool, over = Pool(cache_size=0), threading.Event()
+    kills: list[int] = []
     pool.call("astro.verify.probe:echo", "started")
     killer = threading.Thread(target=_kill, args=(pool, over, kills, random.Random(seed), every_s))
     killer.start()

@@ -49,7 +49,8 @@ class ReferenceTask:
 
     def _job(self, problem: Problem):
         """The reference asks and waits; it runs in a thread, and this generator hands on what it asks."""
-        asked, answers = queue.SimpleQueue(), queue.SimpleQueue()
+        asked: queue.SimpleQueue = queue.SimpleQueue()
+        answers: queue.SimpleQueue = queue.SimpleQueue()
         s = self.task.settings
 
         def ask(wanted):

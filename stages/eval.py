@@ -8,6 +8,9 @@ Deviations from the paper: 12. every figure has a 95 % interval and differences 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from astro.arms import BASE, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
@@ -22,6 +25,7 @@ from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.pipeline import hash_of
 from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
 from schemas.evaluate import EvalMetrics
+from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem
 from stages.harness import Stage, stage
 
@@ -31,9 +35,11 @@ MODELS = Path("models")
 ASKED = ("samples", "temperature", "max_tokens")
 """Of params.eval, what decides on a completion."""
 
+R = TypeVar("R", bound=BaseModel)
+
 
 @contextlib.contextmanager
-def measured(s: Stage, what: dict, name: str, record) -> Iterator[ResultStore]:
+def measured(s: Stage, what: dict[str, Any], name: str, record: type[R]) -> Iterator[ResultStore[R]]:
     """What is known of a model so far, about what it is asked (`astro.execution.measurement_cache`)."""
     key = digest(
         what,
@@ -78,7 +84,7 @@ def complete(s: Stage, name: str, sets: dict[str, list[Problem]]) -> list[Comple
     ]
 
 
-def search_settings(s: Stage):
+def search_settings(s: Stage) -> MctsParams:
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 

@@ -11,6 +11,7 @@ train on the same prompts; 22. `grpo.restart` begins episodes in the middle of S
 import contextlib
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from astro.compute import identity, load_compute, split_batch
@@ -74,7 +75,7 @@ def rl_settings(s: Stage) -> dict:
     return {**s.params.grpo.model_dump(), "vllm": s.params.execution.grpo_vllm.model_dump()}
 
 
-def restart_states(s: Stage, fresh: int, fits) -> list[tuple[Problem, str]]:
+def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tuple[Problem, str]]:
     """(problem, prefix) of the episodes that restart, where `fresh` ones begin at the problem.
 
     The comparator's chains hold no wrong step: it restarts in the middle of right ones, as many times. So both arms have the same
@@ -83,6 +84,7 @@ def restart_states(s: Stage, fresh: int, fits) -> list[tuple[Problem, str]]:
     settings, source = s.params.grpo.restart, s.traces
     if not settings.share:
         return []
+    assert s.arm is not None  # the stage has arms
     states = "any" if not s.arm.baseline else settings.states
     count = restarts_beside(fresh, settings.share)
     traces = list(read_jsonl(source, Trace))
@@ -201,7 +203,7 @@ def keep_as_it_is(s: Stage) -> None:
 
 def train(
     s: Stage, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
-):
+) -> tuple[list[dict[str, float]], int]:
     """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
     from astro.training.common import write_curve
     from astro.training.grpo_job import publish

@@ -16,7 +16,7 @@ with a phrase of the file, and a chain is dropped from both training sets or fro
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,6 +106,7 @@ def filtering(s: Stage, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
             i for i in correct if usable(tree, i) and lowest_value(tree, i) >= params.min_value
         ]
     elif params.filter == "self_eval":
+        assert ask is not None  # this filter asks
         with contextlib.closing(ResultStore(ask.work / "votes.sqlite", Ballot)) as ballots:
             vote(s, ballots, usable, ask)
 
@@ -122,7 +123,7 @@ def filtering(s: Stage, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
         yield lambda tree, correct: [i for i in correct if usable(tree, i)]
 
 
-def vote(s: Stage, ballots: ResultStore[Ballot], usable, ask: Asking) -> None:
+def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], bool], ask: Asking) -> None:
     """Have the model vote on every usable correct solution."""
     settings, run, asked = s.params.linearize.self_eval, s.params.run, ask.work / "candidates.jsonl"
     write_jsonl(
@@ -145,7 +146,7 @@ def vote(s: Stage, ballots: ResultStore[Ballot], usable, ask: Asking) -> None:
     )
 
 
-def checker(s: Stage, domain: Domain):
+def checker(s: Stage, domain: Domain) -> Callable[[Tree, int], bool]:
     """`usable(tree, terminal node)`: whether the domain's checker passes the solution (always, without `checked`)."""
     if not s.params.linearize.checked:
         return lambda tree, node: True
@@ -251,6 +252,7 @@ def main() -> None:
         with asking(s) as ask, filtering(s, domain, ask) as accept, contextlib.ExitStack() as stack:
             examples = by_template(s, domain, phrases, accept, counts)
             if params.writer == "lm":
+                assert ask is not None, "a writer that needs the model has it"
                 examples = stack.enter_context(by_lm(s, domain, phrases, examples, ask, rewrites))
             write(s, domain, examples, figures, rewrites)
         metrics = figures.metrics() | counts

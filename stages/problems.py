@@ -21,7 +21,8 @@ OUT = Path("data/problems")
 
 def mean_chance(problems: list[Problem]) -> float | None:
     """Mean share of random legal paths that succeed; None: the domain has no such thing."""
-    if any(p.chance is None for p in problems):
+    chances = [p.chance for p in problems if p.chance is not None]
+    if len(chances) < len(problems):
         return None
     return round(sum(p.chance for p in problems if p.chance is not None) / len(problems), 6)
 

@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from astro.arms import load_arms
 from astro.domains import get_domain
@@ -22,6 +23,9 @@ from astro.runtime import UserError, read_jsonl
 from astro.tokens import encode_prompt
 from schemas.params import Params
 from schemas.records import Problem, Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TRACES = Path("data/traces")
 LONGEST = 20
@@ -70,7 +74,7 @@ def lengths_of(params: Params, shape: Shape, search: Mapping, *, ask: bool = Tru
     )
 
 
-def prompt_lengths(params: Params, tokenizer, chat: ChatTemplate | None) -> list[int]:
+def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: ChatTemplate | None) -> list[int]:
     """Of the longest questions of the problem files; none where a set is not a file here, or cannot be read."""
     if params.problems.source != "files":
         return []
@@ -90,7 +94,7 @@ def prompt_lengths(params: Params, tokenizer, chat: ChatTemplate | None) -> list
     return found
 
 
-def trace_lengths(params: Params, tokenizer) -> list[tuple[int, int]]:
+def trace_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[int, int]]:
     """(prompt, chain) of the traces that are here, if params.yaml as it stands makes the same ones."""
     try:
         here = load_params()
@@ -133,7 +137,8 @@ def completion_faults(params: Params, context: int, lengths: Lengths, name: str)
         limits.append((where, g.max_completion, "engine.max_model_len is", engine))
     if g.generation != "hf" and (rollouts := params.execution.grpo_vllm.max_model_len):
         limits.append(("grpo.max_completion", g.max_completion, "execution.grpo_vllm.max_model_len is", rollouts))
-    faults, warnings = [], []
+    faults: list[str] = []
+    warnings: list[str] = []
     for where, value, holder, limit in limits:
         total = lengths.prompt + value
         if total > limit:

@@ -21,7 +21,7 @@ class Machine:
     """of the compute profile, for messages"""
 
 
-def machine(device: str, memory_gb: dict[str, float], compute: str) -> tuple[Machine | None, list[str]]:
+def machine(device: str, memory_gb: dict[str, float], compute: str) -> tuple[Machine, list[str]]:
     """The device and the compute profile by name; faults of the latter (a missing accelerate config, keys that do not fit).
 
     Args:

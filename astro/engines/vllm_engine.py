@@ -2,10 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
 from astro.tokens import control_texts, encode_prompt, inert
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Both are read when vLLM is imported. One process: start-up 4 s instead of 55 s on CPU, and no orphan after a kill.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -29,7 +33,7 @@ class VllmEngine:
         *,
         concurrency: int,
         max_model_len: int,
-        dtype: str,
+        dtype: Literal["float32", "bfloat16", "float16", "auto"],
         block_size: int,
         kv_cache_gb: float,
         gpu_memory_utilization: float,
@@ -54,12 +58,12 @@ class VllmEngine:
                 f"engine.kind vllm: vLLM cannot be imported ({error}); install the cpu or gpu extra"
             ) from None
         on_gpu = torch.cuda.is_available()
-        options = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
+        options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
         if not on_gpu:
             # With chunked prefill a seeded request crashes on CPU when its prefill is split over two steps.
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, max_model_len)}
         try:
-            self._llm = LLM(
+            self._llm: Any = LLM(
                 model=str(model),
                 revision=revision,
                 trust_remote_code=False,
@@ -76,7 +80,7 @@ class VllmEngine:
             )
         except (ValueError, OSError, RuntimeError) as error:
             raise EngineError(f"vLLM does not take the model {model}: {error}") from error
-        self._engine = self._llm.llm_engine
+        self._engine: Any = self._llm.llm_engine
         self._tokenizer = self._llm.get_tokenizer()
         self._max_model_len, self._seeded = max_model_len, seeded
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
@@ -106,7 +110,7 @@ class VllmEngine:
         if self._failed:
             raise EngineError(self._failed)
         ticket, self._next = self._next, self._next + 1
-        prompt = encode_prompt(self._tokenizer, request.prompt)
+        prompt = encode_prompt(cast("PreTrainedTokenizerBase", self._tokenizer), request.prompt)
         room = self._max_model_len - len(prompt)
         if room < 1:
             self._early.append((ticket, [Sample("", 0.0, 0, False)] * request.n))
@@ -152,7 +156,7 @@ class VllmEngine:
             self._failed = f"vLLM failed: {type(error).__name__}: {error}"
             raise EngineError(self._failed) from error
 
-    def _sample(self, output) -> Sample:
+    def _sample(self, output: Any) -> Sample:
         ids = list(output.token_ids)
         text = output.text
         if not text and ids:

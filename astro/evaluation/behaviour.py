@@ -99,8 +99,8 @@ def by_attempt(completions: Sequence[Completion]) -> list[AttemptMetrics]:
             rows[i].append((is_right(chain, end), is_valid(chain, end), new))
     found = []
     for i, row in enumerate(rows):
-        right, valid, novel = (share(sum(column), len(row)) for column in zip(*row, strict=True))
-        found.append(AttemptMetrics(attempt=i + 1, chains=len(row), right=right, valid=valid, novel=novel))
+        shares = [share(sum(column), len(row)) for column in zip(*row, strict=True)]
+        found.append(AttemptMetrics(attempt=i + 1, chains=len(row), right=shares[0], valid=shares[1], novel=shares[2]))
     return found
 
 

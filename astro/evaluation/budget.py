@@ -253,7 +253,7 @@ class Ledger:
     last: dict[tuple[str, ...], int] = field(default_factory=dict)
 
 
-def metered(search: Generator[list, list[list], _Found], ledger: Ledger) -> Generator[list[Any], list[list], _Found]:
+def metered(search: Generator[list[Any], Any, _Found], ledger: Ledger) -> Generator[list[Any], list[list], _Found]:
     """`search` (an `astro.search.Search`), unchanged to its driver, with what it spends written to `ledger`.
 
     Requests have `steps`; those for texts have `n` too, and their samples `tokens`. The samples of a batch count together: they

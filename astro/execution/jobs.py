@@ -34,17 +34,20 @@ R = TypeVar("R", bound=BaseModel)
 class Item(Protocol):
     """What a job is about: plain data that can be pickled, a problem for example."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """Names the item in the store."""
+        ...
 
 
 class Task(Protocol):
     """What is done with each item. Plain data that can be pickled, without an engine: it travels to the workers of a cluster."""
 
-    def __call__(self, item: Any) -> tuple[str, Job]:
+    def __call__(self, item: Any, /) -> tuple[str, Job]:
         """(id of the item, the job that returns its result)."""
         ...
 
-    def grade(self, wanted: Any) -> Any:
+    def grade(self, wanted: Any, /) -> Any:
         """See `astro.execution.scheduler.Grader`."""
         ...
 
@@ -99,7 +102,8 @@ class LocalRunner:
     """`Runner` over one engine of this process. The first run opens it, the next ones use it again."""
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
-        self._open, self._engine = open_engine, None
+        self._open = open_engine
+        self._engine: TimedEngine | None = None
 
     def run(
         self, task: Task, items: Iterable[Any], *, total: int, in_flight: int, meter: Meter

@@ -113,7 +113,7 @@ def connect(settings: "RayParams") -> Any:
         import ray
     except ImportError as error:
         raise EngineError(f"runner ray: Ray cannot be imported ({error}); install the ray extra") from None
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     try:
         if settings.address:
             reach(settings.address)
@@ -183,6 +183,7 @@ def leave(ray: Any) -> None:
     os.environ.pop(ray_reaper.MARK, None)
     while _reapers:
         reaper = _reapers.pop()
+        assert reaper.stdin is not None  # a pipe
         reaper.stdin.close()
         reaper.wait()
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from astro.engines.api import Engine, EngineError, Request
 from astro.search import Sample
 
-Job = Generator[list[Any], list[Any], Any]
+Job = Generator[list[Any], Any, Any]
 """Yields a batch of what it wants: requests for the engine, and items for the grader (whatever is no request). Is sent the
 answers, aligned (n samples for a request), and returns its result."""
 
@@ -35,7 +35,7 @@ class SearchError(RuntimeError):
         super().__init__(f"work on {item_id!r} failed: {type(cause).__name__}: {cause}")
         self.item_id, self.cause = item_id, cause
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., "SearchError"], tuple[str, Exception]]:
         """It crosses processes: an exception is made again from its arguments."""
         return SearchError, (self.item_id, self.cause)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from astro.execution.jobs import open_runner, run_jobs
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job
 from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, sample_tree, search
+from astro.search.core import IsTerminal, Key, Split
 from astro.search.seeds import node_seed
 from schemas.base import Strict
 from schemas.records import ROOT, Chain, Problem, StepChecks, Tree, Verdict
@@ -41,6 +42,15 @@ class ToCheck:
 
     problem: Problem
     steps: tuple[str, ...]
+
+
+class _Shared(TypedDict):
+    """What every search takes."""
+
+    seed: int
+    is_terminal: IsTerminal
+    key: Key
+    split: Split
 
 
 class DomainTask:
@@ -134,7 +144,7 @@ class SearchTask(DomainTask):
     def search(self, problem: Problem) -> Search:
         """The search of one problem; it yields `Expand`, `Simulate` and `Grade`."""
         settings, domain = self.settings, self._domain
-        shared = {
+        shared: _Shared = {
             "seed": self.seed,
             "is_terminal": domain.is_terminal,
             "key": domain.state_key,
@@ -273,7 +283,7 @@ Graders = Callable[[Sequence[Grade]], Generator[list[Any], list[Any], list[Grade
 
 
 def rendered(
-    core: Generator[list[Any], list[Any], Any], render: Callable[[Any], Request], grade: "Graders | None" = None
+    core: Generator[list[Any], Any, Any], render: Callable[[Any], Request], grade: "Graders | None" = None
 ) -> Job:
     """A sans-I/O generator as a job: what it wants generated is rendered as requests, what it wants graded goes to `grade`."""
     answers = None  # a generator that has not begun accepts None only

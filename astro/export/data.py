@@ -141,7 +141,7 @@ def trace_rows(run: Run, path: Path, trees: Mapping[str, dict[str, Any]]) -> Ite
     for trace in read_jsonl(path, Trace):
         if trace.problem_id not in trees:
             raise UserError(f"{path}: chain {trace.id}: {TREES} holds no tree of problem {trace.problem_id}")
-        yield trace.model_dump() | trees[trace.problem_id] | origin
+        yield {**trace.model_dump(), **trees[trace.problem_id], **origin}
 
 
 def dataset_card(run: Run, rows: Mapping[str, int]) -> str:

@@ -171,7 +171,7 @@ def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None
 
     A rollout that was cut within its first step holds none.
     """
-    found = []
+    found: list[tuple[Sample, Sample | None]] = []
     for sample in leaf.completions if config.reuse_rollouts else []:
         if split is None:
             raise ValueError("reuse_rollouts needs `split`")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from astro.search.core import IsTerminal, Key, Search, Split, answered, graded, last_step
-from astro.search.requests import Grade, Graded, Sample, Simulate
+from astro.search.requests import Expand, Grade, Graded, Sample, Simulate
 from astro.search.seeds import node_seed
 from astro.search.tree import SearchNode, new_root, to_record
 from schemas.records import ROOT, Problem, Rollout
@@ -33,14 +33,14 @@ def sample_tree(
     Raises:
         ValueError: as `search`.
     """
-    request = Simulate((), samples, node_seed(seed, problem.id, (), "rollout"))
-    drawn = answered([request], (yield [request]))[0]
+    asked: list[Expand | Simulate] = [Simulate((), samples, node_seed(seed, problem.id, (), "rollout"))]
+    drawn = answered(asked, (yield asked))[0]
     nodes = [new_root()]
     through: list[list[Rollout]] = [[]]  # per node: the solutions that pass through it
     found = [
-        (tuple(steps), sample)
+        (tuple(solution), sample)
         for sample in drawn
-        if (steps := _solution(sample, split=split, is_terminal=is_terminal, max_depth=max_depth))
+        if (solution := _solution(sample, split=split, is_terminal=is_terminal, max_depth=max_depth))
     ]
     grades = yield from graded([Grade(steps, "") for steps, _ in found])
     for (steps, sample), grade in zip(found, grades, strict=True):

@@ -1,6 +1,7 @@
 """Figures of a set of trees (metrics/mcts.json)."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from schemas.records import Tree
 
@@ -27,7 +28,7 @@ class TreeFigures:
         self.right += sum(r.verdict == "correct" for n in tree.nodes for r in n.rollouts)
         self.checks.add(tree)
 
-    def metrics(self) -> dict[str, object]:
+    def metrics(self) -> dict[str, Any]:
         """The values of schemas.mcts.MctsMetrics, of at least one tree."""
         return {
             "trees": self.trees,
@@ -76,7 +77,7 @@ class CheckFigures:
         }
 
 
-def tree_metrics(trees: Iterable[Tree]) -> dict[str, object]:
+def tree_metrics(trees: Iterable[Tree]) -> dict[str, Any]:
     """The values of schemas.mcts.MctsMetrics. `trees` must not be empty; it may be a stream."""
     figures = TreeFigures()
     for tree in trees:

@@ -3,16 +3,21 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from astro.runtime import UserError
 from astro.training.weights import header, shapes
 from schemas.compute import Compute
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
-def lora_config(lora: dict, *, new_tokens: bool):
+def lora_config(lora: dict[str, Any], *, new_tokens: bool) -> "LoraConfig | None":
     """PEFT's LoRA settings from ours; None: full fine-tune.
 
     With `new_tokens` the embeddings and the output layer are trained whole: LoRA leaves them alone, and what was just added
@@ -58,7 +63,7 @@ def check_quantize(quantize: str, compute: Compute, gpus: int, *, stage: str = "
         raise UserError(f"{said}: needs the package bitsandbytes (extra quantize)")
 
 
-def quantization(quantize: str):
+def quantization(quantize: str) -> "BitsAndBytesConfig | None":
     """transformers' settings for loading the base in 4 bits; None: as it is."""
     if quantize == "none":
         return None
@@ -112,7 +117,7 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
                 raise UserError(f"{name}: {adapter} is for {mine} {side} of {module}, {base_name} has {theirs}")
 
 
-def merge(model, adapter: Path, *, name: str):
+def merge(model: "PreTrainedModel", adapter: Path, *, name: str) -> "PreTrainedModel":
     """The model with the adapter of a folder merged into its weights, in the model's own precision.
 
     Raises:

@@ -29,10 +29,13 @@ def main() -> None:
 
     try:
         if kind == "torchrun":
-            from torch.distributed.run import main as run
+            from torch.distributed.run import main as torchrun
+
+            torchrun()
         else:
-            from accelerate.commands.launch import main as run
-        run()
+            from accelerate.commands.launch import main as accelerate_launch
+
+            accelerate_launch()
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         code = failure.exitcode

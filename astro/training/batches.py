@@ -6,11 +6,16 @@ or one that accumulates, train on the same steps as one that takes a step in one
 that it would have taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
+
+if TYPE_CHECKING:
+    from datasets import Dataset as HubDataset
+    from transformers import TrainingArguments
 
 IGNORED = -100
 """Label of a token without loss."""
@@ -66,7 +71,7 @@ class Steps(Sampler[list[int]]):
 class Rows(Dataset):
     """The rows of a dataset by index, and a short one without loss at `NOTHING`."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: "HubDataset") -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -84,10 +89,18 @@ class Loader(DataLoader):
 
     def set_epoch(self, epoch: int) -> None:
         """See `Steps.set_epoch`."""
+        assert isinstance(self.batch_sampler, Steps)
         self.batch_sampler.set_epoch(epoch)
 
 
-def loader_of(dataset, lengths: Sequence[int], collate, arguments, *, batch: int) -> Loader:
+def loader_of(
+    dataset: "HubDataset",
+    lengths: Sequence[int],
+    collate: Callable[[list[Any]], Any],
+    arguments: "TrainingArguments",
+    *,
+    batch: int,
+) -> Loader:
     """The batches of this process.
 
     Args:

@@ -7,9 +7,20 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from transformers import (
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from astro.runtime import UserError, atomic_path
@@ -49,11 +60,20 @@ class Curve(TrainerCallback):
         self.names, self.label, self.log = names, label, log
         self.began, self.first_step, self.last_print = time.monotonic(), 0, 0.0
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Rates count from the step a resumed run starts at."""
         self.began, self.first_step = time.monotonic(), state.global_step
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """One row of the curve."""
         row = self._row(logs or {})
         if not row:
@@ -88,21 +108,36 @@ class StopNotFinite(TrainerCallback):
         """stage: whose learning rate is named in the message."""
         self.stage = stage
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Raises UserError for a loss or gradient norm that is not finite."""
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
                 raise self.fault(state, f"{name} is {value}")
 
-    def on_step_end(self, args, state, control, model=None, **kwargs):
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Raises UserError for weights that are not finite, where they would be saved."""
         if control.should_save or state.global_step >= state.max_steps:
+            assert model is not None, "the trainer hands its model over"
             for name, weights in model.named_parameters():
                 if weights.is_floating_point() and not bool(torch.isfinite(weights.detach()).all()):
                     raise self.fault(state, f"{name} has weights that are not finite")
 
-    def fault(self, state, what: str) -> UserError:
+    def fault(self, state: TrainerState, what: str) -> UserError:
         """One line: step, what, remedy."""
         return UserError(
             f"{self.stage}: step {state.global_step}: {what}. Nothing was published, and the last checkpoint is kept; a smaller "
@@ -128,15 +163,16 @@ def tail_mean(rows: list[dict[str, float]], name: str, share: float, *, first: b
     return round(sum(chosen) / len(chosen), 6)
 
 
-def last_checkpoint(folder: Path, arguments=None) -> str | None:
+def last_checkpoint(folder: Path, arguments: TrainingArguments | None = None) -> str | None:
     """The newest complete checkpoint of an earlier, killed run of the same work.
 
     Args:
         arguments: the trainer's, in one of several processes: all of them call this, and the first sets aside what was cut.
     """
     ranks = arguments.world_size if arguments is not None else 1
-    with arguments.main_process_first(local=False) if ranks > 1 else contextlib.nullcontext():
-        if folder.is_dir() and (ranks == 1 or arguments.process_index == 0):
+    team = arguments if ranks > 1 else None
+    with team.main_process_first(local=False) if team is not None else contextlib.nullcontext():
+        if folder.is_dir() and (team is None or team.process_index == 0):
             set_aside_broken(folder, ranks)
     found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if found:
@@ -156,12 +192,12 @@ def set_aside_broken(folder: Path, ranks: int) -> None:
             )
 
 
-def quiet(trainer) -> None:
+def quiet(trainer: Trainer) -> None:
     """Take the trainer's own printer away: `Curve` prints the same row, readably."""
     trainer.remove_callback(PrinterCallback)
 
 
-def save_model(model, tokenizer, target: Path) -> None:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
     """The model and its tokenizer as a folder, whole or not at all.
 
     Raises:
@@ -181,8 +217,8 @@ def load_causal_lm(
     name: str,
     revision: str | None = None,
     dtype: torch.dtype | str = torch.float32,
-    quantization=None,
-):
+    quantization: BitsAndBytesConfig | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(model, tokenizer) from a local folder or a hub id. Remote code is never trusted.
 
     Args:
@@ -194,7 +230,7 @@ def load_causal_lm(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    more = {}
+    more: dict[str, Any] = {}
     if quantization is not None:
         more = {"quantization_config": quantization, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0"))}}
     try:
@@ -209,7 +245,7 @@ def load_causal_lm(
     return model, tokenizer
 
 
-def give_pad(tokenizer, *, name: str) -> None:
+def give_pad(tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
     """See to a pad token that is not the end token: what is padded must not read as an end, nor the end as padding.
 
     Llama-3.1's tokenizer names none and holds one: <|finetune_right_pad_id|>.

@@ -4,6 +4,7 @@ Only refuses: what a stage makes does not depend on it.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from astro.domains import get_domain
 from astro.domains.chat import ChatTemplate, chat_template_of
@@ -12,10 +13,20 @@ from astro.tokens import encode_prompt, pad_fault
 from schemas.params import Params
 from schemas.records import Problem
 
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
 AFFECTS_RESULTS = False  # it only refuses
 
 
-def check_model(config, tokenizer, params: Params, *, generation=None, source: str = "the model") -> list[str]:
+def check_model(
+    config: "PreTrainedConfig",
+    tokenizer: "PreTrainedTokenizerBase",
+    params: Params,
+    *,
+    generation: "GenerationConfig | None" = None,
+    source: str = "the model",
+) -> list[str]:
     """What speaks against training and asking this model with these parameters; [] if nothing does.
 
     Args:
@@ -43,13 +54,13 @@ def check_model(config, tokenizer, params: Params, *, generation=None, source: s
     )
 
 
-def _ends(config) -> set[int]:
+def _ends(config: "PreTrainedConfig | GenerationConfig") -> set[int]:
     """The end tokens that a config names."""
     ends = config.eos_token_id
     return set(ends if isinstance(ends, list) else [ends]) - {None}
 
 
-def _turn_faults(chat: ChatTemplate, tokenizer, ends: set[int], source: str) -> list[str]:
+def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends: set[int], source: str) -> list[str]:
     """The token that ends a turn in the template must be the one that training ends a chain with and generation stops at."""
     end = chat.turn_end()
     if not end:
@@ -68,7 +79,7 @@ def _turn_faults(chat: ChatTemplate, tokenizer, ends: set[int], source: str) -> 
     return []
 
 
-def prompt_tokens(tokenizer, params: Params, chat: ChatTemplate | None) -> int:
+def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", params: Params, chat: ChatTemplate | None) -> int:
     """Tokens of the prompt of a question of one character: what every problem costs. 0 for Countdown, whose prompt is its
     question."""
     if params.run.domain != "math":
@@ -111,8 +122,9 @@ def require_fit(model: Path | str, params: Params, *, name: str, revision: str |
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{name}: {model} is no model that transformers can load: {first}") from None
+    generation: GenerationConfig | None
     try:
-        generation = GenerationConfig.from_pretrained(str(model), revision=revision)
+        generation = GenerationConfig.from_pretrained(str(model), revision=revision or "main")
     except (OSError, ValueError):
         generation = None
     faults = check_model(config, tokenizer, params, generation=generation, source=str(model))

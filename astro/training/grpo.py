@@ -4,9 +4,11 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from astro.compute import split_batch
 from astro.domains import Domain
@@ -14,6 +16,9 @@ from astro.training.adapters import lora_config
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 from astro.training.trl_patches import colocated_on_cpu, rollouts_trainer, spare_vllm
 from schemas.records import Problem
+
+if TYPE_CHECKING:
+    from trl import GRPOTrainer
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
@@ -43,14 +48,23 @@ BATCH = "grpo.prompts_per_step * group_size"
 """Of a step, over all processes."""
 
 
-def make_reward(domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float):
+def make_reward(
+    domain: Domain, problems: dict[str, Problem], *, correct: float, wrong: float
+) -> Callable[..., list[float | None]]:
     """TRL reward function: the verifier's verdict on each whole response.
 
     A completion that goes on from the middle of a chain is graded with what it goes on from (column `prefix`, "" for an episode
     from the problem). An unparseable gold gives None, so TRL leaves the sample out: it must never reward, nor punish.
     """
 
-    def verifier(prompts, completions, problem_id, prefix=None, log_metric=None, **_) -> list[float | None]:
+    def verifier(
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        problem_id: Sequence[str],
+        prefix: Sequence[str] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **_: Any,
+    ) -> list[float | None]:
         asked = [problems[identifier] for identifier in problem_id]
         begun = prefix or [""] * len(completions)
         responses = [before + text for before, text in zip(begun, completions, strict=True)]
@@ -132,8 +146,8 @@ def vllm_arguments(settings: dict, *, needed: int) -> dict:
 
 
 def reinforce(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
     *,
     restarts: Sequence[tuple[Problem, str]] = (),
@@ -144,7 +158,7 @@ def reinforce(
     log: Callable[[dict[str, float], int], None],
     micro_batch: int = 0,
     needed: int = 0,
-):
+) -> "tuple[GRPOTrainer, list[dict[str, float]], int]":
     """Train on `problems`; goes on from a checkpoint in `work`.
 
     In several processes (torchrun's environment) each takes its part of every step: the step's completions are
@@ -234,7 +248,7 @@ def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]]
     return [{"prompt": domain.prompt(p) + prefix, "problem_id": p.id, "prefix": prefix} for p, prefix in begun]
 
 
-def placed(generation: str, *, cuda: bool):
+def placed(generation: str, *, cuda: bool) -> contextlib.AbstractContextManager[None]:
     """What a trainer is made in: on a CPU vLLM needs other handling than TRL's."""
     if generation != "vllm_colocate" or cuda:
         return contextlib.nullcontext()

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +17,9 @@ from astro.training.grpo import reinforce
 from astro.training.restarts import Episode
 from astro.training.weights import in_dtype
 from schemas.compute import Compute
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
@@ -56,7 +60,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     return {"curve": curve, "steps": steps, "published": whole}
 
 
-def load(given: dict, *, quantize: str = "none"):
+def load(given: dict[str, Any], *, quantize: str = "none") -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """(model to train, tokenizer)."""
     dtype = getattr(torch, given["settings"]["dtype"])
     return load_causal_lm(given["model"], name=given["model"], dtype=dtype, quantization=quantization(quantize))

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from astro.compute import check_machine, rendezvous
 from astro.runtime import UserError, home_root, run_stage, write_json
@@ -94,7 +95,11 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
 
 def module_of(job: Job) -> str:
     """The name that workers import the job by; of a module run by `python -m`, too."""
-    return sys.modules["__main__"].__spec__.name if job.__module__ == "__main__" else job.__module__
+    if job.__module__ != "__main__":
+        return job.__module__
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None  # `python -m`
+    return spec.name
 
 
 def visible_gpus(compute: Compute) -> int:
@@ -187,7 +192,7 @@ def passing_on(agent: subprocess.Popen) -> Iterator[list[int]]:
     got: list[int] = []
     deadline = None
 
-    def hand_on(number, frame):
+    def hand_on(number: int, frame: FrameType | None) -> None:
         nonlocal deadline
         got.append(number)
         if deadline is None:
@@ -195,7 +200,7 @@ def passing_on(agent: subprocess.Popen) -> Iterator[list[int]]:
             agent.terminate()
             signal.setitimer(signal.ITIMER_REAL, GRACE)
 
-    def out_of_patience(number, frame):
+    def out_of_patience(number: int, frame: FrameType | None) -> None:
         agent.kill()
 
     handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), hand_on)

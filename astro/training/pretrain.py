@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 
@@ -28,7 +28,7 @@ class PackedRows(Dataset):
         return {"input_ids": row, "labels": row}
 
 
-def pack(documents: Iterable[str], tokenizer, *, rows: int, row_tokens: int) -> np.ndarray:
+def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: int, row_tokens: int) -> np.ndarray:
     """Documents, each ended by EOS, laid end to end and cut into rows: several problems to a row, at any position.
 
     Returns:
@@ -50,7 +50,9 @@ def pack(documents: Iterable[str], tokenizer, *, rows: int, row_tokens: int) -> 
     return np.asarray(stream[:needed], dtype=np.uint16).reshape(rows, row_tokens)
 
 
-def new_llama(tokenizer, *, hidden: int, layers: int, heads: int, ffn: int, context: int) -> LlamaForCausalLM:
+def new_llama(
+    tokenizer: PreTrainedTokenizerBase, *, hidden: int, layers: int, heads: int, ffn: int, context: int
+) -> LlamaForCausalLM:
     """A Llama with random weights. Untied embeddings: vLLM's weight reload is silently wrong with tied ones (docs/log.md)."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -64,7 +66,7 @@ def new_llama(tokenizer, *, hidden: int, layers: int, heads: int, ffn: int, cont
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
-        rope_theta=10000.0,
+        rope_theta=10000.0,  # type: ignore[call-arg]  # transformers takes it among **kwargs, its types do not
     )
     model = LlamaForCausalLM(config)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -73,7 +75,7 @@ def new_llama(tokenizer, *, hidden: int, layers: int, heads: int, ffn: int, cont
 
 def pretrain(
     rows: np.ndarray,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     architecture: dict,
     training: dict,

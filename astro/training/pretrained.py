@@ -1,6 +1,7 @@
 """A pretrained base: checked from its settings and headers, and copied file by file. A 70B model is not loaded for that."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -8,6 +9,9 @@ from astro.runtime import UserError
 from astro.training.adapters import check_adapter, merge
 from astro.training.common import load_causal_lm, save_model
 from astro.training.weights import copy_snapshot, count, download, shapes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PATH = "base.pretrained.path"
 ADAPTER = "base.pretrained.adapter"
@@ -36,7 +40,7 @@ def source_of(path: str, revision: str) -> Path:
     return Path(path) if Path(path).is_dir() else download(path, revision)
 
 
-def check_model(folder: Path, path: str):
+def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder that transformers will load: settings, tokenizer, and weights that are all there.
 
     Raises:

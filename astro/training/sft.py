@@ -3,10 +3,11 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from astro.compute import split_batch
@@ -34,7 +35,7 @@ from schemas.records import Trace
 LossOn = Literal["all", "completion", "no_wrong_steps"]
 
 
-def encode(trace: Trace, tokenizer, loss_on: LossOn) -> dict[str, list[int]]:
+def encode(trace: Trace, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> dict[str, list[int]]:
     """Tokens and labels of a trace; the end token is part of it (of a chat model: the end of the assistant's turn).
 
     A token belongs to the segment that its first character stands in. The phrase before a jump keeps its loss in
@@ -55,7 +56,9 @@ def encode(trace: Trace, tokenizer, loss_on: LossOn) -> dict[str, list[int]]:
     return {"input_ids": [*ids, tokenizer.eos_token_id], "labels": [*labels, tokenizer.eos_token_id]}
 
 
-def build_dataset(traces: Sequence[Trace], tokenizer, *, loss_on: LossOn, max_length: int) -> tuple[Dataset, int]:
+def build_dataset(
+    traces: Sequence[Trace], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn, max_length: int
+) -> tuple[Dataset, int]:
     """Encoded traces and how many were dropped because they are longer than `max_length` tokens.
 
     Raises:
@@ -110,8 +113,8 @@ def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute
 
 
 def fine_tune(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     dataset: Dataset,
     *,
     settings: dict,
@@ -162,7 +165,9 @@ def fine_tune(
     return trained, rows, steps
 
 
-def load_base(given: dict, *, quantize: str = "none"):
+def load_base(
+    given: dict[str, Any], *, quantize: str = "none"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
     """The model to train, its tokenizer, and the phrases that were added to its vocabulary."""
     dtype = getattr(torch, given["settings"]["dtype"])
     model, tokenizer = load_causal_lm(

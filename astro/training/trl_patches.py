@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import LogitsProcessor
 
@@ -45,27 +46,29 @@ def spare_vllm() -> None:
     For the life of this process: call it only where vLLM does not generate.
     """
     if "trl.generation.vllm_generation" not in sys.modules:
-        importlib.import_module("trl.import_utils").is_vllm_available = lambda min_version=None: False
+        utilities: Any = importlib.import_module("trl.import_utils")
+        utilities.is_vllm_available = lambda min_version=None: False
 
 
 # --- SFT ---------------------------------------------------------------------------------------------------------------
 
 
-def steps_trainer():
+def steps_trainer() -> type[Any]:
     """The class `StepsTrainer`. It overrides a public method: the batches must not depend on the number of processes."""
     from trl import SFTTrainer
 
     class StepsTrainer(SFTTrainer):
         """TRL's trainer on the steps of astro/training/batches.py. batch: rows per optimizer step, in all."""
 
-        def __init__(self, *arguments, batch: int, **more):
+        def __init__(self, *arguments: Any, batch: int, **more: Any) -> None:
             super().__init__(*arguments, **more)
             self.batch = batch
 
-        def get_train_dataloader(self):
+        def get_train_dataloader(self) -> Any:
             """The batches of this process."""
-            lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
-            return loader_of(self.train_dataset, lengths, self.data_collator, self.args, batch=self.batch)
+            dataset: Any = self.train_dataset
+            lengths = [len(ids) for ids in dataset["input_ids"]]
+            return loader_of(dataset, lengths, self.data_collator, self.args, batch=self.batch)
 
     return StepsTrainer
 
@@ -74,7 +77,7 @@ def steps_trainer():
 
 
 @contextlib.contextmanager
-def sampled_by(model, processor: LogitsProcessor) -> Iterator[None]:
+def sampled_by(model: Any, processor: LogitsProcessor) -> Iterator[None]:
     """`model.generate` with one more logits processor, while the block runs."""
     plain = model.generate
     model.generate = lambda *args, **kwargs: plain(*args, **kwargs, logits_processor=[processor])
@@ -84,19 +87,19 @@ def sampled_by(model, processor: LogitsProcessor) -> Iterator[None]:
         del model.generate
 
 
-def rollouts_trainer():
+def rollouts_trainer() -> type[Any]:
     """The class `Rollouts`; a function, since TRL is to be imported after `spare_vllm`."""
     from trl import GRPOTrainer
 
     class Rollouts(GRPOTrainer):
         """TRL's trainer over prompts that are text already, with seeded samples where asked for."""
 
-        def __init__(self, *args, run_seed: int | None, **options):
+        def __init__(self, *args: Any, run_seed: int | None, **options: Any) -> None:
             """run_seed: None: TRL's own sampling."""
             self.run_seed = run_seed
             super().__init__(*args, **options)
             if run_seed is not None and self.use_vllm:
-                backend = self.vllm_generation
+                backend: Any = self.vllm_generation
                 if self.vllm_mode == "colocate":
                     backend.llm = SeededLlm(backend.llm, self)
                 elif self.accelerator.is_main_process:
@@ -104,19 +107,28 @@ def rollouts_trainer():
 
         def seeds(self, prompts: Sequence[Sequence[int]], first: int) -> list[int]:
             """Of one completion each of prompts that stand at `first` and behind it in the step's batch over all processes."""
-            step, group = self.state.global_step, self.num_generations
+            step, group = self.state.global_step, int(self.num_generations or 1)
+            assert self.run_seed is not None, "seeds are asked for where the samples are seeded"
             return [sample_seed(self.run_seed, step, ids, (first + i) % group) for i, ids in enumerate(prompts)]
 
-        def _tokenize_prompts(self, prompts: list[str]):
+        def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict]:
             """As TRL's: (ids of each prompt, images: none, fields of other modes: none).
 
             Text prompts are tokenized as the engines tokenize them. TRL calls the tokenizer on a text prompt as it is, which
             puts <|begin_of_text|> in front of one that has it. Its other form, lists of messages, is rendered by TRL alone:
             without our date, and without the control tokens of a problem's question broken up.
             """
-            return [encode_prompt(self.processing_class, prompt) for prompt in prompts], None, {}
+            tokenizer: Any = self.processing_class
+            return [encode_prompt(tokenizer, prompt) for prompt in prompts], None, {}
 
-        def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        def _generate_single_turn(
+            self,
+            prompt_ids: list[list[int]],
+            images: Any,
+            multimodal_fields: Any,
+            num_generations: int,
+            has_tool_images: bool = False,
+        ) -> Any:
             """As TRL's: (token ids, log-probabilities or None) of one completion of each of this process' prompts."""
             with contextlib.ExitStack() as stack:
                 if self.run_seed is not None and not self.use_vllm:
@@ -134,13 +146,13 @@ def rollouts_trainer():
 class SeededLlm:
     """`vllm.LLM` in the training process, with a seed for each prompt; in all else `llm` itself."""
 
-    llm: object
-    trainer: object
+    llm: Any
+    trainer: Any
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.llm, name)
 
-    def generate(self, prompts: list[dict], *, sampling_params, **options) -> list:
+    def generate(self, prompts: list[dict], *, sampling_params: Any, **options: Any) -> list:
         """As `LLM.generate` on tokenized prompts. Processes that share one copy of the model all see the prompts of all."""
         team = self.trainer.accelerator.process_index // self.trainer.vllm_tensor_parallel_size
         seeds = self.trainer.seeds([p["prompt_token_ids"] for p in prompts], team * len(prompts))
@@ -154,13 +166,15 @@ class SeededLlm:
 class SeededClient:
     """TRL's client of a vLLM server, with a request and a seed for each prompt; in all else `client` itself."""
 
-    client: object
-    trainer: object
+    client: Any
+    trainer: Any
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.client, name)
 
-    def generate(self, prompts: list[list[int]], *, n: int, generation_kwargs: dict | None = None, **options) -> dict:
+    def generate(
+        self, prompts: list[list[int]], *, n: int, generation_kwargs: dict | None = None, **options: Any
+    ) -> dict:
         """As `VLLMClient.generate`: the server draws completion i of a prompt with the prompt's seed + i."""
         seeds = [sample_seed(self.trainer.run_seed, self.trainer.state.global_step, ids, 0) for ids in prompts]
 
@@ -176,7 +190,7 @@ class SeededClient:
 # --- vLLM in the training process on a CPU, which TRL supports on GPUs only ----------------------------------------------
 
 
-def cpu_colocated():
+def cpu_colocated() -> type[Any]:
     """The class `CpuColocated`.
 
     Two things differ on a CPU. vLLM repacks weights for it when it loads them, so new ones must go through its own reload
@@ -188,16 +202,18 @@ def cpu_colocated():
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    import trl.generation.vllm_generation as backend
+    import trl.generation.vllm_generation
 
-    class CpuColocated(backend.VLLMGeneration):
+    backend: Any = trl.generation.vllm_generation
+
+    class CpuColocated(trl.generation.vllm_generation.VLLMGeneration):
         """TRL's vLLM backend, colocated, on a CPU in one process."""
 
         def _init_vllm(self) -> None:
             """As TRL's, with options that a CPU needs."""
             plain = backend.LLM
 
-            def on_cpu(**options):
+            def on_cpu(**options: Any) -> Any:
                 needed = max(options["max_num_batched_tokens"], options["max_model_len"] or 0)
                 return plain(
                     **options
@@ -218,8 +234,9 @@ def cpu_colocated():
         def sync_weights(self) -> None:
             """Give vLLM the trainer's weights."""
             weights = [(name, parameter.detach().clone()) for name, parameter in self._iter_named_params()]
-            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-            self.llm.reset_prefix_cache()
+            llm: Any = self.llm
+            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            llm.reset_prefix_cache()
 
     return CpuColocated
 
@@ -228,7 +245,9 @@ def cpu_colocated():
 def colocated_on_cpu() -> Iterator[None]:
     """A GRPOTrainer that is made in the block generates by `CpuColocated`."""
     replacement = cpu_colocated()
-    import trl.trainer.grpo_trainer as trainers
+    import trl.trainer.grpo_trainer
+
+    trainers: Any = trl.trainer.grpo_trainer
 
     plain = trainers.VLLMGeneration
     trainers.VLLMGeneration = replacement

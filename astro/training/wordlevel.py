@@ -1,7 +1,7 @@
 """The tokenizer of the embedded world: each whole number, operator and word is one token, so text and tokens map exactly."""
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 WORDS = ["\n", "make", "from", "left", "got", "yes", "no", "answer", "+", "-", "*", "/", "=", "(", ")"]
@@ -30,7 +30,7 @@ def build_tokenizer(largest: int, context: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def add_unspellable(tokenizer, texts: list[str]) -> list[str]:
+def add_unspellable(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[str]:
     """Give each text that the tokenizer cannot spell (an unknown token would appear) a token of its own; which ones.
 
     A phrase of ten words then costs one token. Subword tokenizers spell everything, so nothing is added to them.

@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from astro.verify.batch import Failed, run_tasks
 from astro.verify.cache import Cache
@@ -26,6 +27,15 @@ NO_BOX = "no box"
 """Rule of a response that holds no answer."""
 NOTHING = ""
 """The answer of such a response, while it is graded."""
+
+
+class _Settings(TypedDict):
+    """What a pool was made with: the arguments of `Pool`."""
+
+    workers: int | None
+    time_limit: float
+    memory_limit: int
+    cache_size: int
 
 
 class Pool:
@@ -57,7 +67,7 @@ class Pool:
                 f"expected workers >= 1, time_limit > 0, memory_limit > 0, cache_size >= 0; got {workers}, {time_limit}, "
                 f"{memory_limit}, {cache_size}"
             )
-        self._settings = {
+        self._settings: _Settings = {
             "workers": workers,
             "time_limit": time_limit,
             "memory_limit": memory_limit,
@@ -72,10 +82,10 @@ class Pool:
         self._finalizer = weakref.finalize(self, self._workers.close)
         _pools.add(self)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> _Settings:
         return self._settings
 
-    def __setstate__(self, settings: dict) -> None:
+    def __setstate__(self, settings: _Settings) -> None:
         self._settings = settings
         self._start()
 
@@ -141,7 +151,7 @@ class Pool:
 
     # --- anything else that must be isolated
 
-    def call(self, function: str, *arguments: str, failed: object = None) -> object:
+    def call(self, function: str, *arguments: str, failed: Any = None) -> Any:
         """Run "astro.verify.<module>:<function>" of texts in a worker, within the same limits.
 
         Returns:
@@ -153,7 +163,7 @@ class Pool:
         """
         return self.call_batch(function, [arguments], failed=failed)[0]
 
-    def call_batch(self, function: str, arguments: Sequence[Sequence[str]], *, failed: object = None) -> list:
+    def call_batch(self, function: str, arguments: Sequence[Sequence[str]], *, failed: Any = None) -> list[Any]:
         """`call` for each of `arguments`, in order, on all workers."""
         if not function.startswith(PACKAGE) or ":" not in function:
             raise ValueError(f"expected {PACKAGE}<module>:<function>, got {function!r}")

@@ -167,7 +167,7 @@ class Comparison:
             return self._in_any_order(gold.items, given.items, sets="set" in kinds)
         if gold.kind == "number" and given.kind == "list":
             read_so = comma_decimal(compact(given.text)) if " " not in given.text else None
-            return bool(read_so and gold.number.places and read_so.value == gold.number.value)
+            return bool(read_so and gold.number and gold.number.places and read_so.value == gold.number.value)
         if gold.kind == "list" and given.number and given.number.places and re.fullmatch(r"-?\d+,\d{2,}", gold.text):
             read_so = comma_decimal(gold.text)  # a gold of 1,22 may be 1.22: nobody says that for the list
             return read_so is not None and read_so.value == given.number.value

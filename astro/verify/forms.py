@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 from astro.verify.inequalities import solution_set
 from astro.verify.numbers import number
@@ -71,9 +72,15 @@ def same_ratio(gold: Value, given: Value) -> bool:
         ratio, single = (gold, given) if gold.kind == "ratio" else (given, gold)
         if len(ratio.items) != 2 or not single.number:
             return False
-        return ratio.items[0].number.value == single.number.value * ratio.items[1].number.value
-    one, other = ([i.number.value for i in r.items] for r in (gold, given))
+        return _exact(ratio.items[0]) == single.number.value * _exact(ratio.items[1])
+    one, other = ([_exact(i) for i in r.items] for r in (gold, given))
     return len(one) == len(other) and all(a * other[0] == b * one[0] for a, b in zip(one, other, strict=True))
+
+
+def _exact(side: Value) -> Fraction:
+    """The number that a side of a ratio is."""
+    assert side.number is not None
+    return side.number.value
 
 
 def distinct(items: Sequence[Value]) -> list[Value]:

@@ -221,5 +221,6 @@ def _argument(text: str, at: int, *, round_too: bool) -> tuple[str, int]:
         return ("{" + command.group() + "}", command.end()) if command else ("", at)
     if round_too and text[at].isdigit():
         digits = re.compile(r"\d+").match(text, at)  # \sqrt10 is meant as a whole
+        assert digits is not None  # text[at] is a digit
         return "{" + digits.group() + "}", digits.end()
     return "{" + text[at] + "}", at + 1

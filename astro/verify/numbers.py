@@ -82,8 +82,8 @@ def _unsigned(text: str) -> Number | None:
         power = int((found.group(2) or found.group(3) or found.group(4))[:6])
         if abs(power) > MAX_EXPONENT:
             return None
-        whole, _, places = found.group(1).partition(".")
-        mantissa = _decimal(whole, places)
+        before, _, places = found.group(1).partition(".")
+        mantissa = _decimal(before, places)
         return Number(mantissa.value * Fraction(10) ** power, max(0, len(places) - power), mantissa.digits)
     return None
 

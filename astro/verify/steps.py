@@ -9,9 +9,15 @@ another meaning. A definition, an equation to solve, a rounded decimal, notation
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from astro.verify.api import default_pool
 from schemas.records import StepChecks
+
+if TYPE_CHECKING:
+    import sympy
+
+    from astro.verify.algebra import Side
 
 CHECK = "astro.verify.steps:check_text"
 VALUE = "astro.verify.steps:value_of"
@@ -93,7 +99,7 @@ def _claims_identity(step: str) -> bool:
     return bool(_UNFOLDED.search(step)) and not _BOTH_SIDES.search(step)
 
 
-def _identity(left, right, *, unfolded: bool) -> str:
+def _identity(left: "sympy.Expr", right: "sympy.Expr", *, unfolded: bool) -> str:
     """Equal for all values of the letters; two polynomials that the text calls the same and that differ are false."""
     import sympy
 
@@ -112,14 +118,14 @@ def _identity(left, right, *, unfolded: bool) -> str:
     return "false" if len(shapes) == 2 and len(degrees) == 1 else "unchecked"
 
 
-def _vanishes(difference) -> bool:
+def _vanishes(difference: "sympy.Expr") -> bool:
     """Is an exact number zero? Radicals by their first 60 digits."""
     if difference.is_Rational:
         return difference == 0
     return abs(difference.evalf(60, maxn=200)) < 10**-40
 
 
-def _may_be_rounded(a, b) -> bool:
+def _may_be_rounded(a: "Side", b: "Side") -> bool:
     """A decimal fraction, an irrational number set equal to a rational one, a quotient to a whole one: may be a near value."""
     import sympy
 

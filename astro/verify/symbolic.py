@@ -130,7 +130,8 @@ class SympyFormulas:
             return False
         factor = _constant_ratio(one, other, names)
         if factor is None and sign == "=":  # y = 1/x is xy = 1
-            factor = _constant_ratio(*(sympy.together(side).as_numer_denom()[0] for side in (one, other)), names)
+            top, other_top = (sympy.together(side).as_numer_denom()[0] for side in (one, other))
+            factor = _constant_ratio(top, other_top, names)
         return factor is not None and (sign in ("=", r"\ne") or factor > 0)
 
     def same_set(self, gold: str, given: str) -> bool:

@@ -303,10 +303,10 @@ def without_curve(curves: Mapping[str, Curve], figure: str) -> list[str]:
 
 def training(curves: Mapping[str, Curve], figure: str) -> Markup | None:
     """One figure of FIGURES, a line per stage in each panel; None: no row with a step and such a column."""
-    stage, panels = FIGURES[figure]
+    stage, columns_of = FIGURES[figure]
     stages = _curves_of(stage)
-    series = {(c, stage): _series(curves.get(stage) or [], c) for c, _ in panels for stage in stages}
-    panels = [(column, title) for column, title in panels if any(series[column, stage] for stage in stages)]
+    series = {(c, stage): _series(curves.get(stage) or [], c) for c, _ in columns_of for stage in stages}
+    panels = [(column, title) for column, title in columns_of if any(series[column, stage] for stage in stages)]
     if not panels:
         return None
     left_out = without_curve(curves, figure)

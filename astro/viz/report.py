@@ -251,7 +251,7 @@ def _summaries(metrics: EvalMetrics) -> list[Summary]:
     """ASTRO-RL against its comparator and against base, over all sets where they are compared."""
     found = []
     main = main_model()
-    for other in (baselines().get(main), "base"):
+    for other in (baselines()[main], "base"):
         differences = {
             name: pair.difference
             for name, pairs in metrics.differences.items()

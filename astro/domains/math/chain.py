@@ -16,9 +16,14 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 class JumpWords(Protocol):
     """What a chain says before it goes back (schemas of `phrases/*.yaml`)."""
 
-    reflection: Sequence[str]
-    return_step: Sequence[str]
-    return_root: Sequence[str]
+    @property
+    def reflection(self) -> Sequence[str]: ...
+
+    @property
+    def return_step(self) -> Sequence[str]: ...
+
+    @property
+    def return_root(self) -> Sequence[str]: ...
 
 
 @dataclass
