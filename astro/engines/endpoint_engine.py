@@ -4,10 +4,14 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
 from astro.tokens import UNKNOWN, Control, inert
+
+if TYPE_CHECKING:
+    from openai.types import Completion, CompletionChoice
 
 TOO_LONG = "maximum context length"
 """vLLM's servers (and OpenAI's) refuse a prompt that leaves no room for `max_tokens` with these words."""
@@ -171,7 +175,7 @@ class EndpointEngine:
             return UnusableAnswer(f"execution.endpoint.url {self._url}: unusable answer: {error}")
         return error
 
-    def _sample(self, choice, answer, request: Request) -> Sample:
+    def _sample(self, choice: "CompletionChoice", answer: "Completion", request: Request) -> Sample:
         if not isinstance(choice.text, str):
             raise TypeError(f"a choice has no text but {choice.text!r}")
         text, finished = inert(choice.text, self._control.texts), choice.finish_reason == "stop"

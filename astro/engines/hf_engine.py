@@ -1,9 +1,17 @@
 """transformers' generate behind the engine Protocol: slower than vLLM, runs wherever torch does."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessor, StoppingCriteria
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessor,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
@@ -34,20 +42,20 @@ class _StopStrings(StoppingCriteria):
     transformers' own criterion spells out each token of the vocabulary by tricks that fail on word-level tokenizers.
     """
 
-    def __init__(self, tokenizer, stop: list[str], width: int):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: list[str], width: int):
         """width: tokens of the (padded) prompt, which are not looked at."""
         self.tokenizer, self.stop, self.width = tokenizer, stop, width
         # a stop string has no more tokens than bytes; the last character may be spread over some more
         self.tail = max(len(s.encode()) for s in stop) + 4
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
         """input_ids: (rows, tokens so far) -> bool per row."""
         new = input_ids[:, self.width :][:, -self.tail :]
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return torch.tensor([any(s in text for s in self.stop) for text in texts], device=input_ids.device)
 
 
-def _end_ids(model, tokenizer) -> set[int]:
+def _end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every token that ends a text: a chat model has several (end of turn, of message, of text)."""
     listed = model.generation_config.eos_token_id
     listed = listed if isinstance(listed, list) else [listed]
@@ -105,7 +113,8 @@ class HfEngine:
         if not self._queue:
             raise EngineError("nothing is outstanding")
         first = self._queue[0][1]
-        chosen, sequences = [], 0
+        chosen: list[tuple[int, Request, int]] = []
+        sequences = 0
         for entry in self._queue:
             request = entry[1]
             if (request.stop, request.max_tokens) == (first.stop, first.max_tokens) and (
@@ -164,7 +173,7 @@ class HfEngine:
         """The row's own tokens: up to its end token or its stop string; generate pads what follows."""
         length = next((i + 1 for i, token in enumerate(ids) if token in self._ends), None)
         finished = ended = length is not None
-        text = self._tokenizer.decode(ids[:length], skip_special_tokens=True)
+        text = str(self._tokenizer.decode(ids[:length], skip_special_tokens=True))
         cuts = [text.find(s) for s in stop if s in text]
         if cuts:
             finished = True

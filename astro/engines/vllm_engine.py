@@ -2,10 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
 from astro.tokens import control_texts, encode_prompt, inert
+
+if TYPE_CHECKING:
+    from vllm.outputs import CompletionOutput
 
 # Both are read when vLLM is imported. One process: start-up 4 s instead of 55 s on CPU, and no orphan after a kill.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -54,16 +58,16 @@ class VllmEngine:
                 f"engine.kind vllm: vLLM cannot be imported ({error}); install the cpu or gpu extra"
             ) from None
         on_gpu = torch.cuda.is_available()
-        options = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
+        options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
         if not on_gpu:
             # With chunked prefill a seeded request crashes on CPU when its prefill is split over two steps.
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, max_model_len)}
         try:
-            self._llm = LLM(
+            self._llm: Any = LLM(
                 model=str(model),
                 revision=revision,
                 trust_remote_code=False,
-                dtype=dtype,
+                dtype=dtype,  # type: ignore[arg-type]  # vLLM checks the name
                 max_model_len=max_model_len,
                 max_num_seqs=concurrency,
                 block_size=block_size,
@@ -76,8 +80,8 @@ class VllmEngine:
             )
         except (ValueError, OSError, RuntimeError) as error:
             raise EngineError(f"vLLM does not take the model {model}: {error}") from error
-        self._engine = self._llm.llm_engine
-        self._tokenizer = self._llm.get_tokenizer()
+        self._engine: Any = self._llm.llm_engine
+        self._tokenizer: Any = self._llm.get_tokenizer()
         self._max_model_len, self._seeded = max_model_len, seeded
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._next = 0
@@ -152,7 +156,7 @@ class VllmEngine:
             self._failed = f"vLLM failed: {type(error).__name__}: {error}"
             raise EngineError(self._failed) from error
 
-    def _sample(self, output) -> Sample:
+    def _sample(self, output: "CompletionOutput") -> Sample:
         ids = list(output.token_ids)
         text = output.text
         if not text and ids:
