@@ -14,13 +14,14 @@ from astro.execution.scheduler import run_searches
 from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
+from schemas.params import Params
 from schemas.records import Problem
 from stages.mcts import MODEL, PROBLEMS
 
 DEFAULT_TREES, DEFAULT_PROCESSES = 400, 2
 
 
-def grow(params, problems: list[Problem], processes: int) -> tuple[dict, float]:
+def grow(params: Params, problems: list[Problem], processes: int) -> tuple[dict, float]:
     """The trees by problem, and the seconds they took."""
     engine = open_engine(params.engine, params.execution.model_copy(update={"processes": processes}), MODEL)
 

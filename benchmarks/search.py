@@ -35,7 +35,8 @@ class Recorder:
     """An engine that keeps the requests it was given."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.requests = engine, []
+        self.engine = engine
+        self.requests: list[Request] = []
 
     def submit(self, request: Request) -> int:
         """As `Engine.submit`."""
