@@ -1,6 +1,7 @@
 """Checks that need no weights. Each gives its faults as text, so that all of them are told at once."""
 
 from collections.abc import Callable
+from functools import partial
 
 from astro.compute import split_batch
 from astro.dryrun.memory import (
@@ -59,7 +60,7 @@ def target_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
     found = []
     for name, section in (("sft", params.sft), ("grpo", params.grpo)):
         if section.lora.enabled:
-            found += told(lambda lora=section.lora, at=name: shape.adapter(lora.r, lora.target_modules, at))
+            found += told(partial(shape.adapter, section.lora.r, section.lora.target_modules, name))
         if section.lora.quantize != "none" and compute.strategy in ("fsdp2", "zero3"):
             found.append(
                 f"{name}.lora.quantize {section.lora.quantize}: not with strategy {compute.strategy}; take ddp, or none"
@@ -103,7 +104,7 @@ def training_faults(shape: Shape, training: Training, device: float, name: str) 
     memory = training_memory(shape, training, device)
     faults = []
     if memory.most > device:
-        phase = max(memory.phases, key=memory.phases.get)
+        phase = max(memory.phases, key=lambda each: memory.phases[each])
         most = sorted(memory.parts.items(), key=lambda item: -item[1])[:3]
         largest = ", ".join(f"{part} {size / GIB:.1f}" for part, size in most)
         ways = remedies(shape, training, device)

@@ -7,6 +7,7 @@ keeps for its backward pass, with flash attention), the tiles of the output laye
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from astro.dryrun.shapes import Shape
 
@@ -226,5 +227,5 @@ def changes(t: Training) -> dict[str, Callable[[Training], Training]]:
         )
     for gpus in (2, 4, 8, 16, 32, 64):
         if gpus > t.sharded:
-            found[f"{gpus} {GPUS}"] = lambda x, n=gpus: replace(x, world=n, strategy="fsdp2")
+            found[f"{gpus} {GPUS}"] = partial(replace, world=gpus, strategy="fsdp2")
     return found

@@ -3,6 +3,7 @@
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from astro.domains import get_domain
 from astro.domains.chat import ChatTemplate, load_chat_template
@@ -10,6 +11,9 @@ from astro.dryrun.shapes import Shape
 from astro.runtime import UserError
 from schemas.params import Params
 from schemas.records import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ASKED = Problem(
     id="dry-run",
@@ -65,6 +69,7 @@ def model_faults(params: Params, shape: Shape) -> list[str]:
     """What speaks against the model that is here: its tokenizer, its padding, its context."""
     from astro.training.fit import require_fit
 
+    assert shape.folder is not None
     try:
         require_fit(shape.folder, params, name="base.pretrained.path")
     except UserError as error:
@@ -98,7 +103,10 @@ def shipped(name: str) -> str:
     Raises:
         UserError: it ships none of that name.
     """
-    (trl,) = importlib.util.find_spec("trl").submodule_search_locations
+    spec = importlib.util.find_spec("trl")
+    assert spec is not None, "TRL is not installed"
+    assert spec.submodule_search_locations is not None, "TRL is no package"
+    (trl,) = spec.submodule_search_locations
     path = Path(trl) / "chat_templates" / f"{name}.jinja"
     try:
         return path.read_text(encoding="utf-8")
@@ -106,7 +114,7 @@ def shipped(name: str) -> str:
         raise UserError(f"TRL ships no chat template {name!r}") from None
 
 
-def tokenizer_of(shape: Shape):
+def tokenizer_of(shape: Shape) -> "PreTrainedTokenizerBase | None":
     """The tokenizer of a model folder; None: it is not here."""
     if shape.folder is None:
         return None
@@ -115,7 +123,7 @@ def tokenizer_of(shape: Shape):
     return AutoTokenizer.from_pretrained(str(shape.folder))
 
 
-def framed(text: str, tokenizer) -> str:
+def framed(text: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:
     """How much a prompt adds to its question."""
     if tokenizer is None:
         return f"a prompt adds {len(text) - len(ASKED.question)} characters to its question"
