@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from math_verify import parse, verify
 
@@ -124,8 +125,8 @@ def rates(gradings: int) -> None:
         pool.grade_batch([("x+1", "1+x"), ("x+2", "2+x"), ("x+3", "3+x")])  # started
     plain([("x+1", "1+x")])
     for name, pairs in sets.items():
-        base = len(pairs) / seconds(lambda pairs=pairs: plain(pairs))
-        ours = {n: len(pairs) / seconds(lambda p=pool, pairs=pairs: p.grade_batch(pairs)) for n, pool in pools.items()}
+        base = len(pairs) / seconds(partial(plain, pairs))
+        ours = {n: len(pairs) / seconds(partial(pool.grade_batch, pairs)) for n, pool in pools.items()}
         row = "".join(f"{ours[n]:>{10 if n == 1 else 11}.0f}{ours[n] / base:>7.1f}" for n in pools)
         print(f"{name:<18}{len(pairs):>8}{base:>13.0f}{row}", flush=True)
     for pool in pools.values():

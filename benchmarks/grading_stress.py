@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from astro.verify import Pool
+from astro.verify import Grade, Pool
 from tests.verify.tables import table
 
 HOSTILE_SHARE = 0.01
@@ -74,7 +74,7 @@ def children() -> list[int]:
 def run(gradings: int, threads: int, seed: int) -> str:
     """Grade, and say how it went."""
     work, pool = drawn(gradings, seed), Pool(cache_size=0)
-    grades = [None] * gradings
+    grades: list[Grade | None] = [None] * gradings
     before = set(children())
 
     def share(first: int) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from astro.engines.endpoint_engine import EndpointEngine
-from astro.execution.jobs import LocalRunner, run_jobs
+from astro.execution.jobs import LocalRunner, Runner, run_jobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.tasks import SearchTask
@@ -45,11 +45,12 @@ GONE_S = 30.0
 
 def drive(folder: Path, target: str, url: str) -> None:
     """Search what the store does not hold, then publish."""
+    runner: Runner
     if target in ("worker", "driver"):
         runner = RayRunner(ENGINE, settings=RayParams(address="", workers=WORKERS, patience_s=60.0), gpus=0)
     else:
 
-        def connect():
+        def connect() -> EndpointEngine:
             return EndpointEngine(
                 url, model="", api_key="", timeout_s=5.0, retries=1, concurrency=IN_FLIGHT, patience_s=60.0
             )
@@ -115,7 +116,8 @@ def endpoint(port: int, mark: str) -> Iterator[list[subprocess.Popen]]:
     """An endpoint that takes connections; its process, in a list: it may be replaced."""
     with contextlib.ExitStack() as stack:
         held = [served(port, mark)]
-        stack.callback(lambda: [held[0].kill(), held[0].wait()])
+        stack.callback(lambda: held[0].wait())
+        stack.callback(lambda: held[0].kill())
         yield held
 
 
@@ -137,7 +139,11 @@ def one(target: str, folder: Path, draw: random.Random, expected: str) -> str:
     """
     mark, port = f"{os.getpid()}-{draw.random()}", free_port()
     moment = draw.randrange(1, PROBLEMS) if target != "driver" else draw.randrange(-PROBLEMS // 3, PROBLEMS)
-    with endpoint(port, mark) if target == "endpoint" else contextlib.nullcontext([]) as held:
+    nothing: list[subprocess.Popen] = []
+    serving: contextlib.AbstractContextManager[list[subprocess.Popen]] = contextlib.nullcontext(nothing)
+    if target == "endpoint":
+        serving = endpoint(port, mark)
+    with serving as held:
         command = ["benchmarks.kill_soak", "drive", str(folder), target, f"http://127.0.0.1:{port}/v1"]
         driver, runs = started(command, mark), 1
         if moment <= 0:

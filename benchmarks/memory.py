@@ -9,6 +9,7 @@ holds for them (tracemalloc), divided by their number: nodes, rollouts, requests
 import sys
 import tracemalloc
 
+from astro.execution.scheduler import Job
 from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import run_stage
@@ -35,7 +36,7 @@ def main() -> None:
         print(f"{name}: {len(held)} trees in flight, {used / len(held) / 1024:.1f} KiB each", flush=True)
 
 
-def half_way(job, policy: Policy, batches: int):
+def half_way(job: Job, policy: Policy, batches: int) -> object:
     """A job after so many batches of answers (a tree has at most twice as many), or all but its last one."""
     wanted = next(job)
     try:

@@ -15,13 +15,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from astro.engines.api import Engine
 from astro.engines.opening import open_engine
 from astro.evaluation.budget import is_solved
 from astro.evaluation.intervals import bootstrap_mean, paired_difference
-from astro.execution.scheduler import run_searches
+from astro.execution.scheduler import Job, run_searches
 from astro.execution.tasks import SearchTask, ToGrade
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
@@ -39,27 +41,27 @@ class ReferenceTask:
     task: SearchTask
     seed: int
 
-    def __call__(self, problem: Problem):
+    def __call__(self, problem: Problem) -> tuple[str, Job]:
         """As `astro.execution.jobs.Task`."""
         return problem.id, self._job(problem)
 
-    def grade(self, wanted):
+    def grade(self, wanted: Any) -> Any:
         """As `astro.execution.jobs.Task`."""
         return self.task.grade(wanted)
 
-    def _job(self, problem: Problem):
+    def _job(self, problem: Problem) -> Job:
         """The reference asks and waits; it runs in a thread, and this generator hands on what it asks."""
         asked: queue.SimpleQueue = queue.SimpleQueue()
         answers: queue.SimpleQueue = queue.SimpleQueue()
         s = self.task.settings
 
-        def ask(wanted):
+        def ask(wanted: Any) -> Any:
             asked.put(wanted)
             return answers.get()
 
         domain = self.task._domain
 
-        def judge(steps, rest):
+        def judge(steps: Sequence[str], rest: str) -> Any:
             return self.task.grade([ToGrade(problem, domain.response(steps, rest))])[0]
 
         plain = Reference(
@@ -76,7 +78,7 @@ class ReferenceTask:
             key=domain.state_key,
         )
 
-        def work():
+        def work() -> None:
             for _ in range(s.iterations):
                 if plain.root.ended:
                     break
@@ -95,18 +97,20 @@ def found_in(result: Tree | Reference) -> tuple[float, float, float, float]:
     if isinstance(result, Tree):
         verdicts = {n.verdict for n in result.nodes if n.terminal}
         return "correct" in verdicts, {"correct", "wrong"} <= verdicts, result.tokens, len(result.nodes)
-    verdicts = {state.verdict for state in result.born if state.ended} | {result.root.verdict}
-    return "correct" in verdicts, {"correct", "wrong"} <= verdicts, result.tokens, 1 + len(result.born)
+    ended = {state.verdict for state in result.born if state.ended} | {result.root.verdict}
+    return "correct" in ended, {"correct", "wrong"} <= ended, result.tokens, 1 + len(result.born)
 
 
-def grow(engine, task, problems: Sequence[Problem], in_flight: int) -> tuple[dict, float]:
+def grow(
+    engine: Engine, task: SearchTask | ReferenceTask, problems: Sequence[Problem], in_flight: int
+) -> tuple[dict, float]:
     """Results by problem, and seconds."""
     began = time.perf_counter()
     found = run_searches(map(task, problems), engine=engine, in_flight=in_flight, grade=task.grade)
     return dict(found), time.perf_counter() - began
 
 
-def interval(values, seed: int) -> str:
+def interval(values: Sequence[float], seed: int) -> str:
     """Per cent with its interval."""
     e = bootstrap_mean(np.asarray(values, dtype=float), resamples=RESAMPLES, rng=np.random.default_rng(seed))
     return f"{e.value:6.1%} [{e.low:.1%}, {e.high:.1%}]"

@@ -8,21 +8,25 @@ caching, which changes no token, the seconds; one process, engines opened one af
 
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
+from astro.engines.api import Engine
 from astro.engines.opening import open_engine
 from astro.execution.scheduler import run_searches
 from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import tree_metrics
+from schemas.params import Params
 from schemas.records import Problem, Tree
 from stages.mcts import MODEL, PROBLEMS
 
 DEFAULT = 300
 
 
-def grow(engine, params, problems, **changes) -> tuple[dict[str, Tree], float]:
+def grow(engine: Engine, params: Params, problems: Sequence[Problem], **changes: Any) -> tuple[dict[str, Tree], float]:
     """Trees with changed params.mcts (savings by their own names), and seconds."""
     savings = {k: changes.pop(k) for k in list(changes) if k in type(params.mcts.savings).model_fields}
     changes["savings"] = params.mcts.savings.model_copy(update=savings)
@@ -38,7 +42,7 @@ def grow(engine, params, problems, **changes) -> tuple[dict[str, Tree], float]:
 
 def row(name: str, trees: dict[str, Tree], seconds: float) -> None:
     """One line of the table."""
-    m = tree_metrics(list(trees.values()))
+    m: dict[str, Any] = tree_metrics(list(trees.values()))
     price = f"{m['tokens_per_valid_tree']:8.0f}" if m["tokens_per_valid_tree"] else "    none"
     print(
         f"{name:44} {m['tokens'] / m['trees']:7.0f} {m['requests'] / m['trees']:8.1f} {m['valid']:7.1%} {m['solved']:7.1%} "

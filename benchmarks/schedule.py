@@ -9,6 +9,8 @@ is for this comparison only: all trees in flight hand in their requests, wait un
 """
 
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 from astro.execution.scheduler import run_searches
 from astro.execution.tasks import SearchTask
@@ -21,11 +23,13 @@ TREES = 6000
 SIGMAS = (0.0, 0.5, 1.0, 1.5)
 
 
-def lock_step(jobs, *, engine, in_flight: int) -> dict:
+def lock_step(jobs: Iterable[tuple[str, Job]], *, engine: SimulatedEngine, in_flight: int) -> dict:
     """Waves: nobody goes on before everybody is answered. Trees that ended are replaced between two waves."""
-    source, running, done = iter(jobs), {}, {}
+    source = iter(jobs)
+    running: dict[str, tuple[Job, list[Any]]] = {}
+    done: dict[str, Any] = {}
 
-    def advance(identifier, job, answers) -> None:
+    def advance(identifier: str, job: Job, answers: Any) -> None:
         try:
             running[identifier] = (job, job.send(answers))
         except StopIteration as stop:
@@ -34,7 +38,7 @@ def lock_step(jobs, *, engine, in_flight: int) -> dict:
 
     while True:
         while len(running) < in_flight and (pair := next(source, None)) is not None:
-            advance(*pair, None)
+            advance(pair[0], pair[1], None)
         if not running:
             return done
         tickets = {
@@ -42,7 +46,9 @@ def lock_step(jobs, *, engine, in_flight: int) -> dict:
             for identifier, (_, wanted) in running.items()
             for slot, request in enumerate(wanted)
         }
-        answers = {identifier: [None] * len(wanted) for identifier, (_, wanted) in running.items()}
+        answers: dict[str, list[Any]] = {
+            identifier: [None] * len(wanted) for identifier, (_, wanted) in running.items()
+        }
         outstanding = len(tickets)
         while outstanding:
             for ticket, samples in engine.poll():

@@ -19,14 +19,14 @@ class Handler(BaseHTTPRequestHandler):
 
     takes_s = 0.0
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         """Quiet."""
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         """The list of models."""
         self._reply({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         """A completion."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         stop = tuple(body.get("stop") or ())

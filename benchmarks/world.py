@@ -30,7 +30,7 @@ def problems(count: int, *, seed: int = 0) -> Iterator[Problem]:
         yield Problem(id=f"s{i}", domain="countdown", question=question, gold=str(target), level=3, chance=None)
 
 
-def settings(**changes) -> MctsParams:
+def settings(**changes: object) -> MctsParams:
     """A small search; `changes` as in params.mcts."""
     values = {
         "method": "mcts", "samples": 8, "problems": 1, "k": 3, "rollouts": 1, "iterations": 4, "max_depth": 4,
