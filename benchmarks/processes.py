@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from astro.engines.opening import count_processes
 from astro.execution.result_store import FILE, ResultStore
@@ -31,10 +32,9 @@ def measure(trees: int, processes: str) -> None:
     params = load_params()
     execution = params.execution.model_copy(update={"processes": processes if processes == "auto" else int(processes)})
     mcts = params.mcts.model_copy(update={"problems": trees})
-    here = SimpleNamespace(
-        params=params.model_copy(update={"execution": execution, "mcts": mcts}), log=lambda *_, **__: None
-    )
-    count = sum(1 for _ in problems(here))
+    changed = params.model_copy(update={"execution": execution, "mcts": mcts})
+    here: Any = SimpleNamespace(params=changed, log=lambda *_, **__: None)  # what the search reads of a stage
+    count = len(list(problems(here)))
     if count < trees:
         raise UserError(f"train.jsonl holds {count} problems, {trees} were asked for")
     with (

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from astro.execution.scheduler import run_searches
+from astro.execution.scheduler import Job, run_searches
 from astro.execution.tasks import SearchTask
 from astro.runtime import run_stage
 from benchmarks.simulated_engine import SimulatedEngine

@@ -67,7 +67,7 @@ class VllmEngine:
                 model=str(model),
                 revision=revision,
                 trust_remote_code=False,
-                dtype=dtype,  # type: ignore[arg-type]  # vLLM checks the name
+                dtype=dtype,
                 max_model_len=max_model_len,
                 max_num_seqs=concurrency,
                 block_size=block_size,

@@ -124,7 +124,7 @@ def fine_tune(
     new_tokens: bool = False,
     compute: Compute | None = None,
     arguments: SFTConfig | None = None,
-) -> tuple[torch.nn.Module | None, list[dict[str, float]], int]:
+) -> tuple[PreTrainedModel | None, list[dict[str, float]], int]:
     """Train; goes on from a checkpoint in `work`.
 
     Args:
