@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -25,8 +26,10 @@ from astro.params import PARAMS_FILE, load_params, plain, read_yaml
 from astro.pipeline import Entry, hash_of, read_pipeline, value_at
 from astro.runtime import UserError, clear_folder, digest, digest_path, discard, home_root, work_folder, write_json
 from schemas.arms import Arm
-from schemas.params import Params
 from schemas.records import StageRecord
+
+if TYPE_CHECKING:
+    from schemas.params import Params  # not imported: no stage depends on the sections of others
 
 # Read when OpenMP is loaded, with torch, later. Waiting threads that spin starve every other process of the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -61,7 +64,7 @@ class Stage:
 
     name: str  # of its files: "mcts", "sft_direct"
     script: str  # stages/<script>.py
-    params: Params  # of the arm, where there is one
+    params: "Params"  # of the arm, where there is one
     entry: Entry
     state: State
     tracker: tracking.Tracker

@@ -30,7 +30,7 @@ MODULES = SOURCES.modules
 
 LAYERS = [
     {"schemas"},
-    {"astro.runtime", "astro.tokens", "astro.code_identity"},  # leaves that anyone may import
+    {"astro.runtime", "astro.tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
     {"astro.params"},
     {"astro.arms", "astro.pipeline"},
     {

@@ -12,7 +12,7 @@ from astro.domains.editing import get_editor
 from astro.engines.api import Request
 from astro.execution.scheduler import Job
 from astro.execution.tasks import DomainTask, rendered
-from astro.search.seeds import node_seed
+from astro.seeds import node_seed
 from schemas.base import Strict
 from schemas.records import Problem, Trace, Tree
 

@@ -15,7 +15,7 @@ from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job
 from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, sample_tree, search
 from astro.search.core import IsTerminal, Key, Split
-from astro.search.seeds import node_seed
+from astro.seeds import node_seed
 from schemas.base import Strict
 from schemas.records import ROOT, Chain, Problem, StepChecks, Tree, Verdict
 

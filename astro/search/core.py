@@ -19,8 +19,8 @@ from typing import get_args
 from astro.search.priors import LOGPROB_PRIORS, PriorKind, priors
 from astro.search.puct import backpropagate, select
 from astro.search.requests import Expand, Grade, Graded, Sample, Simulate
-from astro.search.seeds import node_seed
 from astro.search.tree import SearchNode, new_root, to_record
+from astro.seeds import node_seed
 from schemas.records import ROOT, Problem, Rollout, Tree
 
 Wanted = list[Expand | Simulate] | list[Grade]

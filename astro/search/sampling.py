@@ -10,8 +10,8 @@ from itertools import takewhile
 
 from astro.search.core import IsTerminal, Key, Search, Split, answered, graded, last_step
 from astro.search.requests import Expand, Grade, Graded, Sample, Simulate
-from astro.search.seeds import node_seed
 from astro.search.tree import SearchNode, new_root, to_record
+from astro.seeds import node_seed
 from schemas.records import ROOT, Problem, Rollout
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from transformers import LogitsProcessor
 
-from astro.search.seeds import hashed_seed
+from astro.seeds import hashed_seed
 
 
 def sample_seed(run_seed: int, step: int, prompt: Sequence[int], number: int) -> int:

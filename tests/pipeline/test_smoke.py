@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from astro.execution.result_store import FILE
 from astro.params import plain, read_yaml
 from astro.runtime import read_json, read_jsonl, read_shards
 from astro.tracking import store
@@ -151,7 +152,7 @@ def test_nothing_half_written_is_left(root: Path):
     kept = [
         p for p in left if p.parts[0] == "eval"
     ]  # what it measured of each model, and its searches, for the next run
-    assert (left, {p.name for p in kept}, len(kept)) == (kept, {"records.jsonl"}, 6)
+    assert (left, {p.name for p in kept}, len(kept)) == (kept, {FILE}, 6)
 
 
 def test_git_sees_no_output(smoke: Smoke):

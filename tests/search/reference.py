@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from astro.search.requests import Expand, Sample, Simulate
-from astro.search.seeds import node_seed
+from astro.seeds import node_seed
 
 Ask = Callable[[Expand | Simulate], list[Sample]]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
-from astro.search.seeds import node_seed
+from astro.seeds import node_seed
 from schemas.records import Problem
 from tests.search.world import judged
 

@@ -2,7 +2,7 @@
 
 import itertools
 
-from astro.search.seeds import node_seed
+from astro.seeds import node_seed
 
 PATHS = [(), ("a",), ("b",), ("a", "b"), ("ab",), ("a", "b", "c"), ("a", "bc"), ('a","b',), ("é",), ("\ud800",)]
 
