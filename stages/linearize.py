@@ -245,6 +245,8 @@ def main() -> None:
     """Write data/traces/train.jsonl and direct.jsonl."""
     with stage("linearize") as s:
         params = s.params.linearize
+        if not any(TREES.glob("*.jsonl")):
+            raise UserError(f"{TREES}: holds no .jsonl shard")
         phrases = load_phrases(Path(params.phrase_file))
         domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
         counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}

@@ -201,9 +201,11 @@ def test_base_that_is_not_there(workspace: Checkout):
 
 
 def golden_trees() -> list[Tree]:
-    """Three trees of a real search (tests/search/record.py)."""
-    stored = [json.loads(p.read_text()) for p in sorted((REPOSITORY / "tests/data").glob("tree_*.json"))]
-    return [Tree.model_validate_json(json.dumps(entry["tree"])) for entry in stored]
+    """Three trees of a real search (tests/search/record.py), of a problem that Countdown can read."""
+    stored = [json.loads(p.read_text())["tree"] for p in sorted((REPOSITORY / "tests/data").glob("tree_*.json"))]
+    for tree in stored:
+        tree["problem"]["question"] = "make 24 from 3 8"
+    return [Tree.model_validate_json(json.dumps(tree)) for tree in stored]
 
 
 def give_trees(workspace: Checkout) -> Path:
