@@ -1,5 +1,7 @@
 """The table's arithmetic on figures small enough to do by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,17 @@ def test_other_problems_are_refused(odd):
     """Other questions under the same ids; more problems."""
     with pytest.raises(UserError, match=r"other-s1 and default-s1 were not asked the same: set n3.*first p"):
         build({("default", 1): result([0.5, 0.5]), ("other", 1): odd})
+
+
+def test_an_arm_of_the_table_has_its_rows(tmp_path, monkeypatch):
+    """One entry of arms.yaml is enough: its models are compared with the default's, and with their baseline."""
+    third = "  masked: {suffix: _masked, label: Masked, traces: train, baseline: direct, description: masked chains}\n"
+    (tmp_path / "arms.yaml").write_text(Path("arms.yaml").read_text() + third)
+    monkeypatch.chdir(tmp_path)
+    with_arm = result([0.5, 1.0], direct=[0.0, 0.5])
+    with_arm.scores["n3", "sft_masked"] = {"p0": 1.0, "p1": 1.0}
+    found = build({("default", 1): with_arm}, seeds=(1,))
+    figures = {figure.model: figure.pass_at_1 for figure in found.rows[0].figures}
+    assert figures["sft_masked"] == 1.0
+    worth = {arm.model: arm.difference.value for arm in found.rows[0].arms}
+    assert worth["sft_masked"] == 0.75

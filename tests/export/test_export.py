@@ -87,7 +87,7 @@ def test_the_card_has_all_params_and_all_md5s(finished: Checkout, exported: Path
     assert shown == YAML(typ="safe").load(finished.root / "params.yaml")
     lock = finished.lock()
     manifest = json.loads((exported / "provenance.json").read_bytes())
-    for stage in ("problems", "base", "mcts", "linearize", "sft", "grpo", "eval"):
+    for stage in ("problems", "base", "mcts", "linearize", "sft@astro", "grpo@astro", "eval"):
         for kind in ("deps", "outs"):
             for entry in lock[stage][kind]:
                 assert manifest["stages"][stage][kind][entry["path"]] == entry["md5"]
@@ -192,8 +192,8 @@ def test_changed_files_and_params_are_named_and_refused(workspace: Checkout):
         main([])
     for said in (
         "stage linearize: data/traces/train.jsonl modified",
-        "stage sft: data/traces/train.jsonl modified",
-        "stage grpo: grpo.lr in params.yaml modified",
+        "stage sft@astro: data/traces/train.jsonl modified",
+        "stage grpo@astro: grpo.lr in params.yaml modified",
     ):
         assert said in str(refused.value)
     assert not (workspace.root / "export").exists()
@@ -202,14 +202,14 @@ def test_changed_files_and_params_are_named_and_refused(workspace: Checkout):
     main(["--allow-stale"])
     card = (workspace.root / "export/grpo/README.md").read_text()
     assert "**Not the files of one run.**" in card
-    assert "stage grpo: grpo.lr in params.yaml modified" in card
+    assert "stage grpo@astro: grpo.lr in params.yaml modified" in card
 
 
 def test_stages_that_have_not_run_are_named_even_if_stale_files_are_allowed(workspace: Checkout):
     (workspace.root / "metrics/eval.json").unlink()
-    workspace.forget("grpo")
+    workspace.forget("grpo@astro")
     for arguments in ([], ["--allow-stale"]):
-        with pytest.raises(UserError, match=r"stage grpo, eval: not run"):
+        with pytest.raises(UserError, match=r"stage grpo@astro, eval: not run"):
             main(arguments)
     (workspace.root / "dvc.lock").unlink()
     with pytest.raises(UserError, match=r"dvc\.lock: no such file"):
