@@ -193,7 +193,7 @@ def test_changed_files_and_params_are_named_and_refused(workspace: Checkout):
     for said in (
         "stage linearize: data/traces/train.jsonl modified",
         "stage sft@astro: data/traces/train.jsonl modified",
-        "stage grpo@astro: grpo.lr in params.yaml modified",
+        "stage grpo@astro: grpo in params.yaml modified",
     ):
         assert said in str(refused.value)
     assert not (workspace.root / "export").exists()
@@ -202,7 +202,7 @@ def test_changed_files_and_params_are_named_and_refused(workspace: Checkout):
     main(["--allow-stale"])
     card = (workspace.root / "export/grpo/README.md").read_text()
     assert "**Not the files of one run.**" in card
-    assert "stage grpo@astro: grpo.lr in params.yaml modified" in card
+    assert "stage grpo@astro: grpo in params.yaml modified" in card
 
 
 def test_stages_that_have_not_run_are_named_even_if_stale_files_are_allowed(workspace: Checkout):
