@@ -32,7 +32,7 @@ PYTEST = OMP_NUM_THREADS=$(SHARE) python -m pytest -n $(JOBS) --no-loadscope-reo
 test: setup
 	ruff check .
 	ruff format --check .
-	mypy
+	python -m mypy
 	$(PYTEST)
 
 test-fast: setup
