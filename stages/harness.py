@@ -154,7 +154,12 @@ def arm_argument(script: str) -> str:
     if len(given) > 1:
         raise UserError(f"{script}: one argument at most, the name of an arm; got {' '.join(given)!r}")
     if not given:
-        return next(name for name, arm in load_arms().items() if not arm.suffix)
+        plain_names = [name for name, arm in load_arms().items() if not arm.suffix]
+        if not plain_names:
+            raise UserError(
+                f"{script}: name an arm, for every arm of arms.yaml has a suffix; there are: {', '.join(load_arms())}"
+            )
+        return plain_names[0]
     arm_of(given[0])
     return given[0]
 

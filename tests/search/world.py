@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from astro.engines.api import Request
+from astro.execution import tasks
 from astro.search import Expand, Grade, Graded, Search, Simulate
 from schemas.records import Problem, Verdict
 from tests.scripted_engine import END
@@ -134,13 +135,4 @@ def judged(search: Search, judge: Judge) -> Search:
 
 def rendered(search: Search, world: World) -> Search:
     """A search of a world as a job for an engine."""
-    answers = None
-    try:
-        while True:
-            try:
-                wanted = search.send(answers)
-            except StopIteration as stop:
-                return stop.value
-            answers = yield [world.request("", w) for w in wanted]
-    finally:
-        search.close()
+    return tasks.rendered(search, lambda wanted: world.request("", wanted))
