@@ -64,10 +64,13 @@ def die_with(parent: int) -> None:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main: errors of the user and faults of the machine become one line and exit code 2. Everything else keeps
-    its trace and exits with 1."""
+    """Run a stage's main: errors of the user and faults of the machine become one line and exit code 2, Ctrl-C one line and 130.
+    Everything else keeps its trace and exits with 1."""
     try:
         main()
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept, and `dvc repro` continues from there", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except (UserError, ValidationError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -304,7 +307,10 @@ class Progress:
             return
         self.last = now
         rate = (done - self.start) / max(now - self.began, 1e-9)
-        left = (self.total - done) / rate if rate > 0 else float("inf")
-        clock = f"{left:.0f} s" if left < 120 else f"{left / 60:.1f} min"
+        pace = ""
+        if rate > 0:
+            left = (self.total - done) / rate
+            clock = f"{left:.0f} s" if left < 120 else f"{left / 60:.1f} min"
+            pace = f", {rate:.1f} {self.unit}/s, {clock} left"
         tail = f", {note}" if note else ""
-        print(f"[{self.label}] {done}/{self.total}, {rate:.1f} {self.unit}/s, {clock} left{tail}", flush=True)
+        print(f"[{self.label}] {done}/{self.total}{pace}{tail}", flush=True)

@@ -6,7 +6,7 @@ Deviations from the paper: 12. every figure has a 95 % interval and differences 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from astro.cloning.template import load_phrases
 from astro.domains.chat import chat_for
 from astro.evaluation.budget import at_equal_tokens, budget_curves
 from astro.evaluation.summary import comparisons, summarise
-from astro.execution.jobs import open_runner, run_jobs
+from astro.execution.jobs import Runner, open_runners, run_jobs
 from astro.execution.measurement_cache import prune, shared_store
 from astro.execution.metered_search import MeteredSearchTask, Searched
 from astro.execution.result_store import ResultStore
@@ -52,7 +52,9 @@ def measured(s: Stage, what: dict[str, Any], name: str, record: type[R]) -> Iter
         yield store
 
 
-def complete(s: Stage, name: str, sets: dict[str, list[Problem]]) -> list[Completion]:
+def complete(
+    s: Stage, name: str, sets: dict[str, list[Problem]], runner_of: Callable[[Path], Runner]
+) -> list[Completion]:
     """All completions of one model. Models of equal bytes (a training of 0 steps) are measured once."""
     params, run = s.params.eval, s.params.run
     task = SampleTask(
@@ -72,9 +74,8 @@ def complete(s: Stage, name: str, sets: dict[str, list[Problem]]) -> list[Comple
             task,
             [p for _, p in asked],
             store=store,
-            engine=s.params.engine,
-            execution=s.params.execution,
-            model=MODELS / name,
+            runner=runner_of(MODELS / name),
+            concurrency=s.params.execution.concurrency,
             label=f"eval {name}",
         )
     return [
@@ -89,7 +90,9 @@ def search_settings(s: Stage) -> MctsParams:
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 
 
-def search_at_test_time(s: Stage, sets: dict[str, list[Problem]]) -> list[Searched]:
+def search_at_test_time(
+    s: Stage, sets: dict[str, list[Problem]], runner_of: Callable[[Path], Runner]
+) -> list[Searched]:
     """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with. [] where
     none are wanted."""
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
@@ -97,15 +100,13 @@ def search_at_test_time(s: Stage, sets: dict[str, list[Problem]]) -> list[Search
         return []
     settings, run = search_settings(s), s.params.run
     task = MeteredSearchTask(settings, run.domain, run.seed, chat_for(run.prompt, MODELS / BASE))
-    with (
-        measured(s, {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}, BASE, Searched) as store,
-        open_runner(s.params.engine, s.params.execution, MODELS / BASE) as runner,
-    ):
+    asked = {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}
+    with measured(s, asked, BASE, Searched) as store:
         run_jobs(
             task,
             lambda: problems,
             store=store,
-            runner=runner,
+            runner=runner_of(MODELS / BASE),
             in_flight=s.params.execution.trees_in_flight,
             label="eval search",
             unit="trees",
@@ -134,7 +135,11 @@ def main() -> None:
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
-        records, searched = {name: complete(s, name, sets) for name in all_models()}, search_at_test_time(s, sets)
+        records: dict[str, list[Completion]] = {}
+        with open_runners(s.params.engine, s.params.execution) as runner_of:
+            searched = search_at_test_time(s, sets, runner_of)
+            for name in all_models():
+                records[name] = complete(s, name, sets, runner_of)
         with atomic_path(OUT) as folder:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)

@@ -17,6 +17,7 @@ from pathlib import Path
 from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
+from astro.execution.jobs import open_runner
 from astro.execution.result_store import ResultStore
 from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.runtime import (
@@ -57,14 +58,16 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
         settings.temperature,
         chat_for(run.prompt, sft_model(s)),
     )
-    with contextlib.closing(ResultStore(path, Answers)) as store:
+    with (
+        contextlib.closing(ResultStore(path, Answers)) as store,
+        open_runner(s.params.engine, s.params.execution, sft_model(s)) as runner,
+    ):
         answers = sample_answers(
             task,
             problems,
             store=store,
-            engine=s.params.engine,
-            execution=s.params.execution,
-            model=sft_model(s),
+            runner=runner,
+            concurrency=s.params.execution.concurrency,
             label=s.name,
         )
     return {a.id: sum(x.verdict == "correct" for x in a.samples) / task.n for a in answers}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -395,3 +396,27 @@ def test_progress_is_printed_now_and_then_and_at_the_end(capsys):
 def test_records_are_written_as_json_with_all_their_fields(tmp_path):
     write_jsonl(tmp_path / "x", [A])
     assert json.loads((tmp_path / "x").read_text()) == {"name": "a", "count": 1}
+
+
+CTRL_C = """
+import time
+from astro.runtime import run_stage
+
+def main():
+    print("on", flush=True)
+    time.sleep(60)
+
+run_stage(main)
+"""
+
+
+def test_ctrl_c_is_one_line():
+    process = subprocess.Popen(
+        [sys.executable, "-c", CTRL_C], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "on\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.strip().startswith("interrupted: what is finished is kept")
+    assert "Traceback" not in said

@@ -1,6 +1,7 @@
 """Text generation behind one Protocol. An engine turns requests into samples and knows nothing of what they are for."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from astro.search.requests import Sample
@@ -60,3 +61,13 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free what the engine holds; outstanding requests are dropped. Closing twice is harmless."""
         ...
+
+
+def load_weights(engine: Engine, model: Path) -> bool:
+    """Have an open engine continue with another model, where it can (`VllmEngine.load`). Nothing may be outstanding.
+
+    Returns:
+        Whether it did; if not, the engine is as it was.
+    """
+    load = getattr(engine, "load", None)
+    return load is not None and load(model)

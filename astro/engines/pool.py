@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
 
-from astro.engines.api import Engine, EngineError, Request
+from astro.engines.api import Engine, EngineError, Request, load_weights
 from astro.runtime import die_with_parent
 from astro.search.requests import Sample
 
@@ -108,6 +110,13 @@ class PoolEngine:
         for number in range(len(self._workers)):
             self._receive(number)
 
+    def load(self, model: Path) -> bool:
+        """See `astro.engines.api.load_weights`. All engines are alike, so all of them can or none."""
+        for number in range(len(self._workers)):
+            self._send(number, "load", model)
+        loaded = [self._receive(number) for number in range(len(self._workers))]
+        return all(one == [True] for one in loaded)
+
     def close(self) -> None:
         """As `Engine.close`. The processes stay for the next pool, unless one of them failed."""
         self._closed = True
@@ -125,8 +134,8 @@ class PoolEngine:
         except OSError:
             self._gone(number)
 
-    def _receive(self, number: int) -> list[tuple[int, list[Sample]]]:
-        """The next message of a process: its answers; [] where it says that something is done."""
+    def _receive(self, number: int) -> list[Any]:
+        """The next message of a process: its answers, or what else was asked for; [] where it says that something is done."""
         try:
             kind, content = self._workers[number].pipe.recv()
         except (EOFError, OSError):
@@ -252,6 +261,8 @@ def _serve(pipe: Connection, inbox: queue.SimpleQueue, engine: Engine) -> str:
             if kind == "reset":
                 getattr(engine, "reset_prefix_cache", lambda: None)()
                 pipe.send(("ready", []))
+            elif kind == "load":
+                pipe.send(("ready", [load_weights(engine, content)]))
             else:
                 ticket, request = content
                 tickets[engine.submit(request)] = ticket

@@ -1,5 +1,6 @@
 """vLLM in this process, fed continuously: requests join the running batch as they come, finished ones leave it."""
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -82,7 +83,7 @@ class VllmEngine:
             raise EngineError(f"vLLM does not take the model {model}: {error}") from error
         self._engine: Any = self._llm.llm_engine
         self._tokenizer = self._llm.get_tokenizer()
-        self._max_model_len, self._seeded = max_model_len, seeded
+        self._model, self._max_model_len, self._seeded = Path(model), max_model_len, seeded
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._next = 0
         self._outstanding: dict[int, int] = {}  # ticket -> how often its samples are given (greedy ones are all equal)
@@ -171,6 +172,21 @@ class VllmEngine:
         text = inert(text, control_texts(self._tokenizer))
         return Sample(text, float(output.cumulative_logprob or 0.0), len(ids), finished, ended)
 
+    def load(self, model: Path) -> bool:
+        """See `astro.engines.api.load_weights`. True for a model that differs in its weights alone."""
+        if self._llm is None or self._failed or self._outstanding or not differ_in_weights_alone(self._model, model):
+            return False
+        if model == self._model:
+            return True
+        try:
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model)})
+        except Exception as error:
+            self._failed = f"vLLM does not take the weights of {model}: {type(error).__name__}: {error}"
+            raise EngineError(self._failed) from error
+        self._model = model
+        self.reset_prefix_cache()
+        return True
+
     def reset_prefix_cache(self) -> None:
         """Forget cached prompts (benchmarks). Nothing may be outstanding."""
         self._engine.reset_prefix_cache()
@@ -188,3 +204,23 @@ class VllmEngine:
         self._outstanding.clear()
         gc.collect()
         cleanup_dist_env_and_memory()
+
+
+def differ_in_weights_alone(one: Path, other: Path) -> bool:
+    """Whether two model folders hold the same settings and the same tokenizer.
+
+    False for tied embeddings: vLLM loads new weights into a running model with them, but computes with a part of the old ones.
+    """
+    if not (one.is_dir() and other.is_dir()):
+        return False
+    settings, others = (
+        {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and not _holds_weights(f.name)}
+        for folder in (one, other)
+    )
+    tied = json.loads(settings.get("config.json", b"{}")).get("tie_word_embeddings", True)  # true where it is not named
+    return settings == others and not tied
+
+
+def _holds_weights(name: str) -> bool:
+    """Whether a file of a model folder holds weights, or lists the files that do."""
+    return name.endswith((".safetensors", ".safetensors.index.json"))

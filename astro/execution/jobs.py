@@ -116,6 +116,10 @@ class LocalRunner:
             meter.engine_s, meter.worker_s = self._engine.seconds - before, time.monotonic() - began
             yield pair
 
+    def load(self, model: Path) -> bool:
+        """See `astro.engines.api.load_weights`. False where no engine is open yet."""
+        return self._engine is not None and self._engine.load(model)
+
     def close(self) -> None:
         """As `Runner.close`."""
         if self._engine is not None:
@@ -123,27 +127,53 @@ class LocalRunner:
 
 
 @contextlib.contextmanager
-def open_runner(engine: "EngineParams", execution: "ExecutionParams", model: Path) -> Iterator[Runner]:
-    """The runner that `execution` asks for. A worker of a cluster holds what is one process here, with its share of the jobs."""
-    runner: Runner
-    if execution.runner == "local":
-        runner = LocalRunner(partial(open_engine, engine, execution, model))
-    else:
-        from astro.execution.ray_runner import RayRunner
+def open_runners(engine: "EngineParams", execution: "ExecutionParams") -> Iterator[Callable[[Path], Runner]]:
+    """Yields what returns the runner of a model, one model after another: asking for the next one ends the one before.
 
-        served = engine.kind == "endpoint"  # its model is elsewhere, and one client serves all
-        shares = count_processes(engine, execution, model)
-        one = share_of(execution, shares)
-        opened = partial(open_engine, engine, one)
-        runner = RayRunner(
-            partial(opened, model, control=read_control(model)) if served else opened,
-            model=None if served else model,
-            settings=execution.ray,
-            gpus=0 if served else one.vllm.tensor_parallel_size if engine.kind == "vllm" else 1,
-            shares=shares,
-        )
-    with contextlib.closing(runner):
-        yield runner
+    Local models that differ in their weights alone share one engine, because opening one takes seconds.
+    """
+    last: Runner | None = None
+
+    def runner_of(model: Path) -> Runner:
+        nonlocal last
+        if isinstance(last, LocalRunner) and last.load(model):
+            return last
+        if last is not None:
+            last.close()
+        last = _runner_of(engine, execution, model)
+        return last
+
+    try:
+        yield runner_of
+    finally:
+        if last is not None:
+            last.close()
+
+
+@contextlib.contextmanager
+def open_runner(engine: "EngineParams", execution: "ExecutionParams", model: Path) -> Iterator[Runner]:
+    """The runner of one model."""
+    with open_runners(engine, execution) as runner_of:
+        yield runner_of(model)
+
+
+def _runner_of(engine: "EngineParams", execution: "ExecutionParams", model: Path) -> Runner:
+    """The runner that `execution` asks for. A worker of a cluster holds what is one process here, with its share of the jobs."""
+    if execution.runner == "local":
+        return LocalRunner(partial(open_engine, engine, execution, model))
+    from astro.execution.ray_runner import RayRunner
+
+    served = engine.kind == "endpoint"  # its model is elsewhere, and one client serves all
+    shares = count_processes(engine, execution, model)
+    one = share_of(execution, shares)
+    opened = partial(open_engine, engine, one)
+    return RayRunner(
+        partial(opened, model, control=read_control(model)) if served else opened,
+        model=None if served else model,
+        settings=execution.ray,
+        gpus=0 if served else one.vllm.tensor_parallel_size if engine.kind == "vllm" else 1,
+        shares=shares,
+    )
 
 
 def run_jobs(
@@ -178,7 +208,7 @@ def run_jobs(
         return
     if done:
         print(f"[{label}] goes on: {done} of {total} {unit} are there from a run that was cut off", flush=True)
-    progress = Progress(label, total, unit=unit, start=done)
+    progress = None  # its clock begins with the first result: opening the engine says nothing of the rate
     missing = (item for item in items() if item.id not in store)
     results = runner.run(task, missing, total=total - done, in_flight=in_flight, meter=meter or Meter())
     try:
@@ -186,6 +216,7 @@ def run_jobs(
             for identifier, result in results:
                 store.add(identifier, result)
                 done += 1
+                progress = progress or Progress(label, total, unit=unit, start=done)
                 progress.update(done, note(result, done, total) if note else "")
     except (EngineError, OSError) as error:
         raise UserError(f"{reason(error)}; {done} finished {unit} are kept and will be used") from None

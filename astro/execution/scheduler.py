@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
-from astro.engines.api import Engine, EngineError, Request
+from astro.engines.api import Engine, EngineError, Request, load_weights
 from astro.search import Sample
 
 Job = Generator[list[Any], Any, Any]
@@ -302,6 +303,10 @@ class TimedEngine:
             return self._engine.poll()
         finally:
             self.seconds += time.perf_counter() - start
+
+    def load(self, model: Path) -> bool:
+        """See `astro.engines.api.load_weights`; not timed."""
+        return load_weights(self._engine, model)
 
     def close(self) -> None:
         """As `Engine.close`; not timed."""

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import Field
 
 from astro.domains import Domain, get_domain
 from astro.engines.api import Request
-from astro.execution.jobs import open_runner, run_jobs
+from astro.execution.jobs import Runner, run_jobs
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job
 from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, sample_tree, search
@@ -22,8 +21,6 @@ from schemas.records import ROOT, Chain, Problem, StepChecks, Tree, Verdict
 if TYPE_CHECKING:
     from astro.cloning.template import Phrases
     from astro.domains.chat import ChatTemplate
-    from schemas.engine import EngineParams
-    from schemas.execution import ExecutionParams
     from schemas.mcts import MctsParams
 
 
@@ -260,22 +257,25 @@ def sample_answers(
     problems: Sequence[Problem],
     *,
     store: ResultStore[Answers],
-    engine: "EngineParams",
-    execution: "ExecutionParams",
-    model: Path,
+    runner: Runner,
+    concurrency: int,
     label: str,
 ) -> list[Answers]:
-    """What a model answers to each problem, in order; what `store` holds is not asked for again. Raises: as `run_jobs`."""
-    with open_runner(engine, execution, model) as runner:
-        run_jobs(
-            task,
-            lambda: problems,
-            store=store,
-            runner=runner,
-            in_flight=max(1, execution.concurrency // task.n),
-            label=label,
-            unit="problems",
-        )
+    """What the runner's model answers to each problem, in order; what `store` holds is not asked for again.
+
+    concurrency: samples that are drawn at once.
+
+    Raises: as `run_jobs`.
+    """
+    run_jobs(
+        task,
+        lambda: problems,
+        store=store,
+        runner=runner,
+        in_flight=max(1, concurrency // task.n),
+        label=label,
+        unit="problems",
+    )
     return [store[problem.id] for problem in problems]
 
 

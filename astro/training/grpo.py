@@ -219,6 +219,7 @@ def reinforce(
         dataloader_pin_memory=False,
         log_completions=False,
     )
+    finite = StopNotFinite("grpo", "grpo.lr")
     with placed(settings["generation"], cuda=cuda):
         trainer = rollouts_trainer()(
             run_seed=seed if settings["seeded"] else None,
@@ -233,10 +234,15 @@ def reinforce(
                 wrong=settings["reward_wrong"],
             ),
             peft_config=lora_config(settings["lora"], new_tokens=False),
-            callbacks=[StopNotFinite("grpo"), curve],
+            callbacks=[finite, curve],
         )
     quiet(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(work, arguments))
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(work, arguments))
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):  # torch.multinomial, where the model samples from its own NaN
+            raise
+        raise finite.fault(trainer.state, "the model's probabilities are not finite") from None
     return trainer, curve.rows(trainer.state.log_history), trainer.state.global_step
 
 

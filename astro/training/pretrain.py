@@ -112,7 +112,10 @@ def pretrain(
         dataloader_pin_memory=False,
     )
     trainer = Trainer(
-        model=model, args=arguments, train_dataset=PackedRows(rows), callbacks=[StopNotFinite("base"), curve]
+        model=model,
+        args=arguments,
+        train_dataset=PackedRows(rows),
+        callbacks=[StopNotFinite("base", "base.training.lr"), curve],
     )
     quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))

@@ -150,7 +150,7 @@ def fine_tune(
         data_collator=PackedRows(pad) if packed else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings["lora"], new_tokens=new_tokens),
-        callbacks=[StopNotFinite("sft"), curve],
+        callbacks=[StopNotFinite("sft", "sft.lr"), curve],
         batch=settings["batch_size"],
     )
     quiet(trainer)

@@ -1,6 +1,7 @@
 """VllmEngine on the tiny random Llama: the contract of every engine, and the same probabilities as transformers."""
 
 import importlib.util
+import json
 import math
 import random
 
@@ -226,18 +227,34 @@ def test_what_is_no_model_is_refused_by_name(tmp_path):
         VllmEngine(tmp_path / "empty", **OPTIONS)
 
 
-def test_two_processes_answer_as_one(folder):
+def test_two_processes_answer_as_one_and_take_other_weights(folder, tmp_path):
     """Engines of its own: one process holds one at a time, and the tests above have closed what the fixture opened."""
     from functools import partial
 
     from astro.engines.pool import PoolEngine, end_idle
     from astro.engines.vllm_engine import VllmEngine
 
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    wider = save_tiny_model(tmp_path / "wider", heads=1)
+    tied = save_tiny_model(tmp_path / "tied")
+    config = json.loads((tied / "config.json").read_text())
+    for model in (folder, other, tied):  # the three differ in nothing else
+        (model / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": model == tied}))
     alone = VllmEngine(folder, **OPTIONS)
     expected = ask(alone, *MIXED)
+    assert alone.load(other)
+    others = ask(alone, *MIXED)
+    assert not alone.load(wider)
+    assert not alone.load(tied)
+    assert ask(alone, *MIXED) == others
     alone.close()
-    pool = PoolEngine(partial(VllmEngine, folder, **OPTIONS), 2)
+    assert not any(alike(x, y) for x, y in zip(expected, others, strict=True))
+    pool = PoolEngine(partial(VllmEngine, other, **OPTIONS), 2)
     try:
+        for ours, theirs in zip(ask(pool, *MIXED), others, strict=True):
+            assert alike(ours, theirs)  # loaded into a running engine, the weights are as those of a new one
+        assert pool.load(folder)
+        assert not pool.load(wider)
         for ours, theirs in zip(ask(pool, *MIXED), expected, strict=True):
             assert alike(ours, theirs)
     finally:

@@ -204,7 +204,7 @@ def test_bf16_where_it_pays(setting, native, expected, monkeypatch, capsys):
 )
 def test_a_step_that_is_not_finite_stops_training(logs, said):
     with pytest.raises(UserError, match=said):
-        StopNotFinite("sft").on_log(None, SimpleNamespace(global_step=3, max_steps=9), None, logs=logs)
+        StopNotFinite("sft", "sft.lr").on_log(None, SimpleNamespace(global_step=3, max_steps=9), None, logs=logs)
 
 
 def test_weights_that_are_not_finite_are_not_published(tmp_path):

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from astro.runtime import UserError
 from astro.training.seeds import OwnNoise, sample_seed
 from astro.training.trl_patches import SeededClient, SeededLlm
 from tests.training.grpo_world import PROBLEMS, run, tiny
@@ -45,6 +47,16 @@ def test_seeded_samples_do_not_depend_on_the_micro_batch(uncut, tmp_path):
     _, curve = run(tmp_path, micro_batch=16)
     assert [row["length"] for row in curve] == [row["length"] for row in uncut[1]]
     assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in uncut[1]], abs=1e-5)
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+@pytest.mark.parametrize("lr", [1e20, 1e30])
+def test_a_training_that_is_not_finite_stops_and_keeps_good_checkpoints(tmp_path, lr, seeded):
+    """One that samples from the model's own probabilities fails in the sampling, before there is a loss."""
+    with pytest.raises(UserError, match=r"grpo: step \d+: .*(loss|grad_norm|not finite).*grpo\.lr"):
+        run(tmp_path, lr=lr, seeded=seeded, save_every=1, steps=6)
+    for file in tmp_path.glob("checkpoint-*/model.safetensors"):
+        assert all(bool(torch.isfinite(weights).all()) for weights in load_file(file).values())
 
 
 LOSSES = [
