@@ -24,7 +24,7 @@ from astro.dryrun.shapes import known, shape_of
 from astro.params import PARAMS_FILE, load_params, validate
 from astro.profiles import committed, find, machine_of, merged
 from astro.rates import GIB, RATES, Rates, load_rates
-from astro.runtime import UserError, run_stage
+from astro.runtime import UserError, program, run_stage
 from schemas.params import Params
 
 PAPER = "paper"
@@ -208,7 +208,7 @@ def paper_params() -> Params:
 
 def arguments() -> Any:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m astro.plan", description="What a profile will cost.")
+    parser = argparse.ArgumentParser(prog=program("plan"), description="What a profile will cost.")
     parser.add_argument("profile", nargs="?", help='a profile, or "paper"; without one params.yaml as it stands')
     parser.add_argument("--device", help="device of rates.yaml: core, H100, ...")
     parser.add_argument("--units", type=int, help="how many of them")

@@ -8,6 +8,7 @@ A profile names only what it changes. It is laid over the params.yaml of the las
 workspace, so that two profiles do not stack; without a commit, over the file as it is.
 """
 
+import argparse
 import difflib
 import io
 import re
@@ -107,12 +108,37 @@ def apply(name: str) -> str:
     return "".join(lines)
 
 
+def show() -> None:
+    """Print every profile with its first comment."""
+    for path in sorted(PROFILES.glob("*.yaml")):
+        print(f"{path.stem:16} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+
+
+def profile_command() -> None:
+    """`astro profile [NAME]`."""
+    parser = argparse.ArgumentParser(
+        prog="astro profile", description="Lay a profile over params.yaml and show the difference."
+    )
+    parser.add_argument("name", nargs="?", help="profiles/<name>.yaml; without it all are listed")
+    given = parser.parse_args()
+    if given.name:
+        print(apply(given.name) or "params.yaml: no change")
+    else:
+        show()
+
+
+def check_command() -> None:
+    """`astro check`."""
+    argparse.ArgumentParser(prog="astro check", description="Check params.yaml against the schemas.").parse_args()
+    validate(read_yaml(PARAMS_FILE), PARAMS_FILE)
+    print("params.yaml: valid")
+
+
 def main() -> None:
     """See the module's docstring."""
     match sys.argv[1:]:
         case ["list"]:
-            for path in sorted(PROFILES.glob("*.yaml")):
-                print(f"{path.stem:16} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+            show()
         case ["apply", name]:
             print(apply(name) or "params.yaml: no change")
         case ["check"]:

@@ -63,6 +63,11 @@ def die_with(parent: int) -> None:
         sys.exit(f"the process {parent} that started this one is gone")
 
 
+def program(name: str) -> str:
+    """How the command of `astro/<name>` was called, for its usage lines: "astro plan" or "python -m astro.plan"."""
+    return sys.argv[0] if sys.argv[0] == f"astro {name}" else f"python -m astro.{name}"
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main: errors of the user and faults of the machine become one line and exit code 2, Ctrl-C one line and 130.
     Everything else keeps its trace and exits with 1."""

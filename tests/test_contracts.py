@@ -46,7 +46,8 @@ LAYERS = [
     {"astro.ablations", "astro.engines", "astro.export", "astro.importing", "astro.training"},
     {"astro.execution"},
     {"astro.dryrun"},
-    {"astro.plan"},
+    {"astro.plan", "astro.ask"},
+    {"astro.__main__"},
     {"stages"},
 ]
 """Whoever stands further down may import what stands above, and nobody a neighbour."""

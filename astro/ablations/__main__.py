@@ -9,7 +9,7 @@ from astro.ablations.experiments import done, experiments, head
 from astro.ablations.kept import all_kept, keep, kept, result_of
 from astro.ablations.results import read
 from astro.ablations.spec import Planned, committed_params, plan
-from astro.runtime import run_stage, write_json, write_text
+from astro.runtime import program, run_stage, write_json, write_text
 from astro.viz.ablation_page import render
 from schemas.ablations import BASELINE
 
@@ -57,7 +57,7 @@ def keep_all(planned: list[Planned]) -> None:
 
 def main() -> None:
     """Parse the command line and do it."""
-    parser = argparse.ArgumentParser(prog="python -m astro.ablations", description="run and compare ablations")
+    parser = argparse.ArgumentParser(prog=program("ablations"), description="run and compare ablations")
     parser.add_argument("what", choices=["run", "table", "list", "keep"], nargs="?", default="run")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these ablations")
     parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="in place of the file's")

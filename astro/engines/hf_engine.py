@@ -1,5 +1,6 @@
 """transformers' generate behind the engine Protocol: slower than vLLM, runs wherever torch does."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     StoppingCriteria,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from astro.engines.api import EngineError, Request
 from astro.search import Sample
@@ -56,6 +58,20 @@ class _StopStrings(StoppingCriteria):
         return torch.tensor([any(s in text for s in self.stop) for text in texts], device=input_ids.device)
 
 
+class _Watch(StoppingCriteria):
+    """Tells what the first row says so far, after each token. It ends nothing."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, width: int, tell: Callable[[str], None]):
+        """width: tokens of the (padded) prompt."""
+        self.tokenizer, self.width, self.tell = tokenizer, width, tell
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """input_ids: (rows, tokens so far) -> bool per row."""
+        text = str(self.tokenizer.decode(input_ids[0, self.width :], skip_special_tokens=True))
+        self.tell(inert(text, control_texts(self.tokenizer)))
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every token that ends a text: a chat model has several (end of turn, of message, of text)."""
     listed = model.generation_config.eos_token_id
@@ -67,13 +83,23 @@ class HfEngine:
     """`Engine` that answers its oldest outstanding requests batch by batch."""
 
     def __init__(
-        self, model: Path | str, *, batch_size: int, dtype: str, max_model_len: int, revision: str | None = None
+        self,
+        model: Path | str,
+        *,
+        batch_size: int,
+        dtype: str,
+        max_model_len: int,
+        revision: str | None = None,
+        watch: Callable[[str], None] | None = None,
     ):
         """Load `model`.
+
+        watch: called with the text so far of the first sample of a batch, after each of its tokens.
 
         Raises:
             EngineError: transformers does not take it, or its context is shorter than `max_model_len`.
         """
+        disable_progress_bar()  # of loading weights
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(model), revision=revision)
             self._model = AutoModelForCausalLM.from_pretrained(
@@ -96,7 +122,7 @@ class HfEngine:
         self._model.generation_config = GenerationConfig(
             eos_token_id=sorted(self._ends), pad_token_id=self._tokenizer.pad_token_id
         )
-        self._batch_size, self._max_model_len = batch_size, max_model_len
+        self._batch_size, self._max_model_len, self._watch = batch_size, max_model_len, watch
         self._queue: list[tuple[int, Request, int]] = []  # ticket, request, tokens that fit behind its prompt
         self._next = 0
 
@@ -144,13 +170,15 @@ class HfEngine:
         encoded = self._tokenizer.pad(ids, return_tensors="pt").to(self._device)
         width = encoded["input_ids"].shape[1]
         stop = list(requests[0][0].stop)
+        criteria: list[StoppingCriteria] = [_StopStrings(self._tokenizer, stop, width)] if stop else []
+        criteria += [_Watch(self._tokenizer, width, self._watch)] if self._watch else []
         wanted = any(request.logprobs for request, _ in requests)
         output = self._model.generate(
             **encoded,
             max_new_tokens=max(room for _, room in requests),
             do_sample=False,
             logits_processor=[_SeededGumbel(seeds, temperatures)],
-            stopping_criteria=[_StopStrings(self._tokenizer, stop, width)] if stop else None,
+            stopping_criteria=criteria or None,
             pad_token_id=self._tokenizer.pad_token_id,
             return_dict_in_generate=True,
             output_logits=wanted,
@@ -189,6 +217,14 @@ class HfEngine:
         length = length if length is not None else len(ids)
         text = inert(text, control_texts(self._tokenizer))
         return Sample(text, sum(logprobs[:length], 0.0), length, finished, ended)
+
+    def unknown(self, text: str) -> str:
+        """The first word of a text that the tokenizer has no token for; "": it knows them all."""
+        unknown = self._tokenizer.unk_token_id
+        if unknown is None or unknown not in encode_prompt(self._tokenizer, text):
+            return ""
+        words = text.split()
+        return next((w for w in words if unknown in encode_prompt(self._tokenizer, w)), words[0] if words else text)
 
     def close(self) -> None:
         """Drop the model."""

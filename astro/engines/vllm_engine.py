@@ -1,7 +1,9 @@
 """vLLM in this process, fed continuously: requests join the running batch as they come, finished ones leave it."""
 
 import json
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -50,6 +52,9 @@ class VllmEngine:
             EngineError: vLLM cannot be imported or does not take the model.
         """
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(max(1, round(kv_cache_gb))))
+        # What it logs before it has read its own settings, and its use of a name that torch has renamed.
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", "`torch.distributed.reduce_op`", FutureWarning)
         try:
             import torch
             from vllm import LLM, SamplingParams
@@ -76,6 +81,7 @@ class VllmEngine:
                 enforce_eager=enforce_eager,
                 enable_prefix_caching=prefix_caching,
                 disable_log_stats=True,
+                use_tqdm_on_load=False,
                 seed=0,  # unused: every request brings its own
                 **options,
             )

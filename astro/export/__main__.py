@@ -16,7 +16,7 @@ from pathlib import Path
 
 from astro import tracking
 from astro.export.state import Run, read_run, titles
-from astro.runtime import UserError, atomic_path, home_root, run_stage, write_json
+from astro.runtime import UserError, atomic_path, home_root, program, run_stage, write_json
 
 MANIFEST = "provenance.json"
 REGISTERED = "astro"
@@ -47,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m astro.export", description="Hand a run over: model, card, data set."
-    )
+    parser = argparse.ArgumentParser(prog=program("export"), description="Hand a run over: model, card, data set.")
     parser.add_argument("--model", choices=titles(), default="grpo", help="which of models/ (default: grpo)")
     parser.add_argument("--to", type=Path, help="target folder (default: export/<model>)")
     parser.add_argument("--name", help="what the model is called in its card (default: astro-<model>)")

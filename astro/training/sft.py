@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 from trl import SFTConfig
 
 from astro.compute import split_batch
@@ -176,7 +177,10 @@ def load_base(
     # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
     added = add_unspellable(tokenizer, given["phrases"])
     if added:
+        said = logging.get_verbosity()
+        logging.set_verbosity_error()  # it explains how it draws the new weights
         model.resize_token_embeddings(len(tokenizer))
+        logging.set_verbosity(said)
     return model, tokenizer, added
 
 

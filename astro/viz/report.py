@@ -114,10 +114,10 @@ def render(data: ReportData) -> str:
     """
     script = Markup((_TEMPLATES / "fold.js").read_text(encoding="utf-8"))
     gallery = list(_within(map(_gallery_item, data.gallery), GALLERY_BYTES, _gallery_bytes))
-    trees = list(_within((_tree_item(t, data.traces) for t in data.trees), TREES_BYTES, _tree_bytes))
+    trees = list(_within((tree_item(t, data.traces) for t in data.trees), TREES_BYTES, _tree_bytes))
     metrics = data.metrics if data.metrics is not None and data.metrics.sets else None
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             data=data,
@@ -159,21 +159,21 @@ def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield f"{prefix}{key}", value
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    found = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,  # a misspelt name in a template fails instead of showing nothing
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         percent=percent, interval=interval, number=number, signed=lambda v: points(v).replace("-", MINUS),
         signed_interval=lambda e: points_interval(e).replace("-", MINUS), problems=problems, way=way,
         correlation=lambda v: "-" if v is None else f"{v:+.2f}".replace("-", MINUS),
     )  # fmt: skip
-    environment.globals.update(style=style, clear_of_zero=clear_of_zero, compared=_compared, MINUS=MINUS)
-    return environment
+    found.globals.update(style=style, clear_of_zero=clear_of_zero, compared=_compared, MINUS=MINUS)
+    return found
 
 
 def number(value: object) -> str:
@@ -332,12 +332,13 @@ def _gallery_item(example: Example) -> GalleryItem:
         question=problem.question,
         gold=problem.gold,
         outcome=outcome(example.completion),
-        chain=_chain_view(example.completion, problem.question, example.right),
-        contrast=_chain_view(example.contrast, problem.question, example.contrast_right) if example.contrast else None,
+        chain=chain_view(example.completion, problem.question, example.right),
+        contrast=chain_view(example.contrast, problem.question, example.contrast_right) if example.contrast else None,
     )
 
 
-def _chain_view(completion: Completion, question: str, right: tuple[int, int] | None) -> ChainView:
+def chain_view(completion: Completion, question: str, right: tuple[int, int] | None = None) -> ChainView:
+    """A chain, formatted. right: how many of how many samples of the problem are right; None: it is not said."""
     chain, text = completion.chain, completion.text[:MAX_TEXT]
     facts = [
         _count(len(chain.attempts), "attempt"),
@@ -358,7 +359,8 @@ def _chain_view(completion: Completion, question: str, right: tuple[int, int] | 
     )
 
 
-def _tree_item(tree: Tree, traces: Mapping[str, Trace]) -> TreeItem:
+def tree_item(tree: Tree, traces: Mapping[str, Trace]) -> TreeItem:
+    """A tree with the chain that `traces` has of its problem, formatted."""
     trace = traces.get(tree.problem.id)
     return TreeItem(tree=tree_view.view(tree), trace=trace_view.view(trace, limit=MAX_TEXT) if trace else None)
 

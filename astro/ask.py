@@ -1,0 +1,250 @@
+"""Ask the trained models one problem and watch them answer.
+
+astro ask "make 24 from 3 5 7 9"                             the last model of each arm
+astro ask "make 24 from 3 5 7 9" --arms sft,direct           these models or arms
+astro ask "make 24 from 3 5 7 9" --samples 3 --seed 7
+astro ask "make 24 from 3 5 7 9" --tree --page answer.html   with a tree search, and as a page with pictures
+astro ask "make 24 from 3 5 7 9" --model export/grpo         a model folder
+astro ask "What is 2 + 2?" --gold 4                          mathematics: graded if there is a reference
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astro.arms import BASE, all_models, load_arms
+from astro.cloning.template import load_phrases
+from astro.domains import get_domain
+from astro.domains.chat import chat_for
+from astro.domains.countdown.sets import make_problem
+from astro.engines.api import EngineError, Request
+from astro.execution.jobs import LocalRunner, Meter
+from astro.execution.tasks import SearchTask
+from astro.params import load_params
+from astro.runtime import UserError, program, run_stage, write_text
+from astro.seeds import node_seed
+from astro.viz.answer_page import render
+from astro.viz.labels import style
+from astro.viz.terminal import ChainPrinter, Terminal, print_tree, verdict_line
+from schemas.params import Params
+from schemas.problems import ProblemsParams
+from schemas.records import Completion, Problem, Tree
+
+if TYPE_CHECKING:
+    from astro.engines.hf_engine import HfEngine
+
+MODELS = Path("models")
+SET = "asked"
+"""Stands for the eval set in the records of what is asked here."""
+COUNTDOWN = re.compile(
+    r"\s*(?:make\s+)?(\d{1,9})\s+(?:from|with|of|using)\s+(\d{1,9}(?:[\s,]+(?:and\s+)?\d{1,9})+)\s*[.?!]?\s*", re.I
+)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    given = arguments()
+    params = load_params()
+    problem = read_problem(given.question, given.gold, params)
+    folders = chosen(given.arms, given.model)
+    terminal = Terminal(sys.stdout)
+    terminal.line(problem.question)
+    for line in remarks(problem, params.problems) if problem.domain == "countdown" else []:
+        terminal.line(f"note: {line}", "soft")
+    answers: list[Completion] = []
+    for name, folder in folders.items():
+        answers += ask(name, folder, problem, params, samples=given.samples, seed=given.seed, terminal=terminal)
+    tree = None
+    if given.tree:
+        folder = folders.get(given.model or BASE, MODELS / BASE)
+        terminal.line()
+        terminal.line(f"tree search by {folder}, {params.mcts.iterations} simulations")
+        tree = searched(folder, problem, params, seed=given.seed)
+        print_tree(terminal, tree)
+        solved = sum(node.verdict == "correct" for node in tree.nodes)
+        terminal.line(
+            f"{len(tree.nodes)} nodes, {tree.tokens} tokens, {solved} solutions", "right" if solved else "wrong"
+        )
+    if given.page:
+        write_text(given.page, render(problem, answers, tree))
+        terminal.line()
+        terminal.line(f"page: {given.page}")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=program("ask"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("question", help='the problem, e.g. "make 24 from 3 5 7 9"')
+    parser.add_argument("--arms", help="arms or models, separated by commas (default: the last model of each arm)")
+    parser.add_argument("--model", help="a model folder in place of the arms")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers of each model (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the samples (default: 1)")
+    parser.add_argument("--gold", help="the right answer, for problems of mathematics")
+    parser.add_argument("--tree", action="store_true", help="show a tree search of the base model as well")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the answers with their graphs as an HTML page")
+    given = parser.parse_args()
+    if given.samples < 1:
+        raise UserError(f"--samples {given.samples}: expected 1 or more")
+    if given.arms and given.model:
+        raise UserError("--arms and --model exclude each other")
+    return given
+
+
+def read_problem(text: str, gold: str | None, params: Params) -> Problem:
+    """The problem that a user typed.
+
+    Raises:
+        UserError: it is none of the run's kind.
+    """
+    if params.run.domain != "countdown":
+        if not text.strip():
+            raise UserError("the problem is empty")
+        return Problem(id=SET, domain=params.run.domain, question=text, gold=gold or "?", level=1, chance=None)
+    match = COUNTDOWN.fullmatch(text)
+    if not match:
+        raise UserError(f'{text!r} is no Countdown problem; write one like "make 24 from 3 5 7 9"')
+    numbers = [int(n) for n in re.findall(r"\d+", match[2])]
+    world, target = params.problems, int(match[1])
+    for number in (target, *numbers):
+        if not 1 <= number <= world.value_max:
+            raise UserError(
+                f"{number} is out of the range that the models know: 1 to {world.value_max} (problems.value_max)"
+            )
+    if len(numbers) > 6:
+        raise UserError(f"{len(numbers)} numbers are too many: at most 6")
+    return make_problem(SET, target, numbers, value_max=world.value_max)
+
+
+def remarks(problem: Problem, world: ProblemsParams) -> Iterator[str]:
+    """What a user should know of a Countdown problem before the models try it."""
+    target, *numbers = (int(n) for n in re.findall(r"\d+", problem.question))
+    if not problem.chance:
+        yield f"it has no solution with whole results from 1 to {world.value_max}"
+    levels = sorted(world.levels)
+    if str(len(numbers)) not in levels:
+        yield f"the models were trained on {' and '.join(levels)} numbers"
+    if not world.target_min <= target <= world.target_max or max(numbers) > world.number_max:
+        yield (
+            f"the models were trained on numbers from 1 to {world.number_max} and targets from {world.target_min} to "
+            f"{world.target_max}"
+        )
+
+
+def chosen(names: str | None, folder: str | None) -> dict[str, Path]:
+    """Name -> folder of the models that are asked.
+
+    Raises:
+        UserError: an unknown name, or a model that is not there.
+    """
+    if folder:
+        if not (Path(folder) / "config.json").is_file():
+            raise UserError(f"--model {folder}: holds no model (no config.json in it)")
+        return {folder: Path(folder)}
+    arms = load_arms()
+    there = {name: MODELS / name for name in all_models() if (MODELS / name / "config.json").is_file()}
+    if not any(name != BASE for name in there):
+        raise UserError("no model is trained yet: run `make run` (20 minutes) or `make demo` (about 4 minutes) first")
+    found = []
+    for name in names.split(",") if names else arms:
+        name = name.strip()
+        if name in arms:
+            last = [stage + arms[name].suffix for stage in ("grpo", "sft") if stage + arms[name].suffix in there]
+            if not last:
+                raise UserError(f"--arms {name}: no model of this arm is trained yet: run `dvc repro`")
+            found.append(last[0])
+        elif name in there:
+            found.append(name)
+        else:
+            raise UserError(f"--arms {name}: no such arm or model; there are: {', '.join([*arms, *there])}")
+    return {name: there[name] for name in found}
+
+
+def ask(
+    name: str, folder: Path, problem: Problem, params: Params, *, samples: int, seed: int, terminal: Terminal
+) -> list[Completion]:
+    """Have one model answer, and print what it writes as it writes it."""
+    phrases = load_phrases(Path(params.linearize.phrase_file))
+    domain = get_domain(problem.domain, phrases, chat_for(params.run.prompt, folder))
+    prompt, answers = domain.prompt(problem), []
+    printer: ChainPrinter | None = None
+
+    def watch(text: str) -> None:
+        if printer is not None and text.endswith("\n"):
+            printer.show(text, domain.parse_chain(problem, text), last=False)
+
+    engine = opened(folder, params, watch=watch)
+    if unknown := engine.unknown(prompt):
+        raise UserError(f"{folder}: the model has no token for {unknown!r}: it was made for another task")
+    for number in range(samples):
+        terminal.line()
+        title = style(name).label
+        terminal.line(f"{title}, answer {number + 1} of {samples}" if samples > 1 else title)
+        printer = ChainPrinter(
+            terminal, doubts=phrases.reflection, returns=[*phrases.return_step, *phrases.return_root]
+        )
+        engine.submit(
+            Request(
+                prompt=prompt,
+                n=1,
+                max_tokens=params.eval.max_tokens,
+                temperature=params.eval.temperature,
+                stop=(),
+                seed=node_seed(seed, problem.question, [SET, str(number)], "rollout"),
+                logprobs=False,
+            )
+        )
+        ((_, (sample,)),) = engine.poll()
+        answer, verdict = domain.grade_many([problem], [sample.text])[0]
+        completion = Completion(
+            model=name,
+            set=SET,
+            problem_id=problem.id,
+            sample=number,
+            text=sample.text,
+            tokens=sample.tokens,
+            finished=sample.finished,
+            answer=answer,
+            verdict=verdict,
+            chain=domain.parse_chain(problem, sample.text),
+        )
+        printer.show(sample.text, completion.chain, last=True)
+        terminal.line(*verdict_line(completion))
+        answers.append(completion)
+    engine.close()
+    return answers
+
+
+def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tree:
+    """The search tree of the problem, by the model in `folder`."""
+    task = SearchTask(params.mcts, problem.domain, seed, chat_for(params.run.prompt, folder), check_steps=True)
+    runner = LocalRunner(lambda: opened(folder, params))
+    try:
+        return next(tree for _, tree in runner.run(task, [problem], total=1, in_flight=1, meter=Meter()))
+    finally:
+        runner.close()
+
+
+def opened(folder: Path, params: Params, *, watch: Callable[[str], None] | None = None) -> "HfEngine":
+    """A model behind transformers: a single answer needs no vLLM, which takes longer to start than to answer."""
+    from astro.engines.hf_engine import HfEngine
+
+    settings = params.engine.hf
+    length = params.engine.max_model_len
+    try:
+        return HfEngine(folder, batch_size=settings.batch_size, dtype=settings.dtype, max_model_len=length, watch=watch)
+    except EngineError as error:
+        raise UserError(str(error)) from None
+
+
+def command() -> None:
+    """Entry point."""
+    run_stage(main)
+
+
+if __name__ == "__main__":
+    command()
