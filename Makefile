@@ -1,4 +1,4 @@
-# make run    the whole pipeline; make test   all tests. Both set up what they need.
+# make run: the whole pipeline; make demo: a small one; make test: all tests. Each sets up what it needs.
 PYTHON ?= python3.11
 EXTRA ?= cpu
 PORT ?= 5000
@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run test test-fast test-remote lint setup remote ui profile profiles bench plan dry-run ablations lock clean-work
+.PHONY: run demo test test-fast test-remote lint setup remote ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -23,6 +23,16 @@ run: setup
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
 	dvc repro
 	@python -m stages.report --table
+
+# A small world in a few minutes: the pipeline, its page, and an answer. Back to the default: git restore params.yaml
+demo: setup
+	@python -m astro profile demo > /dev/null
+	dvc repro
+	@python -m astro ask "make 24 from 3 5 8"
+	@echo
+	@echo "the page of this run: file://$(CURDIR)/reports/report.html"
+	@echo "ask on: .venv/bin/astro ask \"make 20 from 2 6 8\" --samples 3 --page answer.html"
+	@echo "params.yaml holds the profile demo now; the default again: git restore params.yaml"
 
 # The cores are shared by two processes of tests. make test JOBS=0 runs all in one, as plain pytest does.
 JOBS ?= 2

@@ -49,6 +49,8 @@ if [ "$flavour" = cpu ] && ! install --no-deps "$torch" 2>/dev/null; then
   install --no-deps --torch-backend cpu "$torch"
 fi
 install -r "$lock"
+# The project runs from its checkout and is not installed; this is `python -m astro` by a shorter name.
+printf '#!/bin/sh\nexec "$(dirname "$0")/python" -m astro "$@"\n' > .venv/bin/astro && chmod +x .venv/bin/astro
 rm -f .venv/.ready-*
 touch "$stamp"
 echo "[setup] done"
