@@ -12,6 +12,9 @@ from schemas.base import Strict
 Verdict = Literal["correct", "wrong", "unparseable_prediction", "unparseable_gold"]
 """Grading is not boolean: a text that holds no answer is counted apart from a wrong answer."""
 
+Extraction = Literal["box", "statement", "none"]
+"""Where the answer of a response stands: in its last box, in an explicit final statement, or nowhere."""
+
 ROOT = 0
 """Index of the root in `Tree.nodes`."""
 

@@ -8,6 +8,8 @@ import re
 import unicodedata
 
 from astro.verify.braces import Malformed, group_end
+from astro.verify.counting import counted
+from astro.verify.layout import unlayered
 
 MAX_LENGTH = 2000
 """Characters of an answer. The longest gold of MATH has 180; more is not an answer but an attempt at something else."""
@@ -23,7 +25,7 @@ _SIGNS = {
     "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle ", "∖": r"\setminus ",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "％": "%", "，": ",", "。": ".", "（": "(", "）": ")",
-    "【": "[", "】": "]", "；": ";", "：": ":", "＝": "=", "’": "'", "′": "'", "“": '"', "”": '"',
+    "∶": ":", "≡": "=", "、": ",", "｛": "{", "｝": "}", "【": "[", "】": "]", "；": ";", "：": ":", "＝": "=", "’": "'", "′": "'", "“": '"', "”": '"',
 }  # fmt: skip
 _TABLE = str.maketrans(_SIGNS)
 _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -34,7 +36,7 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _ON_LINE = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙₖ⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789nk0123456789-+n")
 
 _STYLES = re.compile(
-    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|rm|bf|it|mathstrut"
+    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|m?left|m?right|middle|[bB]igg?[lrm]?|rm|bf|it|mathstrut"
     r"|tiny|small|large|Large|LARGE|huge|Huge|normalsize)(?![a-zA-Z])"
     r"(?:\s*\.(?=\s*(?:\\|$)))?"
 )
@@ -48,6 +50,7 @@ _FRACTIONS = re.compile(r"\\[dtc](frac|binom)(?![a-zA-Z])")
 _SPACES = re.compile(r"(?<!\\)\\(?:quad|qquad|thinspace|enspace|hfill|,|;|:|>| )|~|\\\\\s*$|\s+")
 _ALIASES = {
     r"\leq": r"\le", r"\leqslant": r"\le", r"\geq": r"\ge", r"\geqslant": r"\ge", r"\lt": "<", r"\gt": ">",
+    r"\equiv": "=", r"\mod": r"\bmod",
     r"\neq": r"\ne", r"\degree": r"^\circ", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]",
     r"\lvert": "|", r"\rvert": "|", r"\vert": "|", r"\mid": "|", r"\varnothing": r"\emptyset", r"\simeq": r"\approx",
     r"\dots": r"\ldots", r"\backslash": r"\setminus",
@@ -112,7 +115,7 @@ def clean(text: str) -> str:
     text = re.sub(r"\{ *, *\}", "{,}", text)
     text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m.group()), text)
     text = _INDIAN.sub("", _THOUSANDS.sub("", text)).replace(r"\!", "").replace("{,}", ",")
-    text = _delimiters(text)
+    text = _delimiters(unlayered(text))
     text = _COLOURS.sub("", _STYLES.sub("", text))
     text = _FRACTIONS.sub(r"\\\1", text)
     text = re.sub(r"\\log *_ *\{? *(?:e|\\mathrm *\{ *e *\}) *\}?(?![a-zA-Z])", r"\\ln ", text)
@@ -127,7 +130,7 @@ def clean(text: str) -> str:
     text = text.replace("**", "^") if re.search(r"[\w)}]\s*\*\*\s*[-\w({]", text) else text.replace("**", "")
     text = _BASE.sub(lambda m: f"{m.group(1)}_{_DIGIT_WORDS.get(m.group(2).lower(), m.group(2))}", text)
     text = _POWER_OF_FUNCTION.sub(r"\1^{\2} ", text)
-    text = _powers(_EXPONENT.sub(r"^{\1}", text))
+    text = counted(_powers(_EXPONENT.sub(r"^{\1}", text)))
     return strip(_other_brackets(strip(text)))
 
 
@@ -175,7 +178,7 @@ def _delimiters(text: str) -> str:
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)  # but \\[3pt] ends the row of a matrix
     for mark in (r"\$", "$", "€", "£", "¥", "₹"):
         text = text.replace(mark, " ")
-    return re.sub(r"\\(?:begin|end)\s*\{(?:align|equation|gather|displaymath|math)\*?\}", " ", text)
+    return text
 
 
 def _arguments(text: str) -> str:
@@ -183,6 +186,8 @@ def _arguments(text: str) -> str:
     for between, command in ((r"\over", r"\\frac"), (r"\choose", r"\\binom")):
         if between in text:
             text = re.sub(rf"\{{([^{{}}\\]*)\{between}(?![a-zA-Z])([^{{}}\\]*)\}}", rf"{command}{{\1}}{{\2}}", text)
+            whole = re.fullmatch(rf"([^{{}}\\]*)\{between}(?![a-zA-Z])([^{{}}\\]*)", text)
+            text = f"{command[1:]}{{{whole[1]}}}{{{whole[2]}}}" if whole else text
     done, at = [], 0
     for found in re.finditer(r"\\(frac|sqrt|binom)(?![a-zA-Z])", text):
         if found.start() < at:
