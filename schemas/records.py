@@ -176,6 +176,11 @@ class Completion(Strict):
     finished: bool = Field(description="ended by itself; False: cut by the length limit")
     answer: str | None
     verdict: Verdict
+    extraction: Extraction | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # so that the completions of a domain without it keep their bytes
+        description="where the answer stands; None: the domain has one way to give it",
+    )
     chain: Chain
 
 

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from schemas.base import Strict
 
-
 Reading = Literal["box", "box_or_statement"]
 """How the final answer of a response in mathematics is read."""
+
+READINGS: tuple[Reading, ...] = ("box", "box_or_statement")
 
 
 class RunParams(Strict):

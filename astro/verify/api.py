@@ -241,9 +241,7 @@ def grade_answer(gold: str, answer: str) -> Grade:
     return default_pool().grade_answer(gold, answer)
 
 
-def grade_batch(
-    pairs: Sequence[tuple[str, str]], *, responses: bool = False, reading: Reading = "box"
-) -> list[Grade]:
+def grade_batch(pairs: Sequence[tuple[str, str]], *, responses: bool = False, reading: Reading = "box") -> list[Grade]:
     """Grades of (gold, answer) pairs, or of (gold, response) with `responses`; in order, on all cores."""
     return default_pool().grade_batch(pairs, responses=responses, reading=reading)
 
