@@ -86,8 +86,8 @@ class Params(Strict):
             )
         if self.run.domain == "countdown" and self.run.answers != "box":
             raise ValueError(
-                f"run.answers {self.run.answers}: run.domain countdown has a syntax of its own for its answers; set run.answers to "
-                "box, or run.domain to math"
+                f"run.answers {self.run.answers}: run.domain countdown has a syntax of its own for its answers; set "
+                "run.answers to box, or run.domain to math"
             )
         if self.run.domain == "countdown" and self.linearize.writer == "lm":
             raise ValueError(

@@ -123,7 +123,7 @@ def search_at_test_time(s: Stage, sets: dict[str, list[Problem]]) -> list[Search
 def base_by_reading(
     s: Stage, completions: list[Completion], sets: dict[str, list[Problem]]
 ) -> dict[str, dict[Reading, Estimate]]:
-    """pass@1 of the base model on each set, its answers read in every way: what of it is only the form. {} for a domain with one."""
+    """pass@1 of the base model on each set, its answers read in every way: what of it is form. {}: the domain has one."""
     if s.params.run.domain != "math":
         return {}
     found: dict[str, dict[Reading, Estimate]] = {name: {} for name in sets}

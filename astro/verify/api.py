@@ -155,6 +155,14 @@ class Pool:
         """Why no answer can be graded against this gold; None: they can."""
         return self._gold_faults([gold])[0]
 
+    def gold_faults(self, golds: Sequence[str]) -> list[str | None]:
+        """Why each is no gold; None: it is one.
+
+        A gold can be read, with all that is written beside it, and is graded right against itself. Any other must be left out.
+        """
+        grades = self.grade_batch([(gold, gold) for gold in golds])
+        return [None if g.verdict == "correct" else g.rule for g in grades]
+
     def _gold_faults(self, golds: list[str]) -> list[str | None]:
         distinct = list(dict.fromkeys(golds))
         values = run_tasks(self._workers, [(f"{PACKAGE}grading:gold_fault", (gold,)) for gold in distinct])
@@ -244,6 +252,11 @@ def grade_answer(gold: str, answer: str) -> Grade:
 def grade_batch(pairs: Sequence[tuple[str, str]], *, responses: bool = False, reading: Reading = "box") -> list[Grade]:
     """Grades of (gold, answer) pairs, or of (gold, response) with `responses`; in order, on all cores."""
     return default_pool().grade_batch(pairs, responses=responses, reading=reading)
+
+
+def gold_faults(golds: Sequence[str]) -> list[str | None]:
+    """Why each is no gold ("a date, as a spreadsheet makes of other values"); None: it is one. On all cores."""
+    return default_pool().gold_faults(golds)
 
 
 def gold_parses(gold: str) -> bool:

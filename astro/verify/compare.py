@@ -17,6 +17,7 @@ from astro.verify.forms import (
     distinct,
     labels_fit,
     lettered,
+    letters_of,
     may_be_same_set,
     may_be_set,
     residues,
@@ -24,6 +25,7 @@ from astro.verify.forms import (
     same_ratio,
     same_word,
     solved,
+    unlabelled,
 )
 from astro.verify.inequalities import solution_set, turned, variable
 from astro.verify.numbers import Number, comma_decimal, means_exact, same_number
@@ -77,6 +79,7 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
     try:
         wanted = read(gold)
         check(wanted, formulas)
+        hold(wanted, formulas)
     except Malformed as error:
         return Grade("unparseable_gold", answer, str(error))
     letter = choice(gold)
@@ -116,6 +119,20 @@ def _right(wanted: Value, given: Value, comparison: "Comparison") -> bool:
     return all(s.kind == "formula" for s in sides) and comparison.formulas.same_family(
         sides[0].text, sides[1].text, letters[0]
     )
+
+
+def hold(gold: Value, formulas: Formulas) -> None:
+    """Raises:
+    Malformed: a gold that is an equation of numbers, and a false one.
+    """
+    if gold.kind != "relation" or set(gold.signs) != {"="} or any(_letters(item) or item.items for item in gold.items):
+        return
+    first, *rest = gold.items
+    if not all(i.kind in ("number", "formula") for i in gold.items) or all(
+        Comparison(formulas).same(first, i) for i in rest
+    ):
+        return
+    raise Malformed("an equation that does not hold")
 
 
 def check(part: Value, formulas: Formulas) -> None:
@@ -212,7 +229,16 @@ class Comparison:
             bracket = gold if gold.kind == "bracket" else given
             # of two values it may be an interval, or a point
             return len(bracket.items) > 2 and bracket.signs == ("(", ")") and self._in_order(gold.items, given.items)
+        for collection, single in ((gold, given), (given, gold)):
+            if collection.kind == "list" and collection.signs == ("or",) and single.kind not in ("list", "set"):
+                return all(  # one value in two forms: 1/2 or 0.5
+                    self.same(*((item, given) if collection is gold else (gold, item))) for item in collection.items
+                )
+        if kinds == {"formula", "list"}:
+            return letters_of(gold) is not None and letters_of(gold) == letters_of(given)
         if kinds <= {"set", "list"}:
+            if gold.kind == given.kind == "list":
+                gold, given = unlabelled(gold, given)
             if gold.kind == "list" or given.kind == "list":
                 order = labels_fit(gold, given)
                 if order != "any":

@@ -17,6 +17,8 @@ _NUMBERS = re.compile(r"[a-z\d+\- ]+")
 _MODULO_WORD = re.compile(r"(?<![a-zA-Z\\])mod(?:ulo)?(?![a-zA-Z])")
 _MODULUS = re.compile(r"\( *\\bmod *\{? *(\w{1,9}) *\}? *\)")
 _REMAINDER = re.compile(r"(-?\d{1,40}) *\\bmod *\{? *(\d{1,40}) *\}?")
+_ODD = re.compile(r"\( *2 *([a-z]) *- *1 *\) *!!(?!!)")
+_EVEN = re.compile(r"\( *2 *([a-z]) *\) *!!(?!!)")
 _DOUBLE_FACTORIAL = re.compile(r"(?<![\w.!])(\d{1,3}) *!!(?!!)")
 
 
@@ -35,6 +37,7 @@ def counted(text: str) -> str:
         if whole and int(whole[2]):
             text = str(int(whole[1]) % int(whole[2]))
     if "!!" in text:
+        text = _EVEN.sub(r"(2^{\1} \1!)", _ODD.sub(r"\\frac{(2\1)!}{2^{\1} \1!}", text))
         text = _DOUBLE_FACTORIAL.sub(lambda m: _doubled(int(m[1])), text)
     return text
 

@@ -2,14 +2,15 @@ r"""What a text gives as its answer.
 
 `extract`: of a whole response, the last \boxed{...} after the reasoning. With the reading `box` no box is no answer: in training
 a model is asked to box its answer, and a guess at what else it may have meant would reward texts that only mention the right
-number. With `box_or_statement` a response that has no box at all may state its answer ("The answer is 5.", "#### 5", "**5**" alone
-at its end); the last such statement counts, and a number that is only mentioned does not.
+number. With `box_or_statement` a response that has no box at all may state its answer ("The answer is 5.", "#### 5", "**5**"
+alone at its end); the last such statement counts, and a number that is only mentioned does not.
 `bare`: of a text that is said to be an answer already, without a sentence around it ("The answer is $5$.").
 """
 
 import re
 
 from astro.verify.braces import Malformed
+from astro.verify.tails import declares
 from astro.verify.tongues import ANNOUNCED, western
 from astro.verify.units import KNOWN, SCALES, singular
 from schemas.records import Extraction
@@ -132,14 +133,15 @@ def _unboxed(content: str) -> str:
 
 # --- sentences around an answer ----------------------------------------------------------------------------------------
 
+_ADVERB = r"(?:given by|equal to|thus|therefore|then|clearly|obviously|simply|just|exactly|indeed|hence)?"
 _ANNOUNCED = re.compile(
-    r"\b(?:answers?|solution|result)\b(?:[^.:=$\\\n]{0,60}?\b(?:is|are)\b\s*(?:given by|equal to|thus|therefore)?\s*:?|\s*:|\s*=)\s*"
+    rf"\b(?:answers?|solution|result)\b(?:[^.:=$\\\n]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|\s*:|\s*=)\s*"
     rf"|\b(?:answer|solution)\b[\s*]*(?=\$|\\\(|\\\[)|{ANNOUNCED}",
     re.IGNORECASE,
 )
 _MATH = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or)\s*")
-_PROSE = re.compile(r"[A-Za-z']{2,}")
+_PROSE = re.compile(r"(?![A-Z]{2,3}(?![A-Za-z]))[A-Za-z']{2,}")
 _SAID_LAST = re.compile(r".*(?:\b(?:is|are|be|by|equals|it's)\b|=|:)\s*(.+)", re.DOTALL)
 _SAID = re.compile(r"(?:\b(?:is|are|be|by|equals|to)|=|:)\s*$")
 _TEXT_BEFORE = re.compile(
@@ -155,6 +157,8 @@ _DENIED = re.compile(
     r"\b(?:not|no|nor|never|neither|cannot|except|wrong|incorrect|false|or|less|more|least|most|than|between|if|unless)\b|n't\b",
     re.IGNORECASE,
 )
+_HEDGED = re.compile(r"\b(?:might|may|maybe|perhaps|possibly|could)(?:\s+\w+)?\s+(?:be|is|are)\s*$", re.IGNORECASE)
+_YES_NO = re.compile(r"\s*(?:yes|no|true|false)\s*[,.;:-]", re.IGNORECASE)
 _HOPE = re.compile(r"\.?\s+I hope\b.*", re.DOTALL)
 _MARKUP = re.compile(r"<\|[a-z_]+\|>.*", re.DOTALL)
 _END_OF_SENTENCE = re.compile(r"\.(?:\s|$|\*\*)|\n|\s+I hope\b", re.IGNORECASE)
@@ -170,16 +174,18 @@ _STATED = re.compile(
     r"|(?P<heading>\bfinal\s+answer\b[\s*_#:]*\n[\s*_]*)"
     r"|(?P<tag><(?:final_)?answer>\s*)"
     r"|(?P<bold>^[ \t]*\*\*(?=(?:[$€£\\(\[{|]|[-+−]?\.?\d)[^*\n]{0,200}\*\*[.。!]?\s*\Z))"
-    r"|(?P<words>\banswers?\b(?:[^.:=$\\\n?]{0,60}?\b(?:is|are)\b\s*(?:given by|equal to|thus|therefore)?\s*:?|[\s*_]*:|\s*=)[\s*_]*"
+    rf"|(?P<words>\banswers?\b(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
     rf"|{ANNOUNCED})",
     re.IGNORECASE | re.MULTILINE,
 )
 _ONLY_SUPPOSED = re.compile(
     r"\b(?:if|whether|suppose|assume|assuming|check|verify|think|guess|maybe|perhaps|could|might|may|unless|what|until)\b"
-    r"[^.,;:\n]*$|\ban?\s+$",
+    r"[^.,;:\n]*$"
+    r"|\b(?:an?|gold|reference|expected|wrong|incorrect|possible|previous|first|student's|guessed)\s+$",
     re.IGNORECASE,
 )
 """Before the words: they state nothing. "An answer" is one of several."""
+_IN_TEXT = re.compile(r"\\text(?:bf|rm|it)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.IGNORECASE)
 _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
 _TAKEN_BACK = re.compile(r"[.\n!?]\s*(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b", re.IGNORECASE)
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
@@ -193,15 +199,15 @@ def stated(text: str) -> str | None:
     Raises:
         Malformed: it is taken back, denied, or one of two alternatives.
     """
-    text = _MARKUP.sub("", western(text)).rstrip()
+    text = _IN_TEXT.sub(r" \1 ", _MARKUP.sub("", western(text))).rstrip()
     found, last = None, None
     for found in _STATED.finditer(text):
         line = text.rfind("\n", 0, found.start()) + 1
         if found.group("words") and _ONLY_SUPPOSED.search(text, max(line, found.start() - 200), found.start()):
             continue
-        if last and _END_OF_SENTENCE.search(text, last.end(), found.start()) is None:
-            if _BETWEEN_TWO.search(text, last.end(), found.start()):
-                raise Malformed("two answers in one sentence")
+        between = (last.end(), found.start()) if last else (0, 0)
+        if last and not _END_OF_SENTENCE.search(text, *between) and _BETWEEN_TWO.search(text, *between):
+            raise Malformed("two answers in one sentence")
         last = found
     if last is None:
         return None
@@ -243,12 +249,19 @@ def bare(text: str) -> str:
         if len(final) > 1 and _BETWEEN_TWO.search(text, final[-2].end(), final[-1].start()):
             raise Malformed("two answers in one sentence")
         text = re.sub(r'\A\\?"', "", _MARKUP.sub("", text[final[-1].end() :]).lstrip("*: \n"))
+        first = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
+        if declares(first):
+            return first.replace("$", "")
         row = _row(text, at_start=True)
         if row is not None:
             return row
-        text = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
+        text = first
     if not _is_sentence(text):
         return _bold(text) or text
+    if declares(text):
+        return text.replace("$", "")
+    if _YES_NO.match(text):
+        return text
     text = _HOPE.sub("", _MARKUP.sub("", text)).rstrip(" .")
     bold = _bold(text)
     if bold is not None:
@@ -262,6 +275,8 @@ def bare(text: str) -> str:
     if announced and _FIGURE.match(text):  # "34 if x is 5"
         return text
     said = _SAID_LAST.fullmatch(text)
+    if said and _HEDGED.search(text[: said.start(1)]):
+        return text
     return _MEASURED.sub(r"\1", said.group(1)) if said and not _is_sentence(said.group(1)) else text
 
 

@@ -112,7 +112,9 @@ def _labels(part: Value) -> list[str]:
 def may_be_same_set(gold: Value, given: Value) -> bool:
     """May two values be one set in two forms? An answer must be worked out: x^2 < 9 is the question, not the set."""
     kinds = {gold.kind, given.kind}
-    if kinds <= {"bracket", "set"} or not all(map(_set_like, (gold, given))):
+    if kinds <= {"bracket", "set", "list"} and (kinds <= {"bracket", "set"} or _numbers(gold) or _numbers(given)):
+        return False
+    if not all(map(_set_like, (gold, given))):
         return False
     if kinds == {"formula"}:
         return True
@@ -127,7 +129,7 @@ def _set_like(part: Value) -> bool:
         return len(part.items) == 2
     if part.kind in ("relation", "list"):
         relations = part.items if part.kind == "list" else (part,)
-        return all(r.kind == "relation" and "=" not in r.signs for r in relations)
+        return all(r.kind == "relation" and "=" not in r.signs for r in relations) or _numbers(part)
     signs = (
         r"\mathbb",
         r"\emptyset",
@@ -141,6 +143,37 @@ def _set_like(part: Value) -> bool:
         r"\complement",
     )
     return (part.kind == "formula" and any(s in part.text for s in signs)) or part.text == "no solution"
+
+
+def _numbers(part: Value) -> bool:
+    """A list of numbers, which may be written for a set."""
+    return part.kind == "list" and all(i.kind == "number" for i in part.items)
+
+
+def unlabelled(gold: Value, given: Value) -> tuple[Value, Value]:
+    """Lists of values of one name, x_1 = 3, x_2 = 4 and x = 3 or x = 4, without it."""
+    names = [_labels(part) for part in (gold, given)]
+    if (
+        not all(names)
+        or len({*names[0], *names[1]}) > 1
+        or any(len(n) < len(p.items) for n, p in zip(names, (gold, given), strict=True))
+    ):
+        return gold, given
+    return replace(gold, items=tuple(i.items[-1] for i in gold.items)), replace(
+        given, items=tuple(i.items[-1] for i in given.items)
+    )
+
+
+def letters_of(part: Value) -> str | None:
+    """The choices that "ABD" or "A, B, D" names, in order; None: it names none."""
+    if part.kind == "list" and all(re.fullmatch("[A-H]", i.text, re.I) for i in part.items):
+        return "".join(sorted({i.text.upper() for i in part.items}))
+    plain = compact(part.text)
+    return (
+        plain
+        if part.kind == "formula" and re.fullmatch("[A-H]{2,8}", plain) and list(plain) == sorted(set(plain))
+        else None
+    )
 
 
 def same_word(gold: Value, given: Value) -> bool:

@@ -3,7 +3,7 @@
 import logging
 
 from astro.verify.braces import Malformed
-from astro.verify.compare import Grade, check, decide
+from astro.verify.compare import Grade, check, decide, hold
 from astro.verify.extract import bare
 from astro.verify.parse import read
 from astro.verify.sight import NeedsSympy, NoFormulas
@@ -54,7 +54,9 @@ def gold_fault(gold: str) -> str | None:
     from astro.verify.symbolic import SympyFormulas
 
     try:
-        check(read(bare(gold)), SympyFormulas())
+        wanted, formulas = read(bare(gold)), SympyFormulas()
+        check(wanted, formulas)
+        hold(wanted, formulas)
     except Malformed as error:
         return str(error)
     return None

@@ -1,7 +1,7 @@
 r"""Environments that only lay an answer out (aligned, gathered, split, an array of one column): what they hold, in one line.
 
-A row that begins with "=" goes on from the one before; other rows stand side by side, as values of a list. Cases, and an array behind
-a brace, become `cases`; matrices stay.
+A row that begins with "=" goes on from the one before; other rows stand side by side, as values of a list. Cases, and an array
+behind a brace, become `cases`; matrices stay.
 """
 
 import re
@@ -9,8 +9,7 @@ import re
 _PLAIN = r"(?:align(?:ed|edat|at)?|gather(?:ed)?|split|eqnarray|multline|equation|displaymath|math|flalign)\*?"
 _PLAIN_WHOLE = re.compile(rf"(.*?)\\begin *\{{({_PLAIN})\}}(?: *\[[a-z]\])?(.*?)\\end *\{{\2\}}(.*)", re.DOTALL)
 _BRACED = re.compile(
-    r"\\\{ *\\begin *\{(?:array|aligned|matrix|gathered)\} *(?:\{[lcr| @]*\})?(.*?)\\end *\{(?:array|aligned|matrix|gathered)\}(?! *\\\})",
-    re.DOTALL,
+    r"\\\{ *\\begin *\{(array|aligned|matrix|gathered)\} *(?:\{[lcr| @]*\})?(.*?)\\end *\{\1\}(?! *\\\})", re.DOTALL
 )
 _COLUMN = re.compile(r"\\begin *\{array\} *\{[lcr]\}(.*?)\\end *\{array\}", re.DOTALL)
 _ROW = re.compile(r"\\\\(?: *\[[^\]]*\])?")
@@ -25,7 +24,7 @@ def unlayered(text: str) -> str:
     if r"\begin" not in text:
         return text
     text = _STYLED.sub("", text)
-    text = _BRACED.sub(r"\\begin{cases}\1\\end{cases}", text)
+    text = _BRACED.sub(r"\\begin{cases}\2\\end{cases}", text)
     for _ in range(MOST):
         found = _PLAIN_WHOLE.fullmatch(text)
         if not found:

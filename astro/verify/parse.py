@@ -43,7 +43,10 @@ _DATE = re.compile(
 )
 """What a spreadsheet makes of 3/4, or of a cell of dates."""
 _SPREADSHEET = re.compile(r"#(?:REF!?|NAME\??|DIV/0!?|VALUE!?|N/?A|NUM!?|NULL!?)|nan|null", re.IGNORECASE)
-_BESIDE = re.compile(r"-?[\d.,]+ *\( *-?[\d.,]+ *\)")
+_BESIDE = re.compile(
+    r"-?[\d.,]+ *\( *-?[\d.,]+ *\)|-?[\d.,]+ *(?:\\text *\{ *)?\((?: *\\text *\{)? *(?:or|not|and|maybe|perhaps|if)\b.*",
+    re.DOTALL,
+)
 _LETTERS_LISTED = re.compile(r"[A-J](?:(?: *, *(?:and |or )?| +(?:and|or) +)[A-J])+")
 _CONJUNCTIONS = re.compile(
     r"\\text *\{ *,? *(?:and|or) *\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\lor\b|\\vee\b|\\wedge(?![a-zA-Z])"
@@ -70,8 +73,8 @@ class Value:
     """Parts of a bracket, set, list, union; entries of a matrix row by row; sides of a relation."""
     number: Number | None = None
     signs: tuple[str, ...] = ()
-    """Of a bracket: its opening and closing one. Of a relation, a union: the signs between its parts. Of a list, a builder: how its
-    parts are joined, "or", "and", or nothing where only commas stand between them."""
+    """Of a bracket: its opening and closing one. Of a relation, a union: the signs between its parts. Of a list, a builder: how
+    its parts are joined, "or", "and", or nothing where only commas stand between them."""
     columns: int = 0
     """Of a matrix."""
     unit: str | None = None
@@ -128,6 +131,8 @@ def _words(text: str, depth: int) -> Value | None:
         inner = strip(re.sub(r"\\text *\{([^{}]*)\}", r"\1", text))
         if number(inner):
             return Value("number", inner, number=number(inner))
+        if re.match(r"-?\d[\d.,]* [a-zA-Z]", inner) and split_unit(inner)[0] != inner:
+            return _with_unit(inner, depth)
         if _LETTERS_LISTED.fullmatch(inner):
             return _list(inner, depth)
         return _meant(letters(inner)) if letters(inner) else None
@@ -275,6 +280,9 @@ def _relation(text: str, depth: int) -> Value | None:
     if r"\approx" in signs:  # what is exact comes first, unless that is only a name
         at = signs.index(r"\approx")
         keep = 1 if at == 0 and is_name(sides[0]) else 0
+        exact, said = (number(side) for side in sides[at : at + 2])
+        if at == 0 and exact and said and abs(exact.value - said.value) * 50 > abs(exact.value):
+            raise Malformed("is not approximately what it says")
         sides = sides[: at + 1 + keep]
         signs = ["=" if s == r"\approx" else s for s in signs[: at + keep]]
         if not signs:

@@ -67,6 +67,8 @@ def as_set(part: Value, parse: Parse) -> sympy.Set | None:
         if any(s is None for s in found):
             return None
         return functools.reduce(lambda a, b: _SIGNS[b[0]](a, b[1]), zip(signs, found[1:], strict=True), found[0])
+    if part.kind == "list" and all(item.kind == "number" for item in part.items):
+        return _finite(part.items, parse)
     if part.kind == "list":
         return _conditions(part.items, part.signs[0] if part.signs else "or", parse, sympy.S.Reals)
     if part.kind == "relation":
@@ -232,8 +234,11 @@ class _Named:
             self.at += 1
             other = self.one(depth)
             value = {
-                r"\cup": value or other, r"\cap": value and other, r"\setminus": value and not other, r"\triangle": value != other,
-            }[sign]  # fmt: skip
+                r"\cup": value or other,
+                r"\cap": value and other,
+                r"\setminus": value and not other,
+                r"\triangle": value != other,
+            }[sign]
             signs.add(sign)
         if len(signs) > 1:
             raise ValueError

@@ -18,7 +18,7 @@ from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 
 from astro.verify import sets
-from astro.verify.braces import Malformed
+from astro.verify.braces import Malformed, cut
 from astro.verify.numbers import FLOAT_DIGITS
 from astro.verify.parse import Value
 from astro.verify.size import LARGEST, size
@@ -37,6 +37,13 @@ _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\d|\.)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot) *\{? *(\d+) *\}?")
 _GOES_ON = re.compile(r"(\d{0,30})\.(\d{0,30}?)(\d{1,6}?)\3{2,20} *(?:\.\.\.|\\ldots)")
 """0.333...: digits that come three times and go on."""
+_POWER = re.compile(r"(\d{1,100}) *\^ *\{? *(\d{1,100}) *\}?")
+_FACTORS = (
+    re.compile(r"(?<=\d)()\s*(?=\\binom)|(?<=\))\s*(?=[\d(]|\\(?:binom|frac)(?![a-z]))"),
+    re.compile(r"(?<![_\d.])(\d+)\s*(?=\()"),
+)
+_AFTER_BINOMIAL = re.compile(r"(\\binom *\{[^{}]*\} *\{[^{}]*\})\s*(?=[\d(]|\\(?:binom|frac|sqrt)(?![a-z]))")
+"""Factors side by side that the parser adds, as in a mixed number: 3\\binom{4}{2} is 9 to it, (2)(3) is 5."""
 _DIGITS_OF_BASE = re.compile(r"(\d+) *_ *\{? *(\d+) *\}?")
 
 
@@ -51,9 +58,14 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     Raises:
         Unreadable: it cannot be parsed.
     """
+    if r"\bmod" in text:
+        return _remainder(text)
     text = _REPEATING.sub(_repeating, _GOES_ON.sub(r"\1.\2\\overline{\3}", text))
     text = _DECIMAL.sub(lambda m: rf"{{\frac{{{int(m.group(1) + m.group(2))}}}{{{10 ** len(m.group(2))}}}}}", text)
     text = re.sub(r"\\text *\{ *([a-zA-Z]) *\}", r"\1", text)
+    for added in _FACTORS:
+        text = added.sub(r"\1 \\cdot ", text)
+    text = _AFTER_BINOMIAL.sub(r"\1 \\cdot ", text)
     text = re.sub(r"\^ *\{? *\\circ *\}?", r"\\cdot\\frac{\\pi}{180}", text)  # inside a formula: \sin(90^\circ - x)
     if not text.isascii() or r"\text" in text or _DIGITS_OF_BASE.search(text):
         raise Unreadable(text)
@@ -76,6 +88,23 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     if too_large:
         raise Unreadable(text)
     return found
+
+
+def _remainder(text: str) -> sympy.Basic:
+    """17 mod 5, and of powers that are too large to be worked out, too."""
+    try:
+        pieces, signs = cut(text, frozenset((r"\bmod",)))
+    except Malformed as error:
+        raise Unreadable(text) from error
+    if len(signs) != 1 or not all(pieces):
+        raise Unreadable(text)
+    power = _POWER.fullmatch(pieces[0])
+    if power and pieces[1].isdigit() and int(pieces[1]):
+        return sympy.Integer(pow(int(power[1]), int(power[2]), int(pieces[1])))
+    one, other = (parse(piece) for piece in pieces)
+    if not (isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr)) or other == 0:
+        raise Unreadable(text)
+    return sympy.Mod(one, other)
 
 
 def _repeating(found: re.Match) -> str:

@@ -35,7 +35,7 @@ _TAILS = (
         r"\s*(?P<part>(?:[_^]\s*)?\{?\s*(?:\\ast|\\geq?\s*0|[+*-]|\\text\{[+]\})\s*\}?)?\s*"
     ),
     re.compile(
-        rf"{_WHERE}{_LETTERS}\s*(?:is|are|be|being|denotes?)\s*(?:an?|any|some|the)?\s*(?P<kind>{_KIND})\s*", re.I
+        rf"{_WHERE}{_LETTERS}\s*(?:is|are|be|being|denotes?|=)?\s*(?:an?|any|some|the)?\s*(?P<kind>{_KIND})\s*", re.I
     ),
     re.compile(rf"{_WHERE}(?P<kind>{_KIND})\s*{_LETTERS}\s*", re.I),
     re.compile(r"(?:where|for|with|\s)*(?P<letters>[nmk])\s*(?:\\ge|>)\s*(?P<least>\d)\s*"),
@@ -110,6 +110,14 @@ def _domain(text: str) -> Tailed | None:
             continue
         return Tailed(head.rstrip(" ,;"), dict.fromkeys(letters, _kind(found)))
     return None
+
+
+def declares(text: str) -> bool:
+    """Is it an answer with no more prose than what its letters may be, as "$n\\pi$, any integer $n$" is?"""
+    if text.count("$") < 4 and "\\text" not in text:
+        return False
+    found = _domain(text.replace("$", ""))
+    return found is not None and not re.search(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}(?![a-zA-Z{])", _TEXT.sub(" ", found.head))
 
 
 def _bounded(head: str) -> list[str]:

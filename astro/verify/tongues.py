@@ -1,4 +1,4 @@
-"""Answers in other scripts, written as the rules read them: full-width signs and digits, Chinese words between formulas, announcements.
+"""Answers in other scripts, written as the rules read them: full-width signs, Chinese words between formulas, announcements.
 
 What these words mean is fixed here; the rules themselves know only their English form.
 """
@@ -21,7 +21,7 @@ _LEADS = re.compile(
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 ANNOUNCED = (
-    r"(?:最终|最后|正确|标准)?(?:答案|結果|结果|答え|정답|답)\s*(?:应该|应)?(?:选择|选|是|为|為|等于|は|은|는)?\s*:?\s*"
+    r"(?:最终|最后|正确|标准)?(?:答案|答(?=\s*:)|結果|结果|答え|정답|답)\s*(?:应该|应)?(?:选择|选|是|为|為|等于|は|은|는)?\s*:?\s*"
     r"|(?:应选|故选|选择|选)\s*:?\s*(?=\(?[A-J\d])"
     r"|\b(?:ответ|antwort|réponse|reponse|respuesta|resposta|risposta|odpowiedź|cevap)\b"
     r"(?:\s+(?:finale?|correcta?|correcte))?\s*(?::|=|\b(?:est|es|é|è|ist|lautet)\b\s*:?)\s*"

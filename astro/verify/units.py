@@ -48,7 +48,8 @@ _CURRENCY_AT_START = re.compile(r"^(?:\\text *\{ *)?(?:Rs\.?|USD|EUR|GBP|INR|US)
 
 
 _ANNOTATION = re.compile(
-    r"(-?\d[\d.,/ ]*?%?|.*\d\}?) *(?:\\text *\{ *)?\( *(?:\\text *\{ *)?([a-zA-Z][a-zA-Z]{2,}(?:[ '-][a-zA-Z]+)*)\.? *\}? *\)(?: *\})?"
+    r"(-?\d[\d.,/ ]*?%?|.*\d\}?) *(?:\\text *\{ *)?\( *(?:\\text *\{ *)?"
+    r"([a-zA-Z][a-zA-Z]+(?:[ '-][a-zA-Z]+)*)\.? *\}? *\)(?: *\})?"
 )
 _STUCK = re.compile(
     r"(?<=[\d}i) ])(?P<unit>(?:mm|cm|dm|km|kg|mg|ml|mL|km/h|m/s|cm/s|km/s|g/cm)(?: *\^ *\{? *[23] *\}?)?|m *\^ *\{? *[23] *\}?)$"
@@ -98,6 +99,8 @@ def _annotated(text: str) -> str:
     if not found:
         return text
     head, words = found.group(1), found.group(2).lower()
+    if len(words) < 3 and words not in KNOWN:
+        return text
     inside = re.findall(r"[a-z]+", words)
     if any(word in _NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
         raise Malformed("an annotation that is not understood")

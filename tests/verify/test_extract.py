@@ -28,6 +28,28 @@ def test_no_box_is_no_answer():
     assert (found.verdict, found.answer, found.rule) == ("unparseable_prediction", None, "no box")
 
 
+@pytest.mark.parametrize("case", table("statements"), ids=lambda case: case["response"][-30:] or "empty")
+def test_a_final_statement_is_an_answer_where_it_is_asked_for(case):
+    (found,) = grade_batch([(case["gold"], case["response"])], responses=True, reading="box_or_statement")
+    assert (found.verdict == "correct", found.extraction) == (case["correct"], case["extraction"])
+
+
+def test_without_being_asked_for_a_statement_is_none():
+    cases = [case for case in table("statements") if case["extraction"] == "statement"]
+    grades = grade_batch([(case["gold"], case["response"]) for case in cases], responses=True)
+    assert {(g.verdict, g.answer, g.rule, g.extraction) for g in grades} == {
+        ("unparseable_prediction", None, "no box", "none")
+    }
+
+
+def test_no_hack_is_rewarded_for_a_statement():
+    cases = table("hacking")
+    pairs = [(case["gold"], case["response"]) for case in cases]
+    grades = grade_batch(pairs, responses=True, reading="box_or_statement")
+    rewarded = [case["response"] for case, g in zip(cases, grades, strict=True) if g.verdict == "correct"]
+    assert rewarded == [r"\text{The correct answer is } 5"]  # that one is a statement, and right
+
+
 def test_a_gold_that_is_none_does_not_punish_a_response_without_a_box():
     found = grade(r"\frac{1}{0}", "The answer is 5.")
     assert (found.verdict, found.answer) == ("unparseable_gold", None)
