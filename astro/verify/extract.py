@@ -8,6 +8,7 @@ alone at its end); the last such statement counts, and a number that is only men
 """
 
 import re
+from collections import deque
 
 from astro.verify.braces import Malformed
 from astro.verify.tails import declares
@@ -189,6 +190,8 @@ _IN_TEXT = re.compile(r"\\text(?:bf|rm|it)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.
 _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
 _TAKEN_BACK = re.compile(r"[.\n!?]\s*(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b", re.IGNORECASE)
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
+MAX_STATEMENTS = 100
+"""Statements, from the last one back, that are looked at."""
 MAX_STATED = 2000
 """Characters of a response's end in which a final statement is looked for behind the last line that announces one."""
 
@@ -201,7 +204,7 @@ def stated(text: str) -> str | None:
     """
     text = _IN_TEXT.sub(r" \1 ", _MARKUP.sub("", western(text))).rstrip()
     found, last = None, None
-    for found in _STATED.finditer(text):
+    for found in deque(_STATED.finditer(text), maxlen=MAX_STATEMENTS):
         line = text.rfind("\n", 0, found.start()) + 1
         if found.group("words") and _ONLY_SUPPOSED.search(text, max(line, found.start() - 200), found.start()):
             continue

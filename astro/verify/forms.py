@@ -182,7 +182,9 @@ def same_word(gold: Value, given: Value) -> bool:
     if wanted is None or found is None:
         return False
     first, _, more = found.partition(" ")
-    if wanted in _YES_NO and first == wanted and more:
+    if (
+        wanted in _YES_NO and first == wanted and re.match(r"\w+\s*[,;:-]", given.text)
+    ):  # "Yes, it does", not "no solution"
         return not set(more.split()) & (_YES_NO | {"but", "or", "not", "if", "maybe"})
     return wanted == found
 

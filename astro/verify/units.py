@@ -28,7 +28,7 @@ _NOT_UNITS = frozenset({
     "infinity", "infinite", "every", "either", "all", "both", "none", "other", "otherwise", "wrong", "is", "are",
     "to", "from", "between",
     "squared", "cubed", "factorial", "plus", "minus", "times", "over", "point", "halves", "third", "thirds", "quarter",
-    "quarters", "fourths", "fifths", "tenths", "hundredths", "negative", "remainder",
+    "quarters", "tens", "fourths", "fifths", "tenths", "hundredths", "negative", "remainder",
 })  # fmt: skip
 """Words that change what a number says."""
 
