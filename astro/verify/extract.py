@@ -158,6 +158,9 @@ _DENIED = re.compile(
     r"\b(?:not|no|nor|never|neither|cannot|except|wrong|incorrect|false|or|less|more|least|most|than|between|if|unless)\b|n't\b",
     re.IGNORECASE,
 )
+_GOES_ON = re.compile(r",\s+(?:so|since|because|as|which|thus|hence|therefore|and (?:we|this|so))\b", re.IGNORECASE)
+_ALTERNATIVE = re.compile(r"[\s,;]*(?:(?:or|unless|if|when|except)\b|(?:and|but)\b[^.\n]*[\d$\\])", re.IGNORECASE)
+"""Behind a stated answer: it is not the only one."""
 _HEDGED = re.compile(r"\b(?:might|may|maybe|perhaps|possibly|could)(?:\s+\w+)?\s+(?:be|is|are)\s*$", re.IGNORECASE)
 _YES_NO = re.compile(r"\s*(?:yes|no|true|false)\s*[,.;:-]", re.IGNORECASE)
 _HOPE = re.compile(r"\.?\s+I hope\b.*", re.DOTALL)
@@ -172,15 +175,18 @@ MIN_WORDS = 2
 # what states a final answer in a response that has no box
 _STATED = re.compile(
     r"(?P<rule>^[ \t]*\#{4}[ \t]*(?=[-+−$€£\d\\(\[{.]|\S[^\n]*\s*\Z))"
-    r"|(?P<heading>\bfinal\s+answer\b[\s*_#:]*\n[\s*_]*)"
+    r"|(?P<heading>(?:\bfinal\s+answer\b|^[#*_ \t]*answer\b)[*_#: \t]*\n[\s*_]*)"
+    r'|(?P<field>"(?:final_)?answer"\s*:\s*"?)'
+    r"|(?P<before>(?:^|[.,;]\s+|\b(?:so|thus|hence|therefore)\s+)(?P<value>\$[^$\n]{1,100}\$|-?[$€£]?\d[\d,./]{0,40}%?)"
+    r"\s+is\s+(?:the|our|my)\s+(?:(?:final|correct|required)\s+)*answer\b)"
     r"|(?P<tag><(?:final_)?answer>\s*)"
-    r"|(?P<bold>^[ \t]*\*\*(?=(?:[$€£\\(\[{|]|[-+−]?\.?\d)[^*\n]{0,200}\*\*[.。!]?\s*\Z))"
-    rf"|(?P<words>\banswers?\b(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
+    r"|(?P<bold>^[ \t]*\*\*(?=(?:[a-z]\s*=\s*)?(?:[$€£\\(\[{|]|[-+−]?\.?\d)[^*\n]{0,200}\*\*[.。!]?\s*\Z))"
+    rf"|(?P<words>\b(?:answers?|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
     rf"|{ANNOUNCED})",
     re.IGNORECASE | re.MULTILINE,
 )
 _ONLY_SUPPOSED = re.compile(
-    r"\b(?:if|whether|suppose|assume|assuming|check|verify|think|guess|maybe|perhaps|could|might|may|unless|what|until)\b"
+    r"\b(?:if|whether|suppose|assume|assuming|says?|said|states?|claims?|given|told|check|verify|think|guess|maybe|perhaps|could|might|may|unless|what|until)\b"
     r"[^.,;:\n]*$"
     r"|\b(?:an?|gold|reference|expected|wrong|incorrect|possible|previous|first|student's|guessed)\s+$",
     re.IGNORECASE,
@@ -218,7 +224,10 @@ def stated(text: str) -> str | None:
         raise Malformed("denied")
     if _TAKEN_BACK.search(text, last.end()):
         raise Malformed("taken back")
-    said = _after(text[last.end() : last.end() + MAX_STATED])
+    following = text[last.end() : last.end() + MAX_STATED]
+    if last.group("field"):
+        following = re.split(r'["}\n]', following, maxsplit=1)[0]
+    said = last.group("value") or _after(following)
     if not said.strip(" .*_"):
         raise Malformed("nothing is stated")
     return said.strip()
@@ -228,9 +237,13 @@ def _after(text: str) -> str:
     """What an announcement announces: formulas in a row, or all to the end of the sentence."""
     text = re.split(r"</(?:final_)?answer>", re.sub(r'\A\\?"', "", _MARKUP.sub("", text).lstrip("*_: \n")))[0]
     row = _row(text, at_start=True)
-    if row is not None:
-        return row
-    return _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
+    return _first_sentence(text) if row is None else row
+
+
+def _first_sentence(text: str) -> str:
+    """To its end, or to where it goes on to say why."""
+    first = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
+    return _GOES_ON.split(first, maxsplit=1)[0] or first
 
 
 def bare(text: str) -> str:
@@ -252,7 +265,7 @@ def bare(text: str) -> str:
         if len(final) > 1 and _BETWEEN_TWO.search(text, final[-2].end(), final[-1].start()):
             raise Malformed("two answers in one sentence")
         text = re.sub(r'\A\\?"', "", _MARKUP.sub("", text[final[-1].end() :]).lstrip("*: \n"))
-        first = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
+        first = _first_sentence(text)
         if declares(first):
             return first.replace("$", "")
         row = _row(text, at_start=True)
@@ -334,6 +347,8 @@ def _row(text: str, *, at_start: bool) -> str | None:
             raise Malformed("several formulas")
         row = found[-1:]
     after = text[row[-1].end() :].lstrip()
+    if at_start and _ALTERNATIVE.match(after):
+        raise Malformed("more than one answer")
     said = None if at_start else _SAID_LAST.fullmatch(after)
     if said and re.search(r"\d", said.group(1)):
         return None
