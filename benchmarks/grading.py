@@ -139,7 +139,7 @@ def rates(gradings: int) -> None:
 def agreement() -> None:
     """Print, table by table and kind by kind, the share that each grader gets right and its false positives."""
     print(f"\n{'table / kind':<24}{'cases':>7}" + "".join(f"{n:>24}" for n in ("math-verify", "in dollars", "ours")))
-    for name in ("kinds", "graders", "math_verify"):
+    for name in ("kinds", "notations", "graders", "math_verify"):
         cases = [case for case in table(name) if "disputed" not in case]
         pairs = [(case["gold"], case["answer"]) for case in cases]
         verdicts = [plain(pairs, dollars=False), plain(pairs), [g.verdict == "correct" for g in grade_batch(pairs)]]

@@ -39,7 +39,12 @@ MIB = 1 << 20
 def drawn(gradings: int, seed: int, *, share: float = HOSTILE_SHARE) -> list[tuple[str, str, bool]]:
     """(gold, answer, is it right?) of so many pairs, a share of them hostile, with the gold 5+x."""
     rng = random.Random(seed)
-    cases = [case for name in ("kinds", "graders", "math_verify") for case in table(name) if "disputed" not in case]
+    cases = [
+        case
+        for name in ("kinds", "notations", "graders", "math_verify")
+        for case in table(name)
+        if "disputed" not in case
+    ]
     pairs = [(case["gold"], case["answer"], case["correct"]) for case in cases]
     return [
         ("5+x", rng.choice(HOSTILE) + " " * rng.randrange(50), False) if rng.random() < share else rng.choice(pairs)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
+from schemas.run import Reading
 
 
 class EvalParams(Strict):
@@ -145,3 +146,8 @@ class EvalMetrics(Strict):
         default={}, description="set -> curves; absent in metrics of before they were drawn"
     )
     equal_tokens: dict[str, list[EqualTokens]] = Field(default={}, description="set -> rows; absent as budgets")
+    base_by_reading: dict[str, dict[Reading, Estimate]] = Field(
+        default={},
+        exclude_if=lambda value: not value,  # so that the metrics of a domain without readings keep their bytes
+        description="math: set -> reading of answers (run.answers) -> pass@1 of the base model",
+    )

@@ -84,6 +84,11 @@ class Params(Strict):
                 "run.prompt chat: run.domain countdown is written in the words of the model that is trained here, which knows "
                 "no messages; set run.prompt to plain, or run.domain to math"
             )
+        if self.run.domain == "countdown" and self.run.answers != "box":
+            raise ValueError(
+                f"run.answers {self.run.answers}: run.domain countdown has a syntax of its own for its answers; set "
+                "run.answers to box, or run.domain to math"
+            )
         if self.run.domain == "countdown" and self.linearize.writer == "lm":
             raise ValueError(
                 "run.domain countdown: its chains are read back by an exact syntax, which a rewrite would not keep; set "

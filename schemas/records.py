@@ -12,6 +12,9 @@ from schemas.base import Strict
 Verdict = Literal["correct", "wrong", "unparseable_prediction", "unparseable_gold"]
 """Grading is not boolean: a text that holds no answer is counted apart from a wrong answer."""
 
+Extraction = Literal["box", "statement", "none"]
+"""Where the answer of a response stands: in its last box, in an explicit final statement, or nowhere."""
+
 ROOT = 0
 """Index of the root in `Tree.nodes`."""
 
@@ -173,6 +176,11 @@ class Completion(Strict):
     finished: bool = Field(description="ended by itself; False: cut by the length limit")
     answer: str | None
     verdict: Verdict
+    extraction: Extraction | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # so that the completions of a domain without it keep their bytes
+        description="where the answer stands; None: the domain has one way to give it",
+    )
     chain: Chain
 
 

@@ -6,6 +6,11 @@ from pydantic import Field
 
 from schemas.base import Strict
 
+Reading = Literal["box", "box_or_statement"]
+"""How the final answer of a response in mathematics is read."""
+
+READINGS: tuple[Reading, ...] = ("box", "box_or_statement")
+
 
 class RunParams(Strict):
     """What every stage shares."""
@@ -14,4 +19,8 @@ class RunParams(Strict):
     domain: Literal["countdown", "math"] = Field(description="module of astro/domains")
     prompt: Literal["plain", "chat"] = Field(
         description="chat: problems are messages to a chat model, rendered by its chat template; plain: text to be continued"
+    )
+    answers: Reading = Field(
+        description="math: box: only what the last box holds is an answer; box_or_statement: where there is no box, also an "
+        'explicit final statement ("The answer is 34")'
     )

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 
 from astro.arms import BASE, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
+from astro.domains import get_domain
 from astro.domains.chat import chat_for
+from astro.evaluation.accuracy import pass_at_1
 from astro.evaluation.budget import at_equal_tokens, budget_curves
+from astro.evaluation.intervals import bootstrap_mean
 from astro.evaluation.summary import comparisons, summarise
 from astro.execution.jobs import Runner, open_runners, run_jobs
 from astro.execution.measurement_cache import prune, shared_store
@@ -24,9 +28,10 @@ from astro.execution.result_store import ResultStore
 from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.pipeline import hash_of
 from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
-from schemas.evaluate import EvalMetrics
+from schemas.evaluate import Estimate, EvalMetrics
 from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem
+from schemas.run import READINGS, Reading
 from stages.harness import Stage, stage
 
 OUT = Path("data/completions")
@@ -67,6 +72,7 @@ def complete(
         chat_for(run.prompt, MODELS / name),
         load_phrases(Path(s.params.linearize.phrase_file)),
         chains=True,
+        answers=run.answers,
     )
     asked = [(set_name, p) for set_name, members in sets.items() for p in members]
     with measured(s, params.model_dump(include=set(ASKED)), name, Answers) as store:
@@ -99,7 +105,8 @@ def search_at_test_time(
     if not problems:
         return []
     settings, run = search_settings(s), s.params.run
-    task = MeteredSearchTask(settings, run.domain, run.seed, chat_for(run.prompt, MODELS / BASE))
+    chat = chat_for(run.prompt, MODELS / BASE)
+    task = MeteredSearchTask(settings, run.domain, run.seed, chat, answers=run.answers)
     asked = {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}
     with measured(s, asked, BASE, Searched) as store:
         run_jobs(
@@ -112,6 +119,27 @@ def search_at_test_time(
             unit="trees",
         )
         return [store[p.id] for p in problems]
+
+
+def base_by_reading(
+    s: Stage, completions: list[Completion], sets: dict[str, list[Problem]]
+) -> dict[str, dict[Reading, Estimate]]:
+    """pass@1 of the base model on each set, its answers read in every way: what of it is form. {}: the domain has one."""
+    if s.params.run.domain != "math":
+        return {}
+    found: dict[str, dict[Reading, Estimate]] = {name: {} for name in sets}
+    for reading in READINGS:
+        domain = get_domain(s.params.run.domain, answers=reading)
+        for name, members in sets.items():
+            problems, done = {p.id: p for p in members}, [c for c in completions if c.set == name]
+            grades = domain.grade_many([problems[c.problem_id] for c in done], [c.text for c in done])
+            again = [c.model_copy(update={"verdict": verdict}) for c, (_, verdict) in zip(done, grades, strict=True)]
+            found[name][reading] = bootstrap_mean(
+                list(pass_at_1(again).values()),
+                resamples=s.params.eval.bootstrap,
+                rng=np.random.default_rng(s.params.run.seed),
+            )
+    return found
 
 
 def curves_of(s: Stage, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
@@ -164,6 +192,7 @@ def main() -> None:
                 differences={name: differences for name, (_, differences) in summaries.items()},
                 budgets=budgets,
                 equal_tokens={name: at_equal_tokens(curves, baselines()) for name, curves in budgets.items()},
+                base_by_reading=base_by_reading(s, records[BASE], sets),
             )
         )
 

@@ -57,6 +57,7 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
         settings.max_completion,
         settings.temperature,
         chat_for(run.prompt, sft_model(s)),
+        answers=run.answers,
     )
     with (
         contextlib.closing(ResultStore(path, Answers)) as store,
@@ -219,6 +220,7 @@ def train(
         "target": str(Path("models") / s.name),
         "domain": s.params.run.domain,
         "prompt": s.params.run.prompt,
+        "answers": s.params.run.answers,
         "phrases": s.params.linearize.phrase_file,
         "seed": s.params.run.seed,
         "settings": rl_settings(s),

@@ -248,7 +248,8 @@ def main() -> None:
         if not any(TREES.glob("*.jsonl")):
             raise UserError(f"{TREES}: holds no .jsonl shard")
         phrases = load_phrases(Path(params.phrase_file))
-        domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODEL))
+        run = s.params.run
+        domain = get_domain(run.domain, chat=chat_for(run.prompt, MODEL), answers=run.answers)
         counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
         figures, rewrites = TraceFigures(), RewriteFigures()
         with asking(s) as ask, filtering(s, domain, ask) as accept, contextlib.ExitStack() as stack:

@@ -68,7 +68,8 @@ def problems(s: Stage) -> Iterator[Problem]:
 def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
     """Search every problem that the store does not hold yet. Returns how busy the engines were."""
     run, meter = s.params.run, Meter()
-    task = SearchTask(s.params.mcts, run.domain, run.seed, chat_for(run.prompt, MODEL), check_steps=True)
+    chat = chat_for(run.prompt, MODEL)
+    task = SearchTask(s.params.mcts, run.domain, run.seed, chat, check_steps=True, answers=run.answers)
     with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
         run_jobs(
             task,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from schemas.records import Chain, Problem, StepChecks, Verdict
+from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict
+from schemas.run import Reading
 
 if TYPE_CHECKING:
     from astro.domains.chat import ChatTemplate
@@ -43,6 +44,9 @@ class Domain(Protocol):
     def extract(self, text: str) -> str | None:
         """Final answer of a whole response; None: it holds none."""
 
+    def extraction(self, text: str) -> Extraction | None:
+        """Where the final answer of a whole response stands; None: the domain has one way to give it."""
+
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """Grade of an extracted answer."""
 
@@ -75,12 +79,15 @@ class Domain(Protocol):
         """`parse_chain` of many, in order; at once, where that is faster."""
 
 
-def get_domain(name: str, phrases: "JumpWords | None" = None, chat: "ChatTemplate | None" = None) -> Domain:
+def get_domain(
+    name: str, phrases: "JumpWords | None" = None, chat: "ChatTemplate | None" = None, answers: Reading = "box"
+) -> Domain:
     """The domain called `name`.
 
     Args:
         phrases: what chains say before they go back (`astro.cloning.template.Phrases`), for `parse_chain`; None: unknown.
         chat: prompts are rendered through it, as messages to a chat model; None: plain text.
+        answers: params.run's: how a response gives its final answer, where the domain has several ways.
 
     Raises:
         ValueError: there is none, or it has no messages for chat models.
@@ -88,7 +95,7 @@ def get_domain(name: str, phrases: "JumpWords | None" = None, chat: "ChatTemplat
     if name == "math":
         from astro.domains.math.domain import Math
 
-        return Math(phrases, chat)
+        return Math(phrases, chat, answers)
     if name == "countdown":
         if chat is not None:
             raise ValueError("run.domain countdown has no prompts for chat models: set run.prompt to plain")

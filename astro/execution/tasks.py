@@ -16,12 +16,13 @@ from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, 
 from astro.search.core import IsTerminal, Key, Split
 from astro.seeds import node_seed
 from schemas.base import Strict
-from schemas.records import ROOT, Chain, Problem, StepChecks, Tree, Verdict
+from schemas.records import ROOT, Chain, Extraction, Problem, StepChecks, Tree, Verdict
 
 if TYPE_CHECKING:
     from astro.cloning.template import Phrases
     from astro.domains.chat import ChatTemplate
     from schemas.mcts import MctsParams
+    from schemas.run import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +59,18 @@ class DomainTask:
         seed: of the run.
         chat: renders prompts for a chat model; None: they are plain text.
         phrases: what chains say before they go back, where chains are read; None: unknown.
+        answers: params.run's: how a response gives its final answer.
     """
 
     domain: str
     seed: int
     chat: "ChatTemplate | None"
     phrases: "Phrases | None" = None
+    answers: "Reading" = "box"
 
     @cached_property
     def _domain(self) -> Domain:
-        return get_domain(self.domain, self.phrases, self.chat)
+        return get_domain(self.domain, self.phrases, self.chat, self.answers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is cached."""
@@ -101,7 +104,7 @@ class SearchTask(DomainTask):
 
     Attributes:
         settings: params.mcts.
-        domain, seed, chat: as in `DomainTask`.
+        domain, seed, chat, answers: as in `DomainTask`.
         check_steps: nodes get what the domain can check in their steps.
     """
 
@@ -110,6 +113,7 @@ class SearchTask(DomainTask):
     seed: int
     chat: "ChatTemplate | None" = None
     check_steps: bool = False
+    answers: "Reading" = "box"
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
         """As `Task`; the job returns a Tree."""
@@ -189,6 +193,9 @@ class Answer(Strict):
     finished: bool = Field(description="ended by itself; False: cut by the length limit")
     answer: str | None = Field(description="extracted final answer; None: there is none")
     verdict: Verdict
+    extraction: Extraction | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="as in `Completion`"
+    )
     chain: Chain | None = Field(description="the text as a graph; None: it was not asked for")
 
 
@@ -204,7 +211,7 @@ class SampleTask(DomainTask):
     """The model answers each problem n times, and the answers are graded.
 
     Attributes:
-        domain, seed, chat, phrases: as in `DomainTask`.
+        domain, seed, chat, phrases, answers: as in `DomainTask`.
         purpose: what it is asked for; other purposes draw other samples.
         n, max_tokens, temperature: as in `Request`.
         chains: the samples are read as chains of thought, too.
@@ -219,6 +226,7 @@ class SampleTask(DomainTask):
     chat: "ChatTemplate | None" = None
     phrases: "Phrases | None" = None
     chains: bool = False
+    answers: "Reading" = "box"
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
         """As `Task`; the job returns `Answers`."""
@@ -245,6 +253,7 @@ class SampleTask(DomainTask):
                     finished=sample.finished,
                     answer=answer,
                     verdict=verdict,
+                    extraction=self._domain.extraction(sample.text),
                     chain=chain[0] if chain else None,
                 )
                 for sample, (answer, verdict, *chain) in zip(samples, grades, strict=True)

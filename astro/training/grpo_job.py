@@ -26,8 +26,8 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     """Train on the episodes in the work folder; rank 0 writes the model.
 
     Args:
-        given: model, target: paths; name: of the stage; work: its folder, with episodes.jsonl; domain, prompt: params.run's;
-            phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM must hold.
+        given: model, target: paths; name: of the stage; work: its folder, with episodes.jsonl; domain, prompt,
+            answers: params.run's; phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM must hold.
 
     Returns:
         steps, curve; published: whether `target` holds the model, or `publish` is still to make it.
@@ -41,7 +41,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
         tokenizer,
         [e.problem for e in episodes if not e.prefix],
         restarts=[(e.problem, e.prefix) for e in episodes if e.prefix],
-        domain=get_domain(given["domain"], phrases, chat),
+        domain=get_domain(given["domain"], phrases, chat, given["answers"]),
         settings=settings,
         seed=given["seed"],
         work=work,

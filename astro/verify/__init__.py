@@ -8,7 +8,7 @@ Callable from any thread and any process. What is accepted and what is not: docs
 of a worker is not correct. A machine that lets no grading end is a `GraderFault`, and never a verdict.
 """
 
-from astro.verify.api import Pool, default_pool, gold_parses, grade, grade_answer, grade_batch
+from astro.verify.api import Pool, default_pool, gold_faults, gold_parses, grade, grade_answer, grade_batch
 from astro.verify.compare import Grade
 from astro.verify.extract import extract
 from astro.verify.processes import GraderFault
@@ -19,6 +19,7 @@ __all__ = [
     "Pool",
     "default_pool",
     "extract",
+    "gold_faults",
     "gold_parses",
     "grade",
     "grade_answer",

@@ -9,21 +9,24 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypedDict
 
 from astro.verify.batch import Failed, run_tasks
 from astro.verify.cache import Cache
 from astro.verify.compare import Grade
-from astro.verify.extract import extract
+from astro.verify.extract import found_in
 from astro.verify.grading import at_sight
 from astro.verify.processes import Workers
 from astro.verify.worker import PACKAGE
+from schemas.records import Extraction
+from schemas.run import Reading
 
 TIME_LIMIT = 2.0
 MEMORY_LIMIT = 512 << 20
 CACHE_SIZE = 1 << 15
 
-NO_BOX = "no box"
+NO_ANSWER: dict[Reading, str] = {"box": "no box", "box_or_statement": "no box and no final statement"}
 """Rule of a response that holds no answer."""
 NOTHING = ""
 """The answer of such a response, while it is graded."""
@@ -91,24 +94,31 @@ class Pool:
 
     # --- grading
 
-    def grade(self, gold: str, response: str) -> Grade:
-        """Grade a whole response: its last boxed answer after the reasoning."""
-        return self.grade_batch([(gold, response)], responses=True)[0]
+    def grade(self, gold: str, response: str, reading: Reading = "box") -> Grade:
+        """Grade a whole response: its last boxed answer after the reasoning; see `extract` for the readings."""
+        return self.grade_batch([(gold, response)], responses=True, reading=reading)[0]
 
     def grade_answer(self, gold: str, answer: str) -> Grade:
         """Grade an answer that has been extracted, or is given bare or in a sentence."""
         return self.grade_batch([(gold, answer)])[0]
 
-    def grade_batch(self, pairs: Sequence[tuple[str, str]], *, responses: bool = False) -> list[Grade]:
+    def grade_batch(
+        self, pairs: Sequence[tuple[str, str]], *, responses: bool = False, reading: Reading = "box"
+    ) -> list[Grade]:
         """Grades of (gold, answer) pairs, or of (gold, response) with `responses`, in order.
+
+        Args:
+            responses: texts of a model: their answers are extracted first.
+            reading: how, see `extract`.
 
         Raises:
             GraderFault: the machine lets no worker end a grading. No grade of the batch that needs one is cached.
         """
         grades: list[Grade | None] = [None] * len(pairs)
         left: dict[tuple[str, str], list[int]] = {}
+        found = [found_in(given, reading) for _, given in pairs] if responses else []
         for number, (gold, given) in enumerate(pairs):
-            answer = (extract(given) or NOTHING) if responses else given
+            answer = (found[number][0] or NOTHING) if responses else given
             grade = self._cache.get(gold, answer)
             if grade is None:
                 grade = at_sight(gold, answer)
@@ -123,7 +133,9 @@ class Pool:
                 for number in numbers:
                     grades[number] = grade
         if responses:
-            grades = [_without_box(grade) if grade.answer == NOTHING else grade for grade in grades if grade]
+            grades = [
+                _extracted(grade, reading, where) for grade, (_, where) in zip(grades, found, strict=True) if grade
+            ]
         return grades  # type: ignore[return-value]  # none is None any more
 
     def _in_workers(self, pairs: list[tuple[str, str]]) -> list[Grade]:
@@ -142,6 +154,14 @@ class Pool:
     def gold_fault(self, gold: str) -> str | None:
         """Why no answer can be graded against this gold; None: they can."""
         return self._gold_faults([gold])[0]
+
+    def gold_faults(self, golds: Sequence[str]) -> list[str | None]:
+        """Why each is no gold; None: it is one.
+
+        A gold can be read, with all that is written beside it, and is graded right against itself. Any other must be left out.
+        """
+        grades = self.grade_batch([(gold, gold) for gold in golds])
+        return [None if g.verdict == "correct" else g.rule for g in grades]
 
     def _gold_faults(self, golds: list[str]) -> list[str | None]:
         distinct = list(dict.fromkeys(golds))
@@ -175,10 +195,12 @@ class Pool:
         self._workers.close()
 
 
-def _without_box(grade: Grade) -> Grade:
-    """A response without an answer is graded as an empty one: a gold that is none must not punish it."""
+def _extracted(grade: Grade, reading: Reading, where: Extraction) -> Grade:
+    """The grade of a response. One without an answer is graded as an empty one: a gold that is none must not punish it."""
+    if where != "none":
+        return replace(grade, extraction=where)
     fault = grade.verdict == "unparseable_gold"
-    return Grade(grade.verdict, None, grade.rule if fault else NO_BOX)
+    return Grade(grade.verdict, None, grade.rule if fault else NO_ANSWER[reading], where)
 
 
 def _ungraded(answer: str, lost: Failed, gold_fault: str | None) -> Grade:
@@ -216,9 +238,10 @@ def default_pool() -> Pool:
     return _default
 
 
-def grade(gold: str, response: str) -> Grade:
-    """Grade a whole response: its last boxed answer after the reasoning. No box is an unparseable prediction."""
-    return default_pool().grade(gold, response)
+def grade(gold: str, response: str, reading: Reading = "box") -> Grade:
+    """Grade a whole response: its last boxed answer after the reasoning; with `box_or_statement`, of a response without any box
+    what it states last as its answer. None of these is an unparseable prediction."""
+    return default_pool().grade(gold, response, reading)
 
 
 def grade_answer(gold: str, answer: str) -> Grade:
@@ -226,9 +249,14 @@ def grade_answer(gold: str, answer: str) -> Grade:
     return default_pool().grade_answer(gold, answer)
 
 
-def grade_batch(pairs: Sequence[tuple[str, str]], *, responses: bool = False) -> list[Grade]:
+def grade_batch(pairs: Sequence[tuple[str, str]], *, responses: bool = False, reading: Reading = "box") -> list[Grade]:
     """Grades of (gold, answer) pairs, or of (gold, response) with `responses`; in order, on all cores."""
-    return default_pool().grade_batch(pairs, responses=responses)
+    return default_pool().grade_batch(pairs, responses=responses, reading=reading)
+
+
+def gold_faults(golds: Sequence[str]) -> list[str | None]:
+    """Why each is no gold ("a date, as a spreadsheet makes of other values"); None: it is one. On all cores."""
+    return default_pool().gold_faults(golds)
 
 
 def gold_parses(gold: str) -> bool:

@@ -11,13 +11,29 @@ from typing import Protocol
 
 from astro.verify.braces import Malformed
 from astro.verify.choices import choice, labelled
-from astro.verify.forms import assigned, compact, distinct, lettered, may_be_set, rows, same_ratio, solved, word
+from astro.verify.forms import (
+    assigned,
+    compact,
+    distinct,
+    labels_fit,
+    lettered,
+    letters_of,
+    may_be_same_set,
+    may_be_set,
+    residues,
+    rows,
+    same_ratio,
+    same_word,
+    solved,
+    unlabelled,
+)
 from astro.verify.inequalities import solution_set, turned, variable
 from astro.verify.numbers import Number, comma_decimal, means_exact, same_number
-from astro.verify.parse import Value, is_name, is_quantity, read
+from astro.verify.parse import Value, is_name, is_quantity, read, value
+from astro.verify.tails import differ, renamed, renaming
 from astro.verify.units import conflict
 from astro.verify.words import same_figure
-from schemas.records import Verdict
+from schemas.records import Extraction, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,8 @@ class Grade:
     rule: str
     """What decided: the kind that was compared (number, text, choice, formula, bracket, set, list, union, matrix, relation),
     or why there is nothing to compare, or the limit that was overrun."""
+    extraction: Extraction | None = None
+    """Where the answer of a response stands; None: the answer was given as one."""
 
 
 class Formulas(Protocol):
@@ -49,8 +67,11 @@ class Formulas(Protocol):
     def same_equation(self, gold: tuple[str, str], given: tuple[str, str], sign: str) -> bool:
         """Do two equations (inequalities), given as their sides, hold for the same values?"""
 
-    def same_set(self, gold: str, given: str) -> bool:
-        """Are two sets, written as text, equal?"""
+    def same_set(self, gold: Value, given: Value) -> bool:
+        """Are two values the same set of numbers, or of what the named sets in them hold?"""
+
+    def same_family(self, gold: str, given: str, letter: str) -> bool:
+        """Do two formulas take the same values where the letter is any whole number?"""
 
 
 def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
@@ -58,6 +79,7 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
     try:
         wanted = read(gold)
         check(wanted, formulas)
+        hold(wanted, formulas)
     except Malformed as error:
         return Grade("unparseable_gold", answer, str(error))
     letter = choice(gold)
@@ -67,10 +89,50 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
         given = read(answer)
         if compact(given.text) != compact(wanted.text):
             check(given, formulas)
-        right = Comparison(formulas).same(wanted, given) or _content(gold, answer, formulas)
+        right = _right(wanted, given, Comparison(formulas)) or _content(gold, answer, formulas)
     except Malformed as error:
         return Grade("unparseable_prediction", answer, str(error))
     return Grade("correct" if right else "wrong", answer, wanted.kind)
+
+
+def _right(wanted: Value, given: Value, comparison: "Comparison") -> bool:
+    """Compares whole answers: letters that stand for any whole number may have other names."""
+    one, other = dict(wanted.domains), dict(given.domains)
+    if wanted.kind == "builder" or given.kind == "builder" or not one:
+        return comparison.same(wanted, given)
+    pair = renaming(one, other)
+    if pair:
+        text = renamed(given.text, *pair)
+        if text is not None:
+            given, other = value(text), {pair[1]: other[pair[0]]}
+    if differ(one, other):
+        return False
+    if comparison.same(wanted, given):
+        return True
+    letters = [letter for letter, kind in one.items() if kind == "Z"]
+    if len(letters) != 1 or other.get(letters[0]) != "Z":
+        return False
+    sides = [
+        v.items[-1] if v.kind == "relation" and v.signs == ("=",) and is_name(v.items[0].text) else v
+        for v in (wanted, given)
+    ]
+    return all(s.kind == "formula" for s in sides) and comparison.formulas.same_family(
+        sides[0].text, sides[1].text, letters[0]
+    )
+
+
+def hold(gold: Value, formulas: Formulas) -> None:
+    """Raises:
+    Malformed: a gold that is an equation of numbers, and a false one.
+    """
+    if gold.kind != "relation" or set(gold.signs) != {"="} or any(_letters(item) or item.items for item in gold.items):
+        return
+    first, *rest = gold.items
+    if not all(i.kind in ("number", "formula") for i in gold.items) or all(
+        Comparison(formulas).same(first, i) for i in rest
+    ):
+        return
+    raise Malformed("an equation that does not hold")
 
 
 def check(part: Value, formulas: Formulas) -> None:
@@ -111,6 +173,10 @@ class Comparison:
 
     def same(self, gold: Value, given: Value) -> bool:
         """Is `given` what `gold` says?"""
+        return self._same(gold, given) or (may_be_same_set(gold, given) and self.formulas.same_set(gold, given))
+
+    def _same(self, gold: Value, given: Value) -> bool:
+        gold, given = residues(gold, given)
         gold, given = lettered(gold, given), lettered(given, gold)
         if conflict(gold.unit, given.unit):
             return False
@@ -120,9 +186,9 @@ class Comparison:
         if gold.number and given.number:
             return same_number(gold.number, given.number)
         if "text" in (gold.kind, given.kind):
-            return (word(gold) is not None and word(gold) == word(given)) or same_figure(gold.text, given.text) is True
+            return same_word(gold, given) or same_figure(gold.text, given.text) is True
         if "ratio" in (gold.kind, given.kind):
-            return same_ratio(gold, given)
+            return same_ratio(gold, given, self.formulas.same)
         if gold.kind == "matrix" or given.kind == "matrix":
             return self._matrices(gold, given)
         gold, given = solved(gold, given), solved(given, gold)
@@ -163,7 +229,20 @@ class Comparison:
             bracket = gold if gold.kind == "bracket" else given
             # of two values it may be an interval, or a point
             return len(bracket.items) > 2 and bracket.signs == ("(", ")") and self._in_order(gold.items, given.items)
+        for collection, single in ((gold, given), (given, gold)):
+            if collection.kind == "list" and collection.signs == ("or",) and single.kind not in ("list", "set"):
+                return all(  # one value in two forms: 1/2 or 0.5
+                    self.same(*((item, given) if collection is gold else (gold, item))) for item in collection.items
+                )
+        if kinds == {"formula", "list"}:
+            return letters_of(gold) is not None and letters_of(gold) == letters_of(given)
         if kinds <= {"set", "list"}:
+            if gold.kind == given.kind == "list":
+                gold, given = unlabelled(gold, given)
+            if gold.kind == "list" or given.kind == "list":
+                order = labels_fit(gold, given)
+                if order != "any":
+                    return order == "same" and self._in_order(gold.items, given.items)
             return self._in_any_order(gold.items, given.items, sets="set" in kinds)
         if gold.kind == "number" and given.kind == "list":
             read_so = comma_decimal(compact(given.text)) if " " not in given.text else None
@@ -174,14 +253,11 @@ class Comparison:
         for collection, single in ((gold, given), (given, gold)):
             if collection.kind == "set" and len(collection.items) == 1 and single.kind not in ("set", "list"):
                 return self.same(gold.items[0], given) if collection is gold else self.same(gold, given.items[0])
-        if "formula" in kinds and kinds & {"set", "bracket"}:  # \mathbb{R} \setminus \{0\}, \emptyset
-            return self.formulas.same_set(gold.text, given.text)
         return False
 
     def _unions(self, gold: Value, given: Value) -> bool:
-        if gold.kind == given.kind == "union" and self._in_any_order(gold.items, given.items):
-            return True
-        return self.formulas.same_set(_set_text(gold), _set_text(given))
+        alike = gold.kind == given.kind == "union" and not {*gold.signs, *given.signs} - {r"\cup"}
+        return alike and self._in_any_order(gold.items, given.items)
 
     def _in_order(self, gold: Sequence[Value], given: Sequence[Value]) -> bool:
         return len(gold) == len(given) and all(map(self.same, gold, given))
@@ -210,6 +286,8 @@ class Comparison:
             return self._stated(gold, given)
         if set(gold.signs) <= {"=", r"\in"} and is_quantity(gold.items[0].text):  # gold x = 5, given 5
             return all(self.same(item, given) for item in gold.items[1:])
+        if set(gold.signs) == {"="} and not any(_letters(item) for item in gold.items):  # gold C(10,3) = 120, given 120
+            return all(self.same(item, given) for item in gold.items)
         as_set = solution_set(gold)
         return as_set is not None and may_be_set(given) and self.same(as_set, solution_set(given) or given)
 
@@ -293,7 +371,3 @@ def _text(part: Value) -> str:
 def _fraction(read_number: Number) -> str:
     plain: Fraction = read_number.value
     return str(plain.numerator) if plain.denominator == 1 else rf"\frac{{{plain.numerator}}}{{{plain.denominator}}}"
-
-
-def _set_text(part: Value) -> str:
-    return part.text

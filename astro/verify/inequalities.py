@@ -63,6 +63,8 @@ def solution_set(relation: Value) -> Value | None:
     Also of lists of such, as in "x < 1 or x > 2": their union.
     """
     if relation.kind == "list":
+        if relation.signs == ("and",) or any(r"\ne" in item.signs for item in relation.items):
+            return None
         sets = [solution_set(item) for item in relation.items]
         if not all(sets) or len({variable(item) for item in relation.items}) != 1:
             return None

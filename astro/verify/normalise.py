@@ -8,6 +8,8 @@ import re
 import unicodedata
 
 from astro.verify.braces import Malformed, group_end
+from astro.verify.counting import counted
+from astro.verify.layout import unlayered
 
 MAX_LENGTH = 2000
 """Characters of an answer. The longest gold of MATH has 180; more is not an answer but an attempt at something else."""
@@ -23,6 +25,7 @@ _SIGNS = {
     "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle ", "∖": r"\setminus ",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "％": "%", "，": ",", "。": ".", "（": "(", "）": ")",
+    "∶": ":", "≡": "=", "、": ",", "｛": "{", "｝": "}",
     "【": "[", "】": "]", "；": ";", "：": ":", "＝": "=", "’": "'", "′": "'", "“": '"', "”": '"',
 }  # fmt: skip
 _TABLE = str.maketrans(_SIGNS)
@@ -34,7 +37,7 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _ON_LINE = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙₖ⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789nk0123456789-+n")
 
 _STYLES = re.compile(
-    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|left|right|middle|[bB]igg?[lrm]?|rm|bf|it|mathstrut"
+    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|m?left|m?right|middle|[bB]igg?[lrm]?|rm|bf|it|mathstrut"
     r"|tiny|small|large|Large|LARGE|huge|Huge|normalsize)(?![a-zA-Z])"
     r"(?:\s*\.(?=\s*(?:\\|$)))?"
 )
@@ -48,6 +51,7 @@ _FRACTIONS = re.compile(r"\\[dtc](frac|binom)(?![a-zA-Z])")
 _SPACES = re.compile(r"(?<!\\)\\(?:quad|qquad|thinspace|enspace|hfill|,|;|:|>| )|~|\\\\\s*$|\s+")
 _ALIASES = {
     r"\leq": r"\le", r"\leqslant": r"\le", r"\geq": r"\ge", r"\geqslant": r"\ge", r"\lt": "<", r"\gt": ">",
+    r"\varphi": r"\phi", r"\varepsilon": r"\epsilon", r"\vartheta": r"\theta", r"\equiv": "=", r"\mod": r"\bmod",
     r"\neq": r"\ne", r"\degree": r"^\circ", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]",
     r"\lvert": "|", r"\rvert": "|", r"\vert": "|", r"\mid": "|", r"\varnothing": r"\emptyset", r"\simeq": r"\approx",
     r"\dots": r"\ldots", r"\backslash": r"\setminus",
@@ -56,12 +60,13 @@ _ALIASES = {
 }  # fmt: skip
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _ASCII_RELATIONS = (("<=", r"\le "), (">=", r"\ge "), ("=<", r"\le "), ("!=", r"\ne "), ("~=", r"\approx "))
+_ARCS = re.compile(r"(?<![a-zA-Z\\])a(sin|cos|tan)(?=h? *\()")
 _WORDS = re.compile(
     r"(?<![a-zA-Z\\])(sqrt|infinity|infty|pi|theta|exp|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln)(?![a-zA-Z])"
 )
 _LEADING = re.compile(
     r"^(?:=|\\(?:approx|Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])|#{2,}|"
-    r"(?:approximately|approx\.|about|roughly)(?= +[-\d]))\s*"
+    r"(?:\\text *\{ *)?(?:approximately|approx\.?|about|roughly)(?: *\}|(?= +[-\d]))|either(?= +[-\d\\(]))\s*"
 )
 _GROUPED = re.compile(r"(?<![\d.'_])\d{1,3}(?:(?:\.\d{3}){2,}|(?:'\d{3})+|(?:_\d{3}){2,})(?![\d.'_])")
 _PERCENT_WORD = re.compile(r"(?<=[\d})\s]) *(?:\\text *\{ *)?(?:percent|per cent|percentage|pct)(?: *\})?[ .]*$")
@@ -74,6 +79,10 @@ _FRENCH = re.compile(r"([\[\]])([^\[\]()\s,;][^\[\]();,]*[,;][^\[\]();,]+)([\[\]
 _ANGLED = re.compile(r"<([^<>=]+,[^<>=]+)>")
 _UNION_LETTER = re.compile(r"(?<=[)\]}]) *U *(?=[(\[]|\\\{)")
 _WITHOUT = re.compile(r"(\\mathbb *\{ *[RZQNC] *\}) *- *(?=\\?\{)")
+_BARE_SET = re.compile(r"(\\(?:setminus|cup|cap)) *\{([^{}\\]*)\}")
+_BARE_SET_FIRST = re.compile(r"^\{([^{}\\]*)\} *(\\(?:setminus|cup|cap)(?![a-z]))")
+_SLASHED = re.compile(r"(ℝ|\\mathbb *\{[RZQNC]\}|\b[RZQN]) *\\ *(?=\\?\{)")
+_BRACED_CALL = re.compile(r"(\\(?:max|min|gcd|lcm)) *\\\{([^{}\\]*)\\\}")
 _EXPONENT = re.compile(r"\^\s*(-?\d+)")
 _BASE = re.compile(r"\(?(\d+)\)?\s*_\s*\{?\s*(?:\\text\s*\{\s*)?(\d+|[a-z]{3,6})\s*\}{0,2}", re.IGNORECASE)
 _DIGIT_WORDS = {
@@ -100,6 +109,7 @@ def clean(text: str) -> str:
     """
     if len(text) > MAX_LENGTH:
         raise Malformed("too long")
+    text = _SLASHED.sub(r"\1\\setminus ", text)
     text = re.sub(r"\\?\x0c(?=rac)", r"\\f", text)  # \f of \frac, where an escape was read that was none
     refuse_signs(text)
     text = _RAISED.sub(lambda m: f"^{{{m.group().translate(_ON_LINE)}}}", text.translate(_TABLE))
@@ -112,22 +122,24 @@ def clean(text: str) -> str:
     text = re.sub(r"\{ *, *\}", "{,}", text)
     text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m.group()), text)
     text = _INDIAN.sub("", _THOUSANDS.sub("", text)).replace(r"\!", "").replace("{,}", ",")
-    text = _delimiters(text)
+    text = _delimiters(unlayered(text))
     text = _COLOURS.sub("", _STYLES.sub("", text))
     text = _FRACTIONS.sub(r"\\\1", text)
     text = re.sub(r"\\log *_ *\{? *(?:e|\\mathrm *\{ *e *\}) *\}?(?![a-zA-Z])", r"\\ln ", text)
     text = _COMMAND.sub(lambda m: _ALIASES.get(m.group(), m.group()), text)
     text = _TEXTS.sub(r"\\text", text)
     text = re.sub(r"\\text *\{ *([eid]) *\}", r" \1", text)  # upright letters of mathematics
+    text = _BRACED_CALL.sub(r"\1(\2)", text)
     for written, meant in _ASCII_RELATIONS:
         text = text.replace(written, meant)
+    text = re.sub(r"(?<=\d) *\\?& *(?=-?\d)", " and ", text) if r"\begin" not in text else text
     text = re.sub(r"\\(?:%|\#|&)", lambda m: m.group()[1], text) if r"\begin" not in text else text.replace(r"\%", "%")
     text = _SPACES.sub(" ", text)
-    text = _arguments(_WORDS.sub(r"\\\1", text))
+    text = _arguments(_WORDS.sub(r"\\\1", _ARCS.sub(r"arc\1", text)))
     text = text.replace("**", "^") if re.search(r"[\w)}]\s*\*\*\s*[-\w({]", text) else text.replace("**", "")
     text = _BASE.sub(lambda m: f"{m.group(1)}_{_DIGIT_WORDS.get(m.group(2).lower(), m.group(2))}", text)
     text = _POWER_OF_FUNCTION.sub(r"\1^{\2} ", text)
-    text = _powers(_EXPONENT.sub(r"^{\1}", text))
+    text = counted(_powers(_EXPONENT.sub(r"^{\1}", text)))
     return strip(_other_brackets(strip(text)))
 
 
@@ -137,6 +149,7 @@ def _other_brackets(text: str) -> str:
         text = _FRENCH.sub(lambda m: f"{'[('[m.group(1) == ']']}{m.group(2)}{'])'[m.group(3) == '[']}", text)
     if _ANGLED.fullmatch(text):
         text = rf"\langle {text[1:-1]} \rangle"
+    text = _BARE_SET.sub(r"\1 \\{\2\\}", _BARE_SET_FIRST.sub(r"\\{\1\\} \2", text))
     text = _WITHOUT.sub(r"\1 \\setminus ", _UNION_LETTER.sub(r" \\cup ", text))
     text = re.sub(r"(?<![a-zA-Z\\])oo(?![a-zA-Z])", r"\\infty", text)
     text = _RATIO_WORD.sub(r"\1:\2", text) if _RATIO_WORD.fullmatch(text) else text
@@ -175,7 +188,7 @@ def _delimiters(text: str) -> str:
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)  # but \\[3pt] ends the row of a matrix
     for mark in (r"\$", "$", "€", "£", "¥", "₹"):
         text = text.replace(mark, " ")
-    return re.sub(r"\\(?:begin|end)\s*\{(?:align|equation|gather|displaymath|math)\*?\}", " ", text)
+    return text
 
 
 def _arguments(text: str) -> str:
@@ -183,6 +196,8 @@ def _arguments(text: str) -> str:
     for between, command in ((r"\over", r"\\frac"), (r"\choose", r"\\binom")):
         if between in text:
             text = re.sub(rf"\{{([^{{}}\\]*)\{between}(?![a-zA-Z])([^{{}}\\]*)\}}", rf"{command}{{\1}}{{\2}}", text)
+            whole = re.fullmatch(rf"([^{{}}\\]*)\{between}(?![a-zA-Z])([^{{}}\\]*)", text)
+            text = f"{command[1:]}{{{whole[1]}}}{{{whole[2]}}}" if whole else text
     done, at = [], 0
     for found in re.finditer(r"\\(frac|sqrt|binom)(?![a-zA-Z])", text):
         if found.start() < at:

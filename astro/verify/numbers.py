@@ -12,6 +12,9 @@ MAX_EXPONENT = 400
 APPROXIMATE_PLACES = 6
 """A decimal stands for an exact value only if it has that many places and significant digits, and is its rounding."""
 
+FLOAT_DIGITS = 16
+"""Significant digits of a decimal that floating-point arithmetic has printed; or one more."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -117,7 +120,7 @@ def same_number(gold: Number, given: Number) -> bool:
     Percent: 28% is 0.28, and 28 too where one side gives the sign and the other leaves it to the question; but a bare 0.28 is
     not 28, and 0.5% is not 0.5 (nobody asks for a share in percent and means that).
     """
-    if gold.value == given.value:
+    if gold.value == given.value or _float_of(gold, given.value) or _float_of(given, gold.value):
         return True
     if gold.percent != given.percent:
         whole_gold, whole_given = (n.value * 100 if n.percent else n.value for n in (gold, given))
@@ -129,6 +132,12 @@ def same_number(gold: Number, given: Number) -> bool:
 def means_exact(decimal: Number) -> bool:
     """Has a decimal enough places to stand for a value that it only rounds? 0.333333 has, 0.33 has not."""
     return decimal.places is not None and min(decimal.places, decimal.digits) >= APPROXIMATE_PLACES
+
+
+def _float_of(printed: Number, exact: Fraction) -> bool:
+    """Is it the value as binary floating point prints it, some steps of rounding off: 0.30000000000000004 for 0.3?"""
+    as_printed = printed.places is not None and FLOAT_DIGITS <= printed.digits <= FLOAT_DIGITS + 1
+    return as_printed and abs(printed.value - exact) <= abs(exact) / 2**50
 
 
 def stands_for(decimal: Number, exact: Fraction) -> bool:

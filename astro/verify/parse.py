@@ -10,16 +10,19 @@ from typing import Literal
 from astro.verify.braces import Malformed, balanced, cut, first_end, outside
 from astro.verify.normalise import clean, strip
 from astro.verify.numbers import Number, number
+from astro.verify.tails import untailed
+from astro.verify.tongues import CJK
 from astro.verify.units import split_unit
 from astro.verify.words import MATH_WORDS, SAME_WORDS, SET_WORDS, count, is_words, letters
 
-Kind = Literal["number", "text", "ratio", "formula", "bracket", "set", "list", "union", "matrix", "relation"]
+Kind = Literal["number", "text", "ratio", "formula", "bracket", "set", "list", "union", "matrix", "relation", "builder"]
 
 MAX_ITEMS = 200
 """Values of one answer."""
 
 _CURRENCIES = ((r"\$", "dollar"), ("€", "euro"), ("¥", "yen"), ("₹", "rupee"))
 RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"))
+SET_SIGNS = frozenset((r"\cup", r"\cap", r"\setminus"))
 _MATRIX = re.compile(r"\\begin *\{([pbB]?matrix|smallmatrix|array)\} *(?:\{[lcr| ]*\})?(.*)\\end *\{\1\}", re.DOTALL)
 _CASES = re.compile(r"\\begin *\{cases\}(.*)\\end *\{cases\}", re.DOTALL)
 _WHOLE_TEXT = re.compile(r"\(? *(?:\\text *\{[^{}]*\} *)+ *\)?")
@@ -30,9 +33,33 @@ _NAME = re.compile(
 )
 _INVERSE = re.compile(r"[a-zA-Z] *\^ *\{ *-1 *\} *\( *[a-z] *\)")
 _DERIVATIVE = re.compile(r"\\frac *\{ *d *[a-zA-Z] *\} *\{ *d *[a-z] *\}")
-_BUILDER = re.compile(r"([a-z])(?: *\\in *(?:\\mathbb *\{ *R *\}|\\R|R))? *(?:\||:) *(.+)", re.DOTALL)
+_BUILDER = re.compile(
+    r"([a-z])(?: *\\in *(?:\\mathbb *\{ *)?\\?([RZNQ])(?: *\})?( *[_^] *\{?[*+]\}?)?)? *(?:\||:) *(.+)", re.DOTALL
+)
+_DATE = re.compile(
+    r"\d{1,2}-(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?:-\d{2,4})?"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*-\d{1,4}|\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?",
+    re.IGNORECASE,
+)
+"""What a spreadsheet makes of 3/4, or of a cell of dates."""
+_SPREADSHEET = re.compile(r"#(?:REF!?|NAME\??|DIV/0!?|VALUE!?|N/?A|NUM!?|NULL!?)|nan|null", re.IGNORECASE)
+_BESIDE = re.compile(
+    r"-?[\d.,]+ *\( *-?[\d.,]+ *\)|-?[\d.,]+ *(?:\\text *\{ *)?\((?: *\\text *\{)? *(?:or|not|and|maybe|perhaps|if)\b.*",
+    re.DOTALL,
+)
 _LETTERS_LISTED = re.compile(r"[A-J](?:(?: *, *(?:and |or )?| +(?:and|or) +)[A-J])+")
-_CONJUNCTIONS = re.compile(r"\\text *\{ *,? *(?:and|or) *\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\lor\b|\\vee\b")
+_CONJUNCTIONS = re.compile(
+    r"\\text *\{ *,? *(?:and|or) *\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\lor\b|\\vee\b|\\wedge(?![a-zA-Z])"
+)
+_EITHER = re.compile(
+    r"^(?:\\text *\{ *(?:either|both) *\}|(?:either|both)(?![a-zA-Z]))\s*(?=.*\d)", re.IGNORECASE | re.DOTALL
+)
+
+
+_RATIO_SIDE = re.compile(
+    r"(?:[\d+\-*/^{}() ]|\\(?:sqrt|frac|pi|cdot|times)(?![a-zA-Z])|(?<![a-zA-Z])[a-z](?![a-zA-Z]))+"
+)
+"""Of a ratio: numbers with roots, or with single letters."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +73,13 @@ class Value:
     """Parts of a bracket, set, list, union; entries of a matrix row by row; sides of a relation."""
     number: Number | None = None
     signs: tuple[str, ...] = ()
-    """Of a bracket: its opening and closing one. Of a relation: the signs between its sides."""
+    """Of a bracket: its opening and closing one. Of a relation, a union: the signs between its parts. Of a list, a builder: how
+    its parts are joined, "or", "and", or nothing where only commas stand between them."""
     columns: int = 0
     """Of a matrix."""
     unit: str | None = None
+    domains: tuple[tuple[str, str], ...] = ()
+    """Letters and what they may be, as an answer says it behind a formula; of a builder: its variable and the set it is from."""
 
 
 def read(text: str) -> Value:
@@ -58,7 +88,10 @@ def read(text: str) -> Value:
     Raises:
         Malformed: it is none; says why.
     """
-    found = value(clean(text))
+    tailed = untailed(clean(text))
+    found = value(tailed.head)
+    if tailed.domains:
+        found = replace(found, domains=tuple(sorted(tailed.domains.items())))
     if found.unit is None:
         currency = next((name for sign, name in _CURRENCIES if sign in text), None)
         found = replace(found, unit=currency) if currency else found
@@ -76,6 +109,12 @@ def value(text: str, depth: int = 0) -> Value:
         raise Malformed("holds nothing")
     if depth > 12:
         raise Malformed("nested too deep")
+    if _DATE.fullmatch(text):
+        raise Malformed("a date, as a spreadsheet makes of other values")
+    if _SPREADSHEET.fullmatch(text):
+        raise Malformed("an empty or broken cell")
+    if _BESIDE.fullmatch(text):
+        raise Malformed("an annotation that is not understood")
     found = number(text)
     if found:
         return Value("number", text, number=found)
@@ -92,6 +131,8 @@ def _words(text: str, depth: int) -> Value | None:
         inner = strip(re.sub(r"\\text *\{([^{}]*)\}", r"\1", text))
         if number(inner):
             return Value("number", inner, number=number(inner))
+        if re.match(r"-?\d[\d.,]* [a-zA-Z]", inner) and split_unit(inner)[0] != inner:
+            return _with_unit(inner, depth)
         if _LETTERS_LISTED.fullmatch(inner):
             return _list(inner, depth)
         return _meant(letters(inner)) if letters(inner) else None
@@ -117,15 +158,19 @@ def _ratio(text: str, depth: int) -> Value | None:
     """3:4, or a time of the day: words, as far as comparing goes."""
     if ":" not in text or not re.fullmatch(r"[\d:. /]+|[^:]*:[^:]*", text):
         return None
+    sides = [side.strip() for side in text.split(":")]
+    parts = [number(side) for side in sides]
     if re.fullmatch(r"\d{1,2}(?: *: *\d\d)+", text):
-        text = text.replace(" ", "")
-        return Value("text", re.sub(r"^(\d+:\d\d):00$", r"\1", text.lstrip("0")))
-    parts = [number(piece) for piece in text.split(":")]
-    if not all(part and part.value > 0 for part in parts):
-        return None
-    return Value(
-        "ratio", text, tuple(Value("number", t.strip(), number=n) for t, n in zip(text.split(":"), parts, strict=True))
-    )
+        text = re.sub(r"^(\d+:\d\d):00$", r"\1", text.replace(" ", "").lstrip("0"))
+        if len(sides) > 2 or not all(part and part.value > 0 for part in parts):
+            return Value("text", text)
+    if all(part and part.value > 0 for part in parts):
+        return Value(
+            "ratio", text, tuple(Value("number", t, number=n) for t, n in zip(sides, parts, strict=True)), signs=(":",)
+        )
+    if len(sides) == 2 and all(_RATIO_SIDE.fullmatch(side) for side in sides):  # \sqrt{2}:1
+        return Value("ratio", text, tuple(value(side, depth + 1) for side in sides))
+    return None
 
 
 def _with_unit(text: str, depth: int) -> Value | None:
@@ -147,7 +192,9 @@ def _matrix(text: str, depth: int) -> Value | None:
         inner = text[1:-1].strip()
     cases = _CASES.fullmatch(inner)
     if cases:
-        return value(re.sub(r"\\\\", ",", cases.group(1)).replace("&", " "), depth + 1)
+        return _piecewise(cases.group(1), depth) or value(
+            re.sub(r"\\\\", ",", cases.group(1)).replace("&", " "), depth + 1
+        )
     found = _MATRIX.fullmatch(inner)
     if not found or r"\begin" in found.group(2):
         return None
@@ -161,8 +208,30 @@ def _matrix(text: str, depth: int) -> Value | None:
     return Value("matrix", text, flat, columns=len(entries[0]))
 
 
+def _piecewise(rows: str, depth: int) -> Value | None:
+    """Rows of values and their conditions, as pairs in any order; None: these are no such rows."""
+    pairs = [[part.strip(" ,;") for part in row.split("&")] for row in re.split(r"\\\\", rows) if row.strip()]
+    if not all(len(pair) == 2 and all(pair) and _CONDITION.match(pair[1]) for pair in pairs):
+        return None
+    parts = [(value(one, depth + 1), value(_CONDITION_WORD.sub("", other), depth + 1)) for one, other in pairs]
+    return Value("set", rows, tuple(Value("bracket", p[0].text, p, signs=("(", ")")) for p in parts))
+
+
+_CONDITION_WORD = re.compile(r"^\s*(?:\\text *\{ *(?:if|for|when|where)? *\}|(?:if|for|when|where)\b)\s*")
+_CONDITION = re.compile(rf"{_CONDITION_WORD.pattern}|.*(?:<|>|\\le|\\ge|\\ne|\\in|=|otherwise)", re.DOTALL)
+
+
+def _joined(text: str) -> str:
+    """How the values of a list are joined: "or", "and", "" by commas alone."""
+    words = {re.sub(r"[^a-z]", "", word).removeprefix("text") for word in _CONJUNCTIONS.findall(text)}
+    if words & {"or", "lor", "vee"}:
+        return "or"
+    return "and" if words else ""
+
+
 def _list(text: str, depth: int) -> Value | None:
-    text = _CONJUNCTIONS.sub(",", text)
+    joined = _joined(text)
+    text = _CONJUNCTIONS.sub(",", _EITHER.sub("", text) if joined else text)
     groups, _ = cut(text, frozenset(";"))
     if len(groups) > 1 and all(
         len(cut(group, frozenset(","))[0]) > 1 for group in groups
@@ -182,7 +251,7 @@ def _list(text: str, depth: int) -> Value | None:
     if r"\ldots" in text or "..." in text:  # a pattern is not the list of the terms it shows
         return _formula(text)
     items = [item for piece in pieces for item in _flat(value(piece, depth + 1))]
-    return Value("list", text, tuple(items))
+    return Value("list", text, tuple(items), signs=(joined,))
 
 
 def _flat(item: Value) -> tuple[Value, ...]:
@@ -191,7 +260,9 @@ def _flat(item: Value) -> tuple[Value, ...]:
 
 def _plus_minus(text: str, depth: int) -> Value | None:
     r"""1 \pm \sqrt{2} is two values. Of several signs it does not say which belong together: a formula."""
-    if len(re.findall(r"\\[pm]{2}(?![a-zA-Z])", text)) != 1 or _starts_with_bracket(text):
+    if len(re.findall(r"\\[pm]{2}(?![a-zA-Z])", text)) != 1 or (
+        _starts_with_bracket(text) and not (text[0] == "(" and "," in text and first_end(text) == len(text))
+    ):
         return None
     name, sign, rest = text.partition("=")
     if sign and is_name(name):
@@ -209,6 +280,9 @@ def _relation(text: str, depth: int) -> Value | None:
     if r"\approx" in signs:  # what is exact comes first, unless that is only a name
         at = signs.index(r"\approx")
         keep = 1 if at == 0 and is_name(sides[0]) else 0
+        exact, said = (number(side) for side in sides[at : at + 2])
+        if at == 0 and exact and said and abs(exact.value - said.value) * 50 > abs(exact.value):
+            raise Malformed("is not approximately what it says")
         sides = sides[: at + 1 + keep]
         signs = ["=" if s == r"\approx" else s for s in signs[: at + keep]]
         if not signs:
@@ -231,10 +305,12 @@ def is_quantity(text: str) -> bool:
 
 
 def _union(text: str, depth: int) -> Value | None:
-    parts, signs = cut(text, frozenset((r"\cup",)))
+    parts, signs = cut(text, SET_SIGNS)
     if not signs:
         return None
-    return Value("union", text, tuple(value(part, depth + 1) for part in parts))
+    if not all(parts):
+        raise Malformed("an operator without operand")
+    return Value("union", text, tuple(value(part, depth + 1) for part in parts), signs=tuple(signs))
 
 
 def _starts_with_bracket(text: str) -> bool:
@@ -278,14 +354,28 @@ def _set(text: str, inner: str, depth: int) -> Value | None:
 
 
 def _set_builder(inner: str, depth: int) -> Value | None:
-    """{x | x >= 0} is the inequality, which is compared as its set; conditions joined by "and" are not read."""
+    """{x | x >= 0} is the inequality, which is compared as its set; with several conditions, or of whole numbers, a `builder`."""
     found = _BUILDER.fullmatch(inner)
-    if not found or re.search(r"[,;]|\\wedge|\band\b|\\text", re.sub(r"\\text *\{ *or *\}", "", found.group(2))):
+    if not found:
         return None
-    condition = value(found.group(2), depth + 1)
+    name, domain, part, conditions = found.groups()
+    condition = value(conditions, depth + 1)
     parts = condition.items if condition.kind == "list" else (condition,)
-    alike = all(p.kind == "relation" and any(i.text == found.group(1) for i in p.items) for p in parts)
-    return condition if alike else None
+    if not all(p.kind == "relation" and any(_holds(i.text, name) for i in p.items) for p in parts):
+        return None
+    if any(p.signs == ("=",) and p.items[0].text == name and re.search(r"[a-zA-Z]", p.items[1].text) for p in parts):
+        return None  # {x | x = 2k}: all numbers of a form
+    joined = condition.signs[0] if condition.kind == "list" and condition.signs else "and"
+    bare_ones = all(any(i.text == name for i in p.items) for p in parts)
+    if bare_ones and (domain or "R") == "R" and not part and (len(parts) == 1 or joined == "or"):
+        return condition
+    kind = (domain or "R") + (part.strip(" _^{}") if part else "")
+    return Value("builder", inner, parts, signs=(joined or "and",), domains=((name, kind),))
+
+
+def _holds(text: str, name: str) -> bool:
+    """Has a formula the variable in it?"""
+    return re.search(rf"(?<![a-zA-Z\\]){name}(?![a-zA-Z])", text) is not None
 
 
 def _formula(text: str) -> Value:
@@ -300,4 +390,6 @@ def _formula(text: str) -> Value:
         raise Malformed("numbers side by side")
     if len(re.findall(r"\d{401,}", text)) or r"\boxed" in text:
         raise Malformed("not a formula")
+    if CJK.search(text) and not re.fullmatch(r"[^\\\d]+", text):
+        raise Malformed("words that are not understood")
     return Value("formula", text)

@@ -3,6 +3,8 @@
 import re
 from fractions import Fraction
 
+from astro.verify.parse import Value
+
 
 class NeedsSympy(Exception):
     """The caller cannot decide this pair by itself."""
@@ -28,7 +30,11 @@ class NoFormulas:
         """Not here."""
         raise NeedsSympy
 
-    def same_set(self, gold: str, given: str) -> bool:
+    def same_set(self, gold: Value, given: Value) -> bool:
+        """Not here."""
+        raise NeedsSympy
+
+    def same_family(self, gold: str, given: str, letter: str) -> bool:
         """Not here."""
         raise NeedsSympy
 

@@ -17,7 +17,10 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 
-from astro.verify.braces import Malformed
+from astro.verify import sets
+from astro.verify.braces import Malformed, cut
+from astro.verify.numbers import FLOAT_DIGITS
+from astro.verify.parse import Value
 from astro.verify.size import LARGEST, size
 
 DIGITS = 60
@@ -34,6 +37,13 @@ _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\d|\.)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot) *\{? *(\d+) *\}?")
 _GOES_ON = re.compile(r"(\d{0,30})\.(\d{0,30}?)(\d{1,6}?)\3{2,20} *(?:\.\.\.|\\ldots)")
 """0.333...: digits that come three times and go on."""
+_POWER = re.compile(r"(\d{1,100}) *\^ *\{? *(\d{1,100}) *\}?")
+_FACTORS = (
+    re.compile(r"(?<=\d)()\s*(?=\\binom)|(?<=\))\s*(?=[\d(]|\\(?:binom|frac)(?![a-z]))"),
+    re.compile(r"(?<![_\d.])(\d+)\s*(?=\()"),
+)
+_AFTER_BINOMIAL = re.compile(r"(\\binom *\{[^{}]*\} *\{[^{}]*\})\s*(?=[\d(]|\\(?:binom|frac|sqrt)(?![a-z]))")
+"""Factors side by side that the parser adds, as in a mixed number: 3\\binom{4}{2} is 9 to it, (2)(3) is 5."""
 _DIGITS_OF_BASE = re.compile(r"(\d+) *_ *\{? *(\d+) *\}?")
 
 
@@ -48,11 +58,16 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     Raises:
         Unreadable: it cannot be parsed.
     """
+    if r"\bmod" in text:
+        return _remainder(text)
     text = _REPEATING.sub(_repeating, _GOES_ON.sub(r"\1.\2\\overline{\3}", text))
     text = _DECIMAL.sub(lambda m: rf"{{\frac{{{int(m.group(1) + m.group(2))}}}{{{10 ** len(m.group(2))}}}}}", text)
     text = re.sub(r"\\text *\{ *([a-zA-Z]) *\}", r"\1", text)
+    for added in _FACTORS:
+        text = added.sub(r"\1 \\cdot ", text)
+    text = _AFTER_BINOMIAL.sub(r"\1 \\cdot ", text)
     text = re.sub(r"\^ *\{? *\\circ *\}?", r"\\cdot\\frac{\\pi}{180}", text)  # inside a formula: \sin(90^\circ - x)
-    if r"\text" in text or _DIGITS_OF_BASE.search(text):
+    if not text.isascii() or r"\text" in text or _DIGITS_OF_BASE.search(text):
         raise Unreadable(text)
     try:
         found = latex2sympy(
@@ -73,6 +88,23 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     if too_large:
         raise Unreadable(text)
     return found
+
+
+def _remainder(text: str) -> sympy.Basic:
+    """17 mod 5, and of powers that are too large to be worked out, too."""
+    try:
+        pieces, signs = cut(text, frozenset((r"\bmod",)))
+    except Malformed as error:
+        raise Unreadable(text) from error
+    if len(signs) != 1 or not all(pieces):
+        raise Unreadable(text)
+    power = _POWER.fullmatch(pieces[0])
+    if power and pieces[1].isdigit() and int(pieces[1]):
+        return sympy.Integer(pow(int(power[1]), int(power[2]), int(pieces[1])))
+    one, other = (parse(piece) for piece in pieces)
+    if not (isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr)) or other == 0:
+        raise Unreadable(text)
+    return sympy.Mod(one, other)
 
 
 def _repeating(found: re.Match) -> str:
@@ -110,6 +142,7 @@ class SympyFormulas:
         if not _is_scalar(found) or found.free_symbols:
             return False
         exact = found.doit().evalf(DIGITS)
+        places = min(places, max(places - 1, FLOAT_DIGITS - 1))  # the last digit of a printed float may be off
         if not exact.is_real or not _has_value(exact):
             return False
         return bool(
@@ -134,18 +167,32 @@ class SympyFormulas:
             factor = _constant_ratio(top, other_top, names)
         return factor is not None and (sign in ("=", r"\ne") or factor > 0)
 
-    def same_set(self, gold: str, given: str) -> bool:
+    def same_set(self, gold: Value, given: Value) -> bool:
+        """As the protocol."""
+        if sets.same_named(gold.text, given.text):
+            return True
+        try:
+            return sets.same_set(gold, given, parse)
+        except (Unreadable, NotImplementedError, TypeError, ValueError):
+            return False  # sympy cannot solve it
+
+    def same_family(self, gold: str, given: str, letter: str) -> bool:
         """As the protocol."""
         try:
             one, other = parse(gold), parse(given)
         except Unreadable:
             return False
-        if isinstance(one, sympy.Set) and isinstance(other, sympy.Set):
-            if one == other:
-                return True
-            difference = sympy.SymmetricDifference(one, other)
-            return difference == sympy.S.EmptySet or difference.is_empty is True
-        return False
+        names = [s for s in one.free_symbols | other.free_symbols if s.name == letter]
+        if not (_is_scalar(one) and _is_scalar(other)) or not names:
+            return False
+        whole = sympy.Symbol(letter)
+        one, other = (sympy.expand(side.subs(dict.fromkeys(names, whole))) for side in (one, other))
+        steps = [side.coeff(whole, 1) for side in (one, other)]
+        starts = [sympy.simplify(side - step * whole) for side, step in zip((one, other), steps, strict=True)]
+        if any(part.has(whole) for part in (*steps, *starts)) or not steps[0]:
+            return False
+        between = sympy.simplify((starts[0] - starts[1]) / steps[0])
+        return bool(sympy.simplify(steps[0] ** 2 - steps[1] ** 2) == 0 and between.is_integer)
 
 
 def _compact(text: str) -> str:

@@ -2,6 +2,10 @@
 
 import re
 
+from astro.verify import tongues
+from astro.verify.braces import Malformed
+from astro.verify.words import count
+
 _NAMES = {
     "mm": "millimeter millimetre", "cm": "centimeter centimetre", "dm": "decimeter", "m": "meter metre",
     "km": "kilometer kilometre", "in": "inch inches", "ft": "foot feet", "yd": "yard", "mi": "mile", "nm": "nanometer",
@@ -24,7 +28,7 @@ _NOT_UNITS = frozenset({
     "infinity", "infinite", "every", "either", "all", "both", "none", "other", "otherwise", "wrong", "is", "are",
     "to", "from", "between",
     "squared", "cubed", "factorial", "plus", "minus", "times", "over", "point", "halves", "third", "thirds", "quarter",
-    "quarters", "fourths", "fifths", "tenths", "hundredths", "negative", "remainder",
+    "quarters", "tens", "fourths", "fifths", "tenths", "hundredths", "negative", "remainder",
 })  # fmt: skip
 """Words that change what a number says."""
 
@@ -43,9 +47,23 @@ _ORDINAL_AT_END = re.compile(r"(?<=\d) *\^ *\{? *\\text *\{ *(?:st|nd|rd|th) *\}
 _CURRENCY_AT_START = re.compile(r"^(?:\\text *\{ *)?(?:Rs\.?|USD|EUR|GBP|INR|US)(?: *\})?(?=[ \d.])")
 
 
+_ANNOTATION = re.compile(
+    r"(-?\d[\d.,/ ]*?%?|.*\d\}?) *(?:\\text *\{ *)?\( *(?:\\text *\{ *)?"
+    r"([a-zA-Z][a-zA-Z]+(?:[ '-][a-zA-Z]+)*)\.? *\}? *\)(?: *\})?"
+)
+_STUCK = re.compile(
+    r"(?<=[\d}i) ])(?P<unit>(?:mm|cm|dm|km|kg|mg|ml|mL|km/h|m/s|cm/s|km/s|g/cm)(?: *\^ *\{? *[23] *\}?)?|m *\^ *\{? *[23] *\}?)$"
+)
+"""A unit that nothing separates from the formula before it."""
+
+
 def split_unit(text: str) -> tuple[str, str | None, int]:
     """(text without its unit, the unit, factor of a scale word). The unit is None where there is none to see."""
-    text = _CURRENCY_AT_START.sub("", text).strip()
+    text = _annotated(_CURRENCY_AT_START.sub("", text).strip())
+    chinese = tongues.split_unit(text)
+    if chinese:
+        core, unit, scale = chinese
+        return core.strip(), canonical(unit) if unit else None, scale
     found = _MODULUS_AT_END.search(text)
     if found and found.start():
         return text[: found.start()].strip(), f"mod {found.group(1)}", 1
@@ -71,6 +89,30 @@ def split_unit(text: str) -> tuple[str, str | None, int]:
     return _named(text)
 
 
+def _annotated(text: str) -> str:
+    """7 (apples) as 7 apples; 7 (seven) as 7.
+
+    Raises:
+        Malformed: what stands in the parentheses may change the number.
+    """
+    found = _ANNOTATION.fullmatch(text) if text.endswith((")", "}")) else None
+    if not found:
+        return text
+    head, words = found.group(1), found.group(2).lower()
+    if len(words) < 3 and words not in KNOWN:
+        return text
+    inside = re.findall(r"[a-z]+", words)
+    if any(word in _NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
+        raise Malformed("an annotation that is not understood")
+    named = [count(" ".join(inside[: n + 1])) for n in range(min(2, len(inside)))]
+    if any(value is not None for value in named):
+        value = next(v for v in reversed(named) if v is not None)
+        if head.lstrip("-") != str(value):
+            raise Malformed("an annotation that is not understood")
+        return head
+    return f"{head} \\text{{{found.group(2)}}}"
+
+
 def _named(text: str) -> tuple[str, str | None, int]:
     """Only known units: m/s^2, L and K after a number, cm after any formula and a space. A bare m stays a variable."""
     found = _NAMED_AT_END.search(text)
@@ -80,6 +122,13 @@ def _named(text: str) -> tuple[str, str | None, int]:
     if not all(singular(w.lower()) in KNOWN for w in words) or not re.search(r"\d|\\pi", core):
         return text, None, 1
     of_number = re.fullmatch(r"[\d.,/ ()+-]+|.*\\frac\{\d+\}\{\d+\}", core) is not None
+    stuck = _STUCK.search(text)
+    if (
+        stuck
+        and re.search(r"\\pi|\\sqrt|\\frac", text[: stuck.start()])
+        and not re.search(r"(?<![a-zA-Z\\])[a-zA-Z]", text[: stuck.start()])
+    ):
+        return text[: stuck.start()].rstrip(), canonical(stuck["unit"]) or None, 1
     apart = text[found.start() - 1].isspace() and min(map(len, words)) > 1
     if apart or (of_number and (len(words) > 1 or (words[0] in _LETTER_UNITS and text[found.start() - 1].isspace()))):
         return core, canonical(found.group(1) + (found.group(2) or "")) or None, 1

@@ -35,6 +35,17 @@ def test_the_prompt_holds_the_question_as_it_is():
     assert (sound, asked[-1]) == ("yes", ":")
 
 
+def test_a_final_statement_counts_where_the_domain_reads_it():
+    said = f"{ONE}\n\nThe answer is $3.5$."
+    strict, lenient = get_domain("math"), get_domain("math", answers="box_or_statement")
+    assert strict.grade_many([PROBLEM], [said]) == [(None, "unparseable_prediction")]
+    assert lenient.grade_many([PROBLEM], [said]) == [("3.5", "correct")]
+    texts = (said, f"{ONE}\n\n{TWO}", ONE, f"{said} \\boxed{{")
+    assert [lenient.extraction(text) for text in texts] == ["statement", "box", "none", "none"]
+    assert [strict.extraction(text) for text in texts] == ["none", "box", "none", "none"]
+    assert get_domain("countdown").extraction("answer 5") is None
+
+
 # text, its steps
 STEPS = [
     ("a\n\nb", ["a", "b"]),

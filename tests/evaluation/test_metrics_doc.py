@@ -25,6 +25,7 @@ from schemas.grpo import GrpoMetrics
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
 from schemas.problems import ProblemsMetrics
+from schemas.run import READINGS
 from schemas.sft import SftMetrics
 
 STAGES = {
@@ -54,7 +55,8 @@ def names_in(schema, path):
 def _names(kind, path):
     arguments = get_args(kind)
     if get_origin(kind) is dict:
-        yield from _names(arguments[1], path + ("/<model>" if arguments[1] is ModelMetrics else "/<set>"))
+        named = "reading" if arguments[0] is not str else "model" if arguments[1] is ModelMetrics else "set"
+        yield from _names(arguments[1], f"{path}/<{named}>")
     elif get_origin(kind) is list and arguments[0] in CURVES:
         return
     elif get_origin(kind) is list:
@@ -117,11 +119,13 @@ def test_documented_names_are_those_logged(documented, completion, chain):
         differences={"easy": differences},
         budgets={"easy": curves},
         equal_tokens={"easy": at_equal_tokens(curves, baselines())},
+        base_by_reading={"easy": dict.fromkeys(READINGS, models["base"].pass_at_1)},
     )
     logged = set(numbers(metrics.model_dump(), prefix="eval"))
     shapes = [
-        (r"^eval/(sets|differences|equal_tokens)/easy/", r"eval/\1/<set>/"),
+        (r"^eval/(sets|differences|equal_tokens|base_by_reading)/easy/", r"eval/\1/<set>/"),
         (r"<set>/(base|sft)/", "<set>/<model>/"),
+        (r"<set>/(box|box_or_statement)/", "<set>/<reading>/"),
         (r"/sft-base(_best_of_n|_majority)?/", "/<better>-<worse>/"),
         (r"/by_(backtrack|attempt)(s?)/\d+/", r"/by_\1\2/<\1\2>/"),
     ]

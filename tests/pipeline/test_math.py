@@ -215,6 +215,10 @@ def test_models_are_measured(done: Checkout):
     assert len(completions) == 5 * 7 * 2
     assert {"correct", "wrong"} <= {c.verdict for c in completions}
     assert any(c.chain.attempts for c in completions)
+    assert {(c.extraction, c.answer is None) for c in completions} <= {("box", False), ("none", True)}
+    readings = metrics.base_by_reading["sums"]
+    assert readings["box"] == metrics.sets["sums"]["base"].pass_at_1
+    assert readings["box_or_statement"].value >= readings["box"].value
 
 
 def test_what_linearize_writes_eval_reads(done: Checkout):

@@ -28,6 +28,28 @@ def test_no_box_is_no_answer():
     assert (found.verdict, found.answer, found.rule) == ("unparseable_prediction", None, "no box")
 
 
+@pytest.mark.parametrize("case", table("statements"), ids=lambda case: case["response"][-30:] or "empty")
+def test_a_final_statement_is_an_answer_where_it_is_asked_for(case):
+    (found,) = grade_batch([(case["gold"], case["response"])], responses=True, reading="box_or_statement")
+    assert (found.verdict == "correct", found.extraction) == (case["correct"], case["extraction"])
+
+
+def test_without_being_asked_for_a_statement_is_none():
+    cases = [case for case in table("statements") if case["extraction"] == "statement"]
+    grades = grade_batch([(case["gold"], case["response"]) for case in cases], responses=True)
+    assert {(g.verdict, g.answer, g.rule, g.extraction) for g in grades} == {
+        ("unparseable_prediction", None, "no box", "none")
+    }
+
+
+def test_no_hack_is_rewarded_for_a_statement():
+    cases = table("hacking")
+    pairs = [(case["gold"], case["response"]) for case in cases]
+    grades = grade_batch(pairs, responses=True, reading="box_or_statement")
+    rewarded = [case["response"] for case, g in zip(cases, grades, strict=True) if g.verdict == "correct"]
+    assert rewarded == [r"\text{The correct answer is } 5"]  # that one is a statement, and right
+
+
 def test_a_gold_that_is_none_does_not_punish_a_response_without_a_box():
     found = grade(r"\frac{1}{0}", "The answer is 5.")
     assert (found.verdict, found.answer) == ("unparseable_gold", None)
@@ -71,13 +93,24 @@ def test_several_formulas_without_an_announcement_are_no_answer():
         "<think>" * 140_000,
         "$" * 1_000_000,
         "\\" * 1_000_000,
+        "The answer is " * 70_000,
+        "answer " * 140_000,
+        "#### " * 200_000,
+        "**5** " * 160_000,
+        "答案" * 500_000,
+        "final answer\n" * 70_000,
+        "if the answer is 5 or " * 45_000,
     ],
-    ids=["unclosed", "many", "braces", "thoughts", "dollars", "slashes"],
+    ids=[
+        *("unclosed", "many", "braces", "thoughts", "dollars", "slashes"),
+        *("said", "words", "hashes", "bold", "chinese", "headings", "supposed"),
+    ],
 )
 def test_a_megabyte_takes_no_longer_than_it_is_long(text):
     began = time.process_time()
     grade("5", text)
-    assert time.process_time() - began < 3
+    grade("5", text, "box_or_statement")
+    assert time.process_time() - began < 4
 
 
 PIECES = [
@@ -101,7 +134,22 @@ PIECES = [
         "1.",
         "=",
     ),
-    *("+", "|", r"\ "),
+    *(
+        "+",
+        "|",
+        r"\ ",
+        "答案",
+        "或",
+        "C_1^",
+        r"\text{for any } k",
+        "k \\in Z, ",
+        "(about 1",
+        "(1)",
+        "or 1 ",
+        "(\\text{",
+        r"\begin{aligned}",
+    ),
+    *("8C3", "mod ", "!!", r"\cup", "(a) ", r"\approx 1 ", "where k is ", "**1**", "answer is "),
 ]
 
 

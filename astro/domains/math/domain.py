@@ -20,8 +20,10 @@ from astro.domains.math.chain import JumpWords, read_chain
 from astro.domains.math.text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
 from astro.tokens import inert
 from astro.verify import default_pool, extract
+from astro.verify.extract import found_in
 from astro.verify.steps import check_steps, exact_value
-from schemas.records import Chain, Problem, StepChecks, Verdict
+from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict
+from schemas.run import Reading
 
 PROMPTS = Path(__file__).parent / "prompts"
 """The texts that a model is asked with; `{question}` and `{solution}` are filled in."""
@@ -47,14 +49,15 @@ class Math:
     stops: tuple[str, ...] = STOPS
     grades_inline = False
 
-    def __init__(self, phrases: JumpWords | None = None, chat: ChatTemplate | None = None):
+    def __init__(self, phrases: JumpWords | None = None, chat: ChatTemplate | None = None, answers: Reading = "box"):
         """Of plain models, or of those that take messages.
 
         Args:
             phrases: what chains say before they go back, for `parse_chain`; None: returns are known by restated steps only.
             chat: renders prompts; None: they are plain text.
+            answers: what of a response is its answer, see `astro.verify.extract`.
         """
-        self.phrases, self.chat = phrases, chat
+        self.phrases, self.chat, self.answers = phrases, chat, answers
 
     def identity(self, problem: Problem) -> str:
         """The question without what only lays it out."""
@@ -87,8 +90,12 @@ class Math:
         return same_text(without_label(steps[-1])) or steps[-1]
 
     def extract(self, text: str) -> str | None:
-        """See `astro.verify.extract`: the last box after the reasoning."""
-        return extract(text)
+        """See `astro.verify.extract`: the last box after the reasoning, or what else `answers` takes for one."""
+        return extract(text, self.answers)
+
+    def extraction(self, text: str) -> Extraction:
+        """Where `extract` finds the answer."""
+        return found_in(text, self.answers)[1]
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """By `astro.verify`; no answer is an unparseable prediction, where the gold can be read."""
@@ -96,7 +103,7 @@ class Math:
 
     def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:
         """All at once, on all workers."""
-        answers = [extract(text) for text in texts]
+        answers = [self.extract(text) for text in texts]
         golds = [problem.gold for problem in problems]
         return list(zip(answers, self._verdicts(list(zip(golds, answers, strict=True))), strict=True))
 
@@ -113,7 +120,7 @@ class Math:
 
         A wrong solution may hold false equalities: where it went wrong is what a chain that goes back learns from.
         """
-        verdict = self.grade(problem, extract(self.response(steps)))
+        verdict = self.grade(problem, self.extract(self.response(steps)))
         if verdict != "correct":
             return verdict == "wrong"
         return not any(check.false for check in self.checks(problem, steps))
