@@ -17,7 +17,8 @@ from astro.domains.chat import ChatTemplate
 from astro.dryrun.settings import prompt_tokens
 from astro.dryrun.shapes import Shape
 from astro.dryrun.templates import chosen, tokenizer_of
-from astro.importing.maps import Unreadable, map_of, read_row
+from astro.importing.fields import Unreadable
+from astro.importing.maps import map_of, read_row
 from astro.importing.sources import place_of, read_rows
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from astro.domains.countdown.sets import LARGEST, make_problem, problem_key
+from astro.importing.fields import Unreadable, as_object, found_in, identifier, shown, whole_number
 from astro.importing.imported import Imported, each_row, in_order, is_eval
-from astro.importing.maps import Unreadable, as_object, found_in, identifier, shown, whole_number
 from astro.runtime import UserError
 from schemas.problems import FieldMap, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem

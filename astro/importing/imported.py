@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from astro.importing.maps import Unreadable
+from astro.importing.fields import Unreadable
 from astro.importing.sources import notes_on, read_rows, rows_inside
 from astro.runtime import UserError
 from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec
@@ -128,7 +128,7 @@ def source_of(spec: SourceSpec) -> str:
 
 def printable(text: str) -> str:
     """The text in one line, with what cannot be written as UTF-8 escaped."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().splitlines())
 
 
 def each_row(
@@ -162,6 +162,10 @@ def each_row(
         raise UserError(f"{source_of(spec)}: holds no problem{taken} for set {name!r}")
     if faults.total() == rows:
         fault = faults.most_common(1)[0][0]
-        hint = f"; are the rows what {inside!r} holds? Then write these alone, one a line" if inside and rows == 1 else ""
+        hint = (
+            f"; are the rows what {inside!r} holds? Then write these alone, one a line"
+            if inside and rows == 1 and "missing" in fault
+            else ""
+        )
         of = f" (none of {rows} rows of set {name!r} can be read)" if rows > 1 else ""
         raise UserError(f"{first[fault]}: {printable(fault)}{hint}{of}")

@@ -12,11 +12,13 @@
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from astro.domains.math.text import boxes
+from astro.importing.fields import Unreadable, as_object, found_in, get, identifier, inside, number_text, shown
+from astro.importing.questions import read_question, unread_columns
 from astro.importing.sources import is_utf8
 from schemas.problems import FieldMap
 
@@ -31,28 +33,10 @@ SPREADSHEET = re.compile(
 )
 """What a spreadsheet leaves in the place of a fraction or a formula: a date (3/4 became 3-Apr), or its name of an error."""
 
-EXACT_DIGITS = 15
-"""Decimal digits that a float keeps, whatever they are."""
-
-HUGE = 1000
-"""Digits of a number that is too long to be written out."""
-
 _NUMBER = r"(\d{1,4}(?:\.\d+)?)"
 _LEVEL = re.compile(
     rf"(?i)\s*(?:(?:level|lvl|lv\.?|l|difficulty|grade|stage|tier)(?:\s*[:=#]?\s*|[-_])#?)?{_NUMBER}\s*"
 )
-_PART = re.compile(r"([^.\[\]]+)|\[(-?\d+)\]")
-_PLACE = re.compile(r"\{([^{}]+)\}")
-_LETTERED = re.compile(r"\s*[(\[]?\s*([A-Za-z]|\d{1,2})\s*[).:\]、．]")
-
-BEFORE = ("body", "context", "passage", "premise", "background", "stem", "story", "table", "paragraph", "instruction")
-AFTER = ("input", "options", "option", "choices", "choice", "candidates", "unit", "units")
-LETTERS = tuple("ABCDEF")
-"""Columns of such names, beside the question, belong to it: what stands before it in a text, and what after it."""
-
-
-class Unreadable(ValueError):
-    """A row holds no problem; the message names the field and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +122,11 @@ def read_row(row: object, columns: Map) -> Row:
         Unreadable: it is no mapping, or a field is missing, blank or of the wrong type.
     """
     row = as_object(row)
-    question, name = _question(row, columns)
+    question, name = read_question(row, columns.questions, columns.name)
     column, value = found_in(row, tuple(column for column, _ in columns.answers), "answer", columns.name)
     given = _answer_text(value, column)
     level, no_level = _level(row, columns)
+    others = (*columns.ids, *columns.levels, *(answer for answer, _ in columns.answers))
     for text, where in ((question, name), (given, column)):
         if not is_utf8(text):  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
             raise Unreadable(f"field {where!r}: no valid text: half of a surrogate pair")
@@ -153,252 +138,11 @@ def read_row(row: object, columns: Map) -> Row:
         given=given,
         level=level,
         no_level=no_level,
-        unread=tuple(_unread(row, columns, name, question)),
+        unread=tuple(unread_columns(row, name, others, question)),
     )
-
-
-# --- fields of a row ---------------------------------------------------------------------------------------------------
-
-
-def as_object(row: object) -> Mapping:
-    """The row. Raises Unreadable: it has no named fields."""
-    if not isinstance(row, Mapping):
-        raise Unreadable(f"expected a JSON object with named fields, got {type(row).__name__}")
-    return row
-
-
-def get(row: object, name: str) -> object:
-    """A column, "a.b" or "a[-1].b" inside one; None where it is not there."""
-    if isinstance(row, Mapping) and name in row:
-        return row[name]
-    value: object = row
-    for key, index in _PART.findall(name):
-        if key and isinstance(value, Mapping):
-            value = value.get(key)
-        elif index and isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            value = value[int(index)] if -len(value) <= int(index) < len(value) else None
-        else:
-            return None
-    return value
-
-
-def found_in(row: Mapping, names: Sequence[str], what: str, map_name: str) -> tuple[str, object]:
-    """The first of the columns that the row has: (name, value).
-
-    Args:
-        what: the entry of `fields` that names the column, for the message; "": it has to have this name.
-
-    Raises:
-        Unreadable: it has none of them.
-    """
-    for name in names:
-        if (value := get(row, name)) is not None:
-            return name, value
-    for name in names:
-        if _is_there(row, name):
-            return name, None
-    wanted = " or ".join(map(repr, names))
-    has = ", ".join(sorted(map(str, row))) or "no field at all"
-    remedy = f"; name the right column in fields.{what}" if what else f"; rename the column to {names[0]!r}"
-    raise Unreadable(f"field {wanted}: missing (map {map_name}); the row has: {has}{remedy}")
-
-
-def identifier(row: Mapping, names: Sequence[str], *, own: bool) -> str | None:
-    """The row's own id; None: it has none.
-
-    Raises:
-        Unreadable: what is there is no id; or nothing is, where the user named the column.
-    """
-    value = next((v for name in names if (v := get(row, name)) is not None), None)
-    if isinstance(value, str) and value.strip() and is_utf8(value):
-        return value.strip()
-    number = None if isinstance(value, bool) else whole_number(value)
-    if number is not None:
-        return str(number)
-    if own or value is not None:
-        raise Unreadable(
-            f"field {names[0]!r}: expected an id (a text or a whole number), got {shown(value)}; "
-            "fields.id: false numbers the rows"
-        )
-    return None
-
-
-def whole_number(value: object) -> int | None:
-    """3 of 3 and of 3.0; None: it is no whole number."""
-    if isinstance(value, float):
-        value = Decimal(repr(value))
-    if isinstance(value, Decimal):
-        whole = value.is_finite() and value.adjusted() < HUGE and value == value.to_integral_value()
-        return int(value) if whole else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def shown(value: object) -> str:
-    """A value in a message: its kind, and how it begins."""
-    kinds = {dict: "an object", list: "a list", bytes: "bytes", type(None): "nothing", Decimal: "number"}
-    kind = kinds.get(type(value), type(value).__name__)
-    if value is None:
-        return kind
-    text = str(value) if isinstance(value, Decimal) else repr(value)
-    return f"{kind} {text[:60]}"
-
-
-def _inside(name: str, value: object) -> str:
-    """How to name what is inside a value that is itself no text: the remedy of a message."""
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        keys = [f"{name}[-1].{key}" for key in value[0]]
-        best = next((key for key in keys if key.endswith((".content", ".value", ".text"))), keys[0] if keys else "")
-        return f"; name one item, such as {best}"
-    if isinstance(value, Mapping) and value:
-        return "; name what is inside, such as " + " or ".join(f"{name}.{key}" for key in list(value)[:4])
-    return ""
-
-
-# --- the question ------------------------------------------------------------------------------------------------------
-
-
-def _question(row: Mapping, columns: Map) -> tuple[str, str]:
-    """(what is asked, the name or template it was read by)."""
-    template = columns.questions[0]
-    places = _PLACE.findall(template)
-    if places:
-        text, at = "", 0
-        for place in _PLACE.finditer(template):
-            _, part = found_in(row, (place[1],), "question", columns.name)
-            text = _joined(text + template[at : place.start()], rendered(part, place[1]))
-            at = place.end()
-        name, value = template, (text + template[at:])
-    else:
-        name, found = found_in(row, columns.questions, "question", columns.name)
-        if not isinstance(found, str):
-            raise Unreadable(
-                f"field {name!r}: expected a text that is not blank, got {shown(found)}{_inside(name, found)}"
-            )
-        value = found
-    if not value.strip():
-        raise Unreadable(f"field {name!r}: expected a text that is not blank, got {shown(value)}")
-    return value.strip(), name
-
-
-def _is_there(row: Mapping, name: str) -> bool:
-    """Is there such a column, if only with nothing in it?"""
-    parent, _, last = name.rpartition(".")
-    inside = get(row, parent) if parent else row
-    return name in row or (isinstance(inside, Mapping) and last in inside)
-
-
-def _joined(text: str, value: str) -> str:
-    """A list begins on a line of its own."""
-    return text.rstrip(" ") + value if value.startswith("\n") else text + value
-
-
-def rendered(value: object, name: str) -> str:
-    """A value as a part of a question; a list of options as lines "A. ...", unless they are lettered already.
-
-    Raises:
-        Unreadable: it is neither a text, a number, nor a list or an object of these.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return "".join(f"\n{line}" for line in _options(value, name))
-    if isinstance(value, str):
-        return value.strip()
-    text = number_text(value)
-    if text is None:
-        raise Unreadable(f"field {name!r}: expected a text, a number or a list of these, got {shown(value)}")
-    return text
-
-
-def _options(value: list | dict, name: str) -> list[str]:
-    """The lines of a list of options: texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": text}]."""
-    labels: Sequence[object] = ()
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        labels, items = value.get("label") or (), value["text"]
-    elif isinstance(value, dict):
-        labels, items = list(value), list(value.values())
-    elif value and all(isinstance(item, dict) and "text" in item for item in value):
-        labels, items = [item.get("label") for item in value], [item["text"] for item in value]
-    else:
-        items = value
-    texts = [rendered(item, name).strip("\n") for item in items]
-    if any("\n" in text for text, item in zip(texts, items, strict=True) if isinstance(item, list | dict)):
-        raise Unreadable(f"field {name!r}: expected options as a list of texts, got {shown(value)}")
-    marks = [mark[1] if (mark := _LETTERED.match(text)) else "" for text in texts]
-    lettered = (
-        len(marks) > 1
-        and marks[0] in ("A", "a", "1")
-        and [ord(m[0]) for m in marks if len(m) == 1] == list(range(ord(marks[0]), ord(marks[0]) + len(marks)))
-    )
-    if lettered:
-        return texts
-    named = [str(label) for label in labels if isinstance(label, str | int) and not isinstance(label, bool)]
-    if len(named) != len(texts):
-        named = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(texts))]
-    return [f"{label}. {text}" for label, text in zip(named, texts, strict=True)]
-
-
-def _unread(row: Mapping, columns: Map, name: str, question: str) -> Iterator[str]:
-    """Names of columns that belong to the question, hold something that it does not say, and are not read."""
-    names = _PLACE.findall(name) or [name]
-    read = {*names, *columns.ids, *columns.levels, *(column for column, _ in columns.answers)}
-    tops = {_PART.findall(found)[0][0] for found in read}
-    parent = names[0].rpartition(".")[0] if names[0] not in row else ""
-    inside = get(row, parent) if parent else None
-    sides = [(row, ""), *([(inside, f"{parent}.")] if isinstance(inside, Mapping) else [])]
-    for columns_there, prefix in sides:
-        letters = [key for key in columns_there if key in LETTERS]
-        for key, value in columns_there.items():
-            folded = re.sub(r"[\s_-]?[a-f1-6]$", "", str(key).casefold())
-            known = (
-                str(key).casefold() in (*BEFORE, *AFTER)
-                or (folded in ("option", "choice", "answer_option") and folded != str(key).casefold())
-                or (key in letters and len(letters) >= 3)
-            )
-            if not known or f"{prefix}{key}" in read or (not prefix and str(key) in tops):
-                continue
-            if not _said(value, str(key), question):
-                yield f"{prefix}{key}"
-
-
-def _said(value: object, name: str, question: str) -> bool:
-    """Does the question say the value, or is there nothing to say?"""
-    try:
-        lines = rendered(value, name).strip().split("\n") if value not in (None, [], {}, "") else []
-    except Unreadable:
-        return False
-    bare = [re.sub(_LETTERED, "", line, count=1).strip() if isinstance(value, list | dict) else line for line in lines]
-    return all(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", question) for text in bare)
-
-
-def joined_template(name: str, unread: Sequence[str]) -> str:
-    """The template that reads these columns too: the remedy of a question in several columns."""
-    asked = name if _PLACE.search(name) else f"{{{name}}}"
-    before = [f"{{{n}}}" for n in unread if n.rpartition(".")[2].casefold() in BEFORE]
-    after = [f"{{{n}}}" for n in unread if n.rpartition(".")[2].casefold() not in BEFORE]
-    return " ".join([*before, asked, *after])
 
 
 # --- the answer and the level ------------------------------------------------------------------------------------------
-
-
-def number_text(value: object) -> str | None:
-    """A number as text with the digits that it was written with, a whole one without a point; None: it is no number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, float | Decimal):
-        return None
-    number = value if isinstance(value, Decimal) else Decimal(repr(value))
-    if not number.is_finite():
-        return None
-    if abs(number.adjusted()) >= HUGE:
-        return str(number)
-    if number != number.to_integral_value():
-        return f"{number:f}"
-    _, digits, exponent = number.as_tuple()
-    # Python writes floats from 1e16 on with an exponent, and then the last of 17 digits are not those of the number.
-    rounded = isinstance(exponent, int) and exponent > 0 and len(digits) > EXACT_DIGITS
-    return str(int(float(number)) if rounded else int(number))
 
 
 def _answer_text(value: object, name: str) -> str:
@@ -410,7 +154,7 @@ def _answer_text(value: object, name: str) -> str:
         return ""
     text = value.strip() if isinstance(value, str) else number_text(value)
     if text is None:
-        remedy = _inside(name, given)
+        remedy = inside(name, given)
         if isinstance(given, list) and not remedy:
             remedy = f" of {len(given)} answers: which of them count is not said; write them as one text"
         raise Unreadable(f"field {name!r}: expected a text or a number, got {shown(given)}{remedy}")
@@ -433,7 +177,7 @@ def _level(row: Mapping, columns: Map) -> tuple[int, str]:
     """(level, what is there instead of one). A number from 1 on, alone or behind "Level"; a fraction counts as its whole part."""
     value = next((v for name in columns.levels if (v := get(row, name)) is not None), None)
     if value is None:
-        return 1, f"no field {columns.levels[0]!r}" if columns.own_level else ""
+        return 1, f"nothing in field {columns.levels[0]!r}" if columns.own_level else ""
     written = number_text(value) if not isinstance(value, str) else value
     found = _LEVEL.fullmatch(written) if written is not None else None
     level = int(Decimal(found[1])) if found else 0

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from astro.domains.math.text import same_text
 from astro.importing.imported import Imported, each_row, in_order, is_eval
-from astro.importing.maps import Row, joined_template, map_of, read_row
+from astro.importing.maps import Row, map_of, read_row
 from astro.importing.overlap import Index
+from astro.importing.questions import joined_template
 from astro.runtime import Progress, UserError
 from astro.verify import Pool, grade_batch
 from schemas.problems import ProblemsParams, SourceSpec
