@@ -31,13 +31,13 @@ def as_object(row: object) -> Mapping:
 
 def get(row: object, name: str) -> object:
     """A column, "a.b" or "a[-1].b" inside one; None where it is not there."""
-    if isinstance(row, Mapping) and name in row:
-        return row[name]
+    if isinstance(row, dict) and (name in row or name.isidentifier()):
+        return row.get(name)
     value: object = row
     for key, index in _PART.findall(name):
-        if key and isinstance(value, Mapping):
+        if key and isinstance(value, dict):
             value = value.get(key)
-        elif index and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        elif index and isinstance(value, list):
             value = value[int(index)] if -len(value) <= int(index) < len(value) else None
         else:
             return None

@@ -100,8 +100,9 @@ def unread_columns(row: Mapping, name: str, others: Iterable[str], question: str
         for key, value in columns.items():
             full = f"{prefix}{key}"
             known = str(key).casefold() in (*BEFORE, *AFTER) or _NUMBERED.fullmatch(str(key)) or key in choices
-            is_read = any(n == full or n.startswith((f"{full}.", f"{full}[")) for n in read)
-            if known and not is_read and not _says(question, value, full):
+            if not known or any(n == full or n.startswith((f"{full}.", f"{full}[")) for n in read):
+                continue
+            if not _says(question, value, full):
                 yield full
 
 
