@@ -71,7 +71,7 @@ def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None
     found = found or Imported(strict={name} if spec.strict else set())
     columns, short = map_of(spec.preset, spec.fields), name.removeprefix("eval_")
     given: list[_Given] = []
-    ids: dict[str, str] = {}
+    ids: dict[str, tuple[str, str]] = {}  # id -> where, and the question
     copies: dict[tuple[str, str], str] = {}
     for where, number, row in each_row(name, spec, folder, lambda content: read_row(content, columns), found):
         identifier = f"{short}-{row.id if row.id is not None else f'{number:06d}'}"
@@ -80,11 +80,15 @@ def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None
             found.leave_out(name, "repeated", where=where, id=identifier, hits=f"{name}:{copied}")
             continue
         if identifier in ids:
-            stands = f"{row.id!r} stands already in {ids[identifier]}"
-            detail = f"field {columns.ids[0]!r}: {stands}; fields.id: false numbers the rows"
-            found.leave_out(name, "unreadable", where=where, id=identifier, detail=detail)
-            continue
-        ids[identifier] = where
+            place, asked = ids[identifier]
+            if asked != same_text(row.question):
+                detail = (
+                    f"field {columns.ids[0]!r}: {row.id!r} stands already in {place}; fields.id: false numbers the rows"
+                )
+                found.leave_out(name, "unreadable", where=where, id=identifier, detail=detail)
+                continue
+            identifier = f"{identifier}#{number}"  # the same question: repeated, or contradictory
+        ids[identifier] = where, same_text(row.question)
         if row.gold is not None:
             copies[row.question, row.gold] = identifier
         problem = Problem(

@@ -141,8 +141,10 @@ def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path
             revision=(spec.revision or None) if local is None else None,
         )
         splits = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
+        if not splits:
+            raise UserError(f"holds no file of data; expected {READ}")
         if spec.split and spec.split not in splits:
-            raise UserError(f"there is no split {spec.split!r}, only {', '.join(splits) or 'none'}")
+            raise UserError(f"there is no split {spec.split!r}, only {', '.join(splits)}")
         if not spec.split and len(splits) != 1:
             raise UserError(f"has the splits {', '.join(splits)}; name one in split")
         names = splits[spec.split] if spec.split else next(iter(splits.values()))

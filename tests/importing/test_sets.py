@@ -265,6 +265,18 @@ def test_a_question_with_two_answers_is_in_no_set(tmp_path, capsys, answers, one
         )
 
 
+def test_rows_of_one_id_that_ask_the_same(tmp_path):
+    rows = [{"id": "a", "question": q, "answer": a} for q, a in (("How many?", "71"), ("How  many", "72"))]
+    rows += [{"id": "b", "question": q, "answer": "5"} for q in ("Who?", "who")]
+    found = import_math(params(tmp_path, eval_own=rows))
+    assert [p.id for p in found.sets["eval_own"]] == ["own-b"]
+    assert [(d.id, d.reason) for d in found.dropped] == [
+        ("own-a", "contradictory"),
+        ("own-a#2", "contradictory"),
+        ("own-b#4", "repeated"),
+    ]
+
+
 def test_train_and_rl_contradict_each_other(tmp_path):
     rows = [{"question": "Is it $9$?", "answer": "9"}, {"question": "Or $8$?", "answer": "8"}]
     found = import_math(
