@@ -122,5 +122,6 @@ def joined_template(name: str, unread: Sequence[str]) -> str:
     """The template that reads these columns too: the remedy of a question in several columns."""
     asked = name if _PLACE.search(name) else f"{{{name}}}"
     before = [f"{{{n}}}" for n in unread if n.rpartition(".")[2].casefold() in BEFORE]
-    after = [f"{{{n}}}" for n in unread if n.rpartition(".")[2].casefold() not in BEFORE]
-    return " ".join([*before, asked, *after])
+    after = [n for n in unread if n.rpartition(".")[2].casefold() not in BEFORE]
+    lettered = [f"({n[-1].upper()}) {{{n}}}" if n in LETTERS or _NUMBERED.fullmatch(n) else f"{{{n}}}" for n in after]
+    return " ".join([*before, asked, *lettered])

@@ -325,7 +325,7 @@ def _json_lines(lines: Iterator[str], label: str) -> Iterator[Entry]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             content, fault = _parse(line)
-            if fault.startswith("no valid JSON") and not line.endswith("\n"):
+            if fault.startswith("no valid JSON") and "Extra data" not in fault and not line.endswith("\n"):
                 fault += " (the line is cut short: no line end)"
             yield Entry(f"{label}, line {number}", number, content, fault)
 

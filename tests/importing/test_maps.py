@@ -113,8 +113,8 @@ HALVES = [
     ({"question": "Which?", "choices": {"text": ["9"], "label": ["A"]}}, {}, ("choices",), "{question} {choices}"),
     ({"question": "Which?", "context": "A bus.", "unit": "m/s"}, {}, ("context", "unit"), "{context} {question} {unit}"),
     ({"question": "Which?", "passage": "Once."}, {}, ("passage",), "{passage} {question}"),
-    ({"question": "Which?", "option_a": "9", "option_b": "18"}, {}, ("option_a", "option_b"), "{question} {option_a} {option_b}"),
-    ({"question": "Which?", "A": "9", "B": "8", "C": "7"}, {}, ("A", "B", "C"), "{question} {A} {B} {C}"),
+    ({"q": "?", "option_a": "9", "option_b": "8"}, {"question": "q"}, ("option_a", "option_b"), "{q} (A) {option_a} (B) {option_b}"),
+    ({"question": "Which?", "A": "9", "B": "8", "C": "7"}, {}, ("A", "B", "C"), "{question} (A) {A} (B) {B} (C) {C}"),
     ({"q": {"stem": "Which?", "choices": ["x"]}}, {"question": "q.stem"}, ("q.choices",), "{q.stem} {q.choices}"),
     ({"instruction": "Add.", "input": "2 and 3"}, {"question": "instruction"}, ("input",), "{instruction} {input}"),
     # nothing is lost
