@@ -20,22 +20,29 @@ Preset = Literal["plain", "math", "math500", "amc2023", "aime2024", "gsm8k", "nu
 
 
 class FieldMap(Strict):
-    """Where a source keeps what a problem needs; "a.b" is field b of the mapping in field a, "" takes it from the preset."""
+    """Where a source keeps what a problem needs.
 
-    id: str = Field(default="", description="unique within the set; without one the line's number is the id")
-    question: str = Field(default="", description="what is asked, words and LaTeX")
+    "a.b" is field b of the object in field a, and "a[-1]" is the last item of the list in field a. "" takes the preset's field.
+    """
+
+    id: str | Literal[False] = Field(
+        default="", description="unique within the set; without one, or with false, the line's number is the id"
+    )
+    question: str = Field(
+        default="", description='what is asked, words and LaTeX; columns are joined by a template: "{Body} {Question}"'
+    )
     answer: str = Field(default="", description="the reference answer, or a text that holds it")
-    level: str = Field(default="", description='difficulty: a whole number, or a text with one ("Level 5")')
+    level: str = Field(default="", description='difficulty: a number from 1 on, alone or labelled ("Level 5")')
     answer_in: Literal["", "plain", "boxed", "hashes"] = Field(
         default="", description='where in `answer` it stands: all of it, its last \\boxed{}, after its last "####"'
     )
 
 
 class SourceSpec(Strict):
-    """Where one problem set comes from: a JSONL file or a dataset of the Hugging Face hub (or a local one)."""
+    """Where one problem set comes from: a file, a folder of files, or a dataset of the Hugging Face hub."""
 
-    path: str = Field(default="", description="JSONL file, one problem a line")
-    dataset: str = Field(default="", description="hub id, or a local folder or file that `datasets` loads")
+    path: str = Field(default="", description="file: JSONL, a JSON array, CSV or Parquet; text also as .gz")
+    dataset: str = Field(default="", description="hub id, a local folder, or a file as in path")
     config: str = Field(default="", description='configuration of the dataset; "": its only one')
     split: str = Field(default="", description='split of the dataset, e.g. "train" or "test"; "": its only one')
     revision: str = Field(default="", description='commit or tag of a hub dataset; "": whatever the hub has now')
@@ -43,11 +50,12 @@ class SourceSpec(Strict):
     fields: FieldMap = FieldMap()
     skip: int = Field(default=0, ge=0, description="rows left out at the front")
     limit: int = Field(default=0, ge=0, description="at most so many rows after that; 0: all")
+    strict: bool = Field(default=False, description="stop at the first bad row instead of leaving it out")
 
     @model_validator(mode="after")
     def _one_place(self) -> "SourceSpec":
         if bool(self.path) == bool(self.dataset):
-            raise ValueError("give either path (a JSONL file) or dataset (a hub id or a local dataset)")
+            raise ValueError("give either path (a file) or dataset (a hub id or a local dataset)")
         if self.path and (self.config or self.split or self.revision):
             raise ValueError("config, split and revision belong to a dataset, not to a path")
         return self
@@ -119,12 +127,17 @@ class SetMetrics(Strict):
 
 
 class ImportMetrics(Strict):
-    """What an import left out; data/problems/dropped.jsonl lists each."""
+    """What an import left out or was unsure of, in rows. data/problems/dropped.jsonl lists the first of each kind."""
 
     exact: int = Field(ge=0, description="train and rl problems that say the same as an eval problem")
     ngram: int = Field(ge=0, description="train and rl problems that share a long run of words with an eval problem")
     repeated: int = Field(ge=0, description="problems that stand in the set, or in train, already")
     unparseable_gold: int = Field(ge=0, description="problems whose reference the grader cannot read")
+    contradictory: int = Field(ge=0, description="problems whose question stands there with another answer too")
+    unreadable: int = Field(ge=0, description="rows that hold no problem: broken, or without a field that is needed")
+    default_level: int = Field(ge=0, description="kept, with level 1 because the level given there is none")
+    half_question: int = Field(ge=0, description="kept, though a column that belongs to the question is not read")
+    long_question: int = Field(ge=0, description="kept, though the question is longer than most models can read")
 
 
 class ProblemsMetrics(Strict):
@@ -139,16 +152,16 @@ class ProblemsMetrics(Strict):
     )
 
 
-Reason = Literal["exact", "ngram", "repeated", "unparseable_gold"]
+Reason = Literal["exact", "ngram", "repeated", "unparseable_gold", "contradictory", "unreadable"]
 """Why a problem was left out; `ImportMetrics` says what each means."""
 
 
 class Dropped(Strict):
-    """A line of data/problems/dropped.jsonl: a problem that was given and is in no set."""
+    """A line of data/problems/dropped.jsonl: a row that was given and is in no set."""
 
-    id: str
+    id: str = Field(description='"": the row is not readable')
     set: str = Field(description="the set it was given for")
     reason: Reason
-    hits: str = Field(description='"<set>:<id>" of the problem it repeats; "": it has no readable gold')
-    where: str = Field(description="file and line, or dataset and row")
-    detail: str = Field(description="the shared words, or the gold as it stands there")
+    hits: str = Field(description='"<set>:<id>" of the problem that it repeats or contradicts; "": there is none')
+    where: str = Field(description="file and line, or file and row")
+    detail: str = Field(description="the shared words, the gold as it stands there, or what is wrong")

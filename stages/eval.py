@@ -32,7 +32,7 @@ from schemas.evaluate import Estimate, EvalMetrics
 from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem
 from schemas.run import READINGS, Reading
-from stages.harness import Stage, stage
+from stages.harness import Stage, stage, tell_unanswered
 
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
@@ -84,6 +84,10 @@ def complete(
             concurrency=s.params.execution.concurrency,
             label=f"eval {name}",
         )
+    pairs = zip(asked, answers, strict=True)
+    tell_unanswered(
+        f"eval {name}", [p.id for (_, p), found in pairs if not any(a.tokens or a.finished for a in found.samples)]
+    )
     return [
         Completion(model=name, set=set_name, problem_id=p.id, sample=number, **dict(sample))
         for (set_name, p), found in zip(asked, answers, strict=True)

@@ -104,12 +104,16 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
-def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
-    """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
+def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, list[Problem], list[tuple[Problem, str]]]:
+    """What is wrong with the settings, before the long work.
+
+    Returns:
+        Tokens that vLLM must hold, the problems without a few that are too long for the model, restart states for these.
+    """
     from astro.training.adapters import check_quantize
     from astro.training.fit import require_fit
     from astro.training.grpo import BATCH
-    from astro.training.rl_checks import check_generation, check_lengths, check_server, shape_of
+    from astro.training.rl_checks import check_generation, check_lengths, check_server, overlong, shape_of
 
     settings, model = s.params.grpo, sft_model(s)
     require_fit(model, s.params, name="params.yaml")
@@ -134,19 +138,26 @@ def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, lis
     check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
     limit = context if settings.generation == "hf" else vllm.max_model_len or context
     prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
+    lengths = [(p.id, len(encode(prompt(p)))) for p in problems]
+    longer = overlong(lengths, max_completion=settings.max_completion, limit=min(limit, context))
+    for identifier, tokens in longer.items():
+        print(
+            f"[{s.name}] left out: the prompt of {identifier} has {tokens} tokens, too many for the model", flush=True
+        )
+    problems = [p for p in problems if p.id not in longer]
     restarts = restart_states(
         s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
     )
-    begun = [*((p, "") for p in problems), *restarts]
+    begun = [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in restarts]
     needed = check_lengths(
-        [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in begun],
+        [*(length for length in lengths if length[0] not in longer), *begun],
         max_completion=settings.max_completion,
         context=context,
         vllm_len=0 if settings.generation == "hf" else vllm.max_model_len,
     )
     if settings.generation == "vllm_server":
         check_server(values["vllm"]["server"], model=model, needed=needed, encode=encode)
-    return needed, restarts
+    return needed, problems, restarts
 
 
 def main() -> None:
@@ -160,7 +171,7 @@ def main() -> None:
         compute = load_compute()
         low, high = settings.pass_rate.low, settings.pass_rate.high
         with s.work(*identity(compute)) as work:
-            needed, restarts = check(s, problems, compute)
+            needed, problems, restarts = check(s, problems, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")

@@ -12,7 +12,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -232,3 +232,13 @@ def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
     values = {section: getattr(params, section).model_dump() for section in sections if section != "arms"}
     with tracking.stage_run(name, values, home_root()) as tracker:
         yield Stage(name, script, params, entry, state, tracker, arm_of(arm) if arm else None)
+
+
+def tell_unanswered(name: str, ids: Sequence[str]) -> None:
+    """Say which problems the engine had no room for: it answers a prompt that fills the context with nothing."""
+    if ids:
+        print(
+            f"[{name}] warning: {len(ids)} problems got not one token, the first is {ids[0]}: their prompts leave no room in "
+            "engine.max_model_len",
+            flush=True,
+        )

@@ -23,7 +23,7 @@ from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
 from schemas.mcts import MctsMetrics
 from schemas.records import Problem, Tree
-from stages.harness import METRICS, REPORTS, Stage, stage
+from stages.harness import METRICS, REPORTS, Stage, stage, tell_unanswered
 
 OUT = Path("data/trees")
 MODEL = Path("models/base")
@@ -87,9 +87,13 @@ def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
 
 def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
     """All trees, and their figures with them: they are read once."""
+    unanswered = []
     for tree in trees:
         figures.add(tree)
+        if not tree.tokens:
+            unanswered.append(tree.problem.id)
         yield tree
+    tell_unanswered("mcts", unanswered)
 
 
 def main() -> None:

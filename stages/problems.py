@@ -50,7 +50,7 @@ def main() -> None:
         else:
             found = import_sets(s.params.run.domain, params)
             sets = found.sets
-            dropped = sum(d.reason != "unparseable_gold" and not d.set.startswith("eval_") for d in found.dropped)
+            dropped = found.lost("exact", "ngram", "repeated", evals=False)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None
         gate = check_problems(sets, levels=levels, key=get_domain(s.params.run.domain).identity)
         require(gate, METRICS / "gate_problems.json", REPORTS / "data_docs")

@@ -6,6 +6,7 @@ warning and never a fault.
 
 import heapq
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from astro.domains.chat import ChatTemplate
 from astro.dryrun.settings import prompt_tokens
 from astro.dryrun.shapes import Shape
 from astro.dryrun.templates import chosen, tokenizer_of
+from astro.importing.fields import Unreadable
 from astro.importing.maps import map_of, read_row
 from astro.importing.sources import place_of, read_rows
 from astro.params import load_params
@@ -82,10 +84,11 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
     for name, spec in params.problems.files.items():
         if not spec.path or place_of(spec.path, params.problems.folder) is None:
             return []
-        columns = map_of(spec.preset, spec.fields)
+        columns, questions = map_of(spec.preset, spec.fields), []
         try:
-            rows = read_rows(name, spec, params.problems.folder)
-            questions = [read_row(content, columns, where).question for where, _, content in rows]
+            for entry in read_rows(name, spec, params.problems.folder):
+                with suppress(Unreadable):  # such a row is left out
+                    questions += [] if entry.fault else [read_row(entry.content, columns).question]
         except UserError:  # the problems stage says it
             return []
         for question in heapq.nlargest(LONGEST, questions, key=len):

@@ -1,37 +1,104 @@
 """Countdown, from files to problem sets."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 
-from astro.domains.countdown.sets import ProblemRow, import_set, problem_key
-from astro.importing.imported import Imported
-from astro.importing.sources import notes_on, place_of
-from astro.runtime import enumerate_jsonl
-from schemas.problems import Dropped, ProblemsParams, Reason
+from astro.domains.countdown.sets import LARGEST, make_problem, problem_key
+from astro.importing.fields import Unreadable, as_object, found_in, identifier, shown, whole_number
+from astro.importing.imported import Imported, each_row, in_order, is_eval
+from astro.runtime import UserError
+from schemas.problems import FieldMap, ProblemsParams, Reason, SourceSpec
+from schemas.records import Problem
+
+NUMBERS, TARGETS = ("numbers", "nums"), ("target",)
+"""Columns by the names they go by; TinyZero's Countdown says `nums`."""
+
+FEWEST, MOST = 2, 6
+"""How many numbers a problem has."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: str | None
+    numbers: list[int]
+    target: int
 
 
 def import_countdown(params: ProblemsParams) -> Imported:
-    """All sets of Countdown problems, from files of `{"id", "numbers", "target"}` lines.
+    """All sets of Countdown problems, from rows with `numbers` and `target`.
+
+    A train or rl problem is left out if it stands in an eval set, or twice, in whatever order its numbers are.
 
     Raises:
-        UserError: see `astro.domains.countdown.sets.import_set`.
+        UserError: a source is missing or empty, or keeps no problem.
     """
-    files = {}
-    for name, spec in params.files.items():
-        files[name] = str(place_of(spec.path, params.folder) or spec.path)
-        for note in notes_on(name, spec, params.folder):
-            print(f"[problems] note: {note}", flush=True)
-    sets = import_set(files, value_max=params.value_max)
-    found = Imported(sets=sets)
-    holders: dict[tuple[int, ...], tuple[str, bool]] = {}  # problem -> its place, and whether that is an eval set
-    for name in sets:
-        kept = {problem.id for problem in sets[name]}
-        for line, row in enumerate_jsonl(Path(files[name]), ProblemRow):
+    found = Imported(strict={name for name, spec in params.files.items() if spec.strict})
+    evals: dict[tuple[int, ...], str] = {}  # problem -> its place
+    learnt: dict[tuple[int, ...], str] = {}
+    ids: set[str] = set()
+    for name, spec in in_order(params):
+        _check(name, spec)
+        kept: list[Problem] = []
+        own: dict[tuple[int, ...], str] = {} if is_eval(name) else learnt
+        for where, number, row in each_row(name, spec, params.folder, partial(_read, spec.fields), found):
+            given = row.id if row.id is not None else f"{name}-{number:06d}"
             key = problem_key(row.target, row.numbers)
-            if row.id in kept:
-                holders.setdefault(key, (f"{name}:{row.id}", name.startswith("eval_")))
+            if key in own or (key in evals and not is_eval(name)):
+                reason: Reason = "repeated" if key in own else "exact"
+                found.leave_out(name, reason, where=where, id=given, hits=own.get(key) or evals[key])
                 continue
-            place, held_out = holders[key]
-            reason: Reason = "exact" if held_out else "repeated"
-            where = f"{files[name]}, line {line}"
-            found.dropped.append(Dropped(id=row.id, set=name, reason=reason, hits=place, where=where, detail=""))
+            problem = make_problem(
+                given if given not in ids else f"{name}-{given}", row.target, row.numbers, value_max=params.value_max
+            )
+            if problem.id in ids:
+                detail = f"field 'id': {row.id!r} stands there already; fields.id: false numbers the rows"
+                found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
+                continue
+            if not problem.chance:
+                way = f"no way from {row.numbers} to {row.target} by results up to {params.value_max}"
+                detail = f"{way} (problems.value_max)"
+                found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
+                continue
+            ids.add(problem.id)
+            own[key] = f"{name}:{problem.id}"
+            if is_eval(name):
+                evals.setdefault(key, own[key])
+            kept.append(problem)
+        found.close(name, kept, spec)
     return found
+
+
+def _check(name: str, spec: SourceSpec) -> None:
+    """Raises UserError: the entry asks for what only mathematics has."""
+    if spec.preset != "plain" or spec.fields != FieldMap(id=spec.fields.id):
+        raise UserError(
+            f"problems.files.{name}: preset and fields (but for fields.id) are for run.domain math; Countdown's columns are "
+            f"{' or '.join(NUMBERS)}, and {TARGETS[0]}"
+        )
+
+
+def _read(fields: FieldMap, content: object) -> _Row:
+    """The problem in a row; further fields are ignored. Raises Unreadable."""
+    row = as_object(content)
+    names = () if fields.id is False else (fields.id or "id",)
+    column, numbers = _column(row, NUMBERS)
+    if not isinstance(numbers, list) or not FEWEST <= len(numbers) <= MOST:
+        raise Unreadable(f"field {column!r}: expected a list of {FEWEST} to {MOST} whole numbers, got {shown(numbers)}")
+    target, value = _column(row, TARGETS)
+    return _Row(
+        id=identifier(row, names, own=bool(fields.id)),
+        numbers=[_number(f"{column}.{i}", item) for i, item in enumerate(numbers)],
+        target=_number(target, value),
+    )
+
+
+def _column(row: Mapping, names: tuple[str, ...]) -> tuple[str, object]:
+    return found_in(row, names, "", "countdown")
+
+
+def _number(name: str, value: object) -> int:
+    number = whole_number(value)
+    if number is None or not 1 <= number <= LARGEST:
+        raise Unreadable(f"field {name!r}: expected a whole number from 1 to {LARGEST}, got {shown(value)}")
+    return number

@@ -1,19 +1,171 @@
-"""What an import of problem sets returns."""
+"""What an import of problem sets makes: the sets, and what was left out of them and why.
 
+A bad row never ends an import, unless `problems.files.<set>.strict` asks for it. It is counted, the first of each set and
+reason are listed and printed, and a set of which no row can be read is an error.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from schemas.problems import Dropped, ImportMetrics
+from astro.importing.fields import Unreadable
+from astro.importing.sources import notes_on, read_rows, rows_inside
+from astro.runtime import UserError
+from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
+
+T = TypeVar("T")
+
+LISTED = 1000
+"""Rows of a set that data/problems/dropped.jsonl lists for one reason: a public set may repeat a million."""
+
+TOLD = 20
+"""And so many of them are printed."""
+
+BAD: dict[str, str] = {
+    # reasons that are a fault of the row -> how it is told
+    "unreadable": "left out: {}",
+    "unparseable_gold": "the answer cannot be graded, left out: {!r}",
+    "contradictory": "one question with two answers, both left out: {}",
+}
 
 
 @dataclass
 class Imported:
-    """Problem sets, and what was left out of them."""
+    """Problem sets, and what was left out of them.
+
+    Attributes:
+        dropped: the first `LISTED` of each set and reason.
+        counts: all of them, by (set, reason).
+        rows: of each set's source.
+        unsure: rows that were kept with a warning, by the entry of `ImportMetrics`.
+        strict: the sets in which a bad row is an error.
+    """
 
     sets: dict[str, list[Problem]] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unsure: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    strict: set[str] = field(default_factory=set)
+
+    def leave_out(
+        self, name: str, reason: Reason, *, where: str, id: str = "", hits: str = "", detail: str = ""
+    ) -> None:
+        """Count a row of set `name` that is in no set, list it and tell it.
+
+        Raises:
+            UserError: the set is strict, and the row is a bad one.
+        """
+        self.counts[name, reason] += 1
+        number = self.counts[name, reason]
+        if number <= LISTED:
+            self.dropped.append(
+                Dropped(id=id, set=name, reason=reason, hits=hits, where=where, detail=printable(detail)[:200])
+            )
+        if reason not in BAD:
+            return
+        text = f"{where}: {BAD[reason].format(printable(detail)[:300])}"
+        if name in self.strict:
+            raise UserError(f"{text} (problems.files.{name}.strict)")
+        if number <= TOLD:
+            print(f"[problems] {text}", flush=True)
+        if number == TOLD + 1:
+            print(f"[problems] {name}: and more of this kind, see data/problems/dropped.jsonl", flush=True)
+
+    def warn(self, name: str, kind: str, count: int, text: str) -> None:
+        """Tell what the user should know of `count` rows that were kept."""
+        self.unsure[kind] += count
+        print(f"[problems] warning: {name}: {text}", flush=True)
+
+    def close(self, name: str, problems: list[Problem], spec: SourceSpec) -> None:
+        """Take `problems` as the set `name`, and tell how many of its rows they are.
+
+        Raises:
+            UserError: there is no problem.
+        """
+        lost = ", ".join(f"{count} {reason}" for (of, reason), count in sorted(self.counts.items()) if of == name)
+        if not problems:
+            raise UserError(
+                f"{source_of(spec)}: holds no problem for set {name!r} that is readable, new and in no eval set ({lost})"
+            )
+        self.sets[name] = problems
+        left = f"; left out: {lost}" if lost else ""
+        print(
+            f"[problems] {name}: {len(problems)} of {self.rows[name]} rows of {source_of(spec)} kept{left}", flush=True
+        )
+
+    def lost(self, *reasons: Reason, evals: bool = True) -> int:
+        """How many rows were left out for these reasons; evals: also from eval sets."""
+        return sum(n for (name, why), n in self.counts.items() if why in reasons and (evals or not is_eval(name)))
 
     def metrics(self) -> ImportMetrics:
-        """How many were left out, by reason."""
-        reasons: list[str] = [entry.reason for entry in self.dropped]
-        return ImportMetrics(**{name: reasons.count(name) for name in ImportMetrics.model_fields})
+        """How many rows were left out, by reason, or kept with a warning."""
+        found = dict.fromkeys(ImportMetrics.model_fields, 0) | self.unsure
+        for (_, reason), count in self.counts.items():
+            found[reason] += count
+        return ImportMetrics(**found)
+
+
+def is_eval(name: str) -> bool:
+    """Does a set measure, so that no other may hold its problems?"""
+    return name.startswith("eval_")
+
+
+def in_order(params: ProblemsParams) -> Iterator[tuple[str, SourceSpec]]:
+    """The sets as they claim problems, eval sets first, each with what the user should know of its source."""
+    for name in sorted(params.files, key=lambda n: (not is_eval(n), n != "train", n)):
+        for note in notes_on(name, params.files[name], params.folder):
+            print(f"[problems] note: {note}", flush=True)
+        yield name, params.files[name]
+
+
+def source_of(spec: SourceSpec) -> str:
+    """What messages call a source by."""
+    return spec.path or f"dataset {spec.dataset}"
+
+
+def printable(text: str) -> str:
+    """The text in one line, with what cannot be written as UTF-8 escaped."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().splitlines())
+
+
+def each_row(
+    name: str, spec: SourceSpec, folder: str, read: Callable[[object], T], found: Imported
+) -> Iterator[tuple[str, int, T]]:
+    """(where, number, what `read` makes of it) of each row of a source; those that cannot be read are left out.
+
+    Raises:
+        UserError: the source holds no row, or none that can be read; names the row's fault.
+    """
+    faults: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    inside: str | None = None
+    for entry in read_rows(name, spec, folder):
+        found.rows[name] += 1
+        fault = entry.fault
+        try:
+            made = None if fault else read(entry.content)
+        except Unreadable as error:
+            fault = str(error)
+            inside = inside or rows_inside(entry.content)
+        if fault:
+            faults[fault] += 1
+            first.setdefault(fault, entry.where)
+            found.leave_out(name, "unreadable", where=entry.where, detail=fault)
+        elif made is not None:
+            yield entry.where, entry.number, made
+    rows = found.rows[name]
+    if not rows:
+        taken = f" from row {spec.skip + 1} on" if spec.skip else ""
+        raise UserError(f"{source_of(spec)}: holds no problem{taken} for set {name!r}")
+    if faults.total() == rows:
+        fault = faults.most_common(1)[0][0]
+        hint = (
+            f"; are the rows what {inside!r} holds? Then write these alone, one a line"
+            if inside and rows == 1 and "missing" in fault
+            else ""
+        )
+        of = f" (none of {rows} rows of set {name!r} can be read)" if rows > 1 else ""
+        raise UserError(f"{first[fault]}: {printable(fault)}{hint}{of}")

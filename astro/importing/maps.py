@@ -13,14 +13,30 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from astro.domains.math.text import boxes
-from astro.runtime import UserError
+from astro.importing.fields import Unreadable, as_object, found_in, get, identifier, inside, number_text, shown
+from astro.importing.questions import read_question, unread_columns
+from astro.importing.sources import is_utf8
 from schemas.problems import FieldMap
 
 NO_ANSWER = {"", "proof", "notfound", "not found", "none", "null", "n/a", "nan"}
 """What public sets write where a problem has no final answer (NuminaMath 1.5: "proof", "notfound")."""
+
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+SPREADSHEET = re.compile(
+    rf"(?i)\d{{1,2}}-{_MONTH}(?:-\d\d(?:\d\d)?)?|{_MONTH}-\d{{1,2}}(?:\d\d)?"
+    r"|\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
+    r"|\d{1,2}/\d{1,2}/(?:19|20)\d\d|#(?:REF|DIV/0|NAME|VALUE|NUM|NULL)[!?]|#N/A|#+"
+)
+"""What a spreadsheet leaves in the place of a fraction or a formula: a date (3/4 became 3-Apr), or its name of an error."""
+
+_NUMBER = r"(\d{1,4}(?:\.\d+)?)"
+_LEVEL = re.compile(
+    rf"(?i)\s*(?:(?:level|lvl|lv\.?|l|difficulty|grade|stage|tier)(?:\s*[:=#]?\s*|[-_])#?)?{_NUMBER}\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +44,10 @@ class Map:
     """Columns by the names they go by; the first that a row has counts.
 
     Attributes:
+        questions: names, or one template of names in braces.
         answers: (column, where in it the answer stands): plain, boxed or hashes.
         own_id: the user named the id column, so a row must have it.
+        own_level: the user named the level column.
     """
 
     name: str
@@ -38,6 +56,7 @@ class Map:
     answers: tuple[tuple[str, str], ...]
     levels: tuple[str, ...] = ("level",)
     own_id: bool = False
+    own_level: bool = False
 
 
 MAPS = {
@@ -54,15 +73,28 @@ MAPS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """A problem as its source has it. gold None: the source has no answer where the map looks; `given` is what is there."""
+    """A problem as its source has it.
+
+    Attributes:
+        id: None: the source has none.
+        asked: the column or template that the question was read by.
+        gold: None: the source has no answer where the map looks.
+        given: what is there in the answer's place.
+        level: 1 where there is none.
+        no_level: what is there in the level's place but is no level; "": nothing, or a level.
+        unread: columns beside the question that belong to it and are not read.
+    """
 
     id: str | None
+    asked: str
     question: str
     gold: str | None
     given: str
     level: int
+    no_level: str = ""
+    unread: tuple[str, ...] = field(default=())
 
 
 def map_of(preset: str, fields: FieldMap) -> Map:
@@ -75,71 +107,58 @@ def map_of(preset: str, fields: FieldMap) -> Map:
         found = replace(found, answers=tuple((column, mode) for column, _ in found.answers))
     return replace(
         found,
-        ids=(fields.id,) if fields.id else found.ids,
+        ids=() if fields.id is False else (fields.id,) if fields.id else found.ids,
         questions=(fields.question,) if fields.question else found.questions,
         levels=(fields.level,) if fields.level else found.levels,
         own_id=bool(fields.id),
+        own_level=bool(fields.level),
     )
 
 
-def read_row(row: object, columns: Map, where: str) -> Row:
+def read_row(row: object, columns: Map) -> Row:
     """The problem in a row.
 
     Raises:
-        UserError: it is no mapping, or a field is missing, blank or of the wrong type; names `where` and the field.
+        Unreadable: it is no mapping, or a field is missing, blank or of the wrong type.
     """
-    if not isinstance(row, Mapping):
-        raise UserError(f"{where}: expected a JSON object with named fields, got {type(row).__name__}")
-    question = _found(row, columns.questions, columns, where)
-    if not isinstance(question[1], str) or not question[1].strip():
-        raise UserError(f"{where}: field {question[0]!r}: expected a text that is not blank, got {_shown(question[1])}")
-    name, value = _found(row, tuple(column for column, _ in columns.answers), columns, where)
-    given = _text(value, name, where)
+    row = as_object(row)
+    question, name = read_question(row, columns.questions, columns.name)
+    column, value = found_in(row, tuple(column for column, _ in columns.answers), "answer", columns.name)
+    given = _answer_text(value, column)
+    level, no_level = _level(row, columns)
+    others = (*columns.ids, *columns.levels, *(answer for answer, _ in columns.answers))
+    for text, where in ((question, name), (given, column)):
+        if not is_utf8(text):  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
+            raise Unreadable(f"field {where!r}: no valid text: half of a surrogate pair")
     return Row(
-        id=_identifier(row, columns, where),
-        question=question[1].strip(),
-        gold=_answer(given, dict(columns.answers)[name]),
+        id=identifier(row, columns.ids, own=columns.own_id),
+        asked=name,
+        question=question,
+        gold=_answer(given, dict(columns.answers)[column]),
         given=given,
-        level=_level(next((v for n in columns.levels if (v := _get(row, n)) is not None), None)),
+        level=level,
+        no_level=no_level,
+        unread=tuple(unread_columns(row, name, others, question)),
     )
 
 
-def _get(row: Mapping, name: str) -> object:
-    """A column, or "a.b" inside one; None where it is not there."""
-    if name in row:
-        return row[name]
-    value: object = row
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
+# --- the answer and the level ------------------------------------------------------------------------------------------
 
 
-def _found(row: Mapping, names: tuple[str, ...], columns: Map, where: str) -> tuple[str, object]:
-    """The first of the columns that the row has: (name, value)."""
-    for name in names:
-        if _get(row, name) is not None:
-            return name, _get(row, name)
-    for name in names:
-        if name in row:  # there, and null
-            return name, None
-    wanted = " or ".join(map(repr, names))
-    has = ", ".join(sorted(map(str, row))) or "no field at all"
-    raise UserError(f"{where}: field {wanted}: missing (map {columns.name}); the row has: {has}")
-
-
-def _text(value: object, name: str, where: str) -> str:
-    """An answer as text: a whole float (AMC's 27.0) as the whole number it is."""
-    if isinstance(value, list) and len(value) == 1:
+def _answer_text(value: object, name: str) -> str:
+    """An answer as text; the only item of a list as that item."""
+    given = value
+    if isinstance(value, list) and len({repr(item) for item in value}) == 1:
         value = value[0]
-    if value is None:
+    if value is None or value == []:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{where}: field {name!r}: expected a text or a number, got {_shown(value)}")
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+    text = value.strip() if isinstance(value, str) else number_text(value)
+    if text is None:
+        remedy = inside(name, given)
+        if isinstance(given, list) and not remedy:
+            remedy = f" of {len(given)} answers: which of them count is not said; write them as one text"
+        raise Unreadable(f"field {name!r}: expected a text or a number, got {shown(given)}{remedy}")
+    return text
 
 
 def _answer(given: str, mode: str) -> str | None:
@@ -151,28 +170,15 @@ def _answer(given: str, mode: str) -> str | None:
         found = boxes(given)
         given = given[found[-1][1] : found[-1][2] - 1] if found else ""
     given = given.strip()
-    return None if given.lower() in NO_ANSWER else given
+    return None if given.lower() in NO_ANSWER or SPREADSHEET.fullmatch(given) else given
 
 
-def _identifier(row: Mapping, columns: Map, where: str) -> str | None:
-    """The row's own id; None: it has none."""
-    value = next((v for name in columns.ids if (v := _get(row, name)) is not None), None)
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if columns.own_id or value is not None:
-        raise UserError(
-            f"{where}: field {columns.ids[0]!r}: expected an id (a text or a whole number), got {_shown(value)}"
-        )
-    return None
-
-
-def _level(value: object) -> int:
-    """A whole number of at least 1; 1 where there is none ("Level ?")."""
-    digits = re.search(r"\d{1,4}", str(value)) if isinstance(value, str | int) and not isinstance(value, bool) else None
-    return max(1, int(digits[0])) if digits else 1
-
-
-def _shown(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {repr(value)[:60]}"
+def _level(row: Mapping, columns: Map) -> tuple[int, str]:
+    """(level, what is there instead of one). A number from 1 on, alone or behind "Level"; a fraction counts as its whole part."""
+    value = next((v for name in columns.levels if (v := get(row, name)) is not None), None)
+    if value is None:
+        return 1, f"nothing in field {columns.levels[0]!r}" if columns.own_level else ""
+    written = number_text(value) if not isinstance(value, str) else value
+    found = _LEVEL.fullmatch(written) if written is not None else None
+    level = int(Decimal(found[1])) if found else 0
+    return (level, "") if level >= 1 else (1, shown(value))

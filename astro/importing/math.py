@@ -1,18 +1,17 @@
 """Mathematics, from sources to problem sets: eval sets first, then train and rl without what they hold."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from astro.domains.math.text import same_text
-from astro.importing.imported import Imported
+from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.maps import Row, map_of, read_row
 from astro.importing.overlap import Index
-from astro.importing.sources import notes_on, read_rows
-from astro.runtime import Progress, UserError, explain
+from astro.importing.questions import joined_template
+from astro.runtime import Progress, UserError
 from astro.verify import Pool, grade_batch
-from schemas.problems import Dropped, ProblemsParams, Reason, SourceSpec
+from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
 
 GRADED_AT_ONCE = 2000
@@ -21,11 +20,11 @@ GRADED_AT_ONCE = 2000
 PATIENT_S = 20.0
 """Seconds that a gold may take before it counts as unreadable."""
 
-TOLD = 20
-"""Unreadable golds printed; all of them stand in data/problems/dropped.jsonl."""
+LONG = 20_000
+"""Characters of a question beyond which most models cannot read it with its answer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Given:
     """A problem of a source, and where it stands there."""
 
@@ -37,120 +36,181 @@ class _Given:
 def import_math(params: ProblemsParams) -> Imported:
     """All sets of mathematics problems.
 
-    Order of reasons for a problem to be left out: its gold cannot be read, it is an eval problem, it is there already.
+    Order of reasons for a problem to be left out: it cannot be read, its gold cannot be read, it stands there with another
+    answer, it is an eval problem, it is there already.
 
     Raises:
-        UserError: a source is missing or empty, a row is broken, an id comes twice, a set keeps no problem.
+        UserError: a source is missing or empty, or keeps no problem; or a row is bad where the set is strict.
     """
-    found = Imported()
+    found = Imported(strict={name for name, spec in params.files.items() if spec.strict})
+    given: dict[str, list[_Given]] = {}
+    for name, spec in in_order(params):
+        given[name] = _readable(read_source(name, spec, params.folder, found), name, found)
+    for group in [[name] for name in given if is_eval(name)] + [["train", "rl"]]:
+        _leave_out_contradictions(group, given, found)
     seen: dict[str, str] = {}  # of train, for rl
     index: Index | None = None
-    for name in sorted(params.files, key=lambda n: (not n.startswith("eval_"), n != "train", n)):
-        spec = params.files[name]
-        for note in notes_on(name, spec, params.folder):
-            print(f"[problems] note: {note}", flush=True)
-        given = read_source(name, spec, params.folder)
-        readable = _readable(given, name, found)
-        if name.startswith("eval_"):
-            kept = _once(readable, name, {}, found)
-        else:
+    for name, entries in given.items():
+        if not is_eval(name):
             if index is None:
                 evals = [(f"{n}:{p.id}", p.question) for n, problems in found.sets.items() for p in problems]
+                golds = {f"{n}:{p.id}": p.gold for n, problems in found.sets.items() for p in problems}
                 index = Index(evals, ngram=params.overlap.ngram)
-            kept = _once(_clean(readable, name, index, found), name, seen, found)
-        if not kept:
-            raise UserError(
-                f"{_source(spec)}: holds no problem for set {name!r} that is readable, new and in no eval set"
-            )
-        found.sets[name] = [entry.problem for entry in kept]
-        print(f"[problems] {name}: {len(kept)} of {len(given)} problems of {_source(spec)} kept", flush=True)
+            entries = _clean(entries, name, index, golds, found)
+        kept = _once(entries, name, {} if is_eval(name) else seen, found)
+        found.close(name, [entry.problem for entry in kept], params.files[name])
     return found
 
 
-def read_source(name: str, spec: SourceSpec, folder: str) -> list[_Given]:
-    """The problems of one source, in its order. Raises UserError."""
+def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None = None) -> list[_Given]:
+    """The problems of one source, in its order; what cannot be read, or is the copy of a row before it, goes to `found`.
+
+    Raises:
+        UserError: the source is missing or empty, or no row of it can be read.
+    """
+    found = found or Imported(strict={name} if spec.strict else set())
     columns, short = map_of(spec.preset, spec.fields), name.removeprefix("eval_")
     given: list[_Given] = []
-    ids: dict[str, str] = {}
-    for where, number, content in read_rows(name, spec, folder):
-        row = read_row(content, columns, where)
+    ids: dict[str, tuple[str, str]] = {}  # id -> where, and the question
+    copies: dict[tuple[str, str], str] = {}
+    for where, number, row in each_row(name, spec, folder, lambda content: read_row(content, columns), found):
         identifier = f"{short}-{row.id if row.id is not None else f'{number:06d}'}"
+        copied = copies.get((row.question, row.gold)) if row.gold is not None else None
+        if copied is not None:
+            found.leave_out(name, "repeated", where=where, id=identifier, hits=f"{name}:{copied}")
+            continue
         if identifier in ids:
-            raise UserError(f"{where}: field {columns.ids[0]!r}: {row.id!r} stands already in {ids[identifier]}")
-        ids[identifier] = where
-        try:
-            problem = Problem(
-                id=identifier,
-                domain="math",
-                question=row.question,
-                gold=row.gold or "none",
-                level=row.level,
-                chance=None,
-            )
-        except ValidationError as error:  # e.g. half of a surrogate pair, which JSON can hold and UTF-8 cannot
-            raise UserError(f"{where}: {explain(error)}") from None
+            place, asked = ids[identifier]
+            if asked != same_text(row.question):
+                detail = (
+                    f"field {columns.ids[0]!r}: {row.id!r} stands already in {place}; fields.id: false numbers the rows"
+                )
+                found.leave_out(name, "unreadable", where=where, id=identifier, detail=detail)
+                continue
+            identifier = f"{identifier}#{number}"  # the same question: repeated, or contradictory
+        ids[identifier] = where, same_text(row.question)
+        if row.gold is not None:
+            copies[row.question, row.gold] = identifier
+        problem = Problem(
+            id=identifier, domain="math", question=row.question, gold=row.gold or "none", level=row.level, chance=None
+        )
         given.append(_Given(problem, where, row))
-    if not given:
-        taken = f" from row {spec.skip + 1} on" if spec.skip else ""
-        raise UserError(f"{_source(spec)}: holds no problem{taken} for set {name!r}")
+    _warn(given, name, found)
     return given
 
 
-def _source(spec: SourceSpec) -> str:
-    return spec.path or f"dataset {spec.dataset}"
+def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
+    """Tell of levels that are none, of columns that belong to the question, and of questions that no model reads."""
+    for entry in given:
+        if len(entry.problem.question) > LONG:
+            size = f"a question of {len(entry.problem.question):,} characters is longer than most models can read"
+            text = f"{entry.where}: {size}: it costs time, and the engine answers it with nothing"
+            found.warn(name, "long_question", 1, text)
+    unlevelled = [entry for entry in given if entry.row.no_level]
+    if unlevelled:
+        one = unlevelled[0]
+        text = f"{len(unlevelled)} of {len(given)} problems get level 1, the first: {one.where}: {one.row.no_level} is no level"
+        found.warn(name, "default_level", len(unlevelled), text)
+    halves = [entry for entry in given if entry.row.unread]
+    if halves:
+        columns = list(dict.fromkeys(column for entry in halves for column in entry.row.unread))
+        text = (
+            f"{len(halves)} of {len(given)} problems may lack half of their question, the first: {halves[0].where}: not read is "
+            f'{", ".join(columns)}; to join columns: fields: {{question: "{joined_template(halves[0].row.asked, columns)}"}}'
+        )
+        found.warn(name, "half_question", len(halves), text)
 
 
 def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Given]:
     """Those whose gold the grader reads: graded against itself it is correct."""
-    golds = [entry.row.gold for entry in given]
-    progress = Progress("problems", len(golds), unit="golds")
-    verdicts: list[str] = []
-    for at in range(0, len(golds), GRADED_AT_ONCE):
-        batch = golds[at : at + GRADED_AT_ONCE]
-        grades = iter(grade_batch([(gold, gold) for gold in batch if gold is not None]))
-        verdicts += ["none" if gold is None else next(grades).verdict for gold in batch]
-        progress.update(len(verdicts))
-    _look_again(golds, verdicts)
+    verdicts = _graded({entry.row.gold for entry in given if entry.row.gold is not None})
     kept: list[_Given] = []
-    lost: list[_Given] = []
-    for entry, verdict in zip(given, verdicts, strict=True):
-        (kept if verdict == "correct" else lost).append(entry)
-    for number, entry in enumerate(lost):
+    for entry in given:
+        if entry.row.gold is not None and verdicts[entry.row.gold] == "correct":
+            kept.append(entry)
+            continue
         shown = entry.row.given if entry.row.gold is None else entry.row.gold
-        found.dropped.append(_dropped(entry, name, "unparseable_gold", "", shown[:200]))
-        if number < TOLD:
-            print(f"[problems] {entry.where}: the answer cannot be graded, left out: {shown[:80]!r}", flush=True)
-    if len(lost) > TOLD:
-        print(f"[problems] {name}: and {len(lost) - TOLD} more, see data/problems/dropped.jsonl", flush=True)
+        found.leave_out(name, "unparseable_gold", where=entry.where, id=entry.problem.id, detail=shown)
     if given and not kept:
         raise UserError(
             f"{given[0].where}: of {len(given)} problems for set {name!r} none has an answer that can be graded "
-            f"(the first: {lost[0].row.given[:80]!r}); is problems.files.{name}.preset the right map?"
+            f"(the first: {given[0].row.given[:80]!r}); is problems.files.{name}.preset the right map?"
         )
     return kept
 
 
-def _look_again(golds: Sequence[str | None], verdicts: list[str]) -> None:
-    """Grade once more, with patience, what was not readable: a busy machine must not decide which problems there are."""
-    doubtful = [(i, gold) for i, gold in enumerate(golds) if gold is not None and verdicts[i] != "correct"]
-    if not doubtful:
-        return
-    pool = Pool(workers=1, time_limit=PATIENT_S)
-    try:
-        for (i, _), grade in zip(doubtful, pool.grade_batch([(gold, gold) for _, gold in doubtful]), strict=True):
-            verdicts[i] = grade.verdict
-    finally:
-        pool.close()
+def _graded(golds: Iterable[str]) -> dict[str, str]:
+    """The verdict of each gold against itself."""
+    ordered = sorted(golds)
+    progress = Progress("problems", len(ordered), unit="golds")
+    verdicts: dict[str, str] = {}
+    for at in range(0, len(ordered), GRADED_AT_ONCE):
+        batch = ordered[at : at + GRADED_AT_ONCE]
+        grades = grade_batch([(gold, gold) for gold in batch])
+        verdicts.update((gold, grade.verdict) for gold, grade in zip(batch, grades, strict=True))
+        progress.update(len(verdicts))
+    # Once more, with patience, what was not readable: a busy machine must not decide which problems there are.
+    doubtful = [gold for gold in ordered if verdicts[gold] != "correct"]
+    if doubtful:
+        pool = Pool(workers=1, time_limit=PATIENT_S)
+        try:
+            again = pool.grade_batch([(gold, gold) for gold in doubtful])
+            verdicts.update((gold, grade.verdict) for gold, grade in zip(doubtful, again, strict=True))
+        finally:
+            pool.close()
+    return verdicts
 
 
-def _clean(given: Sequence[_Given], name: str, index: Index, found: Imported) -> list[_Given]:
-    """Those that are no eval problem."""
+def _leave_out_contradictions(group: Sequence[str], given: dict[str, list[_Given]], found: Imported) -> None:
+    """Take from the sets of `group` every question that stands there with two different answers: nobody knows the right one."""
+    asked: dict[str, list[tuple[str, _Given]]] = defaultdict(list)
+    for name in group:
+        for entry in given[name]:
+            asked[same_text(entry.problem.question)].append((name, entry))
+    pairs: dict[tuple[str, str], None] = {}  # the first answer to a question, and another
+    for entries in asked.values():
+        golds = list(dict.fromkeys(entry.problem.gold for _, entry in entries))
+        pairs.update(((golds[0], other), None) for other in golds[1:])
+    one_way = grade_batch(list(pairs))
+    other_way = grade_batch([(other, gold) for gold, other in pairs])
+    differ = {
+        pair
+        for pair, one, other in zip(pairs, one_way, other_way, strict=True)
+        if "correct" not in (one.verdict, other.verdict)
+    }
+    lost: set[str] = set()
+    for entries in asked.values():
+        first = entries[0]
+        against = next((e for e in entries if (first[1].problem.gold, e[1].problem.gold) in differ), None)
+        if against is None:
+            continue
+        for name, entry in entries:
+            agrees = (first[1].problem.gold, entry.problem.gold) not in differ
+            other, rival = against if agrees else first
+            found.leave_out(
+                name,
+                "contradictory",
+                where=entry.where,
+                id=entry.problem.id,
+                hits=f"{other}:{rival.problem.id}",
+                detail=f"{entry.problem.gold!r} here, {rival.problem.gold!r} in {rival.where}",
+            )
+            lost.add(entry.problem.id)
+    for name in group:
+        given[name] = [entry for entry in given[name] if entry.problem.id not in lost]
+
+
+def _clean(given: Sequence[_Given], name: str, index: Index, golds: dict[str, str], found: Imported) -> list[_Given]:
+    """Those that are no eval problem. golds: of the eval problems, by place."""
     kept = []
     for entry, hit in zip(given, index.hits([entry.problem.question for entry in given]), strict=True):
         if hit is None:
             kept.append(entry)
-        else:
-            found.dropped.append(_dropped(entry, name, hit.reason, hit.place, hit.detail))
+            continue
+        detail, gold = hit.detail, entry.problem.gold
+        if hit.reason == "exact" and gold != golds[hit.place]:
+            detail = f"{gold!r} here, {golds[hit.place]!r} there"
+        found.leave_out(name, hit.reason, where=entry.where, id=entry.problem.id, hits=hit.place, detail=detail)
     return kept
 
 
@@ -160,12 +220,8 @@ def _once(given: Sequence[_Given], name: str, seen: dict[str, str], found: Impor
     for entry in given:
         key = same_text(entry.problem.question)
         if key in seen:
-            found.dropped.append(_dropped(entry, name, "repeated", seen[key], ""))
+            found.leave_out(name, "repeated", where=entry.where, id=entry.problem.id, hits=seen[key])
         else:
             seen[key] = f"{name}:{entry.problem.id}"
             kept.append(entry)
     return kept
-
-
-def _dropped(entry: _Given, name: str, reason: Reason, hits: str, detail: str) -> Dropped:
-    return Dropped(id=entry.problem.id, set=name, reason=reason, hits=hits, where=entry.where, detail=detail)

@@ -1,15 +1,68 @@
-"""The rows of a file or a dataset, each with where it stands."""
+"""The rows of a file or a dataset, each with where it stands.
 
+`path` and `dataset` are read by the same code, by what a file holds and not by its name, so they agree. Texts and numbers
+stay as they are written: pandas and `datasets` would turn whole numbers beside an empty cell into floats.
+"""
+
+import csv
+import gzip
+import itertools
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NoReturn
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NoReturn, cast
 
 from astro.runtime import UserError
 from schemas.problems import SourceSpec
 
-READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-"""Suffix of a local dataset file -> the reader of `datasets`."""
+READ = "objects as .jsonl (one a line) or .json (an array), .csv or .parquet, all but the last also as .gz"
+
+HEAD = 1 << 16
+"""Bytes at the front of a file that tell what it is."""
+
+FOREIGN_SHARE = 0.01
+"""A file in which more lines than this are no UTF-8, and none is UTF-8 beyond ASCII, is in another encoding as a whole."""
+
+UTF8 = "save it as UTF-8 (iconv -f {} -t UTF-8 OLD > NEW)"
+
+WRONG_KINDS = [
+    # how the file begins, what it is, what to do
+    (rb"version https://git-lfs", "a Git LFS pointer and not the file itself", "run `git lfs pull`"),
+    (
+        rb"(?i)\s*<(!doctype|html|head|body|\?xml|!--)",
+        "a web page (HTML or XML) and not data",
+        "download the file itself",
+    ),
+    (rb"\xff\xfe\0\0|\0\0\xfe\xff", "text in UTF-32", UTF8.format("UTF-32")),
+    (rb"\xff\xfe|\xfe\xff", "text in UTF-16", UTF8.format("UTF-16")),
+    (rb"(?:[\t\r\n -~]\0){4}", "text in UTF-16 (little endian)", UTF8.format("UTF-16LE")),
+    (rb"(?:\0[\t\r\n -~]){4}", "text in UTF-16 (big endian)", UTF8.format("UTF-16BE")),
+    (rb"PK\x03\x04", "a zip archive or a workbook (.xlsx)", "unpack it, or save the table as CSV in UTF-8"),
+    (rb"BZh|\xfd7zXZ\0|\x28\xb5\x2f\xfd|7z\xbc\xaf", "a compressed file", "unpack it, or compress it with gzip"),
+    (rb"(?s).{257}ustar", "a tar archive", "unpack it"),
+    (rb"ARROW1|\xff\xff\xff\xff", "an Arrow file", "write it as Parquet (Dataset.to_parquet)"),
+    (rb"%PDF", "a PDF", f"expected {READ}"),
+    (rb"(?s).*\0", "binary data", f"expected {READ}"),
+]
+
+_WRAPPED = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?=\[\s*\{)')
+_OF_OBJECTS = re.compile(r"\[\s*\{")
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of a source. number: of its line or row, from 1 on; fault: why it cannot be read, "": it can."""
+
+    where: str
+    number: int
+    content: object
+    fault: str = ""
 
 
 def place_of(given: str, folder: str) -> Path | None:
@@ -40,67 +93,322 @@ def notes_on(name: str, spec: SourceSpec, folder: str) -> list[str]:
     ]
 
 
-def read_rows(name: str, spec: SourceSpec, folder: str) -> Iterator[tuple[str, int, object]]:
-    """(where, 1-based line or row, content) of the rows that `spec` takes of its source.
+def read_rows(name: str, spec: SourceSpec, folder: str) -> Iterator[Entry]:
+    """The rows that `spec` takes of its source; one that cannot be read says so and counts for `skip` and `limit`.
 
     Raises:
-        UserError: it is not there, is empty, cannot be read, or a line is no JSON.
+        UserError: the source is not there, or is a file of a kind that is not read.
     """
-    rows = _lines(spec.path, folder) if spec.path else _dataset(name, spec, folder)
-    for position, found in enumerate(rows):
-        if spec.limit and position >= spec.skip + spec.limit:
-            return
+    rows = itertools.chain.from_iterable(read_file(*file) for file in _files(name, spec, folder))
+    several = bool(spec.dataset) and not _is_file(spec, folder)
+    for position, entry in enumerate(itertools.islice(rows, spec.skip + spec.limit if spec.limit else None)):
         if position >= spec.skip:
-            yield found
+            yield Entry(entry.where, position + 1, entry.content, entry.fault) if several else entry
 
 
-def _lines(given: str, folder: str) -> Iterator[tuple[str, int, object]]:
-    path = place_of(given, folder)
-    if path is None or not path.is_file():
-        raise UserError(f"{given}: no such file" + (" (it is a folder: name it as dataset)" if path else ""))
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                yield where, number, json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
-            except (ValueError, RecursionError) as error:
-                cut = "" if line.endswith(b"\n") else " (the line is cut short: no line end)"
-                raise UserError(f"{where}: no valid JSON: {error}{cut}") from None
+def _is_file(spec: SourceSpec, folder: str) -> bool:
+    path = place_of(spec.path or spec.dataset, folder)
+    return path is not None and path.is_file()
 
 
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
+# --- which files -------------------------------------------------------------------------------------------------------
 
 
-def _dataset(name: str, spec: SourceSpec, folder: str) -> Iterator[tuple[str, int, object]]:
-    """Rows of a dataset of the hub, or of a local folder or file. Scripts of datasets are never run (`datasets` has none)."""
+def _files(name: str, spec: SourceSpec, folder: str) -> list[tuple[Path, str]]:
+    """The files of a source, each with the name that messages call it by."""
+    local = place_of(spec.path or spec.dataset, folder)
+    if spec.path and (local is None or not local.is_file()):
+        raise UserError(f"{spec.path}: no such file" + (" (it is a folder: name it as dataset)" if local else ""))
+    if local is None or not local.is_file():
+        return _dataset(name, spec, local)
+    if spec.config or spec.split not in ("", "train"):
+        raise UserError(f"problems.files.{name}: dataset {spec.dataset} is a file: it has no config and no split")
+    return [(local, str(local))]
+
+
+def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path, str]]:
+    """The files of a folder or of a dataset of the hub, as `datasets` finds them. It reads none of them, and no script runs."""
     import datasets
 
-    local = place_of(spec.dataset, folder)
     where = f"problems.files.{name}: dataset {spec.dataset}"
-    arguments: dict[str, object] = {"path": str(local or spec.dataset)}
-    if local is not None and local.is_file():
-        if local.suffix not in READERS:
-            raise UserError(f"{where}: expected a folder, or a file that ends in {', '.join(READERS)}")
-        arguments = {"path": READERS[local.suffix], "data_files": str(local)}
+    if local is not None and any((local / state).exists() for state in ("state.json", "dataset_dict.json")):
+        raise UserError(f"{where}: was written by save_to_disk; write it as Parquet instead (Dataset.to_parquet)")
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(
-            **arguments,
+        builder = datasets.load_dataset_builder(
+            str(local or spec.dataset),
             name=spec.config or None,
-            split=spec.split or None,
             revision=(spec.revision or None) if local is None else None,
         )
-    except Exception as error:  # whatever the hub's client, the network or a reader raises: the user gave this name
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        splits = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
+        if not splits:
+            raise UserError(f"holds no file of data; expected {READ}")
+        if spec.split and spec.split not in splits:
+            raise UserError(f"there is no split {spec.split!r}, only {', '.join(splits)}")
+        if not spec.split and len(splits) != 1:
+            raise UserError(f"has the splits {', '.join(splits)}; name one in split")
+        names = splits[spec.split] if spec.split else next(iter(splits.values()))
+        config = datasets.DownloadConfig(token=builder.token)
+        manager = datasets.DownloadManager(base_path=builder.base_path, download_config=config)
+        found = manager.download(names)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except Exception as error:  # whatever the hub's client or the network raises: the user gave this name
         hint = "" if local else "; is the name right, and is there a network?"
-        raise UserError(f"{where}: cannot be loaded: {lines[0][:300]}{hint}") from None
-    if isinstance(found, dict):
-        if len(found) != 1:
-            raise UserError(f"{where}: has the splits {', '.join(found)}; name one in split")
-        found = next(iter(found.values()))
-    split = f", split {spec.split}" if spec.split else ""
-    for number, row in enumerate(found, 1):
-        yield f"dataset {spec.dataset}{split}, row {number}", number, row
+        raise UserError(f"{where}: cannot be loaded: {_causes(error)}{hint}") from None
+    labels = names if local else [f"dataset {spec.dataset}, {PurePosixPath(name).name}" for name in names]
+    return [(Path(path), label) for path, label in zip(found, labels, strict=True)]
+
+
+def _causes(error: BaseException) -> str:
+    """What an error says, and what those say that led to it."""
+    found: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        found.append(lines[0][:300])
+        cause = cause.__cause__ or cause.__context__
+    return ": ".join(dict.fromkeys(found))
+
+
+# --- what a file holds -------------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path, label: str) -> Iterator[Entry]:
+    """The rows of a file, whatever kind it is.
+
+    Raises:
+        UserError: it is of a kind that is not read; names the file, what it is and what to do.
+    """
+    head, packed = _head(path, label)
+    suffix = PurePosixPath(label.removesuffix(".gz")).suffix.lower()
+    if head.startswith(b"PAR1"):
+        if packed:
+            raise UserError(f"{label}: a Parquet file inside a .gz: unpack it")
+        return _parquet(path, label)
+    for begins, what, remedy in WRONG_KINDS:
+        if re.match(begins, head):
+            raise UserError(f"{label}, line 1: {what}: {remedy}")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if suffix == ".csv" and not start.startswith(b"{"):
+        return _csv(_lines(path, label, packed), label)
+    if start.startswith(b"[") or _WRAPPED.match(start.decode("utf-8", "replace")):
+        rows = _array("".join(_lines(path, label, packed)), label)
+        if rows is not None:
+            return rows
+    if re.match(rb"\{[ \t]*\r?\n", start):
+        _several_lines("".join(_lines(path, label, packed)), label)
+    if start and not re.search(rb"(?m)^[\s\xef\xbb\xbf]*[\[{]", head):
+        _no_json(start, suffix, label)
+    return _json_lines(_lines(path, label, packed), label)
+
+
+def _head(path: Path, label: str) -> tuple[bytes, bool]:
+    """The first bytes of what the file holds, and whether it is packed by gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return b"".join(_raw(path, label, packed, limit=HEAD)), packed
+
+
+def _raw(path: Path, label: str, packed: bool, limit: int = -1) -> Iterator[bytes]:
+    """The lines of a file as bytes, or of its first `limit` bytes. Only "\\n" ends a line: others stand inside of texts."""
+    with cast("BinaryIO", gzip.open(path) if packed else path.open("rb")) as file:
+        try:
+            if limit >= 0:
+                yield file.read(limit)
+            else:
+                yield from file
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{label}: the .gz is damaged or cut short: {error}") from None
+
+
+def _lines(path: Path, label: str, packed: bool) -> Iterator[str]:
+    """The lines of a text file in UTF-8. Bytes that are none stay as lone surrogates, by which a row is told.
+
+    Raises:
+        UserError: the file as a whole is in another encoding.
+    """
+    checked = False
+    for number, line in enumerate(_raw(path, label, packed), 1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if not checked and _is_foreign(_raw(path, label, packed)):
+                byte = line[error.start]
+                raise UserError(
+                    f"{label}, line {number}: the text is not UTF-8 (byte 0x{byte:02x}), perhaps Latin-1 or Windows-1252: "
+                    + UTF8.format("WINDOWS-1252")
+                ) from None
+            checked = True
+            text = line.decode("utf-8", "surrogateescape")
+        yield text.removeprefix("\ufeff")
+
+
+def _is_foreign(lines: Iterable[bytes]) -> bool:
+    """Is this no UTF-8 as a whole, and not just in a damaged line?"""
+    total = bad = wide = 0
+    for line in lines:
+        total += 1
+        try:
+            line.decode("utf-8")
+            wide += not line.isascii()
+        except UnicodeDecodeError:
+            bad += 1
+    return not wide and bad > FOREIGN_SHARE * total
+
+
+def _several_lines(text: str, label: str) -> NoReturn:
+    content, _ = _parse(text)
+    held = rows_inside(content)
+    if held:
+        raise UserError(
+            f"{label}, line 1: one object that holds its rows in {held!r}: write these alone (jq -c '.{held}[]' OLD > NEW)"
+        )
+    raise UserError(f"{label}, line 1: an object over several lines: write one object a line (jq -c . OLD > NEW)")
+
+
+def rows_inside(content: object) -> str | None:
+    """The field of an object that holds a list of objects, which may be the rows that were meant."""
+    held = content.items() if isinstance(content, dict) else ()
+    return next((n for n, v in held if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)), None)
+
+
+def _no_json(start: bytes, suffix: str, label: str) -> NoReturn:
+    line = start.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+    if suffix in (".tsv", ".tab") or "\t" in line:
+        kind = "a table with tabs: save it with commas as .csv"
+    elif "," in line or ";" in line:
+        kind = "a table, it seems: name it .csv, with commas"
+    else:
+        kind = "no JSON"
+    raise UserError(f"{label}, line 1: {kind}; expected {READ} (the line: {line[:60]!r})")
+
+
+# --- rows of each kind of file -----------------------------------------------------------------------------------------
+
+
+def _parse(text: str) -> tuple[object, str]:
+    """(content, "") of a JSON text, or (None, what is wrong). Numbers with a point or an exponent keep their digits."""
+    twice: list[str] = []
+
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+        if len(found := dict(items)) < len(items):
+            twice.extend(key for key, count in Counter(key for key, _ in items).items() if count > 1)
+        return found
+
+    try:
+        content = json.loads(text, parse_float=Decimal, object_pairs_hook=pairs)
+    except RecursionError:
+        return None, "nested too deeply to be read"
+    except json.JSONDecodeError as error:
+        return None, f"no valid JSON: {error.msg} (column {error.colno})"
+    except (ValueError, ArithmeticError) as error:  # a number of too many digits
+        return None, f"no valid JSON: {error}"
+    if twice:
+        return None, f"field {twice[0]!r}: stands twice in one object, and nobody knows which one counts"
+    return content, "" if is_utf8(text) else _NOT_UTF8
+
+
+_NOT_UTF8 = "the text is not UTF-8"
+
+
+def is_utf8(text: str) -> bool:
+    """Can the text be written? A lone surrogate cannot: a byte that was no UTF-8, or half of a pair in JSON."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_lines(lines: Iterator[str], label: str) -> Iterator[Entry]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            content, fault = _parse(line)
+            if fault.startswith("no valid JSON") and "Extra data" not in fault and not line.endswith("\n"):
+                fault += " (the line is cut short: no line end)"
+            yield Entry(f"{label}, line {number}", number, content, fault)
+
+
+def _array(text: str, label: str) -> Iterator[Entry] | None:
+    """The items of a JSON array, alone or as the only field of an object; None: it is neither."""
+    wrapped = _WRAPPED.match(text)
+    opening = wrapped.end() if wrapped else text.index("[")
+    depth, starts = 0, [opening + 1]
+    for token in _TOKEN.finditer(text, opening):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if depth == 1 and token[0] == ",":
+            starts.append(token.end())
+        if depth == 0:
+            rest = text[token.end() :].strip()
+            if rest != ("}" if wrapped else ""):
+                return None
+            return _items(text, [*starts, token.end()], label)
+    if wrapped or _OF_OBJECTS.match(text, opening):
+        raise UserError(f"{label}, line {text.count(chr(10)) + 1}: a JSON array that is cut short: it is never closed")
+    return None
+
+
+def _items(text: str, bounds: Sequence[int], label: str) -> Iterator[Entry]:
+    line = 1 + text.count("\n", 0, bounds[0])
+    for number, (start, end) in enumerate(itertools.pairwise(bounds), 1):
+        item = text[start : end - 1]
+        blank = len(item) - len(item.lstrip())
+        if item.strip():
+            content, fault = _parse(item)
+            at = line + item.count("\n", 0, blank)
+            yield Entry(f"{label}, line {at}, item {number}", number, content, fault)
+        line += text.count("\n", start, end)
+
+
+def _csv(lines: Iterator[str], label: str) -> Iterator[Entry]:
+    """Rows of a table with commas; every cell is a text, and an empty one is none."""
+    csv.field_size_limit(1 << 30)
+    reader = csv.reader(lines, strict=True)
+    header: list[str] = []
+    number = 0
+    while True:
+        where = f"{label}, line {reader.line_num + 1}"
+        fault = ""
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise UserError(f"{where}: a quoted text begins here and is never closed") from None
+            cells, fault = [""], f"no valid CSV: {error}"
+        if not cells:
+            continue
+        if not header:
+            header = _header(cells, where)
+            continue
+        number += 1
+        if not fault and len(cells) != len(header):
+            fault = f"has {len(cells)} cells, but the table has {len(header)} columns"
+        if not fault and not all(map(is_utf8, cells)):
+            fault = _NOT_UTF8
+        yield Entry(where, number, {n: c or None for n, c in zip(header, cells, strict=False)}, fault)
+
+
+def _header(cells: Sequence[str], where: str) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        raise UserError(f"{where}: column {twice[0]!r} stands twice")
+    if len(names) == 1 and (mark := next((m for m in ";\t|" if m in names[0]), "")):
+        raise UserError(f"{where}: the columns are not separated by commas but by {mark!r}: save the table with commas")
+    return names
+
+
+def _parquet(path: Path, label: str) -> Iterator[Entry]:
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            _header(file.schema_arrow.names, label)
+            rows = (row for batch in file.iter_batches(1000) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
+                yield Entry(f"{label}, row {number}", number, row)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{label}: cannot be read as Parquet: {_causes(error)}") from None

@@ -68,6 +68,21 @@ def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) 
         )
 
 
+OUTLIERS = 0.1
+"""If more prompts than this share do not fit, the settings are wrong and not the prompts."""
+
+
+def overlong(prompts: Sequence[tuple[str, int]], *, max_completion: int, limit: int) -> dict[str, int]:
+    """The few prompts that do not fit with a completion, by problem id, in tokens; none if they are more than outliers.
+
+    Args:
+        prompts: (problem id, tokens).
+        limit: tokens of a prompt and its completion.
+    """
+    longer = {identifier: tokens for identifier, tokens in prompts if tokens + max_completion > limit}
+    return longer if len(longer) <= OUTLIERS * len(prompts) else {}
+
+
 def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, context: int, vllm_len: int) -> int:
     """Whether each prompt and its completion fit the model. Returns the tokens needed: the longest prompt and a completion.
 

@@ -1,7 +1,6 @@
 """Problem sets: exact chances, apart from each other, the same every time; broken files named by line and field."""
 
 import itertools
-import json
 import random
 from fractions import Fraction
 
@@ -13,14 +12,12 @@ from astro.domains.countdown.sets import (
     corpus,
     draw_problem,
     generate_set,
-    import_set,
     make_sets,
     outcome_shares,
     problem_key,
     random_path,
 )
 from astro.domains.countdown.steps import apply_move, legal_moves, parse_question, write_solution
-from astro.runtime import UserError
 from schemas.records import Problem
 
 WORLD = {"number_max": 6, "target_min": 5, "target_max": 30, "value_max": 40}
@@ -249,79 +246,3 @@ def test_every_written_path_grades_as_its_result(sets):
         steps = write_solution(target, numbers, moves)
         verdict = domain.grade(p, domain.extract(domain.response(steps)))
         assert verdict == ("correct" if moves[-1].result == target else "wrong")
-
-
-# --- a user's own files -----------------------------------------------------------------------------------------------
-
-GOOD = {"id": "a", "numbers": [3, 8], "target": 24}
-
-
-def row(**changes):
-    return json.dumps(GOOD | changes)
-
-
-def files(folder, **contents):
-    """train, rl and eval_x of valid rows, with `contents` instead where given."""
-    texts = {"train": row(id="t"), "rl": row(id="r", target=11), "eval_x": row(id="e", target=5)} | contents
-    for name, text in texts.items():
-        (folder / f"{name}.jsonl").write_text(text + "\n" if text else "", encoding="utf-8")
-    return {"files": {name: str(folder / f"{name}.jsonl") for name in texts}, "value_max": 60}
-
-
-def test_import_keeps_the_order_and_computes_chances(tmp_path):
-    rows = "\n".join(row(id=f"t{i}", target=t) for i, t in enumerate((24, 11)))
-    sets = import_set(**files(tmp_path, train=rows, rl=row(id="r", numbers=[2, 3, 4])))
-    assert [(p.id, p.question, p.level) for p in sets["train"]] == [
-        ("t0", "make 24 from 3 8", 2),
-        ("t1", "make 11 from 3 8", 2),
-    ]
-    assert sets["train"][0].chance == pytest.approx(1 / 3)  # of 3 + 8, 3 * 8, 8 - 3
-
-
-def test_import_drops_train_problems_that_stand_in_an_eval_set_or_twice(tmp_path):
-    rows = [
-        row(id="t0", target=5),  # stands in eval_x
-        row(id="t1", numbers=[8, 3], target=5),  # so does this, in another order
-        row(id="t2"),
-        row(id="t3"),  # twice
-    ]
-    sets = import_set(**files(tmp_path, train="\n".join(rows)))
-    assert [p.id for p in sets["train"]] == ["t2"]
-    assert [p.id for p in sets["eval_x"]] == ["e"]  # eval sets lose nothing
-
-
-BROKEN = {
-    # what is wrong: (file, its text, parts of the message)
-    "not JSON": ("train", row() + "\n{oops", ["train.jsonl, line 2", "JSON"]),
-    "a line cut short is still named": ("train", row() + "\n" + row(id="b")[:-5], ["train.jsonl, line 2"]),
-    "a list instead of an object": ("train", "[1, 2]", ["train.jsonl, line 1", "object"]),
-    "a missing field": ("rl", '{"id": "x", "numbers": [3, 8]}', ["rl.jsonl, line 1", "'target'", "required"]),
-    "an unknown field": ("rl", row(goal=3), ["rl.jsonl, line 1", "'goal'"]),
-    "a text for a number": ("rl", row(target="24"), ["rl.jsonl, line 1", "'target'", "integer", "'24'"]),
-    "a fraction": ("rl", row(target=2.5), ["rl.jsonl, line 1", "'target'", "2.5"]),
-    "one number only": ("eval_x", row(numbers=[3]), ["eval_x.jsonl, line 1", "'numbers'", "at least 2"]),
-    "too many numbers": ("eval_x", row(numbers=[3] * 7), ["eval_x.jsonl, line 1", "'numbers'", "at most 6"]),
-    "a negative number": ("eval_x", row(numbers=[3, -8]), ["eval_x.jsonl, line 1", "'numbers.1'", "-8"]),
-    "a number too long for a question": ("train", row(target=10**9), ["train.jsonl, line 1", "'target'"]),
-    "an empty id": ("train", row(id=""), ["train.jsonl, line 1", "'id'"]),
-    "an id twice in a file": ("train", row() + "\n\n" + row(), ["train.jsonl, line 3", "'id'", "'a'", "line 1"]),
-    "an id twice in two files": ("train", row(id="e"), ["train.jsonl, line 1", "'id'", "eval_x.jsonl, line 1"]),
-    "an empty file": ("rl", "", ["rl.jsonl", "no problem", "'rl'"]),
-    "blank lines only": ("rl", "\n\n", ["rl.jsonl", "no problem"]),
-    "nothing left beside the eval sets": ("train", row(id="t", target=5), ["train.jsonl", "in no eval set"]),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_refused_with_file_line_and_field(tmp_path, name):
-    which, text, parts = BROKEN[name]
-    with pytest.raises(UserError) as caught:
-        import_set(**files(tmp_path, **{which: text}))
-    assert [part for part in parts if part not in str(caught.value)] == []
-
-
-def test_a_missing_file_is_named(tmp_path):
-    params = files(tmp_path)
-    params["files"]["rl"] = str(tmp_path / "nowhere.jsonl")
-    with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
-        import_set(**params)

@@ -87,6 +87,12 @@ SAME = [
     ("5!", "5", False),
     ("f'(x)", "f(x)", False),
     ("{1,2}", "{12}", False),
+    ("计算（12×12）的值。", "计算 $(12 \\times 12)$ 的值", True),
+    ("有多少种选法？", "有多少种选法?", True),
+    ("若“x＝1”，则……", '若"x=1",则......', True),
+    ("求ＡＢ的长：１，０００", "求AB的长:1000", True),
+    ("取 3、4 两数", "取3,4两数", True),
+    ("从10人中选3人", "从10人中选4人", False),
     ("x + 1", "x - 1", False),
 ]
 
@@ -98,6 +104,18 @@ def test_what_is_layout_and_what_is_not(one, other, same):
 
 def test_words_are_letters_and_numbers():
     assert words_of(r"Let $x_{10} = \frac{1}{2.5}$, then") == ["let", "x", "10", "frac", "1", "2.5", "then"]
+    assert words_of("从10人中选3人，有多少种？") == ["从", "10", "人", "中", "选", "3", "人", "有", "多", "少", "种"]
+    assert words_of("Évaluer la dérivée, où α > 0; найти x") == [
+        "évaluer",
+        "la",
+        "dérivée",
+        "où",
+        "α",
+        "0",
+        "найти",
+        "x",
+    ]
+    assert words_of("りんごが3個") == ["り", "ん", "ご", "が", "3", "個"]
 
 
 BOXES = [

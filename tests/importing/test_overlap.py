@@ -91,3 +91,15 @@ def test_many_problems_take_seconds():
     assert hits[-1].place == "5"
     assert not any(hits[:-1])
     assert time.process_time() - began < 10  # 1 s here
+
+
+def test_chinese_problems_overlap_character_by_character():
+    body = "某校从甲乙丙丁四名教师中选派三人分别到三所乡村学校支教"
+    index = Index([("e", body + "，共有多少种不同的方案？")], ngram=13)
+    asked = [
+        f"已知：{body}，若甲不去，问有几种安排？",  # a part of it
+        body.replace("四名教师", "五位医生").replace("三所乡村", "两家城市")
+        + "，求概率。",  # no 13 characters in a row
+        f"{body}，共有多少种不同的方案",  # but for punctuation
+    ]
+    assert [hit and hit.reason for hit in index.hits(asked)] == ["ngram", None, "exact"]

@@ -6,25 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from astro.importing.countdown import import_countdown
 from astro.importing.math import import_math, read_source
 from astro.importing.sources import notes_on
-from astro.params import load_params
 from astro.runtime import UserError
-from schemas.problems import ProblemsParams, SourceSpec
-
-PROBLEMS = load_params().problems.model_dump()
-
-
-def write(path: Path, rows) -> str:
-    """A JSONL file of rows, or of text as it is; its name."""
-    text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    return path.name
-
-
-def spec(**values) -> SourceSpec:
-    return SourceSpec.model_validate(values)
+from schemas.problems import ProblemsParams
+from tests.importing.world import params_of, spec, write
 
 
 def params(folder: Path, *, ngram: int = 13, **files) -> ProblemsParams:
@@ -33,14 +19,8 @@ def params(folder: Path, *, ngram: int = 13, **files) -> ProblemsParams:
         "train": [{"question": "What is $2+2$?", "answer": "4"}],
         "rl": [{"question": "What is $3+3$?", "answer": "6"}],
         "eval_own": [{"question": "What is $1+1$?", "answer": "2"}],
-        **files,
     }
-    given = {
-        name: rows if isinstance(rows, dict) else {"path": write(folder / f"{name}.jsonl", rows)}
-        for name, rows in plain.items()
-    }
-    values = {"source": "files", "folder": str(folder), "files": given, "overlap": {"ngram": ngram}}
-    return ProblemsParams.model_validate(PROBLEMS | values)
+    return params_of(folder, plain | files, ngram=ngram)
 
 
 # preset, rows as the public set has them, (id, gold, level) of the problems
@@ -119,12 +99,13 @@ def test_a_local_dataset_is_loaded_as_one_of_the_hub(tmp_path):
 DATASETS = [
     # what is asked of a folder with the splits train and test, message
     ({"dataset": "set"}, r"has the splits train, test; name one in split"),
-    ({"dataset": "set", "split": "valid"}, r"cannot be loaded: .*valid"),
+    ({"dataset": "set", "split": "valid"}, r"there is no split 'valid', only train, test"),
+    ({"dataset": "saved"}, r"was written by save_to_disk; write it as Parquet"),
+    ({"dataset": "set/train.jsonl", "split": "test"}, r"is a file: it has no config and no split"),
     (
         {"dataset": "none/such-data-set", "split": "test"},
         r"dataset none/such-data-set: cannot be loaded: .*is there a network",
     ),
-    ({"dataset": "note.txt"}, r"expected a folder, or a file that ends in \.jsonl"),
 ]
 
 
@@ -136,7 +117,7 @@ def test_faults_of_datasets(tmp_path, monkeypatch, given, expected):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     (tmp_path / "set").mkdir()
-    (tmp_path / "note.txt").write_text("no data")
+    datasets.Dataset.from_dict({"question": ["q"], "answer": ["1"]}).save_to_disk(str(tmp_path / "saved"))
     for split in ("train", "test"):
         write(tmp_path / f"set/{split}.jsonl", [{"question": "q", "answer": "1"}])
     with pytest.raises(UserError, match=rf"problems\.files\.eval_s: .*{expected}"):
@@ -148,46 +129,170 @@ def test_faults_of_datasets(tmp_path, monkeypatch, given, expected):
 GOOD = '{"id": "a", "question": "What is $5+5$?", "answer": "10"}\n'
 
 FAULTS = [
-    # content of train.jsonl, the entry beside its path, message
+    # content of train.jsonl, of which no row can be read; the entry beside its path; message
     ("", {}, r"train\.jsonl: holds no problem for set 'train'"),
     ("\n \n", {}, r"train\.jsonl: holds no problem"),
-    (GOOD + '{"id": "b", "que\n', {}, r"train\.jsonl, line 2: no valid JSON"),
-    (GOOD + '{"id": "b", "que', {}, r"line 2: no valid JSON.*cut short"),
-    (GOOD + "\n[1, 2]\n", {}, r"line 3: expected a JSON object with named fields, got list"),
-    (GOOD + '{"question": "q", "answer": NaN}\n', {}, r"line 2: no valid JSON: NaN"),
-    ("\udcff\udcfe\n", {}, r"line 1: no valid JSON"),
-    ("[" * 100_000 + "\n", {}, r"line 1: no valid JSON"),
-    ('{"question": "q"}\n', {}, r"line 1: field 'answer': missing \(map plain\); the row has: question"),
-    ('{"answer": "1", "text": "q"}\n', {}, r"line 1: field 'question' or 'problem': missing .*: answer, text"),
+    ('{"id": "b", "que\n', {}, r"train\.jsonl, line 1: no valid JSON"),
+    ('{"id": "b", "que', {}, r"line 1: no valid JSON.*cut short"),
+    ("\n7\n[1, 2]\n[3]\n", {}, r"line 3: expected a JSON object with named fields, got list \(none of 3 rows of set 'train'"),
+    ("[" * 100_000 + "\n", {}, r"line 1: nested too deeply"),
+    ('{"question": "q"}\n', {}, r"line 1: field 'answer': missing \(map plain\); the row has: question; .*fields\.answer$"),
+    ('{"answer": "1", "text": "q"}\n', {}, r"field 'question' or 'problem': missing .*: answer, text; .*fields\.question$"),
     ('{"question": "q", "answer": "1"}\n', {"preset": "math"}, r"line 1: field 'problem': missing \(map math\)"),
-    (
-        '{"question": "  ", "answer": "1"}\n',
-        {},
-        r"line 1: field 'question': expected a text that is not blank, got str '  '",
-    ),
+    ('{"question": "  ", "answer": "1"}\n', {}, r"line 1: field 'question': expected a text that is not blank, got str '  '"),
     ('{"question": null, "answer": "1"}\n', {}, r"line 1: field 'question': expected a text .*got nothing"),
     ('{"question": 7, "answer": "1"}\n', {}, r"line 1: field 'question': expected a text .*got int 7"),
-    ('{"question": "\\ud800", "answer": "1"}\n', {}, r"line 1: field 'question': .*valid"),
-    ('{"question": "q", "answer": {"a": 1}}\n', {}, r"line 1: field 'answer': expected a text or a number, got dict"),
+    ('{"question": "\\ud800", "answer": "1"}\n', {}, r"line 1: field 'question': no valid text"),
+    ('{"question": "q", "answer": {"a": 1}}\n', {}, r"line 1: field 'answer': expected .*, got an object .*answer\.a$"),
+    ('{"question": "q", "answer": {"value": "1"}}\n', {"fields": {"answer": "answer.val"}}, r"field 'answer\.val': missing"),
+    ('{"question": [{"role": "user", "content": "q"}], "answer": "1"}\n', {}, r"got a list .*such as question\[-1\]\.content$"),
     ('{"question": "q", "answer": true}\n', {}, r"line 1: field 'answer': expected a text or a number, got bool True"),
-    (GOOD + GOOD, {}, r"line 2: field 'id': 'a' stands already in .*train\.jsonl, line 1"),
-    ('{"id": [1], "question": "q", "answer": "1"}\n', {}, r"line 1: field 'id': expected an id .*got list"),
+    ('{"id": [1], "question": "q", "answer": "1"}\n', {}, r"line 1: field 'id': expected an id .*got a list.*fields\.id: false"),
     (GOOD, {"fields": {"id": "uid"}}, r"line 1: field 'uid': expected an id .*got nothing"),
     (GOOD, {"preset": "gsm8k"}, r"of 1 problems for set 'train' none has an answer that can be graded.*right map"),
+    ('{"v": 1, "rows": [{"question": "q", "answer": "1"}]}\n', {}, r"missing.*are the rows what 'rows' holds\?"),
     (
         GOOD.replace("5+5", "1 + 1"),
         {},
         r"train\.jsonl: holds no problem for set 'train' that is readable, new and in no eval",
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("content", "entry", "expected"), FAULTS)
-def test_faults_name_file_line_and_field(tmp_path, content, entry, expected):
+def test_a_set_without_a_readable_row_names_file_line_field_and_remedy(tmp_path, content, entry, expected):
     write(tmp_path / "train.jsonl", content)
-    with pytest.raises(UserError) as caught:
-        import_math(params(tmp_path, train={"path": "train.jsonl", **entry}))
-    assert re.search(expected, str(caught.value)), caught.value
+    for key in ("path", "dataset"):
+        with pytest.raises(UserError) as caught:
+            import_math(params(tmp_path, train={key: "train.jsonl", **entry}))
+        assert re.search(expected, str(caught.value)), caught.value
+        assert "\n" not in str(caught.value)
+
+
+BAD_ROWS = [
+    # a line between good ones, what is told of it
+    ('{"id": "b", "que', "no valid JSON"),
+    ("# a remark", "no valid JSON"),
+    ("[1, 2]", "expected a JSON object with named fields, got list"),
+    ("[" * 5000 + "]" * 5000, "nested too deeply"),
+    ('{"question": "Is it?", "answer": ["4", "5"]}', "field 'answer': expected a text or a number, got a list ['4', '5'] of 2"),
+    ('{"question": "Is it?", "answer": NaN}', "field 'answer': expected a text or a number, got float nan"),
+    ('{"question": "Is it?", "answer": -Infinity}', "got float -inf"),
+    ('{"question": "Is it?", "answer": true}', "got bool True"),
+    ('{"question": "Is it?"}', "field 'answer': missing (map plain); the row has: question"),
+    ('{"question": "Is it?", "answer": "1", "id": ""}', "field 'id': expected an id"),
+    ('{"question": "Is it?", "answer": "1", "id": false}', "field 'id': expected an id"),
+    ('{"question": "Is it?", "answer": "1", "id": "g1"}', "field 'id': 'g1' stands already in"),
+    ('{"question": "Is it?", "answer": "1", "answer": "2"}', "field 'answer': stands twice in one object"),
+    ('{"question": "Is it?", "answer": "1", "meta": {"k": 1, "k": 1}}', "field 'k': stands twice in one object"),
+    ('{"question": "Is it \udcff?", "answer": "1"}', "the text is not UTF-8"),
+    ('{"question": "Is it?", "answer": ' + "9" * 5000 + "}", "no valid JSON"),
+    ('{"question": "Is it?", "answer": 1e99999999999999999999}', "no valid JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "told"), BAD_ROWS)
+def test_a_bad_row_is_left_out_and_told(tmp_path, capsys, line, told):
+    good = [json.dumps({"id": f"g{i}", "question": f"What is ${i}+5$?", "answer": i + 5}) for i in range(300)]
+    text = "\n".join([*good[:150], line, *good[150:]]) + "\n"
+    found = import_math(params(tmp_path, train=text))
+    assert [p.id for p in found.sets["train"]] == [f"train-g{i}" for i in range(300)]
+    (dropped,) = found.dropped
+    assert (dropped.set, dropped.reason, dropped.where) == (
+        "train",
+        "unreadable",
+        f"{tmp_path / 'train.jsonl'}, line 151",
+    )
+    assert told in dropped.detail
+    assert found.metrics().unreadable == 1
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'train.jsonl'}, line 151: left out: " in out
+    assert "[problems] train: 300 of 301 rows of train.jsonl kept; left out: 1 unreadable" in out
+    with pytest.raises(UserError, match=r"train\.jsonl, line 151: .*\(problems\.files\.train\.strict\)"):
+        import_math(params(tmp_path, train={"path": "train.jsonl", "strict": True}))
+
+
+def test_many_bad_rows_are_counted_and_the_first_are_listed(tmp_path, capsys):
+    rows = [{"question": f"What is ${i}$?", "answer": [1, 2]} for i in range(2500)]
+    found = import_math(params(tmp_path, train=[*rows, {"question": "What is $7$?", "answer": 7}]))
+    assert found.metrics().unreadable == 2500
+    assert len(found.dropped) == 1000
+    assert len(capsys.readouterr().out.splitlines()) < 40
+
+
+def test_copies_of_a_row_are_counted_and_not_listed_without_end(tmp_path):
+    rows = [{"question": f"What is ${i}$?", "answer": i} for i in range(20)]
+    found = import_math(params(tmp_path, train=rows * 100))
+    assert found.metrics().repeated == 20 * 99
+    assert (len(found.sets["train"]), len(found.dropped)) == (20, 1000)
+
+
+def test_ids_can_be_switched_off(tmp_path):
+    rows = [{"id": "same", "question": "Is it $1$?", "answer": 1}, {"id": "same", "question": "Or $2$?", "answer": 2}]
+    found = import_math(params(tmp_path, train={"path": write(tmp_path / "t.jsonl", rows), "fields": {"id": False}}))
+    assert [p.id for p in found.sets["train"]] == ["train-000001", "train-000002"]
+    assert found.dropped == []
+
+
+CONTRADICTIONS = [
+    # answers to one question, are they one answer
+    (["71", "72"], False),
+    (["1/2", "0.5"], True),
+    ([r"\frac{1}{2}", r"\dfrac12", "0.5"], True),
+    (["5", "5", "6"], False),
+    (["5", "proof"], True),  # one of them is none
+]
+
+
+@pytest.mark.parametrize(("answers", "one"), CONTRADICTIONS)
+def test_a_question_with_two_answers_is_in_no_set(tmp_path, capsys, answers, one):
+    asked = ["How many?", "how  many", "How many ?"]
+    rows = [{"id": i, "question": q, "answer": a} for i, (q, a) in enumerate(zip(asked, answers, strict=False))]
+    found = import_math(params(tmp_path, eval_own=[*rows, {"id": "z", "question": "What is $1+1$?", "answer": "2"}]))
+    kept = [p.id for p in found.sets["eval_own"]]
+    assert kept == (["own-0", "own-z"] if one else ["own-z"])
+    assert found.metrics().contradictory == (0 if one else len(answers))
+    if not one:
+        own, other = (d for d in found.dropped[:1] + found.dropped[-1:])
+        assert (own.reason, own.hits, other.hits) == (
+            "contradictory",
+            f"eval_own:own-{len(answers) - 1}",
+            "eval_own:own-0",
+        )
+        assert (
+            f"one question with two answers, both left out: '{answers[0]}' here, '{answers[-1]}' in"
+            in capsys.readouterr().out
+        )
+
+
+def test_rows_of_one_id_that_ask_the_same(tmp_path):
+    rows = [{"id": "a", "question": q, "answer": a} for q, a in (("How many?", "71"), ("How  many", "72"))]
+    rows += [{"id": "b", "question": q, "answer": "5"} for q in ("Who?", "who")]
+    found = import_math(params(tmp_path, eval_own=rows))
+    assert [p.id for p in found.sets["eval_own"]] == ["own-b"]
+    assert [(d.id, d.reason) for d in found.dropped] == [
+        ("own-a", "contradictory"),
+        ("own-a#2", "contradictory"),
+        ("own-b#4", "repeated"),
+    ]
+
+
+def test_train_and_rl_contradict_each_other(tmp_path):
+    rows = [{"question": "Is it $9$?", "answer": "9"}, {"question": "Or $8$?", "answer": "8"}]
+    found = import_math(
+        params(tmp_path, train=rows, rl=[rows[0] | {"answer": "8"}, {"question": "Or $7$?", "answer": "7"}])
+    )
+    assert [p.gold for name in ("train", "rl") for p in found.sets[name]] == ["8", "7"]
+    assert [(d.set, d.reason, d.hits) for d in found.dropped] == [
+        ("train", "contradictory", "rl:rl-000001"),
+        ("rl", "contradictory", "train:train-000001"),
+    ]
+
+
+def test_a_leak_with_another_answer_says_so(tmp_path):
+    rows = [{"question": "What is $1+1$?", "answer": "3"}, {"question": "Or $8$?", "answer": "8"}]
+    (dropped,) = import_math(params(tmp_path, train=rows)).dropped
+    assert (dropped.reason, dropped.detail) == ("exact", "'3' here, '2' there")
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
@@ -226,6 +331,24 @@ def test_unreadable_golds_are_listed_and_in_no_set(tmp_path, capsys):
     assert found.metrics().unparseable_gold == 6
 
 
+@pytest.mark.parametrize(
+    "gold", ["3-Apr", "Apr-3", "4-Mar-24", "2024-03-04", "2024-03-04 00:00:00", "3/4/2024", "#REF!", "####"]
+)
+def test_what_a_spreadsheet_made_of_an_answer_is_none(tmp_path, gold):
+    rows = [{"question": "What is three quarters?", "answer": gold}, {"question": "And a half?", "answer": "3/4"}]
+    found = import_math(params(tmp_path, train=rows))
+    assert [(d.reason, d.detail) for d in found.dropped] == [("unparseable_gold", gold)]
+
+
+def test_a_question_that_no_model_reads_is_kept_with_a_warning(tmp_path, capsys):
+    rows = [{"question": "Add up: " + "1 " * 200_000, "answer": "200000"}]
+    found = import_math(params(tmp_path, train=rows))
+    assert len(found.sets["train"]) == 1
+    assert found.metrics().long_question == 1
+    assert "warning: train: " in (out := capsys.readouterr().out)
+    assert "line 1: a question of 400,007 characters is longer than most models can read" in out
+
+
 # --- overlap -----------------------------------------------------------------------------------------------------------
 
 EVAL = (
@@ -253,7 +376,8 @@ def test_what_is_an_eval_problem_and_what_is_not(tmp_path):
     assert [reasons.get(f"train-{i}") for i in range(len(TRAIN))] == [reason for _, reason in TRAIN]
     assert {d.hits for d in found.dropped} == {"eval_own:own-e"}
     assert [p.id for p in found.sets["train"]] == ["train-7", "train-8"]
-    assert found.metrics().model_dump() == {"exact": 5, "ngram": 2, "repeated": 0, "unparseable_gold": 0}
+    counts = {name: count for name, count in found.metrics().model_dump().items() if count}
+    assert counts == {"exact": 5, "ngram": 2}
 
 
 def test_without_ngrams_only_equal_problems_go(tmp_path):
@@ -272,8 +396,8 @@ def test_rl_is_cleaned_too_and_repeats_go(tmp_path):
                                eval_own=[{"question": EVAL, "answer": "3"}] * 2))  # fmt: skip
     assert [(d.set, d.reason, d.hits) for d in found.dropped] == [
         ("eval_own", "repeated", "eval_own:own-000001"),
-        ("train", "exact", "eval_own:own-000001"),
         ("train", "repeated", "train:train-000001"),
+        ("train", "exact", "eval_own:own-000001"),
         ("rl", "exact", "eval_own:own-000001"),
         ("rl", "repeated", "train:train-000001"),
     ]
@@ -300,20 +424,3 @@ def test_a_source_that_dvc_does_not_watch_is_told(tmp_path):
     assert "DVC does not see an edit" in notes_on("train", spec(path=str(tmp_path / "b.jsonl")), watched)[0]
     assert "has no revision" in notes_on("train", spec(dataset="org/name"), watched)[0]
     assert notes_on("train", spec(dataset="org/name", revision="abc"), watched) == []
-
-
-# --- Countdown ---------------------------------------------------------------------------------------------------------
-
-
-def test_countdown_files_list_what_they_lose(tmp_path):
-    files = {
-        "eval_own": [{"id": "e", "numbers": [2, 5], "target": 7}],
-        "train": [{"id": "a", "numbers": [4, 5], "target": 9}, {"id": "b", "numbers": [5, 2], "target": 7}],
-        "rl": [{"id": "r", "numbers": [3, 5], "target": 8}, {"id": "s", "numbers": [5, 3], "target": 8}],
-    }
-    found = import_countdown(params(tmp_path, **files))
-    assert {(d.id, d.set, d.reason, d.hits) for d in found.dropped} == {
-        ("b", "train", "exact", "eval_own:e"),
-        ("s", "rl", "repeated", "rl:r"),
-    }
-    assert [p.id for p in found.sets["train"]] == ["a"]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from astro.params import load_params
 from astro.runtime import UserError
-from astro.training.rl_checks import PROBE, check_generation, check_lengths, check_server
+from astro.training.rl_checks import PROBE, check_generation, check_lengths, check_server, overlong
 from schemas.execution import GrpoVllmExecution
 from schemas.grpo import GrpoParams
 
@@ -122,6 +122,13 @@ def test_machines_that_can():
         ({"generation": "vllm_server"}, {"cuda": True, "processes": 8, "tied": False}),
     ]:
         check_generation(with_vllm(**changes), **machine)
+
+
+def test_a_few_prompts_that_are_too_long_are_left_out_and_many_are_a_fault_of_the_settings():
+    prompts = [(f"p{i}", 100) for i in range(9)] + [("huge", 200_000)]
+    assert overlong(prompts, max_completion=800, limit=1000) == {"huge": 200_000}
+    assert overlong(prompts, max_completion=950, limit=1000) == {}
+    assert overlong(prompts[-3:], max_completion=800, limit=1000) == {}
 
 
 def test_lengths():

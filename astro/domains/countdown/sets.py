@@ -3,15 +3,9 @@
 import random
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
-
-from pydantic import Field
 
 from astro.domains.countdown.steps import Move, apply_move, legal_moves, question, write_solution
-from astro.runtime import UserError, enumerate_jsonl
-from schemas.base import Strict
 from schemas.records import Problem
 
 MAX_TRIES = 1000
@@ -195,48 +189,3 @@ def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int
 
 LARGEST = 999_999_999
 """Largest number that a question can hold (astro.domains.countdown reads nine digits)."""
-
-
-class ProblemRow(Strict):
-    """A line of a user's problem file."""
-
-    id: str = Field(min_length=1)
-    numbers: list[Annotated[int, Field(ge=1, le=LARGEST)]] = Field(min_length=2, max_length=6)
-    target: int = Field(ge=1, le=LARGEST)
-
-
-def import_set(files: dict[str, str], *, value_max: int) -> dict[str, list[Problem]]:
-    """All sets from the user's files; train and rl problems that also stand in an eval set, or twice, are dropped.
-
-    Args:
-        files: name of each set -> its file.
-        value_max: largest intermediate result of a legal path.
-
-    Raises:
-        UserError: a file is missing or empty, a line is broken, a field is missing, an id comes twice; names file, line
-            and field.
-    """
-    ids: dict[str, str] = {}
-    taken: set[tuple[int, ...]] = set()
-    sets: dict[str, list[Problem]] = {}
-    dropped = 0
-    for name in sorted(files, key=lambda n: (not n.startswith("eval_"), n)):
-        path = Path(files[name])
-        problems = []
-        for line, row in enumerate_jsonl(path, ProblemRow):
-            where = f"{path}, line {line}"
-            if row.id in ids:
-                raise UserError(f"{where}: field 'id': {row.id!r} stands already in {ids[row.id]}")
-            ids[row.id] = where
-            key = problem_key(row.target, row.numbers)
-            if key in taken and not name.startswith("eval_"):
-                dropped += 1
-                continue
-            taken.add(key)
-            problems.append(make_problem(row.id, row.target, row.numbers, value_max=value_max))
-        if not problems:
-            raise UserError(
-                f"{path}: holds no problem for set {name!r}" + (" that is in no eval set" if dropped else "")
-            )
-        sets[name] = problems
-    return sets

@@ -25,7 +25,17 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PUNCTUATION = re.compile(r"""[?"`;:]|(?<=[a-z]{2})!+|(?<![\da-z)!])!+|(?<!\d)[.,]|[.,](?!\d)""")  # 5! stays
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _APOSTROPHE = re.compile(r"(?<=[a-z]{2})['’]")  # f' stays
-_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?")
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese, kana
+)
+"""Characters of scripts that put no space between words."""
+
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+(?:\.\d+)?")
+_MARKS = str.maketrans(
+    {"。": ".", "、": ",", **dict.fromkeys("“”„‟«»「」『』《》〈〉", '"'), **dict.fromkeys("‘‚‛", "'")}
+)
+"""Marks that NFKC keeps apart from those of ASCII, such as the Chinese full stop."""
 
 
 def split_steps(text: str) -> list[str]:
@@ -69,13 +79,17 @@ def same_text(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Letters and numbers of the text in order, each run one word, without LaTeX's own layout: for n-grams."""
+    """Letters and numbers of the text in order, each run one word, without LaTeX's own layout: for n-grams.
+
+    Each character is a word in scripts that put no space between words, such as Chinese.
+    """
     return _TOKEN.findall(plain_text(text))
 
 
 def plain_text(text: str) -> str:
     """The text in lower case, without what only lays out; words and numbers stay apart."""
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower()
+    text = unicodedata.normalize("NFKC", text).translate(_MARKS)
+    text = _INVISIBLE.sub("", text).lower()
     for pattern, to in _SAME_AS:
         text = pattern.sub(to, text)
     text = _SPACES.sub(" ", _SIZES.sub("", text))
