@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from astro.arms import BASE, all_models, baselines, by_arm
+from astro.arms import BASE, RAW, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
 from astro.domains.chat import chat_for
 from astro.evaluation.budget import at_equal_tokens, budget_curves
@@ -84,6 +84,12 @@ def complete(s: Stage, name: str, sets: dict[str, list[Problem]]) -> list[Comple
     ]
 
 
+def measured_models() -> list[str]:
+    """All models, with the base before its warm-up where there was one."""
+    warmed = (MODELS / RAW / "config.json").is_file()
+    return [name for name in all_models() if name != RAW or warmed]
+
+
 def search_settings(s: Stage) -> MctsParams:
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
@@ -134,12 +140,13 @@ def main() -> None:
         if not files:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
-        records, searched = {name: complete(s, name, sets) for name in all_models()}, search_at_test_time(s, sets)
+        records = {name: complete(s, name, sets) for name in measured_models()}
+        searched = search_at_test_time(s, sets)
         with atomic_path(OUT) as folder:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)
         prune("eval", home_root())
-        pairs = comparisons(by_arm(), baselines())
+        pairs = [*comparisons(by_arm(), baselines()), (BASE, RAW)]  # the last: what a warm-up does
         summaries = {
             set_name: summarise(
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},

@@ -83,16 +83,14 @@ def get_domain(name: str, phrases: "JumpWords | None" = None, chat: "ChatTemplat
         chat: prompts are rendered through it, as messages to a chat model; None: plain text.
 
     Raises:
-        ValueError: there is none, or it has no messages for chat models.
+        ValueError: there is none.
     """
     if name == "math":
         from astro.domains.math.domain import Math
 
         return Math(phrases, chat)
     if name == "countdown":
-        if chat is not None:
-            raise ValueError("run.domain countdown has no prompts for chat models: set run.prompt to plain")
         from astro.domains.countdown.domain import Countdown
 
-        return Countdown()
+        return Countdown(chat)
     raise ValueError(f"run.domain: no domain is called {name!r}; there are: countdown, math")
