@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from astro.dryrun.shapes import known, shape_of
 from astro.params import PARAMS_FILE, load_params, validate
 from astro.profiles import committed, find, machine_of, merged
-from astro.rates import GIB, RATES, Rates, load_rates
+from astro.rates import GIB, RATES, Rates, load_rates, search_of
 from astro.runtime import UserError, run_stage
 from schemas.params import Params
 
@@ -259,8 +259,7 @@ def make(given: Any) -> Plan:
     device = given.device or ("core" if embedded else "H100")
     units = given.units or (2 if device == "core" else 64 if given.profile == PAPER else gpus(given.compute))
     parameters = given.parameters or parameters_of(params)
-    domain = "mathematics" if params.run.domain == "math" else "countdown" if embedded else "countdown_pretrained"
-    rates = load_rates(RATES, device=device, parameters=parameters, domain=domain, rate=given.rate)
+    rates = load_rates(RATES, device=device, parameters=parameters, domain=search_of(params), rate=given.rate)
     trees = params.mcts.problems
     if params.problems.source == "generated":
         trees = min(trees, params.problems.train)

@@ -76,6 +76,7 @@ class VllmEngine:
                 enable_prefix_caching=prefix_caching,
                 disable_log_stats=True,
                 seed=0,  # unused: every request brings its own
+                generation_config="vllm",  # of the model's own file the end tokens alone, not how its authors sample
                 **options,
             )
         except (ValueError, OSError, RuntimeError) as error:

@@ -16,6 +16,10 @@ from schemas.records import Problem
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+    from schemas.base_model import WarmupParams
+    from schemas.grpo import GrpoParams
+    from schemas.sft import SftParams
+
 AFFECTS_RESULTS = False  # it only refuses
 
 
@@ -166,7 +170,11 @@ def warn_emulated(params: Params, *, gpus: int) -> None:
         return
     asked = {f"engine.{kind}.dtype": getattr(params.engine, kind).dtype for kind in ("vllm", "hf")}
     asked = {name: dtype for name, dtype in asked.items() if f".{params.engine.kind}." in name}
-    trained = {"base.warmup": params.base.warmup, "sft": params.sft, "grpo": params.grpo}
+    trained: dict[str, WarmupParams | SftParams | GrpoParams] = {
+        "base.warmup": params.base.warmup,
+        "sft": params.sft,
+        "grpo": params.grpo,
+    }
     used = {"base.warmup": params.base.warmup.steps, "sft": params.sft.epochs, "grpo": params.grpo.steps}
     for name, section in trained.items():
         if used[name]:

@@ -8,6 +8,7 @@ tokenizer whose token ids differ from those that llama.cpp gives.
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,7 +276,10 @@ def _open(file: Path, said: str) -> "GGUFReader":
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError) as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "GGMLQuantizationType" in text:
-            raise UserError(f"{said}: {file.name} holds tensors of an unknown quantisation: {text}") from None
+            number = re.search(r"\d+(?=\D*$|\) )", text)
+            raise UserError(
+                f"{said}: {file.name} holds tensors of an unknown quantisation: ggml type {number[0] if number else text}"
+            ) from None
         raise UserError(f"{said}: {file.name} is cut short or broken ({file.stat().st_size} bytes): {text}") from None
 
 

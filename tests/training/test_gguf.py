@@ -67,7 +67,7 @@ def test_what_is_not_a_plain_llama_with_a_known_tokenizer_is_refused(tmp_path, f
 def test_an_unknown_quantisation_is_refused(tmp_path):
     file = write_gguf(tmp_path / "m.gguf")
     set_type(file, "blk.0.attn_q.weight", 99)
-    assert "holds tensors of an unknown quantisation: 99" in refusal(file, tmp_path)
+    assert "holds tensors of an unknown quantisation: ggml type 99" in refusal(file, tmp_path)
 
 
 @needs_gguf

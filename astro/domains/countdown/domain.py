@@ -75,7 +75,7 @@ class Countdown:
         """What follows the last "answer", to the end of its line."""
         _, mark, tail = text.rpartition(self.wording.answers)
         answer = tail.partition("\n")[0].strip() if mark else ""
-        return answer or None
+        return (answer.removesuffix(".") if self.chat else answer) or None  # a person ends a sentence
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """Exact: the expression equals the target and uses each given number once."""
