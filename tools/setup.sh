@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh remote. Called by make; a
-# second call returns at once.
+# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh remote|smollm2. Called by make;
+# a second call returns at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,8 @@ command -v "$python" >/dev/null || { echo "error: $python was not found; install
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
 if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk, $((free_kb / 1000000)) GB are free here" >&2; exit 2; fi
 
-[ "$flavour" = remote ] || echo "[setup] making .venv from $lock (once, a few minutes)"
+more=$(case $flavour in remote|smollm2) echo yes;; esac)
+[ -n "$more" ] || echo "[setup] making .venv from $lock (once, a few minutes)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null  # an environment made by uv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
@@ -37,7 +38,7 @@ export UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
 # Compiled here, once. Where PYTHONDONTWRITEBYTECODE is set or .venv is read-only, each process would compile its imports anew.
 install() { .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python "$@"; }
 
-if [ "$flavour" = remote ]; then  # locked together with cpu.txt, of which it replaces a version or two
+if [ -n "$more" ]; then  # remote is locked together with cpu.txt, of which it replaces a version or two
   install --no-deps -r "$lock"
   touch "$stamp"
   exit 0

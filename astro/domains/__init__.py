@@ -90,16 +90,14 @@ def get_domain(
         answers: params.run's: how a response gives its final answer, where the domain has several ways.
 
     Raises:
-        ValueError: there is none, or it has no messages for chat models.
+        ValueError: there is none.
     """
     if name == "math":
         from astro.domains.math.domain import Math
 
         return Math(phrases, chat, answers)
     if name == "countdown":
-        if chat is not None:
-            raise ValueError("run.domain countdown has no prompts for chat models: set run.prompt to plain")
         from astro.domains.countdown.domain import Countdown
 
-        return Countdown()
+        return Countdown(chat)
     raise ValueError(f"run.domain: no domain is called {name!r}; there are: countdown, math")

@@ -11,7 +11,7 @@ from astro.dryrun.memory import GIB, Memory, Serving, Training
 from astro.dryrun.shapes import Shape, shape_of
 from astro.dryrun.templates import Rendered, template
 from astro.params import plain, read_yaml
-from astro.rates import RATES
+from astro.rates import RATES, search_of
 from astro.runtime import UserError
 from schemas.compute import Compute
 from schemas.params import Params
@@ -54,7 +54,7 @@ def check_profile(params: Params, title: str, *, device: str, compute: str, line
         params,
         where,
         title=f"Dry run of {title[0].lower() + title[1:]} on {device}, compute profile {where.profile}",
-        shape_of_search=rates["searches"]["mathematics" if params.run.domain == "math" else params.run.domain],
+        shape_of_search=rates["searches"][search_of(params)],
         texts_gb=texts_of(lines),
         here=here,
         faults=faults,

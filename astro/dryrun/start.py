@@ -11,7 +11,7 @@ from astro.compute import load_compute
 from astro.dryrun import checks, settings
 from astro.dryrun.shapes import Shape, known, shape_of
 from astro.params import plain, read_yaml
-from astro.rates import RATES
+from astro.rates import RATES, search_of
 from astro.runtime import UserError
 from schemas.compute import Compute
 from schemas.params import Params
@@ -73,9 +73,7 @@ def faults(ahead: Sequence[str], params: Params, compute: Compute, shape: Shape,
     if "sft" in ahead and params.sft.epochs:
         found += checks.training_faults(shape, settings.sft_training(params, compute), device, name)[1]
     if "grpo" in ahead and params.grpo.steps:
-        search = plain(read_yaml(RATES))["searches"][
-            "mathematics" if params.run.domain == "math" else params.run.domain
-        ]
+        search = plain(read_yaml(RATES))["searches"][search_of(params)]
         training = settings.grpo_training(params, compute, settings.prompt_tokens(search))
         found += checks.training_faults(shape, training, device, name)[1]
     return found

@@ -19,6 +19,10 @@ TOO_LONG = "maximum context length"
 WIDEST_TOKEN = 256
 """No token is so many characters wide on average: a longer text was not limited."""
 
+NEUTRAL_OF_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What a vLLM server takes from the model's own generation_config.json where a request leaves it open. Other servers may refuse
+the names."""
+
 BACK_OFF_S = (1.0, 30.0)
 """First and longest wait for an endpoint that is gone; each is twice the one before."""
 
@@ -66,7 +70,8 @@ class EndpointEngine:
         self._ended, self._answered = threading.Event(), time.monotonic()
         self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s, max_retries=retries)
         try:
-            served = [m.id for m in self._client.models.list()]
+            models = list(self._client.models.list())
+            served = [m.id for m in models]
         except openai.OpenAIError as error:
             raise EngineError(f"execution.endpoint.url {url}: the endpoint does not answer ({error})") from None
         except (ValueError, TypeError, AttributeError) as error:
@@ -76,6 +81,8 @@ class EndpointEngine:
         if not served:
             raise EngineError(f"execution.endpoint.url {url}: the endpoint serves no model")
         self._model = model or served[0]
+        ours = next(m for m in models if m.id == self._model)
+        self._neutral = NEUTRAL_OF_VLLM if getattr(ours, "owned_by", "") == "vllm" else None
         self._pool = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="endpoint")
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
         self._next = self._outstanding = 0
@@ -143,6 +150,10 @@ class EndpointEngine:
                 n=request.n,
                 max_tokens=max_tokens,
                 temperature=request.temperature,
+                top_p=1.0,
+                presence_penalty=0.0,
+                frequency_penalty=0.0,
+                extra_body=self._neutral,
                 stop=list(request.stop) or None,
                 seed=request.seed,
                 logprobs=0 if request.logprobs else None,

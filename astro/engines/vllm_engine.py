@@ -83,6 +83,7 @@ class VllmEngine:
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
                 seed=0,  # unused: every request brings its own
+                generation_config="vllm",  # of the model's own file the end tokens alone, not how its authors sample
                 **options,
             )
         except (ValueError, OSError, RuntimeError) as error:

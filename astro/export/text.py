@@ -1,11 +1,12 @@
 """Pieces that both cards are made of."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astro.export.files import licence_fields
+from astro.export.files import BASE, licence_fields
 from astro.export.state import Run
 from schemas.evaluate import Estimate
 
@@ -44,13 +45,27 @@ def base_called(run: Run) -> str:
     if run.params.base.source == "train":
         return f"a Llama of {run.metrics['base'].parameters:,} parameters, trained from scratch in the same run"
     name, revision = public(run.params.base.pretrained.path), run.params.base.pretrained.revision
-    return f"{name}{f' at revision {revision}' if revision else ''}"
+    warmup, origin = run.params.base.warmup, origin_of()
+    called = f"{name}{f' at revision {revision}' if revision else ''}"
+    if origin:
+        called = (
+            f"{origin['name'] or name} ({origin['source']}, dequantised from {origin['quantisation']}, sha256 "
+            f"{origin['sha256']})"
+        )
+    return called + (f", warmed up by {warmup.steps} steps on solutions written in one go" if warmup.steps else "")
+
+
+def origin_of() -> dict[str, Any]:
+    """Where a base that was converted from another format comes from, as models/base has it; {}: it was not."""
+    path = BASE / "origin.json"
+    return json.loads(path.read_bytes()) if path.is_file() else {}
 
 
 def base_hub_id(run: Run) -> str | None:
     """Hub id of the base; None: trained here, or a folder."""
     path = run.params.base.pretrained.path
     hub = run.params.base.source == "pretrained" and re.fullmatch(HUB_ID, path) and not Path(path).exists()
+    hub = hub and not path.endswith(".gguf")
     return path if hub else None
 
 

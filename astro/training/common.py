@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import (
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -37,15 +38,19 @@ def use_cores() -> None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
+def native_bf16() -> bool:
+    """Whether the hardware multiplies bfloat16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def wants_bf16(setting: bool | str) -> bool:
     """Whether to train in bfloat16 autocast. "auto": where the hardware multiplies it.
 
     A CPU without such instructions emulates them at a fifteenth of the speed of float32 (docs/log.md).
     """
-    if torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    native = native_bf16()
     if setting is True and not native:
         print("warning: bf16: true, but this processor only emulates bfloat16, slowly; auto takes float32", flush=True)
     return native if setting == "auto" else bool(setting)
@@ -245,7 +250,25 @@ def load_causal_lm(
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer of {path} has no end token")
     give_pad(tokenizer, name=name)
+    sample_as_asked(model, tokenizer)
     return model, tokenizer
+
+
+def sample_as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Leave of a model's own sampling settings its end and begin tokens: `generate` and TRL take the rest as defaults."""
+    own = model.generation_config
+    if own is None:
+        return
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder that has been checked."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path))
 
 
 def give_pad(tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:

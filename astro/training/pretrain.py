@@ -32,7 +32,8 @@ def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: 
     """Documents, each ended by EOS, laid end to end and cut into rows: several problems to a row, at any position.
 
     Returns:
-        uint16 array, shape (rows, row_tokens). `documents` may be endless; only what is needed is taken.
+        Array of shape (rows, row_tokens), uint16 where that holds the vocabulary. `documents` may be endless; only what is
+        needed is taken.
     """
     needed, stream = rows * row_tokens, []
     batch: list[str] = []
@@ -47,7 +48,8 @@ def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: 
                 break
     if len(stream) < needed:
         raise ValueError(f"the corpus holds {len(stream)} tokens, {needed} are needed")
-    return np.asarray(stream[:needed], dtype=np.uint16).reshape(rows, row_tokens)
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    return np.asarray(stream[:needed], dtype=dtype).reshape(rows, row_tokens)
 
 
 def new_llama(

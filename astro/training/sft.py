@@ -75,14 +75,16 @@ def build_dataset(
     return Dataset.from_list(kept), len(rows) - len(kept)
 
 
-def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute) -> SFTConfig:
+def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute, section: str = "sft") -> SFTConfig:
     """The trainer's arguments. To be made before the model is loaded: where weights are sharded, that depends on them.
+
+    section: of params.yaml, for messages.
 
     Raises:
         UserError: the batch cannot be spread as the profile says.
     """
     per_device, accumulation = split_batch(
-        settings["batch_size"], compute.micro_batch.sft, compute.world, "sft.batch_size"
+        settings["batch_size"], compute.micro_batch.sft, compute.world, f"{section}.batch_size"
     )
     return SFTConfig(
         output_dir=str(work),
@@ -125,6 +127,7 @@ def fine_tune(
     new_tokens: bool = False,
     compute: Compute | None = None,
     arguments: SFTConfig | None = None,
+    section: str = "sft",
 ) -> tuple[PreTrainedModel | None, list[dict[str, float]], int]:
     """Train; goes on from a checkpoint in `work`.
 
@@ -133,6 +136,7 @@ def fine_tune(
         new_tokens: the vocabulary has just grown (matters to LoRA).
         compute: where; None: this process alone.
         arguments: those of `trainer_arguments`, if they have been made.
+        section: of params.yaml, for messages.
 
     Returns:
         The model (LoRA merged), its curve (step, loss, lr), and the optimizer steps done. The model is None where no process
@@ -141,7 +145,7 @@ def fine_tune(
     use_cores()
     compute = compute or Compute()
     curve = Curve({"loss": "loss", "learning_rate": "lr"}, label=work.parent.name, log=log)
-    arguments = arguments or trainer_arguments(settings, seed=seed, work=work, compute=compute)
+    arguments = arguments or trainer_arguments(settings, seed=seed, work=work, compute=compute, section=section)
     packed = "position_ids" in dataset.column_names
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     trainer = steps_trainer()(
@@ -151,7 +155,7 @@ def fine_tune(
         data_collator=PackedRows(pad) if packed else None,
         processing_class=tokenizer,
         peft_config=lora_config(settings["lora"], new_tokens=new_tokens),
-        callbacks=[StopNotFinite("sft", "sft.lr"), curve],
+        callbacks=[StopNotFinite(section, f"{section}.lr"), curve],
         batch=settings["batch_size"],
     )
     quiet(trainer)
@@ -184,6 +188,15 @@ def load_base(
     return model, tokenizer, added
 
 
+def warn_rounding(settings: dict, compute: Compute, section: str) -> None:
+    """Say that steps are lost in bfloat16 weights."""
+    if settings["dtype"] == "bfloat16" and not settings["lora"]["enabled"] and compute.strategy in ("none", "ddp"):
+        print(
+            f"warning: {section}.dtype bfloat16 for a full fine-tune: small updates round to nothing; float32, or fsdp2",
+            flush=True,
+        )
+
+
 def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
     """The whole of SFT, in one process or in each of many (astro/training/launch.py).
 
@@ -197,11 +210,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     settings, work = given["settings"], Path(given["work"])
     arguments = trainer_arguments(settings, seed=given["seed"], work=work, compute=compute)
     first = arguments.process_index == 0  # the processes meet here
-    if settings["dtype"] == "bfloat16" and not settings["lora"]["enabled"] and compute.strategy in ("none", "ddp"):
-        print(
-            "warning: sft.dtype bfloat16 for a full fine-tune: small updates round to nothing; float32, or fsdp2",
-            flush=True,
-        )
+    warn_rounding(settings, compute, "sft")
     model, tokenizer, added = load_base(given, quantize=settings["lora"]["quantize"])
     traces = list(read_jsonl(Path(given["traces"]), Trace))
     dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings["loss_on"], max_length=settings["max_length"])

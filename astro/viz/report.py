@@ -14,7 +14,7 @@ from typing import TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from astro.arms import all_models, baselines, rl_models
+from astro.arms import RAW, all_models, baselines, rl_models
 from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.gallery import Example, outcome
 from astro.viz.labels import (
@@ -127,7 +127,9 @@ def render(data: ReportData) -> str:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             main=main_model(),
             models=_models(metrics) if metrics else [],
-            unmeasured=[style(model).label for model in all_models() if metrics and model not in _models(metrics)],
+            unmeasured=[
+                style(model).label for model in all_models() if metrics and model not in {RAW, *_models(metrics)}
+            ],
             searchers=searchers(_models(metrics)) if metrics else [],
             headlines=[_headline(metrics, name) for name in metrics.sets] if metrics else [],
             summaries=_summaries(metrics) if metrics else [],

@@ -162,8 +162,3 @@ def test_prompts_of_the_domain(family):
     assert "Step 1: 7\n\nStep 2: $\\boxed{7}$" in vote
     assert (sound, vote[:8]) == ("yes", prompt[:8])
     assert Math().prompt(problem("x")).endswith("Solution:\n")  # plain ones are as they were
-
-
-def test_countdown_has_no_messages():
-    with pytest.raises(ValueError, match=r"run\.prompt to plain"):
-        get_domain("countdown", chat=CHATS["llama"])

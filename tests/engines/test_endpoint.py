@@ -22,7 +22,7 @@ MODEL = "tiny"
 class Server:
     """Serves `models`; each completion request is answered by `answer(body) -> (status, body)`; bodies are kept."""
 
-    def __init__(self, answer, models=(MODEL,), port=0):
+    def __init__(self, answer, models=(MODEL,), port=0, owner=None):
         self.asked, self.keys = [], []
         server = self
 
@@ -40,7 +40,7 @@ class Server:
 
             def do_GET(self):
                 server.keys.append(self.headers["Authorization"])
-                listed = {"object": "list", "data": [{"id": m, "object": "model"} for m in models]}
+                listed = {"object": "list", "data": [{"id": m, "object": "model", "owned_by": owner} for m in models]}
                 self.reply(200, models if isinstance(models, bytes) else listed)
 
             def do_POST(self):
@@ -63,8 +63,8 @@ class Server:
 def serve():
     started = []
 
-    def begin(answer=lambda body: (200, completion(body)), models=(MODEL,)):
-        started.append(Server(answer, models))
+    def begin(answer=lambda body: (200, completion(body)), models=(MODEL,), owner=None):
+        started.append(Server(answer, models, owner=owner))
         return started[-1]
 
     yield begin
@@ -141,6 +141,17 @@ def test_a_request_arrives_as_it_was_made_and_is_answered(serve, connect):
     expected = {"model": MODEL, "prompt": "p", "n": 2, "max_tokens": 9, "temperature": 0.5, "stop": ["\n"], "seed": 5}
     assert {k: asked[k] for k in expected} == expected
     assert asked["logprobs"] == 0  # of the chosen token only
+
+
+@pytest.mark.parametrize(("owner", "known"), [("vllm", True), ("organization-owner", False), (None, False)])
+def test_nothing_of_how_to_sample_is_left_to_the_server(serve, connect, owner, known):
+    """A server fills what is left open from the model's generation_config.json; others than vLLM may refuse its names."""
+    server = serve(owner=owner)
+    answer_of(connect(server.url), request())
+    (asked,) = server.asked
+    assert (asked["top_p"], asked["presence_penalty"], asked["frequency_penalty"]) == (1.0, 0.0, 0.0)
+    names = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert {name: asked[name] for name in names if name in asked} == (names if known else {})
 
 
 def test_without_logprobs_tokens_come_from_the_usage(serve, connect):

@@ -113,7 +113,7 @@ HALVES = [
     ({"question": "Which?", "choices": {"text": ["9"], "label": ["A"]}}, {}, ("choices",), "{question} {choices}"),
     ({"question": "Which?", "context": "A bus.", "unit": "m/s"}, {}, ("context", "unit"), "{context} {question} {unit}"),
     ({"question": "Which?", "passage": "Once."}, {}, ("passage",), "{passage} {question}"),
-    ({"q": "?", "option_a": "9", "option_b": "8"}, {"question": "q"}, ("option_a", "option_b"), "{q} (A) {option_a} (B) {option_b}"),
+    ({"q": "?", "option_a": "9", "option_b": "8"}, {"question": "q"}, ("option_a", "option_b"), "{q} (A) {option_a} (B) {option_b}"),  # noqa: E501
     ({"question": "Which?", "A": "9", "B": "8", "C": "7"}, {}, ("A", "B", "C"), "{question} (A) {A} (B) {B} (C) {C}"),
     ({"q": {"stem": "Which?", "choices": ["x"]}}, {"question": "q.stem"}, ("q.choices",), "{q.stem} {q.choices}"),
     ({"instruction": "Add.", "input": "2 and 3"}, {"question": "instruction"}, ("input",), "{instruction} {input}"),

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astro.runtime import UserError
 from astro.training import pretrained
+from astro.training.common import load_causal_lm, save_model
 from astro.training.weights import count, shapes
 from tests.tiny_chat import write_tiny_chat
 
@@ -29,9 +30,10 @@ def test_a_folder_is_copied_as_it_is_without_other_formats(base, tmp_path):
     (source / "original" / "consolidated.00.pth").write_bytes(b"0" * 100)
     (source / "pytorch_model.bin").write_bytes(b"0" * 100)
     parameters, vocabulary = take(source, tmp_path / "out")
-    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {
-        p.name: p.read_bytes() for p in base.iterdir()
-    }
+    kept = {p.name: p.read_bytes() for p in base.iterdir()}
+    written = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    del kept["generation_config.json"], written["generation_config.json"]
+    assert written == kept
     model = AutoModelForCausalLM.from_pretrained(base)
     assert parameters == sum(p.numel() for p in model.parameters()) == count(base)
     assert vocabulary == len(AutoTokenizer.from_pretrained(base))
@@ -65,6 +67,46 @@ def test_other_weights_than_safetensors_are_written_as_such(base, tmp_path):
     parameters, _ = take(source, tmp_path / "out")
     assert parameters == count(tmp_path / "out") == count(base)
     assert {p.dtype for p in AutoModelForCausalLM.from_pretrained(tmp_path / "out").parameters()} == {torch.bfloat16}
+
+
+BENT = {"no_repeat_ngram_size": 3, "repetition_penalty": 1.3, "temperature": 0.6, "top_p": 0.9, "max_length": 20}
+"""Settings of sampling as authors publish them; a temperature without do_sample cannot be saved again."""
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_how_a_model_samples_is_not_for_its_authors_to_say(base, tmp_path, name):
+    """Whichever file says it, and in training too: transformers takes from it what a call leaves open."""
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 8, 9], "bos_token_id": 0}))
+    (source / name).write_text(json.dumps(json.loads((source / name).read_text()) | BENT))
+    take(source, tmp_path / "out")
+    loaded, _ = load_causal_lm(source, name="models/base")  # from elsewhere, e.g. an older run
+    taken, tokenizer = load_causal_lm(tmp_path / "out", name="models/base")
+    for model in (loaded, taken):
+        found = model.generation_config
+        assert set(found.eos_token_id) == {1, 8, 9}
+        assert not set(BENT) & {key for key, value in found.to_diff_dict().items() if value is not None}
+    for file in ("generation_config.json", "config.json"):
+        assert not set(BENT) & set(json.loads((tmp_path / "out" / file).read_text()))
+    save_model(taken, tokenizer, tmp_path / "again")
+    repeated = torch.tensor([tokenizer("1 1 1 1 1 1 1 1", add_special_tokens=False)["input_ids"]])
+    with torch.no_grad():  # makes the model repeat its last token for ever
+        taken.lm_head.weight.zero_()
+        taken.lm_head.weight[repeated[0, -1]] = 0.0
+    out = taken.generate(repeated, max_new_tokens=30, do_sample=False)
+    assert out.shape[1] == repeated.shape[1] + 30
+    assert len(set(out[0, repeated.shape[1] :].tolist())) == 1
+
+
+def test_a_generation_config_that_is_no_object_is_refused(base, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "generation_config.json").write_text("[1, 2]")
+    with pytest.raises(
+        UserError, match=r"base\.pretrained\.path: .*source: its generation_config\.json is no JSON object"
+    ):
+        take(source, tmp_path / "out")
 
 
 def without(name):

@@ -3,13 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from astro.domains.countdown.steps import ANSWER, CHECK, LEFT, QUESTION, STEP, YES
+from astro.domains.countdown.steps import PLAIN, STEP, YES, Wording, numbers_in
 from schemas.records import Chain, ChainNode
 
 
-def read_chain(target: int, numbers: list[int], text: str) -> Chain:
+def read_chain(target: int, numbers: list[int], text: str, wording: Wording = PLAIN) -> Chain:
     """The graph of `text`, a response to "make `target` from `numbers`"; see `_ChainReader`."""
-    reader = _ChainReader(target, tuple(numbers))
+    reader = _ChainReader(target, tuple(numbers), wording)
     for line in text.split("\n"):
         reader.read(line.strip())
     return reader.finish()
@@ -27,7 +27,7 @@ class _Read:
     claim: bool | None
 
 
-def _read_step(state: tuple[int, ...], target: int, line: str) -> _Read | None:
+def _read_step(state: tuple[int, ...], target: int, line: str, wording: Wording) -> _Read | None:
     """The step on `line`, or None where it is no step."""
     head = STEP.match(line)
     if not head:
@@ -42,9 +42,9 @@ def _read_step(state: tuple[int, ...], target: int, line: str) -> _Read | None:
         rest.remove(b)
         exact = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b and a % b == 0 else None}[op]
         legal = exact == result
-    left_match, check = LEFT.fullmatch(tail), CHECK.fullmatch(tail)
+    left_match, check = wording.left.fullmatch(tail), wording.check.fullmatch(tail)
     if left_match:
-        left = tuple(int(n) for n in left_match[1].split())
+        left = tuple(numbers_in(left_match[1]))
         faithful = Counter(left) == Counter([*rest, result]) and len(left) > 1
         return _Read(legal, faithful, left, result, False, None)
     if check:
@@ -62,8 +62,8 @@ class _ChainReader:
     target is the step before the end. Prose is passed over; a line with "=" that is no step is counted as unparsed.
     """
 
-    def __init__(self, target: int, numbers: tuple[int, ...]):
-        self.target, self.numbers = target, numbers
+    def __init__(self, target: int, numbers: tuple[int, ...], wording: Wording):
+        self.target, self.numbers, self.wording = target, numbers, wording
         self.nodes: list[ChainNode] = []
         self.lefts: list[tuple[int, ...]] = []
         self.sound: list[bool] = []  # every step up to here is legal and loses no number
@@ -79,19 +79,19 @@ class _ChainReader:
         """One line."""
         if not line:
             return
-        asked = QUESTION.fullmatch(line)
+        asked = self.wording.question.fullmatch(line)
         if asked:
             self._settle_jump()
             self.jump_from, self.at = self.at, -1
-            self.stated = tuple(int(n) for n in asked[2].split())
+            self.stated = tuple(numbers_in(asked[2]))
             self.faithful = int(asked[1]) == self.target and sorted(self.stated) == sorted(self.numbers)
             return
         state = self.stated if self.at < 0 else self.lefts[self.at]
-        step = _read_step(state, self.target, line)
+        step = _read_step(state, self.target, line, self.wording)
         if step is None:
             self.unparsed += "=" in line
             return
-        text = line.partition(" " + ANSWER)[0]
+        text = line.partition(" " + self.wording.answers)[0]
         known = self.children.get((self.at, text)) if self.faithful else None
         if self.jump_from is not None and known is not None and not step.ends:
             self.at = known

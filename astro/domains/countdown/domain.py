@@ -10,15 +10,25 @@ A solution, one step per line:
 The last step restates the target beside the result and says whether they agree before it answers: a tiny model can
 verify only what stands side by side (docs/log.md). The base model answers either way; not to answer after a "no", but to
 go back, is what the search traces teach.
+
+A chat model is asked by messages, and writes what a person would:
+
+    9 - 5 = 4, which leaves 3, 7 and 4.
+    7 + 4 = 11, which leaves 3 and 11.
+    3 * 11 = 33. We need 24 and have 33: no. Answer: 3 * (7 + (9 - 5))
 """
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from astro.domains.countdown.chain import read_chain
 from astro.domains.countdown.expression import ExpressionError, evaluate
-from astro.domains.countdown.steps import ANSWER, CHECK, LEFT, STEP, YES, parse_question
+from astro.domains.countdown.steps import PLAIN, STEP, WORDS, YES, numbers_in, parse_question, prompt_of
 from schemas.records import Chain, Problem, Verdict
+
+if TYPE_CHECKING:
+    from astro.domains.chat import ChatTemplate
 
 
 class Countdown:
@@ -28,14 +38,18 @@ class Countdown:
     stops: tuple[str, ...] = ("\n",)
     grades_inline = True
 
+    def __init__(self, chat: "ChatTemplate | None" = None):
+        """chat: renders prompts for a chat model; None: they are plain text."""
+        self.chat, self.wording = chat, WORDS if chat else PLAIN
+
     def identity(self, problem: Problem) -> str:
         """The target and the sorted numbers. Raises ValueError on a question that is none."""
         target, numbers = parse_question(problem.question)
         return " ".join(map(str, (target, *sorted(numbers))))
 
     def prompt(self, problem: Problem) -> str:
-        """The question and a line end."""
-        return problem.question + self.step_end
+        """The question and a line end; for a chat model a conversation that ends where the model answers."""
+        return prompt_of(problem.question, self.chat)
 
     def response(self, steps: Sequence[str], rest: str = "") -> str:
         """Steps, one per line; a terminal step ends the response without a line end."""
@@ -50,18 +64,18 @@ class Countdown:
 
     def is_terminal(self, step: str) -> bool:
         """The last step holds the answer."""
-        return ANSWER in step
+        return self.wording.answers in step
 
     def state_key(self, steps: Sequence[str]) -> str:
         """The numbers left, sorted: 3 + 5 and 5 + 3 are one action. An unreadable or terminal step stands for itself."""
-        match = re.fullmatch(STEP.pattern + LEFT.pattern, steps[-1])
-        return " ".join(sorted(match[5].split(), key=int)) if match else steps[-1]
+        match = re.fullmatch(STEP.pattern + self.wording.left.pattern, steps[-1])
+        return " ".join(map(str, sorted(numbers_in(match[5])))) if match else steps[-1]
 
     def extract(self, text: str) -> str | None:
         """What follows the last "answer", to the end of its line."""
-        _, mark, tail = text.rpartition(ANSWER)
+        _, mark, tail = text.rpartition(self.wording.answers)
         answer = tail.partition("\n")[0].strip() if mark else ""
-        return answer or None
+        return (answer.removesuffix(".") if self.chat else answer) or None  # a person ends a sentence
 
     def extraction(self, text: str) -> None:
         """There is one way to give an answer."""
@@ -108,24 +122,25 @@ class Countdown:
 
     def abandoned(self, step: str) -> tuple[str, str]:
         """Without " answer ...": the check (" make <target> got <value> no") stays, the chain does not answer."""
-        kept = step.partition(" " + ANSWER)[0]
-        check = CHECK.search(kept)
+        kept = step.partition(" " + self.wording.answers)[0]
+        check = self.wording.check.search(kept)
         at = check.start() if check else len(kept)
         return kept[:at], kept[at:]
 
     def restate(self, problem: Problem, steps: Sequence[str]) -> str:
         """The question and the steps that stand: what comes next reads like a first attempt."""
-        return self.step_end.join([problem.question, *steps]) + self.step_end
+        asked = self.wording.ask(*parse_question(problem.question))
+        return self.step_end.join([asked, *steps]) + self.step_end
 
     def vote_prompt(self, problem: Problem, steps: Sequence[str]) -> tuple[str, str]:
         """The solution up to its own check, for the LM to say "yes" or "no"."""
-        head = steps[-1].partition(" got ")
+        head = steps[-1].partition(self.wording.checks.partition("{target}")[2].partition("{value}")[0])
         last = head[0] + head[1] + head[2].partition(" ")[0]
         return self.prompt(problem) + self.step_end.join([*steps[:-1], last]), YES
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
         """See `astro.domains.countdown.chain`."""
-        return read_chain(*parse_question(problem.question), text)
+        return read_chain(*parse_question(problem.question), text, self.wording)
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
         """One by one."""

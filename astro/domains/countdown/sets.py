@@ -4,9 +4,22 @@ import random
 from collections.abc import Iterator
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from astro.domains.countdown.steps import Move, apply_move, legal_moves, question, write_solution
+from astro.domains.countdown.steps import (
+    PLAIN,
+    WORDS,
+    Move,
+    apply_move,
+    legal_moves,
+    prompt_of,
+    question,
+    write_solution,
+)
 from schemas.records import Problem
+
+if TYPE_CHECKING:
+    from astro.domains.chat import ChatTemplate
 
 MAX_TRIES = 1000
 """Draws without a new problem before the world is called exhausted."""
@@ -127,11 +140,13 @@ def corpus(
     miss_share: float,
     excluded: set[tuple[int, ...]],
     world: dict[str, int],
+    chat: "ChatTemplate | None" = None,
 ) -> Iterator[str]:
     """Endless solutions in one go: a question and its steps, of which `miss_share` end beside the target and say so.
 
     The path is drawn first and the target after it, so a solution's steps follow from its operands and not from the
-    target: a base that saw only successes would fake arithmetic (docs/log.md). No problem of `excluded` appears.
+    target: a base that saw only successes would fake arithmetic (docs/log.md). No problem of `excluded` appears. With a `chat`
+    template they are conversations.
 
     Raises:
         ValueError: `MAX_CORPUS_TRIES` paths in a row ended beside every target allowed.
@@ -152,7 +167,8 @@ def corpus(
         if not low <= target <= high or problem_key(target, numbers) in excluded:
             continue
         tries = 0
-        yield "\n".join([question(target, numbers), *write_solution(target, numbers, moves)])
+        steps = write_solution(target, numbers, moves, WORDS if chat else PLAIN)
+        yield prompt_of(question(target, numbers), chat) + "\n".join(steps)
     raise ValueError(
         f"base.corpus: {tries} random paths in a row gave no new solution with a target in {low}..{high}; "
         "change base.corpus.levels, problems.target_min or problems.target_max"

