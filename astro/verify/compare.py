@@ -184,6 +184,8 @@ class Comparison:
             return self._relations(gold, given)
         gold, given = assigned(gold, given), assigned(given, gold)
         if gold.number and given.number:
+            if (gold.number.percent and given.unit) or (given.number.percent and gold.unit):
+                return gold.number.value == given.number.value  # 45% is not 45 degrees
             return same_number(gold.number, given.number)
         if "text" in (gold.kind, given.kind):
             return same_word(gold, given) or same_figure(gold.text, given.text) is True

@@ -98,6 +98,7 @@ def labels_fit(gold: Value, given: Value) -> Literal["any", "same", "none"]:
     if len(set(names)) == 1:
         return "any"
     whole = len(set(names)) == len(names) == len(labelled.items) and labelled.signs != ("or",)
+    whole = whole and gold.kind == given.kind == "list"  # a set is of the values of one
     return "same" if whole else "none"
 
 

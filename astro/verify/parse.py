@@ -20,7 +20,7 @@ Kind = Literal["number", "text", "ratio", "formula", "bracket", "set", "list", "
 MAX_ITEMS = 200
 """Values of one answer."""
 
-_CURRENCIES = ((r"\$", "dollar"), ("€", "euro"), ("¥", "yen"), ("₹", "rupee"))
+_CURRENCIES = ((r"\$", "dollar"), ("€", "euro"), ("¥", "yen"), ("₹", "rupee"), ("£", "sterling"))
 RELATIONS = frozenset(("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\approx"))
 SET_SIGNS = frozenset((r"\cup", r"\cap", r"\setminus"))
 _MATRIX = re.compile(r"\\begin *\{([pbB]?matrix|smallmatrix|array)\} *(?:\{[lcr| ]*\})?(.*)\\end *\{\1\}", re.DOTALL)
