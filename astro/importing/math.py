@@ -101,11 +101,14 @@ def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None
 
 def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
     """Tell of levels that are none, of columns that belong to the question, and of questions that no model reads."""
-    for entry in given:
-        if len(entry.problem.question) > LONG:
-            size = f"a question of {len(entry.problem.question):,} characters is longer than most models can read"
-            text = f"{entry.where}: {size}: it costs time, and the engine answers it with nothing"
-            found.warn(name, "long_question", 1, text)
+    long = [entry for entry in given if len(entry.problem.question) > LONG]
+    if long:
+        one = long[0]
+        text = (
+            f"{len(long)} of {len(given)} questions are longer than most models can read, the first: {one.where}: "
+            f"{len(one.problem.question):,} characters; they cost time, and the engine answers them with nothing"
+        )
+        found.warn(name, "long_question", len(long), text)
     unlevelled = [entry for entry in given if entry.row.no_level]
     if unlevelled:
         one = unlevelled[0]

@@ -341,12 +341,13 @@ def test_what_a_spreadsheet_made_of_an_answer_is_none(tmp_path, gold):
 
 
 def test_a_question_that_no_model_reads_is_kept_with_a_warning(tmp_path, capsys):
-    rows = [{"question": "Add up: " + "1 " * 200_000, "answer": "200000"}]
+    rows = [{"question": f"Add up {i}: " + "1 " * 200_000, "answer": "200000"} for i in range(3)]
     found = import_math(params(tmp_path, train=rows))
-    assert len(found.sets["train"]) == 1
-    assert found.metrics().long_question == 1
-    assert "warning: train: " in (out := capsys.readouterr().out)
-    assert "line 1: a question of 400,007 characters is longer than most models can read" in out
+    assert len(found.sets["train"]) == 3
+    assert found.metrics().long_question == 3
+    out = capsys.readouterr().out
+    assert "warning: train: 3 of 3 questions are longer than most models can read, the first: " in out
+    assert "train.jsonl, line 1: 400,009 characters;" in out
 
 
 # --- overlap -----------------------------------------------------------------------------------------------------------

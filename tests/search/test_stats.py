@@ -1,7 +1,8 @@
 """Figures of trees whose steps are checked."""
 
-from astro.search.stats import tree_metrics
+from astro.search.stats import TreeFigures, tree_metrics
 from schemas.records import Node, Problem, StepChecks, Tree
+from stages.mcts import counted
 
 PROBLEM = Problem(id="p", domain="math", question="What is $3+4$?", gold="7", level=1, chance=None)
 
@@ -41,3 +42,12 @@ def test_without_checks_there_is_no_figure_and_no_trace_in_the_record():
     plain = tree(node(0, -1), node(1, 0, "correct"))
     assert tree_metrics([plain])["checks"] is None
     assert "checks" not in plain.model_dump_json()
+
+
+def test_problems_without_a_token_are_named(capsys):
+    """A prompt that fills the context is answered with nothing: the stage says whose it was."""
+    known = tree(node(0, -1))
+    silent = known.model_copy(update={"problem": PROBLEM.model_copy(update={"id": "huge"}), "tokens": 0})
+    trees = [known, silent]
+    assert list(counted(iter(trees), TreeFigures())) == trees
+    assert "[mcts] warning: 1 problems got not one token, the first is huge" in capsys.readouterr().out
