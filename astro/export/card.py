@@ -157,7 +157,7 @@ def serving(run: Run, name: str) -> str:
             "rendered already: no token is to be put before it."
         )
         asks = {
-            "chat/completions": {"messages": messages(run.question), **template_settings()},
+            "chat/completions": {"messages": messages(run.question, params.run.domain), **template_settings()},
             "completions": {"prompt": run.prompt, "add_special_tokens": False},
         }
     else:
@@ -176,8 +176,13 @@ A build of vLLM without the command: `python -m vllm.entrypoints.openai.api_serv
 In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pretrained("<this folder>")`; no remote code."""
 
 
-def messages(question: str) -> list[dict[str, str]]:
+def messages(question: str, domain: str) -> list[dict[str, str]]:
     """A problem as the messages that the chat template renders."""
+    if domain == "countdown":
+        from astro.domains.countdown.steps import SYSTEM, WORDS, parse_question
+
+        said = WORDS.ask(*parse_question(question))
+        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": said}]
     from astro.domains.math.domain import fill, template
 
     asked = fill("math_chat", question=question.strip()).rstrip("\n")

@@ -9,7 +9,7 @@ from astro.domains.chat import chat_template_of
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.training.common import give_pad, load_causal_lm
-from astro.training.fit import check_model, prompt_tokens, require_fit
+from astro.training.fit import check_model, prompt_tokens, require_fit, warn_emulated
 from tests.tiny_chat import ENDS, chat_tokenizer, write_tiny_chat
 
 PARAMS = load_params(Path("params.yaml"))
@@ -107,3 +107,34 @@ def test_training_pads_with_another_token_than_the_end(tmp_path, capsys):
         assert "models/base: <|finetune_right_pad_id|> is taken as the pad token" in capsys.readouterr().out
     with pytest.raises(UserError, match="models/base: the tokenizer has its end token as pad token"):
         give_pad(chat_tokenizer("qwen", pad="<|im_end|>"), name="models/base")
+
+
+EMULATED = [
+    # (what asks for bfloat16, what is named)
+    ({}, []),
+    ({"engine__vllm": PARAMS.engine.vllm.model_copy(update={"dtype": "bfloat16"})}, ["engine.vllm.dtype"]),
+    ({"engine__hf": PARAMS.engine.hf.model_copy(update={"dtype": "bfloat16"})}, []),  # that engine is not used
+    ({"sft__dtype": "bfloat16", "grpo__bf16": True}, ["sft.dtype", "grpo.bf16"]),
+    ({"sft__dtype": "bfloat16", "sft__epochs": 0.0}, []),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), EMULATED)
+def test_bfloat16_where_it_is_emulated_is_named(changes, named, monkeypatch, capsys):
+    for native in (True, False):
+        monkeypatch.setattr("astro.training.common.native_bf16", lambda native=native: native)
+        warn_emulated(params(**changes), gpus=0)
+        said = capsys.readouterr().out
+        assert said.startswith(f"warning: {', '.join(named)}: bfloat16") if named and not native else said == ""
+
+
+def test_the_prompt_of_countdown_counts_where_it_is_a_conversation():
+    tokenizer = llama()
+    chat = chat_template_of(tokenizer, source="m")
+    plain = params(run__domain="countdown", run__prompt="plain")
+    assert prompt_tokens(tokenizer, plain, None) == 0
+    asked = prompt_tokens(tokenizer, params(run__domain="countdown"), chat)
+    (fault,) = check_model(
+        config(tokenizer), tokenizer, params(run__domain="countdown", engine__max_model_len=asked), source="m"
+    )
+    assert f"engine.max_model_len {asked}: the shortest prompt takes {asked} tokens" in fault
