@@ -19,8 +19,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from astro.params import PARAMS_FILE, read_yaml, validate
+from astro.params import PARAMS_FILE, nearest, read_yaml, validate
+from astro.pipeline import warn_of_lost_edits
 from astro.runtime import UserError, run_stage, write_text
+from schemas.params import Params
 
 PROFILES = Path("profiles")
 WHOLE = {("problems", "eval"), ("problems", "files"), ("problems", "levels"), ("base", "corpus", "levels")}
@@ -37,7 +39,7 @@ def overlay(target: CommentedMap, change: CommentedMap, where: Path, at: tuple[s
         here = (*at, str(key))
         if key not in target:
             line = change.lc.key(key)[0] + 1
-            raise UserError(f"{where}, line {line}: {'.'.join(here)}: unknown parameter")
+            raise UserError(f"{where}, line {line}: {'.'.join(here)}: unknown parameter{nearest(Params, here)}")
         if isinstance(value, CommentedMap) and isinstance(target[key], CommentedMap) and here not in WHOLE:
             overlay(target[key], value, where, here)
         else:
@@ -136,6 +138,7 @@ def check_command() -> None:
 
 def main() -> None:
     """See the module's docstring."""
+    warn_of_lost_edits()
     match sys.argv[1:]:
         case ["list"]:
             show()
