@@ -2,7 +2,7 @@
 
     python -m astro.profiles list
     python -m astro.profiles apply smoke      # or: make profile P=smoke
-    python -m astro.profiles check            # params.yaml as it stands
+    python -m astro.profiles check            # params.yaml as it stands, and whether a merge is finished; make run asks it first
 
 A profile names only what it changes. It is laid over the params.yaml of the last commit, not over the one in the
 workspace, so that two profiles do not stack; without a commit, over the file as it is.
@@ -19,8 +19,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from astro.params import PARAMS_FILE, nearest, read_yaml, validate
-from astro.pipeline import warn_of_lost_edits
+from astro.params import PARAMS_FILE, load_params, nearest, read_yaml, require_merged, validate
+from astro.pipeline import LOCK, PIPELINE, warn_of_lost_edits
 from astro.runtime import UserError, run_stage, write_text
 from schemas.params import Params
 
@@ -145,7 +145,10 @@ def main() -> None:
         case ["apply", name]:
             print(apply(name) or "params.yaml: no change")
         case ["check"]:
-            validate(read_yaml(PARAMS_FILE), PARAMS_FILE)
+            for path in (PIPELINE, LOCK, Path("arms.yaml")):
+                if path.is_file():
+                    require_merged(path.read_text(encoding="utf-8", errors="replace"), path)
+            load_params()
             print("params.yaml: valid")
         case _:
             raise UserError("usage: python -m astro.profiles list | apply <name> | check")

@@ -1,5 +1,6 @@
 """Tracking: names, the store under two processes, stage runs, pipeline runs, models, traces."""
 
+import json
 import math
 import os
 import shutil
@@ -541,6 +542,17 @@ def test_models_are_logged_with_their_metrics_and_weights(root: Path, client) ->
     assert {m.run_id for m in sft.metrics} == {children[0].info.run_id}, "four models would share a name in one run"
 
 
+def test_the_page_shows_models_as_models_and_as_registered(root: Path, client) -> None:
+    """Without these tags it calls them versions of an agent, and shows no link to the registry."""
+    info = model(root / "models/grpo", "one")
+    run_id = logged(root, "f", info)
+    version = tracking.register_model(root, name="astro", path="models/grpo", md5=info.md5, run_id=run_id)
+    tags = logged_models(client, run_id)["grpo"].tags
+    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "astro", "version": version}]
+    experiment = client.get_experiment_by_name(tracking.PIPELINES)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_a_second_report_of_the_same_run_adds_nothing(root: Path, client) -> None:
     info = model(root / "models/sft", "one", loss=0.5)
     first = logged(root, "f", info)
@@ -633,6 +645,27 @@ def test_an_upload_that_broke_off_is_made_again(root: Path, client, monkeypatch:
             logged(root, "f", info)
     assert logged_models(client, logged(root, "f", info))["sft"].tags["weights"] == "uploaded"
     assert stored(root) == ["one"]
+
+
+@pytest.mark.slow
+def test_models_on_a_server(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artifacts go through the server, as they do to a bucket (tests/remote); equal bytes are sent once."""
+    import mlflow
+
+    from tests.remote import servers
+
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    kept = tmp_path / "kept"
+    with servers.mlflow(f"sqlite:///{tmp_path}/m.db", kept.as_uri(), tmp_path) as (url, _):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        info = model(root / "models/grpo", "one", loss=0.5)
+        for fingerprint in ("f", "g"):
+            run_id = logged(root, fingerprint, info)
+            tracking.register_model(root, name="astro", path="models/grpo", md5=info.md5, run_id=run_id)
+        assert [p.read_text() for p in kept.rglob("model.safetensors")] == ["one"]
+        loaded = mlflow.artifacts.download_artifacts("models:/astro@current", dst_path=str(tmp_path / "loaded"))
+    assert (Path(loaded) / "model/model.safetensors").read_text() == "one"
+    assert (Path(loaded) / "components/tokenizer/config.json").is_file()
 
 
 LOAD = """

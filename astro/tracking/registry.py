@@ -1,5 +1,6 @@
 """Models in MLflow's registry: a version points to the logged model of its md5, and so to the weights that were uploaded."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,10 @@ from astro.tracking.pipeline import PIPELINES
 
 CURRENT = "current"
 """Alias of the model of the last report."""
+
+
+VERSIONS = "mlflow.modelVersions"
+"""Tag of a logged model by which MLflow's page shows that it is registered; `mlflow.register_model` writes the same."""
 
 
 def check_alias(alias: str) -> None:
@@ -83,6 +88,8 @@ def register_model(
                 name, source=model.model_uri, run_id=run_id or None, tags=own, model_id=model.model_id
             )
             version = made.version
+            link = json.dumps([*json.loads(model.tags.get(VERSIONS, "[]")), {"name": name, "version": str(version)}])
+            client.set_logged_model_tags(model.model_id, {VERSIONS: link})
             for moved in {alias for v in known for alias in client.get_model_version(name, v.version).aliases}:
                 client.set_registered_model_alias(name, moved, version)
         for key, value in (tags or {}).items():
