@@ -21,6 +21,7 @@ setup:
 # An unpacked archive has no git; DVC wants to be told so.
 run: setup
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
+	@python -m astro.profiles check >/dev/null
 	dvc repro
 	@python -m stages.report --table
 

@@ -58,7 +58,7 @@ def _load(path: Path, shown: Path) -> dict[str, Arm]:
     try:
         return ArmTable.model_validate(plain(content)).table
     except ValidationError as error:
-        raise UserError("\n       ".join(faults_of(error, content, shown, "arms"))) from None
+        raise UserError("\n       ".join(faults_of(error, content, shown, "arms", ArmTable))) from None
 
 
 def require_arms(params: Params) -> None:

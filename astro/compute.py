@@ -54,7 +54,7 @@ def load_compute(path: Path | None = None) -> Compute:
     try:
         compute = Compute.model_validate(plain(content))
     except ValidationError as error:
-        raise UserError("\n       ".join(faults_of(error, content, path, "compute"))) from None
+        raise UserError("\n       ".join(faults_of(error, content, path, "compute", Compute))) from None
     if compute.accelerate:
         check_accelerate(compute, path)
     return compute

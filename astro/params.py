@@ -1,35 +1,69 @@
 """Read params.yaml as DVC reads it, check it against the contracts, and say where a fault stands."""
 
+import difflib
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from astro.runtime import UserError
+from astro.runtime import UserError, home_root
 from schemas.params import Params
 
 AFFECTS_RESULTS = False  # it reads and checks; the values are tracked by DVC
 
 PARAMS_FILE = Path("params.yaml")
 
+UNTRACKED = ("execution", "tracking")
+"""Sections on which no result depends, so no stage tracks them."""
+
+_MERGE = re.compile(r"^(<{7}|\|{7}|={7}|>{7})( .*)?$", re.MULTILINE)
+"""What git writes into a file that a merge could not join."""
+
 
 def read_yaml(path: Path) -> CommentedMap:
     """A YAML file as mappings that know their lines.
 
     Raises:
-        UserError: missing, no valid YAML, or no mapping.
+        UserError: missing, not text, in the middle of a merge, no valid YAML, or no mapping.
     """
     try:
-        content = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from None
+    require_merged(text, path)
+    try:
+        content = YAML(typ="rt").load(text)
     except YAMLError as error:
         raise UserError(f"{path}: no valid YAML: {error}") from None
     if not isinstance(content, CommentedMap):
         raise UserError(f"{path}: expected sections, got {type(content).__name__}")
     return content
+
+
+def require_merged(text: str, path: Path) -> None:
+    """Refuse a file with the marks of a merge that is not finished.
+
+    Raises:
+        UserError: names the line of the first mark, and how to go on.
+    """
+    marks = list(_MERGE.finditer(text))
+    if not any(mark[1] == "<" * 7 for mark in marks):
+        return
+    line = text.count("\n", 0, marks[0].start()) + 1
+    remedy = (
+        "do not join it by hand: take one side (git checkout --ours or --theirs dvc.lock), git add it, then run `dvc repro`"
+        if path.name == "dvc.lock"
+        else f"keep one side of each place that is marked, remove the marks, then `git add {path}`"
+    )
+    raise UserError(f"{path}, line {line}: a merge is not finished ({marks[0][0]}); {remedy}")
 
 
 def plain(value: Any) -> Any:
@@ -60,11 +94,14 @@ def line_of(content: CommentedMap, location: tuple) -> int | None:
     return line
 
 
-def faults_of(error: ValidationError, content: CommentedMap, path: Path, whole: str) -> list[str]:
+def faults_of(
+    error: ValidationError, content: CommentedMap, path: Path, whole: str, contract: type[BaseModel] | None = None
+) -> list[str]:
     """Every fault of a file that does not validate: file, line, field, what was expected, what came.
 
     Args:
         whole: the name of the file's content, for a fault of no single field.
+        contract: what the file must be; an unknown key is then compared with the keys that there are.
     """
     faults = []
     for fault in error.errors():
@@ -74,9 +111,76 @@ def faults_of(error: ValidationError, content: CommentedMap, path: Path, whole: 
         shown = "" if fault["type"] == "missing" or isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            message = "unknown parameter"
-        faults.append(f"{where}: {field}: {message}{shown}")
+            message = "unknown parameter" + (nearest(contract, fault["loc"]) if contract else "")
+        faults.append(f"{where}: {field}: {message}{shown}{_spelling(fault['type'], fault['input'])}")
     return faults
+
+
+def _spelling(kind: str, given: object) -> str:
+    """How to write a value of the wrong type, where that is plain: 2.0, '2' and 'yes'. "" where it is not."""
+    if kind.startswith("int") and isinstance(given, float) and given.is_integer():
+        return f"; write {int(given)}"
+    if kind.startswith(("int", "float")) and isinstance(given, str) and re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", given):
+        return f"; write {given}, without quotes"
+    if kind.startswith("bool"):
+        return "; write true or false"
+    return ""
+
+
+# --- names that are nearly right ---------------------------------------------------------------------------------------
+
+
+def nearest(contract: type[BaseModel], location: Sequence[object]) -> str:
+    """A hint for an unknown key, "; the nearest is mcts.c_puct": the one beside it that is spelled alike, else one of the same
+    name elsewhere, else one spelled alike elsewhere. "" if none is."""
+    *above, key = (str(part) for part in location)
+    beside, known = _fields(contract, above), list(_dotted(contract))
+    leaves = {name.rpartition(".")[2] for name in known}
+    if close := difflib.get_close_matches(key, beside, 1, 0.6 if key not in leaves else 0.8):
+        return f"; the nearest is {'.'.join([*above, *close])}"
+    alike = difflib.get_close_matches(key, leaves, 1, 0.8)
+    found = sorted(name for name in known if name.rpartition(".")[2] in alike)
+    closest = difflib.get_close_matches(".".join([*above, key]), found, 3, 0.0)
+    return f"; the nearest is {' or '.join(closest)}" if closest else ""
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The contracts that an annotation names: `X`, `X | None`, `Annotated[X, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) not in (dict, list):
+        for part in get_args(annotation):
+            yield from _models(part)
+
+
+def _fields(contract: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """The keys that may stand at a place of the file; [] where any may."""
+    here: list[Any] = [contract]
+    for part in location:
+        here = [below for kind in here for below in _below(kind, part)]
+    return [name for kind in here for model in _models(kind) for name in model.model_fields]
+
+
+def _below(annotation: Any, key: str) -> Iterator[Any]:
+    """What the value of a key is, by the annotation of the whole."""
+    for model in _models(annotation):
+        if key in model.model_fields:
+            yield model.model_fields[key].annotation
+    if get_origin(annotation) is dict:
+        yield get_args(annotation)[1]
+
+
+def _dotted(contract: type[BaseModel], at: str = "") -> Iterator[str]:
+    """All parameters of a contract, as `-S` names them."""
+    for name, field in contract.model_fields.items():
+        below = list(_models(field.annotation))
+        for model in below:
+            yield from _dotted(model, f"{at}{name}.")
+        if not below:
+            yield f"{at}{name}"
+
+
+# --- params.yaml -------------------------------------------------------------------------------------------------------
 
 
 def validate(content: CommentedMap, path: Path) -> Params:
@@ -88,13 +192,52 @@ def validate(content: CommentedMap, path: Path) -> Params:
     try:
         return Params.model_validate(plain(content))
     except ValidationError as error:
-        raise UserError("\n       ".join(faults_of(error, content, path, "params"))) from None
+        raise UserError("\n       ".join(faults_of(error, content, path, "params", Params))) from None
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """The params of this run.
 
     Raises:
-        UserError: see `read_yaml` and `validate`.
+        UserError: see `read_yaml` and `validate`. Where an edit since the last commit brought the fault, such as `dvc exp run
+            -S` makes in the workspace, the way back is said, too.
     """
-    return validate(read_yaml(path), path)
+    content = read_yaml(path)
+    try:
+        return validate(content, path)
+    except UserError as error:
+        raise UserError("\n       ".join([str(error), *way_back(content, path, str(error))])) from None
+
+
+def way_back(content: CommentedMap, path: Path, said: str) -> Iterator[str]:
+    """How to undo the edits of the parameters that an error names: what they were, and git's command. Nothing where git has
+    the same values, or does not know the file.
+
+    A copy that DVC made for a queued experiment needs no way back: the workspace was not edited.
+    """
+    if path.is_absolute() or Path.cwd() != home_root():
+        return
+    try:
+        shown = subprocess.run(["git", "show", f":./{path}"], capture_output=True, text=True, check=True)
+        before = dict(_leaves(plain(YAML(typ="rt").load(shown.stdout))))
+    except (OSError, subprocess.CalledProcessError, YAMLError, AttributeError):
+        return  # no git, or the file in it is no better
+    now = dict(_leaves(plain(content)))
+    edits = [key for key in before.keys() | now.keys() if before.get(key, ...) != now.get(key, ...)]
+    fields = re.findall(rf"{re.escape(str(path))}(?:, line \d+)?: ([\w.]+): ", said)
+    mine = [key for key in sorted(edits) if any(f"{key}.".startswith(f"{f}.") or f == "params" for f in fields)]
+    if mine:
+        was = ", ".join(f"{key} was {before[key]!r}" if key in before else f"{key} was not there" for key in mine)
+        others = (
+            f", and undoes the other edits of the file ({len(edits) - len(mine)})" if len(edits) > len(mine) else ""
+        )
+        yield f"an edit brought this: {was}; `git restore {path}` sets it back{others}"
+
+
+def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything that is no mapping."""
+    for key, below in value.items():
+        if isinstance(below, dict) and below:
+            yield from _leaves(below, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", below

@@ -5,6 +5,9 @@ So the key of a work folder and DVC's decision to run a stage hang on the same t
 
 import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -105,3 +108,45 @@ def hash_of(path: str) -> str:
         if out and out.get("size") == size_of(place):
             return out["md5"]
     return digest_path(place)
+
+
+# --- what a broken-off experiment left ---------------------------------------------------------------------------------
+
+EXEC_MERGE = "refs/exps/exec/EXEC_MERGE"
+"""Where `dvc exp run` puts the edits of the workspace before it checks out the commit and lays them over it again."""
+
+
+def lost_edits() -> list[str]:
+    """Files whose edits only EXEC_MERGE holds: Ctrl-C in the first seconds of `dvc exp run` can leave the workspace without them
+    (treeverse/dvc#10655). [] inside a running experiment."""
+    if os.environ.get("DVC_EXP_NAME") or _git("rev-parse", "--verify", "--quiet", EXEC_MERGE) is None:
+        return []
+    edited = (_git("diff", "--name-only", "--relative", "-z", f"{EXEC_MERGE}^1", EXEC_MERGE) or "").split("\0")
+    return [name for name in edited if name and not name.startswith(".dvc/tmp/") and _is_lost(name)]
+
+
+def warn_of_lost_edits() -> None:
+    """Say in a line which edits are lost, and the command that brings them back."""
+    if lost := lost_edits():
+        print(
+            f"warning: a `dvc exp run` was broken off, and its edits of {', '.join(lost)} are not in the workspace; "
+            f"`git restore --source={EXEC_MERGE} {shlex.join(lost)}` brings them back (before the next `dvc exp run`, which "
+            "drops them)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _is_lost(name: str) -> bool:
+    """The file is as it was before the edits, or was cut to nothing."""
+    cut = Path(name).is_file() and not Path(name).stat().st_size and bool(_git("show", f"{EXEC_MERGE}:./{name}"))
+    return cut or _git("diff", "--quiet", f"{EXEC_MERGE}^1", "--", name) is not None
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says; None: it failed, or is not there."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout

@@ -2,7 +2,7 @@
 
     python -m astro.profiles list
     python -m astro.profiles apply smoke      # or: make profile P=smoke
-    python -m astro.profiles check            # params.yaml as it stands
+    python -m astro.profiles check            # params.yaml as it stands, and whether a merge is finished; make run asks it first
 
 A profile names only what it changes. It is laid over the params.yaml of the last commit, not over the one in the
 workspace, so that two profiles do not stack; without a commit, over the file as it is.
@@ -19,8 +19,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from astro.params import PARAMS_FILE, read_yaml, validate
+from astro.params import PARAMS_FILE, load_params, nearest, read_yaml, require_merged, validate
+from astro.pipeline import LOCK, PIPELINE, warn_of_lost_edits
 from astro.runtime import UserError, run_stage, write_text
+from schemas.params import Params
 
 PROFILES = Path("profiles")
 WHOLE = {("problems", "eval"), ("problems", "files"), ("problems", "levels"), ("base", "corpus", "levels")}
@@ -37,7 +39,7 @@ def overlay(target: CommentedMap, change: CommentedMap, where: Path, at: tuple[s
         here = (*at, str(key))
         if key not in target:
             line = change.lc.key(key)[0] + 1
-            raise UserError(f"{where}, line {line}: {'.'.join(here)}: unknown parameter")
+            raise UserError(f"{where}, line {line}: {'.'.join(here)}: unknown parameter{nearest(Params, here)}")
         if isinstance(value, CommentedMap) and isinstance(target[key], CommentedMap) and here not in WHOLE:
             overlay(target[key], value, where, here)
         else:
@@ -136,13 +138,17 @@ def check_command() -> None:
 
 def main() -> None:
     """See the module's docstring."""
+    warn_of_lost_edits()
     match sys.argv[1:]:
         case ["list"]:
             show()
         case ["apply", name]:
             print(apply(name) or "params.yaml: no change")
         case ["check"]:
-            validate(read_yaml(PARAMS_FILE), PARAMS_FILE)
+            for path in (PIPELINE, LOCK, Path("arms.yaml")):
+                if path.is_file():
+                    require_merged(path.read_text(encoding="utf-8", errors="replace"), path)
+            load_params()
             print("params.yaml: valid")
         case _:
             raise UserError("usage: python -m astro.profiles list | apply <name> | check")

@@ -1,4 +1,8 @@
-"""params.yaml as a whole: a section per stage, those that stages share (`run`, `engine`), and `execution`, which none tracks."""
+"""params.yaml as a whole: a section per stage, those that stages share (`run`, `engine`), and two that none tracks (`execution`,
+`tracking`)."""
+
+import difflib
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,6 +19,10 @@ from schemas.problems import ProblemsParams, SourceSpec
 from schemas.report import ReportParams
 from schemas.run import RunParams
 from schemas.sft import SftParams
+from schemas.tracking import TrackingParams
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _PLAIN = SourceSpec(path="-").model_dump(exclude={"path"})
 """A source that is a path and nothing more."""
@@ -30,12 +38,22 @@ def laid_over(values: dict, changes: dict) -> dict:
     return {**values, **changes, **nested}
 
 
+def _message(fault: "ErrorDetails", contract: str) -> str:
+    """What is wrong with a parameter of an arm; an unknown one is compared with those of the contract."""
+    if fault["type"] != "extra_forbidden":
+        return fault["msg"]
+    known = SftParams.model_fields if contract == "SftParams" else GrpoParams.model_fields
+    close = difflib.get_close_matches(str(fault["loc"][-1]), known, 1)
+    return "unknown parameter" + (f"; the nearest is {close[0]}" if close else "")
+
+
 class Params(Strict):
     """The whole of params.yaml."""
 
     run: RunParams
     engine: EngineParams
     execution: ExecutionParams
+    tracking: TrackingParams
     problems: ProblemsParams
     base: BaseModelParams
     mcts: MctsParams
@@ -63,7 +81,9 @@ class Params(Strict):
             try:
                 self.of_arm(name)
             except ValidationError as error:
-                faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+                faults = [
+                    f"{'.'.join(map(str, fault['loc']))}: {_message(fault, error.title)}" for fault in error.errors()
+                ]
                 raise ValueError(f"arms.{name}: {error.title}: {'; '.join(faults)}") from None
         return self
 

@@ -2,18 +2,24 @@
 
     python -m stages.code
 
-DVC runs it at every `dvc repro` (`always_changed`), in a second. The stages after it run only where a hash has changed.
-`astro.code_identity` says what counts as a change.
+DVC runs it at every `dvc repro` (`always_changed`), in a second or two. The stages after it run only where a hash has changed.
+`astro.code_identity` says what counts as a change. As the first of every run it also checks params.yaml: DVC holds 2.0 and 2 for
+the same, and would refuse neither.
 
 Deviations from the paper: none; the paper has no such thing.
 """
 
+from astro.arms import require_arms
 from astro.code_identity import write_all
+from astro.params import load_params
+from astro.pipeline import warn_of_lost_edits
 from astro.runtime import run_stage
 
 
 def main() -> None:
-    """Write all files."""
+    """Check the params, and write all files."""
+    warn_of_lost_edits()
+    require_arms(load_params())
     for _ in write_all():
         pass
 

@@ -25,6 +25,7 @@ from astro.code_identity import Sources, differences, identity, path_of, stale_c
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
 from astro.pipeline import Entry, hash_of, read_pipeline, value_at
 from astro.runtime import UserError, clear_folder, digest, digest_path, discard, home_root, work_folder, write_json
+from astro.training.launch import forget_world
 from schemas.arms import Arm
 from schemas.records import StageRecord
 
@@ -216,6 +217,7 @@ def require_current(script: str, domain: str) -> None:
 @contextlib.contextmanager
 def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
     """Open the stage of a script, for one arm where it has arms."""
+    forget_world(script)
     params = load_params()
     require_arms(params)
     entry = read_pipeline(plain(read_yaml(PARAMS_FILE)))[f"{script}@{arm}" if arm else script]

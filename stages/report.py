@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from astro import tracking
 from astro.arms import baselines, contracts, models
-from astro.params import load_params, read_yaml
+from astro.params import UNTRACKED, load_params, read_yaml
 from astro.params import plain as plain_yaml
 from astro.runtime import (
     UserError,
@@ -34,6 +35,9 @@ from astro.viz.report import ReportData, StageProvenance, render
 from astro.viz.trace_view import most_backtracks
 from schemas.records import Completion, Problem, StageRecord, Trace, Tree
 from stages.harness import CURVES, METRICS, RECORDS, REPORTS
+
+if TYPE_CHECKING:
+    from schemas.params import Params  # not imported: no stage depends on the sections of others
 
 LOCK = Path("dvc.lock")
 PAGE = REPORTS / "report.html"
@@ -175,27 +179,44 @@ def main() -> None:
     write_text(PAGE, page)
     text = table(metrics)
     write_text(REPORTS / "table.txt", text + "\n")
-    log_run(params.model_dump(), plain, infos, digest(params.model_dump(), md5s, plain), trees)
+    log_run(params, plain, infos, digest(params.model_dump(exclude={"tracking"}), md5s, plain), trees)
     print(text)
     print(f"\npage: {PAGE}    runs: make ui    metrics: {METRICS}/eval.json")
 
 
-def log_run(params: dict, metrics: dict, infos: dict, fingerprint: str, trees: list[Tree]) -> None:
-    """The MLflow run in experiment `pipelines`, once per fingerprint, and the RL model in the registry."""
+def log_run(params: "Params", metrics: dict, infos: dict, fingerprint: str, trees: list[Tree]) -> None:
+    """The MLflow run in experiment `pipelines`, once per fingerprint, the trained models, and the RL model in the registry."""
     flat: dict[str, float] = {}
     for name, values in metrics.items():
         flat |= tracking.numbers(values, prefix=name)
     root = home_root()
     artifacts = [p for p in (PAGE, REPORTS / "table.txt", LOCK) if p.is_file()]
     run_id = tracking.log_pipeline(
-        root, params=params, metrics=flat, stages=infos, fingerprint=fingerprint, artifacts=artifacts
+        root, params=params.model_dump(), metrics=flat, stages=infos, fingerprint=fingerprint, artifacts=artifacts
     )
     if not run_id:
         return
+    tracking.log_models(root, trained_models(params, metrics, infos), run_id=run_id, mode=params.tracking.models)
     model_md5 = infos["grpo"].outs.get("models/grpo")
     if model_md5:
         tracking.register_model(root, name="astro", path="models/grpo", md5=model_md5, run_id=run_id)
     tracking.log_trees_as_traces(root, trees, run_id=run_id, limit=len(trees))
+
+
+def trained_models(params: "Params", metrics: dict, infos: dict) -> list[tracking.ModelInfo]:
+    """The models of all arms that dvc.lock knows, after SFT and after RL, each with the params that its training saw and with its
+    metrics under names that are the same for all: `sft/loss`, `eval/n3/pass_at_1/value`."""
+    found = []
+    for name, model in models().items():
+        path = f"models/{name}"
+        if path not in infos[name].outs:
+            continue
+        measured = {set_name: of_model[name] for set_name, of_model in metrics["eval"]["sets"].items()}
+        figures = tracking.numbers(metrics[name], prefix=model.stage) | tracking.numbers(measured, prefix="eval")
+        later = {"eval", "report", "arms", *UNTRACKED, *({"grpo"} if model.stage == "sft" else ())}
+        given = params.of_arm(model.arm).model_dump(exclude=later)
+        found.append(tracking.ModelInfo(name, Path(path), infos[name].outs[path], given, figures))
+    return found
 
 
 if __name__ == "__main__":

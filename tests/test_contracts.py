@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from astro.code_identity import Sources, path_of, scripts
-from astro.params import plain, read_yaml
+from astro.params import UNTRACKED, plain, read_yaml
 from astro.pipeline import read_pipeline
 from astro.profiles import merged
 from schemas.params import Params
@@ -394,7 +394,7 @@ def test_the_reader_of_params_sees_what_it_should(code, expected):
     assert reads(ast.parse(code)) == expected
 
 
-NO_RESULT = {"execution"}
+NO_RESULT = set(UNTRACKED)
 """Where work is done, on which nothing depends (tests/engines/test_ray_runner.py): a change must not run a stage again."""
 
 

@@ -1,9 +1,11 @@
 """params.yaml: read as DVC reads it, and every fault told with file, line and field."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from astro import pipeline
 from astro.params import line_of, load_params, plain, read_yaml, validate
 from astro.runtime import UserError
 from schemas.params import Params
@@ -212,3 +214,154 @@ def test_dump_gives_plain_values_that_validate_again():
     params = load_params()
     assert Params.model_validate(params.model_dump()) == params
     assert validate(read_yaml(Path("params.yaml")), Path("params.yaml")) == params
+
+
+# --- names and values that are nearly right -----------------------------------------------------------------------------
+
+NEARLY = [
+    # new line in the place of a key's line, what is said
+    ("c_puct", "  c_pucct: 1.0", "mcts.c_pucct: unknown parameter; the nearest is mcts.c_puct"),
+    ("rollout_tokens", "  steps: 3", "mcts.steps: unknown parameter; the nearest is grpo.steps"),  # of another section
+    ("majority", "  majority: 8.0", "eval.majority: Input should be a valid integer (got 8.0); write 8"),
+    ("majority", "  majority: 1e1", "; write 10"),
+    ("majority", "  majority: '8'", "; write 8, without quotes"),
+    ("reflection", "  reflection: yes", "; write true or false"),
+    ("rollout_tokens", "  zzzzzzzz: 3", "mcts.zzzzzzzz: unknown parameter (got 3)"),  # nothing is near
+    ("number_max", "  numbr_max: 12", "problems.numbr_max: unknown parameter; the nearest is problems.number_max"),
+]
+
+
+@pytest.mark.parametrize(("key", "new", "said"), NEARLY)
+def test_the_nearest_is_named(tmp_path, key, new, said):
+    assert said in message(changed(tmp_path, (value(key), new)))
+
+
+def test_a_typo_in_an_arm_names_the_nearest(tmp_path):
+    said = message(changed(tmp_path, ("  astro: {sft: {}, grpo: {}}", "  astro: {sft: {epoch: 1.0}, grpo: {}}")))
+    assert "arms.astro: SftParams: epoch: unknown parameter; the nearest is epochs" in said
+
+
+def git(*arguments, folder):
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository with the committed params.yaml, which is the working folder."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT", "DVC_EXP_NAME", "ASTRO_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "params.yaml").write_text(TEXT, encoding="utf-8")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        git(*command, folder=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_refused_edit_is_told_with_the_way_back(repository):
+    """What `dvc exp run -S eval.samples=2.5` leaves in the workspace, beside an edit that is right."""
+    path = Path("params.yaml")
+    path.write_text(TEXT.replace("  samples: 8\n", "  samples: 2.5\n").replace("  epochs: 2.0", "  epochs: 1.0"))
+    said = message(path).splitlines()
+    assert said[-1].strip() == (
+        "an edit brought this: eval.samples was 8; `git restore params.yaml` sets it back, and undoes the other edits of the "
+        "file (1)"
+    )
+    git("restore", "params.yaml", folder=repository)
+    load_params()
+
+
+def test_an_added_key_is_told_with_the_way_back(repository):
+    path = Path("params.yaml")
+    path.write_text(TEXT.replace("  samples: 8\n", "  samples: 8\n  sample: 9\n"))
+    assert "eval.sample was not there; `git restore params.yaml` sets it back" in message(path)
+
+
+def test_values_that_do_not_fit_together_are_told_with_the_way_back(repository):
+    path = Path("params.yaml")
+    path.write_text(TEXT.replace("  majority: 8\n", "  majority: 999\n"))
+    assert "eval.majority was 8; `git restore" in message(path)
+
+
+def test_a_fault_that_is_committed_has_no_way_back(repository):
+    path = Path("params.yaml")
+    path.write_text(TEXT.replace("  samples: 8\n", "  samples: 2.5\n"))
+    git("add", ".", folder=repository)
+    assert "git restore" not in message(path)
+
+
+def test_a_copy_of_an_experiment_has_no_way_back(repository, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(repository.parent))
+    Path("params.yaml").write_text(TEXT.replace("  samples: 8\n", "  samples: 2.5\n"))
+    assert "git restore" not in message(Path("params.yaml"))
+
+
+MERGES = [
+    # text, the line of the mark
+    ("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n", 2),
+    ("<<<<<<< Updated upstream\nb: 2\n||||||| base\n=======\nb: 3\n>>>>>>> Stashed changes\n", 1),
+]
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "dvc.lock", "arms.yaml"])
+@pytest.mark.parametrize(("text", "line"), MERGES)
+def test_a_merge_that_is_not_finished_is_told(tmp_path, name, text, line):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_yaml(tmp_path / name)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / name}, line {line}: a merge is not finished (<<<<<<< ")
+    assert ("dvc repro" in said) == (name == "dvc.lock")
+    assert "\n" not in said
+
+
+def test_a_line_of_equal_signs_is_no_merge(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: |\n  x\n# \n=======: 1\n")
+    assert plain(read_yaml(tmp_path / "a.yaml")) == {"a": "x\n", "=======": 1}
+
+
+def test_a_file_that_is_not_utf8_is_told(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"a: 1\nb: Gr\xf6\xdfe\n")
+    assert message(tmp_path / "params.yaml") == f"{tmp_path / 'params.yaml'}, line 2: not UTF-8 text; save it as UTF-8"
+
+
+# --- edits that a broken-off `dvc exp run` left in git alone -------------------------------------------------------------
+
+
+def broken_off(repository):
+    """As DVC does it: the edits become a stash commit under EXEC_MERGE, and the commit is checked out."""
+    (repository / "note.py").write_text("x = 1\n")
+    git("add", ".", folder=repository)
+    git("commit", "-q", "-m", "y", folder=repository)
+    (repository / "note.py").write_text("x = 2\n")
+    git("update-ref", pipeline.EXEC_MERGE, git("stash", "create", folder=repository), folder=repository)
+    git("reset", "-q", "--hard", folder=repository)
+
+
+def test_lost_edits_are_told_with_the_command_that_brings_them_back(repository, capsys):
+    broken_off(repository)
+    pipeline.warn_of_lost_edits()
+    said = capsys.readouterr().err
+    command = f"git restore --source={pipeline.EXEC_MERGE} note.py"
+    assert f"`{command}`" in said
+    assert len(said.splitlines()) == 1
+    subprocess.run(command.split(), cwd=repository, check=True)
+    assert (repository / "note.py").read_text() == "x = 2\n"
+    pipeline.warn_of_lost_edits()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_was_cut_is_lost(repository):
+    broken_off(repository)
+    (repository / "note.py").write_text("")
+    assert pipeline.lost_edits() == ["note.py"]
+
+
+def test_nothing_is_lost_where_the_edits_are_in_the_workspace(repository, monkeypatch):
+    assert pipeline.lost_edits() == []  # no such ref
+    broken_off(repository)
+    (repository / "note.py").write_text("x = 3\n")  # edited since
+    assert pipeline.lost_edits() == []
+    (repository / "note.py").write_text("x = 1\n")
+    monkeypatch.setenv("DVC_EXP_NAME", "bold-idea")  # a running experiment's own
+    assert pipeline.lost_edits() == []

@@ -149,3 +149,19 @@ def test_a_faulty_profile_is_refused_and_nothing_is_written(repository, name):
 def test_an_unknown_profile_is_refused_with_those_there_are(repository):
     with pytest.raises(UserError, match=r"no profile 'smok'; there are: default.*smoke"):
         profiles.apply("smok")
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", "dvc.lock", "arms.yaml"])
+def test_the_check_names_a_merge_that_is_not_finished(repository, monkeypatch, name):
+    """DVC would speak of a missing ':'. `make run` asks this first."""
+    monkeypatch.setattr("sys.argv", ["astro.profiles", "check"])
+    profiles.main()
+    (repository / name).write_text("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n")
+    with pytest.raises(UserError, match=f"^{name}, line 2: a merge is not finished"):
+        profiles.main()
+
+
+def test_an_unknown_key_is_told_with_the_nearest(repository):
+    write_profile(repository, "mcts:\n  iteration: 3\n")
+    with pytest.raises(UserError, match=r"mcts\.iteration: unknown parameter; the nearest is mcts\.iterations"):
+        profiles.apply("mine")

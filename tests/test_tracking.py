@@ -1,5 +1,6 @@
 """Tracking: names, the store under two processes, stage runs, pipeline runs, models, traces."""
 
+import json
 import math
 import os
 import shutil
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from astro import tracking
-from astro.runtime import UserError
-from astro.tracking import reach, store
+from astro.runtime import UserError, digest_path
+from astro.tracking import models, reach, store
 from schemas.records import Node, Problem, Tree
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of its own, without what the caller's environment says of tracking."""
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "ASTRO_TRACKING", "RANK", "MLFLOW_RUN_ID"):
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "ASTRO_TRACKING", *store.LEFT_OVER):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -47,7 +48,7 @@ def client(root: Path, fresh_database: Path):
 
 
 def child_environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "RANK")}
+    kept = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME")}
     return {**kept, "PYTHONPATH": str(REPOSITORY), "ASTRO_TRACKING": "on"}
 
 
@@ -319,19 +320,133 @@ def test_a_store_that_goes_away_does_not_end_a_stage(root: Path, client, caplog:
 
 
 def test_null_tracker_leaves_no_trace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in (("ASTRO_TRACKING", "off"), ("RANK", "1")):  # switched off; not the first process
-        with monkeypatch.context() as patch:
-            patch.setenv(variable, value)
-            with tracking.stage_run("mcts", {"k": 1}, root) as run:
-                run.log_metrics({"x": 1.0}, step=3)
-                run.log_params({"a": 1})
-                run.set_tags({"a": 1})
-                run.log_artifact("not there")
-            assert run.run_id == ""
-            assert tracking.log_pipeline(root, params={}, metrics={}, stages={}, fingerprint="f") == ""
-            assert tracking.register_model(root, name="astro", path="models/grpo", md5="1") == ""
-            assert tracking.log_trees_as_traces(root, [], run_id="") == []
+    monkeypatch.setenv("ASTRO_TRACKING", "off")
+    with tracking.stage_run("mcts", {"k": 1}, root) as run:
+        run.log_metrics({"x": 1.0}, step=3)
+        run.log_params({"a": 1})
+        run.set_tags({"a": 1})
+        run.log_artifact("not there")
+    assert run.run_id == ""
+    assert tracking.log_pipeline(root, params={}, metrics={}, stages={}, fingerprint="f") == ""
+    assert tracking.register_model(root, name="astro", path="models/grpo", md5="1") == ""
+    tracking.log_models(root, [], run_id="", mode="upload")
+    assert tracking.log_trees_as_traces(root, [], run_id="") == []
     assert list(root.iterdir()) == []
+
+
+def test_a_rank_left_in_the_shell_turns_nothing_off(root: Path, client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    with tracking.stage_run("sft", {}, root) as run:
+        run.log_metrics({"loss": 1.0})
+    assert client.get_run(run.run_id).data.metrics == {"loss": 1.0}
+
+
+@pytest.mark.parametrize("name", store.LEFT_OVER)
+def test_a_variable_that_leads_elsewhere_is_ignored_and_told(
+    name: str, root: Path, client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow would resume that run, or write to that experiment."""
+    monkeypatch.setenv(name, "deadbeef")
+    with tracking.stage_run("sft", {}, root) as run:
+        pass
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert client.get_experiment(client.get_run(run.run_id).info.experiment_id).name == tracking.STAGES
+    assert f"{name}=deadbeef: ignored" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------- paths of checkouts
+
+NAMES_OF_FOLDERS = ["a?b", "a%b", "a%3Fb", "a#b", "a b", "Größe", "a&b=c", "a+b"]
+"""SQLAlchemy takes `?` for settings and unquotes `%`; the others are special in addresses."""
+
+
+@pytest.mark.parametrize("name", NAMES_OF_FOLDERS)
+def test_the_store_stands_in_a_checkout_of_any_name(name: str, root: Path, fresh_database: Path) -> None:
+    checkout = root / name
+    checkout.mkdir()
+    shutil.copy(fresh_database, checkout)
+    (checkout / "note.txt").write_text("hello")
+    with tracking.stage_run("sft", {}, checkout) as run:
+        run.log_artifact(checkout / "note.txt")
+    assert (checkout / "mlartifacts/stages" / run.run_id / "artifacts/note.txt").read_text() == "hello"
+    rows = sqlite3.connect(checkout / "mlflow.db").execute("SELECT run_uuid FROM runs").fetchall()
+    assert rows == [(run.run_id,)]
+    assert [p.name for p in root.iterdir()] == [name], "something was made beside the checkout"
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:////a/b.db", "/a/b.db"),
+        ("sqlite+pysqlite:////a%3Fb/c.db", "/a?b/c.db"),
+        ("sqlite:////a/b.db?timeout=5", "/a/b.db"),
+        ("postgresql://host/db", None),
+        ("https://host/sqlite:///x", None),
+    ],
+)
+def test_the_file_of_an_address(uri: str, file: str | None) -> None:
+    assert store.database_file(uri) == (Path(file) if file else None)
+
+
+@pytest.mark.parametrize("old_is_there", [True, False])
+def test_a_copied_checkout_keeps_its_own_artifacts(old_is_there: bool, root: Path, fresh_database: Path) -> None:
+    """MLflow keeps absolute addresses: the copy would write into the old checkout's folder."""
+    old, new = root / "old", root / "new one"
+    old.mkdir()
+    shutil.copy(fresh_database, old)
+    (old / "note.txt").write_text("hello")
+    with tracking.stage_run("sft", {}, old) as first:
+        first.log_artifact(old / "note.txt")
+    with tracking.stage_run("mcts", {}, old) as cleared:
+        cleared.log_artifact(old / "note.txt")
+    shutil.copytree(old, new)
+    shutil.rmtree(new / "mlartifacts/stages" / cleared.run_id)  # copied without it: its address stays
+    if not old_is_there:
+        shutil.rmtree(old)
+    with tracking.stage_run("sft", {}, new) as second:
+        second.log_artifact(new / "note.txt")
+    assert (new / "mlartifacts/stages" / second.run_id / "artifacts/note.txt").read_text() == "hello"
+    if old_is_there:
+        assert {p.name for p in (old / "mlartifacts/stages").iterdir()} == {first.run_id, cleared.run_id}
+    client = store.load(new).MlflowClient()
+    assert (
+        client.get_run(first.run_id).info.artifact_uri == f"{new.as_uri()}/mlartifacts/stages/{first.run_id}/artifacts"
+    )
+    assert client.get_run(cleared.run_id).info.artifact_uri.startswith(f"{old.as_uri()}/")
+
+
+def ui(*arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "astro.tracking", "ui", "--root", str(root), *arguments],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_port_that_is_taken_is_told(root: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = ui("--port", str(port), root=root)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: port {port} is taken, perhaps by another `make ui`; choose another: make ui PORT={port + 1}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--port", "70000"), "port 70000: expected 1 to 65535"), (("--host", "203.0.113.1"), "cannot be used")],
+)
+def test_a_port_that_cannot_be_had_is_told(arguments: tuple[str, ...], said: str, root: Path) -> None:
+    done = ui(*arguments, root=root)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ pipeline runs
@@ -381,6 +496,219 @@ def test_pipeline_run_that_failed_is_made_again(root: Path, client) -> None:
     again = tracking.log_pipeline(root, params={"a": 1}, metrics={}, stages={}, fingerprint="f")
     found = client.search_runs([client.get_experiment_by_name(tracking.PIPELINES).experiment_id])
     assert {r.info.run_id == again: r.info.status for r in found} == {False: "FAILED", True: "FINISHED"}
+
+
+def model(folder: Path, weights: str, **metrics: float) -> tracking.ModelInfo:
+    """A folder of a model in all but the weights, which are text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_text(weights)
+    (folder / "config.json").write_text("{}")
+    return tracking.ModelInfo(folder.name, folder, digest_path(folder), {"sft": {"lr": 0.1}}, metrics)
+
+
+def logged(root: Path, fingerprint: str, *models: tracking.ModelInfo, mode: str = "auto") -> str:
+    run_id = pipeline(root, fingerprint)
+    tracking.log_models(root, models, run_id=run_id, mode=mode)
+    return run_id
+
+
+def logged_models(client, run_id: str) -> dict:
+    """Name -> logged model, of the outputs of a run."""
+    outputs = client.get_run(run_id).outputs.model_outputs
+    found = [client.get_logged_model(output.model_id) for output in outputs]
+    assert len({m.name for m in found}) == len(found), "a model is named twice"
+    return {m.name: m for m in found}
+
+
+def stored(root: Path) -> list[str]:
+    """Weights in the store."""
+    return sorted(p.read_text() for p in (root / "mlartifacts").rglob("model.safetensors"))
+
+
+def test_models_are_logged_with_their_metrics_and_weights(root: Path, client) -> None:
+    run_id = logged(
+        root, "f", model(root / "models/sft", "one", loss=0.5), model(root / "models/grpo", "two", loss=0.25)
+    )
+    found = logged_models(client, run_id)
+    assert set(found) == {"sft", "grpo"}
+    sft = found["sft"]
+    assert sft.source_run_id == run_id
+    assert sft.params == {"sft.lr": "0.1"}
+    assert {m.key: m.value for m in sft.metrics} == {"loss": 0.5}
+    assert sft.tags["dvc.md5"] == digest_path(root / "models/sft")
+    assert sft.tags["weights"] == "uploaded"
+    assert stored(root) == ["one", "two"]
+    children = client.search_runs([client.get_run(run_id).info.experiment_id], "attributes.run_name = 'sft'")
+    assert {m.run_id for m in sft.metrics} == {children[0].info.run_id}, "four models would share a name in one run"
+
+
+def test_the_page_shows_models_as_models_and_as_registered(root: Path, client) -> None:
+    """Without these tags it calls them versions of an agent, and shows no link to the registry."""
+    info = model(root / "models/grpo", "one")
+    run_id = logged(root, "f", info)
+    version = tracking.register_model(root, name="astro", path="models/grpo", md5=info.md5, run_id=run_id)
+    tags = logged_models(client, run_id)["grpo"].tags
+    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "astro", "version": version}]
+    experiment = client.get_experiment_by_name(tracking.PIPELINES)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_second_report_of_the_same_run_adds_nothing(root: Path, client) -> None:
+    info = model(root / "models/sft", "one", loss=0.5)
+    first = logged(root, "f", info)
+    assert logged(root, "f", info) == first
+    assert len(logged_models(client, first)["sft"].metrics) == 1
+    assert stored(root) == ["one"]
+
+
+def test_equal_bytes_are_stored_once(root: Path, client) -> None:
+    """Two runs with the same model share it; a training of 0 steps has a name of its own and the bytes of the other."""
+    first = logged(root, "f", model(root / "models/sft", "one", loss=0.5))
+    second = logged(
+        root, "g", model(root / "models/sft", "one", loss=0.4), model(root / "models/grpo", "one", loss=0.4)
+    )
+    assert stored(root) == ["one"]
+    ours, theirs = logged_models(client, first), logged_models(client, second)
+    assert ours["sft"].model_id == theirs["sft"].model_id
+    assert sorted(m.value for m in theirs["sft"].metrics) == [0.4, 0.5]
+    assert theirs["grpo"].tags["weights"] == f"those of models:/{ours['sft'].model_id} (sft)"
+    md5 = digest_path(root / "models/grpo")
+    tracking.register_model(root, name="astro", path="models/grpo", md5=md5, run_id=second)
+    assert client.get_model_version_by_alias("astro", "current").source == f"models:/{ours['sft'].model_id}"
+
+
+def test_large_models_stay_in_dvc(
+    root: Path, client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "AUTO_BYTES", 5)
+    info = model(root / "models/sft", "one", loss=0.5)
+    found = logged_models(client, logged(root, "f", info))
+    assert (found["sft"].tags["weights"], len(found["sft"].metrics)) == ("in DVC", 1)
+    assert "not uploaded" in capsys.readouterr().out
+    assert stored(root) == []
+    version = tracking.register_model(root, name="astro", path="models/sft", md5=info.md5, alias="production")
+    # asked for later on: the same logged model gets the weights, and the same version means them
+    again = logged_models(client, logged(root, "f", info, mode="upload"))
+    assert again["sft"].model_id == found["sft"].model_id
+    assert (again["sft"].tags["weights"], stored(root)) == ("uploaded", ["one"])
+    assert tracking.register_model(root, name="astro", path="models/sft", md5=info.md5) == version
+
+
+def test_reference_uploads_nothing(root: Path, client) -> None:
+    found = logged_models(client, logged(root, "f", model(root / "models/sft", "one"), mode="reference"))
+    assert found["sft"].tags["weights"] == "in DVC"
+    assert stored(root) == []
+
+
+def test_the_version_of_an_older_release_is_replaced_by_one_that_loads(root: Path, client) -> None:
+    """Until now a version pointed to a logged model without weights, named as the registered model is."""
+    info = model(root / "models/grpo", "one")
+    old = tracking.register_model(
+        root, name="astro", path="models/astro", md5=info.md5, alias="production"
+    )  # the logged model is called astro
+    run_id = logged(root, "f", info)
+    new = tracking.register_model(root, name="astro", path="models/grpo", md5=info.md5, run_id=run_id)
+    assert new != old
+    source = f"models:/{logged_models(client, run_id)['grpo'].model_id}"
+    for alias in ("current", "production"):
+        assert client.get_model_version_by_alias("astro", alias).source == source
+
+
+@pytest.mark.parametrize("mode", ["auto", "upload"])
+def test_files_that_are_not_those_of_the_md5_are_not_uploaded(
+    mode: str, root: Path, client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = model(root / "models/sft", "one")
+    (root / "models/sft/model.safetensors").write_text("another")
+    if mode == "upload":
+        with pytest.raises(UserError, match=r"changed since dvc\.lock was written; `dvc checkout"):
+            logged(root, "f", info, mode=mode)
+    else:
+        logged(root, "f", info)
+        assert "changed since dvc.lock was written" in capsys.readouterr().out
+    assert stored(root) == []
+
+
+def test_weights_that_someone_removed_are_uploaded_again(root: Path, client) -> None:
+    info = model(root / "models/sft", "one")
+    run_id = logged(root, "f", info)
+    shutil.rmtree(root / "mlartifacts/pipelines/models" / logged_models(client, run_id)["sft"].model_id)
+    logged(root, "f", info)
+    assert stored(root) == ["one"]
+
+
+def test_an_upload_that_broke_off_is_made_again(root: Path, client, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = model(root / "models/sft", "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "_described", lambda info: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(UserError, match="disk full"):
+            logged(root, "f", info)
+    assert logged_models(client, logged(root, "f", info))["sft"].tags["weights"] == "uploaded"
+    assert stored(root) == ["one"]
+
+
+@pytest.mark.slow
+def test_models_on_a_server(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Artifacts go through the server, as they do to a bucket (tests/remote); equal bytes are sent once."""
+    import mlflow
+
+    from tests.remote import servers
+
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    kept = tmp_path / "kept"
+    with servers.mlflow(f"sqlite:///{tmp_path}/m.db", kept.as_uri(), tmp_path) as (url, _):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        info = model(root / "models/grpo", "one", loss=0.5)
+        for fingerprint in ("f", "g"):
+            run_id = logged(root, fingerprint, info)
+            tracking.register_model(root, name="astro", path="models/grpo", md5=info.md5, run_id=run_id)
+        assert [p.read_text() for p in kept.rglob("model.safetensors")] == ["one"]
+        loaded = mlflow.artifacts.download_artifacts("models:/astro@current", dst_path=str(tmp_path / "loaded"))
+    assert (Path(loaded) / "model/model.safetensors").read_text() == "one"
+    assert (Path(loaded) / "components/tokenizer/config.json").is_file()
+
+
+LOAD = """
+import sys, mlflow, mlflow.transformers
+mlflow.set_tracking_uri(sys.argv[1])
+generate = mlflow.transformers.load_model("models:/astro@current")
+how = dict(min_new_tokens=6, max_new_tokens=6, do_sample=False, return_full_text=False)
+print([out["generated_text"] for out in generate("make 9 from 4 5", **how)])
+assert not [name for name in sys.modules if name.startswith(("astro", "schemas", "stages"))]
+"""
+
+
+@pytest.mark.slow
+def test_a_fresh_process_loads_the_registered_model(root: Path, client) -> None:
+    """With nothing of the project: MLflow, transformers and torch. The tokenizer is one of whole words."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tests.engines.tiny import save_tiny_model
+
+    folder = root / "models/grpo"
+    save_tiny_model(folder)
+    info = tracking.ModelInfo("grpo", folder, digest_path(folder), {}, {})
+    run_id = logged(root, "f", info)
+    tracking.register_model(root, name="astro", path="models/grpo", md5=info.md5, run_id=run_id)
+    kept = {k: v for k, v in child_environment().items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, store.store_uri(root)],
+        cwd=root,
+        env=kept,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tokenizer, here = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    asked = tokenizer("make 9 from 4 5", return_tensors="pt")
+    written = here.generate(**asked, min_new_tokens=6, max_new_tokens=6, do_sample=False)[
+        0, asked["input_ids"].shape[1] :
+    ]
+    expected = tokenizer.decode(written, skip_special_tokens=True)
+    assert len(expected.split()) >= 3
+    assert done.stdout.strip().splitlines()[-1] == repr([expected])
 
 
 def test_a_model_is_registered_once_per_md5(root: Path, client) -> None:

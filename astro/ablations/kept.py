@@ -13,6 +13,7 @@ from pydantic import Field
 
 from astro.ablations.results import Result
 from astro.ablations.spec import Planned, committed_params
+from astro.params import UNTRACKED
 from astro.runtime import UserError, digest, read_json, write_text
 from schemas.base import Strict
 
@@ -67,7 +68,7 @@ def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
 
 def _science(params: dict) -> dict:
     """The params that results depend on."""
-    return {name: section for name, section in params.items() if name != "execution"}
+    return {name: section for name, section in params.items() if name not in UNTRACKED}
 
 
 def _fits(had: dict, wanted: dict, defaults: dict) -> bool:

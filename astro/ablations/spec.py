@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from astro.params import PARAMS_FILE, plain, read_yaml
+from astro.params import PARAMS_FILE, nearest, plain, read_yaml
 from astro.profiles import committed
 from astro.runtime import UserError, explain
 from schemas.ablations import Ablation, Ablations
@@ -121,7 +121,8 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
         for section in sections:
             here = here.get(section) if isinstance(here, dict) else None
         if not isinstance(here, dict) or leaf not in here:
-            raise UserError(f"{where}: set {setting!r}: {PARAMS_FILE} has no parameter {key!r}")
+            hint = nearest(Params, key.split("."))
+            raise UserError(f"{where}: set {setting!r}: {PARAMS_FILE} has no parameter {key!r}{hint}")
         if isinstance(here[leaf], dict):
             raise UserError(f"{where}: set {setting!r}: {key} is a section; set its parameters one by one")
         here[leaf] = value

@@ -4,7 +4,8 @@ A stage that DVC restores from its cache runs no process and logs nothing, so th
 
 1. `stage_run`: each stage that does run opens one run in experiment `stages` (live curves).
 2. `log_pipeline`: the report makes one run in experiment `pipelines` for the state of the whole workspace, with all
-   params, all metrics and one child per stage, cached or not. These are the runs to compare.
+   params, all metrics and one child per stage, cached or not. These are the runs to compare. `log_models` adds the trained
+   models, with their metrics and their weights.
 
 The store is `<root>/mlflow.db` with artifacts beside it, where root is DVC's main checkout (`DVC_ROOT`), so that
 experiments that DVC runs in a copy land in the same place. `MLFLOW_TRACKING_URI`, else `uri:` in tracking.yaml, wins over
@@ -13,6 +14,7 @@ it (a team's server, docs/sharing.md), and `ASTRO_TRACKING=off` turns all of it 
 Browse: python -m astro.tracking ui
 """
 
+from astro.tracking.models import ModelInfo, log_models
 from astro.tracking.names import flatten, legal_name, numbers
 from astro.tracking.pipeline import PIPELINES, StageInfo, log_pipeline
 from astro.tracking.registry import check_alias, check_store, register_model
@@ -25,6 +27,7 @@ __all__ = [
     "PIPELINES",
     "STAGES",
     "MlflowTracker",
+    "ModelInfo",
     "NullTracker",
     "StageInfo",
     "Tracker",
@@ -32,6 +35,7 @@ __all__ = [
     "check_store",
     "flatten",
     "legal_name",
+    "log_models",
     "log_pipeline",
     "log_trees_as_traces",
     "numbers",

@@ -1,15 +1,18 @@
 """`make ui`: browse the runs."""
 
 import argparse
+import errno
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astro.tracking import store
+from astro.runtime import UserError, run_stage
+from astro.tracking import reach, store
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     """`python -m astro.tracking ui`: MLflow's pages over the project's store, in 2 processes instead of 15."""
     parser = argparse.ArgumentParser(prog="python -m astro.tracking")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -21,18 +24,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     uri = store.store_uri(args.root)
     if uri.startswith("http"):
         print(f"the store is a server: open {uri}")
-        return 0
-    if not uri.startswith(store.SQLITE) or not Path(uri.removeprefix(store.SQLITE)).exists():
+        return
+    require_port(args.host, args.port)
+    store.drop_left_over()
+    file = store.database_file(uri)
+    if file and file.exists():
+        with store.locked(args.root, uri), reach.told(uri):
+            store.adopt_artifacts(uri)
+    else:
         store.load(args.root)  # make it under the lock, in case a stage starts now
     # Job execution (evaluation jobs, huey workers) is 12 of the 15 processes, and nothing here submits a job.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     where = ["--backend-store-uri", uri]
     if folder := store.artifact_folder(uri):
-        where += ["--artifacts-destination", str(folder), "--default-artifact-root", folder.as_uri()]
+        where += ["--artifacts-destination", folder.as_uri(), "--default-artifact-root", folder.as_uri()]
     print(f"serving {uri} at http://{args.host}:{args.port}", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1"]
     os.execve(sys.executable, [*server, "--host", args.host, "--port", str(args.port)], environment)
 
 
+def require_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be had, before the server says so in a trace.
+
+    Raises:
+        UserError: it is taken, not allowed or none, or the host is none of this machine.
+    """
+    if not 0 < port < 2**16:
+        raise UserError(f"port {port}: expected 1 to 65535; choose another: make ui PORT=5000")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as the server does: a port in TIME_WAIT is free
+            probe.bind(address)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is taken, perhaps by another `make ui`" if taken else f"cannot be used ({error.strerror})"
+        where = "port" if host == "127.0.0.1" else f"{host}, port"
+        raise UserError(
+            f"{where} {port} {reason}; choose another: make ui PORT={port + 1 if taken else 5000}"
+        ) from None
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_stage(main)

@@ -1,5 +1,6 @@
-"""Models in MLflow's registry. Their weights stay in DVC: a version names their path and md5."""
+"""Models in MLflow's registry: a version points to the logged model of its md5, and so to the weights that were uploaded."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +8,15 @@ from typing import Any
 
 from astro.runtime import UserError
 from astro.tracking import reach, store
-from astro.tracking.names import flatten
+from astro.tracking.models import MD5, PATH, ModelInfo, find_model, refer_to
 from astro.tracking.pipeline import PIPELINES
 
 CURRENT = "current"
 """Alias of the model of the last report."""
+
+
+VERSIONS = "mlflow.modelVersions"
+"""Tag of a logged model by which MLflow's page shows that it is registered; `mlflow.register_model` writes the same."""
 
 
 def check_alias(alias: str) -> None:
@@ -44,12 +49,12 @@ def register_model(
     md5: str,
     run_id: str = "",
     alias: str = CURRENT,
-    params: Any = None,
     tags: Mapping[str, Any] | None = None,
 ) -> str:
-    """Register a model whose weights stay in DVC, and point `alias` to it; returns the version, "" if tracking is off.
+    """Register a model and point `alias` to it; returns the version, "" if tracking is off.
 
-    The same md5 is registered once. MLflow reserves the alias `latest` for itself, hence `current`.
+    The same md5 is registered once; again only where its weights have been uploaded since, to another logged model. The aliases
+    move along. MLflow reserves the alias `latest` for itself, hence `current`.
 
     Args:
         root: the checkout.
@@ -58,7 +63,6 @@ def register_model(
         md5: DVC's hash of them.
         run_id: the pipeline run that they belong to; "": none.
         alias: what `models:/<name>@<alias>` is to mean.
-        params: a few figures to show beside it.
         tags: set on the version, also on one that is there already.
 
     Raises:
@@ -73,21 +77,21 @@ def register_model(
         experiment = store.experiment_id(mlflow, root, PIPELINES)
     with store.locked(root, uri), reach.told(uri):
         _registered(mlflow, client, name)
-        known = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get("dvc.md5") == md5]
-        if known:
-            version = known[0].version
-        else:
-            own = {"dvc.path": path, "dvc.md5": md5}
-            model = mlflow.create_external_model(
-                name=name,
-                source_run_id=run_id or None,
-                tags=own,
-                params={k: str(v)[: store.VALUE_CHARACTERS] for k, v in flatten(params or {}).items()},
-                experiment_id=experiment,
-            )
-            version = client.create_model_version(
+        model = find_model(client, experiment, md5)
+        if model is None:
+            model = refer_to(mlflow, experiment, ModelInfo(Path(path).name, Path(path), md5, {}, {}), run_id)
+        known = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.get(MD5) == md5]
+        version = next((v.version for v in known if v.source == model.model_uri), None)
+        if version is None:
+            own = {PATH: path, MD5: md5}
+            made = client.create_model_version(
                 name, source=model.model_uri, run_id=run_id or None, tags=own, model_id=model.model_id
-            ).version
+            )
+            version = made.version
+            link = json.dumps([*json.loads(model.tags.get(VERSIONS, "[]")), {"name": name, "version": str(version)}])
+            client.set_logged_model_tags(model.model_id, {VERSIONS: link})
+            for moved in {alias for v in known for alias in client.get_model_version(name, v.version).aliases}:
+                client.set_registered_model_alias(name, moved, version)
         for key, value in (tags or {}).items():
             client.set_model_version_tag(name, version, key, str(value)[: store.TAG_CHARACTERS])
         client.set_registered_model_alias(name, alias, version)

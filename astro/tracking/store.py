@@ -1,12 +1,16 @@
 """Where runs are kept, and the writes that every kind of run shares. Imports MLflow late: it takes 3 to 5 s."""
 
+import contextlib
 import fcntl
 import logging
 import os
+import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from astro.runtime import home_root
 from astro.tracking import reach
@@ -20,16 +24,30 @@ VALUE_CHARACTERS = 500
 TAG_CHARACTERS = 8000
 """MLflow's bound on tag values."""
 
-_PARAMS_PER_CALL = 100  # MLflow's bound on one log_batch: params, tags ...
-_METRICS_PER_CALL = 1000  # ... and metrics
+METRICS_PER_CALL = 1000
+"""MLflow's bound on one log_batch: metrics ..."""
+
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment. Without it MLflow's page guesses from our traces that we develop agents, and calls models so."""
+
+_PARAMS_PER_CALL = 100  # ... params and tags
 
 _chosen_uri: str | None = None  # what this process set itself: mlflow.set_tracking_uri also writes the variable
 
 
+LEFT_OVER = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_REGISTRY_URI",
+)
+"""Variables by which MLflow would write to another run, experiment, model or registry than ours."""
+
+
 def enabled() -> bool:
-    """False with `ASTRO_TRACKING=off`, and in all but the first process of a distributed training."""
-    off = os.environ.get("ASTRO_TRACKING", "on").lower() in ("off", "0", "false", "no")
-    return not off and os.environ.get("RANK", "0") == "0"
+    """False with `ASTRO_TRACKING=off`. Workers of a distributed training get that from `astro.training.launch`."""
+    return os.environ.get("ASTRO_TRACKING", "on").lower() not in ("off", "0", "false", "no")
 
 
 def store_uri(root: Path) -> str:
@@ -40,22 +58,90 @@ def store_uri(root: Path) -> str:
     given = os.environ.get(reach.SETTING)
     if given and given != _chosen_uri:
         return given
-    return reach.file_uri(home_root(root)) or f"{SQLITE}{home_root(root) / 'mlflow.db'}"
+    return reach.file_uri(home_root(root)) or sqlite_uri(home_root(root) / "mlflow.db")
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of an SQLite file. SQLAlchemy takes what follows a `?` for settings, and `%3F` for a `?`: both are quoted. Then
+    the driver is named, because MLflow makes the folder of an address `sqlite:///` without unquoting it."""
+    text = str(file)
+    return f"sqlite+pysqlite:///{quote(text, safe='/')}" if {"?", "%"} & set(text) else f"{SQLITE}{text}"
+
+
+def database_file(uri: str) -> Path | None:
+    """The SQLite file of an address; None: it is another kind of store."""
+    found = re.match(r"sqlite(\+\w+)?:///(?P<path>[^?]+)", uri)
+    return Path(unquote(found["path"])).resolve() if found else None
 
 
 def artifact_folder(uri: str) -> Path | None:
     """Folder of the artifacts, absolute, beside a SQLite store; None: the server decides."""
-    return Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts" if uri.startswith(SQLITE) else None
+    file = database_file(uri)
+    return file.parent / "mlartifacts" if file else None
 
 
 @contextmanager
-def locked(root: Path, uri: str) -> Iterator[None]:
-    """One process at a time: a fresh database (or a search followed by a creation) does not stand two."""
-    folder = Path(uri.removeprefix(SQLITE)).resolve().parent if uri.startswith(SQLITE) else home_root(root)
+def locked(root: Path, uri: str, what: str = "") -> Iterator[None]:
+    """One process at a time: a fresh database (or a search followed by a creation) does not stand two.
+
+    what: one of several locks, e.g. ".models"; none waits for another.
+    """
+    file = database_file(uri)
+    folder = file.parent if file else home_root(root)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "mlflow.db.lock", "w") as lock:
+    with open(folder / f"mlflow.db{what}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def adopt_artifacts(uri: str) -> None:
+    """Point a database that was copied or moved with its checkout to the artifacts beside it.
+
+    MLflow keeps absolute addresses: a copy would write into the folder of the checkout that it was copied from. What has no
+    counterpart beside the database keeps its address.
+    """
+    file = database_file(uri)
+    if file is None or not file.exists():
+        return
+    here = file.parent / "mlartifacts"
+    with contextlib.closing(sqlite3.connect(file, timeout=60)) as database, database:
+        rows = database.execute("SELECT name, artifact_location FROM experiments").fetchall()
+        elsewhere = {
+            location.removesuffix(f"/{name}")
+            for name, location in rows
+            if location.endswith(f"/mlartifacts/{name}") and location != f"{here.as_uri()}/{name}"
+        }
+        for old in sorted(elsewhere):
+            for table, column in _ADDRESSES:
+                found = database.execute(
+                    f"SELECT rowid, {column} FROM {table} WHERE substr({column}, 1, ?) = ?", (len(old) + 1, f"{old}/")
+                )
+                moved = [(here.as_uri() + address[len(old) :], row) for row, address in found]
+                kept = [
+                    m
+                    for m in moved
+                    if table == "experiments" or (here / unquote(m[0][len(here.as_uri()) + 1 :])).exists()
+                ]
+                database.executemany(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", kept)
+            print(f"tracking: this checkout was copied or moved; artifacts are now kept in {here}", flush=True)
+
+
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+)
+"""Where MLflow's database holds addresses of artifacts: table, column."""
+
+
+def drop_left_over() -> None:
+    """Forget variables of the shell that would send what we log elsewhere, and say so."""
+    dropped = [f"{name}={os.environ.pop(name)}" for name in LEFT_OVER if os.environ.get(name)]
+    if dropped:
+        print(f"tracking: {', '.join(dropped)}: ignored, for stages open runs of their own; unset it", flush=True)
 
 
 def load(root: Path) -> Any:
@@ -68,6 +154,7 @@ def load(root: Path) -> Any:
     # HF's callback would log 150 of its own arguments, and lose them all when one name is taken
     os.environ.setdefault("MLFLOW_MAX_LOG_PARAMS", "0")
     reach.be_impatient()
+    drop_left_over()
     import mlflow
 
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracing.export.async_export_queue"):
@@ -79,6 +166,7 @@ def load(root: Path) -> Any:
         reach.check_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
+        adopt_artifacts(uri)
     return mlflow
 
 
@@ -90,17 +178,21 @@ def experiment_id(mlflow: Any, root: Path, name: str) -> str:
         if found is None:
             folder = artifact_folder(uri)
             try:
-                return client.create_experiment(name, artifact_location=folder and (folder / name).as_uri())
+                return client.create_experiment(name, folder and (folder / name).as_uri(), tags=_KIND)
             except mlflow.MlflowException:  # another machine of the team was faster
                 found = client.get_experiment_by_name(name)
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
+        for key, value in _KIND.items():
+            if key not in found.tags:  # of an older release; what someone chose in the page stays
+                client.set_experiment_tag(found.experiment_id, key, value)
         return found.experiment_id
 
 
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Parts of at most `size`."""
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
@@ -109,7 +201,7 @@ def log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     entities = [Param(k, str(v)[:VALUE_CHARACTERS]) for k, v in flatten(params).items()]
-    for chunk in _chunks(entities, _PARAMS_PER_CALL):
+    for chunk in chunks(entities, _PARAMS_PER_CALL):
         client.log_batch(run_id, params=chunk)
 
 
@@ -117,7 +209,7 @@ def log_metrics(client: Any, run_id: str, entries: Sequence[tuple[str, float, in
     """`entries`: (name, value, milliseconds since 1970, step)."""
     from mlflow.entities import Metric
 
-    for chunk in _chunks(entries, _METRICS_PER_CALL):
+    for chunk in chunks(entries, METRICS_PER_CALL):
         client.log_batch(run_id, metrics=[Metric(*entry) for entry in chunk])
 
 
@@ -126,7 +218,7 @@ def set_tags(client: Any, run_id: str, tags: Mapping[str, Any]) -> None:
     from mlflow.entities import RunTag
 
     entities = [RunTag(legal_name(k), str(v)[:TAG_CHARACTERS]) for k, v in tags.items()]
-    for chunk in _chunks(entities, _PARAMS_PER_CALL):
+    for chunk in chunks(entities, _PARAMS_PER_CALL):
         client.log_batch(run_id, tags=chunk)
 
 

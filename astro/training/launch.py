@@ -12,6 +12,7 @@ stage; the work folder holds checkpoints to go on from.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,22 @@ GRACE = 10.0
 
 STALE = 60.0
 """Seconds after which an announcement is that of a leader which is gone."""
+
+
+WORLD = re.compile(
+    r"(LOCAL_|GROUP_|ROLE_|NODE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET|ACCELERATE|FSDP)_.*"
+    r"|(PMI|MPI|OMPI_COMM_WORLD|MV2_COMM_WORLD)_.*(RANK|SIZE).*"
+)
+"""Variables by which torchrun, accelerate and MPI tell a process of its world."""
+
+
+def forget_world(name: str) -> None:
+    """Drop what torchrun, accelerate or MPI left in the shell, and say so: the trainer, or an engine, would wait for processes
+    that nobody starts. How many processes there are is the compute profile's to say, and `launch` starts them."""
+    left = {key: os.environ.pop(key) for key in sorted(os.environ) if WORLD.fullmatch(key)}
+    if left:
+        said = ", ".join(f"{key}={value}" for key, value in left.items())
+        print(f"[{name}] {said}: ignored, for the compute profile says how many processes train; unset it", flush=True)
 
 
 def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> dict:
@@ -313,6 +330,7 @@ def main() -> None:
         raise UserError(
             f"ASTRO_MACHINE {machine!r}: the rank of this machine is needed, from 1; 0 is the one that runs dvc"
         )
+    forget_world("launch")
     join(int(machine))
 
 

@@ -222,3 +222,18 @@ def test_stage_runs_are_those_of_the_records(client, root: Path):
         assert run.info.status == "FINISHED", stage
     sft = stages[read_json(root / "records/sft.json", StageRecord).run_id]
     assert len(client.get_metric_history(sft.info.run_id, "sft/loss")) > 1, "no live curve"
+
+
+def test_the_models_of_both_arms_are_logged_with_their_weights(client, root: Path):
+    experiment = client.get_experiment_by_name("pipelines").experiment_id
+    found = {m.name: m for m in client.search_logged_models([experiment])}
+    assert set(found) == {"sft", "sft_direct", "grpo", "grpo_direct"}
+    metrics = read_json(root / "metrics/eval.json", EvalMetrics)
+    for name, model in found.items():
+        assert model.tags["weights"] == "uploaded"
+        figures = {m.key: m.value for m in model.metrics}
+        assert figures["eval/n3/pass_at_1/value"] == pytest.approx(metrics.sets["n3"][name].pass_at_1.value)
+    current = client.get_model_version_by_alias("astro", "current")
+    assert current.source == f"models:/{found['grpo'].model_id}"
+    weights = next((root / "mlartifacts/pipelines/models" / found["grpo"].model_id).rglob("model.safetensors"))
+    assert weights.read_bytes() == (root / "models/grpo/model.safetensors").read_bytes()

@@ -74,6 +74,7 @@ def test_a_run_is_tracked_on_postgresql_and_seen_by_another_client(
     monkeypatch: pytest.MonkeyPatch,
 ):
     from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
 
     # through the server: this S3 server does not know the addresses that are signed for the bucket itself
     monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
@@ -97,6 +98,10 @@ def test_a_run_is_tracked_on_postgresql_and_seen_by_another_client(
         assert version.tags["dvc.md5"] == finished.md5("models/grpo")
         assert version.run_id == runs[0].info.run_id
         assert client.get_model_version_by_alias("astro", "current").version == version.version
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        loaded = download_artifacts("models:/astro@production", dst_path=str(tmp_path / "loaded"))
+        weights = "model.safetensors"
+        assert (Path(loaded) / "model" / weights).read_bytes() == (finished.root / "models/grpo" / weights).read_bytes()
 
     wrong = database.replace(servers.PASSWORD, "wrong")
     done = finished.run("python", "-m", "stages.problems", ok=False, MLFLOW_TRACKING_URI=wrong)

@@ -13,7 +13,7 @@ import pytest
 from astro.code_identity import identity as code_identity
 from astro.compute import check_machine, compute_file, identity, load_compute, split_batch
 from astro.runtime import UserError
-from astro.training.launch import Tail, agent_command, announced, environment, launch, waiting_orders
+from astro.training.launch import Tail, agent_command, announced, environment, forget_world, launch, waiting_orders
 from astro.training.worker import check_world
 from schemas.compute import Compute
 from tests.training import jobs
@@ -372,3 +372,26 @@ def test_no_stage_depends_on_a_compute_profile():
     for stage in ("sft", "grpo"):
         where = ("astro/compute.py", "schemas/compute.py", "launch.py", "agent.py", "worker.py")
         assert [path for path in code_identity(stage, "countdown") if path.endswith(where)] == []
+
+
+def test_a_world_left_in_the_shell_is_forgotten_and_told(monkeypatch, capsys):
+    """accelerate would wait for the other processes. Variables that look alike stay."""
+    left = {"RANK": "3", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1"}
+    left |= {
+        "TORCHELASTIC_RUN_ID": "x",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+        "PMI_SIZE": "4",
+        "ACCELERATE_USE_FSDP": "true",
+    }
+    stay = {"OMPI_MCA_btl": "tcp", "GLOO_SOCKET_IFNAME": "lo", "RANKING": "1", "ASTRO_MACHINE": "1", "PETS": "1"}
+    for name, value in {**left, **stay}.items():
+        monkeypatch.setenv(name, value)
+    forget_world("sft")
+    assert not left.keys() & os.environ.keys()
+    assert stay.items() <= dict(os.environ).items()
+    said = capsys.readouterr().out
+    assert said.startswith("[sft] ACCELERATE_USE_FSDP=true, LOCAL_RANK=1, ")
+    assert "RANK=3" in said
+    assert len(said.splitlines()) == 1
+    forget_world("sft")
+    assert capsys.readouterr().out == ""

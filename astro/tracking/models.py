@@ -1,0 +1,211 @@
+"""The trained models of a pipeline run as MLflow's logged models: their params and metrics, and their weights unless they are
+large. So the page "Models" compares models of different runs, and `mlflow.transformers.load_model` gives a working one.
+
+A model is known by its md5 in DVC, which stays a tag. Equal bytes are stored once: a run whose model is known gets that model as
+its output, and its metrics are added. Weights that are not uploaded stay in DVC; path and md5 name them.
+"""
+
+import contextlib
+import importlib.metadata
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+
+from astro.runtime import UserError, digest_path, files_of, size_of
+from astro.tracking import reach, store
+from astro.tracking.names import flatten, numbers
+from astro.tracking.pipeline import PIPELINES
+
+Mode = Literal["auto", "upload", "reference"]
+"""Of weights: `tracking.models`."""
+
+AUTO_BYTES = 200_000_000
+"""Models of this size and above are not uploaded by `auto`."""
+
+PATH, MD5, WEIGHTS = "dvc.path", "dvc.md5", "weights"
+"""Tags: where DVC has the model, its hash, and where the weights are."""
+
+UPLOADED, IN_DVC = "uploaded", "in DVC"
+"""Values of the tag WEIGHTS; a model whose bytes another one holds names that one."""
+
+_FOLDER = "model"  # of the weights, among a model's artifacts
+_EXTERNAL = "mlflow.model.isExternal"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A trained model of this workspace."""
+
+    name: str
+    """Of its files and of its stage: "grpo_direct"."""
+    path: Path
+    """Folder of the weights."""
+    md5: str
+    """DVC's hash of them."""
+    params: Mapping[str, Any]
+    """What it was trained with."""
+    metrics: Mapping[str, float]
+    """Flat; the same names for every model, so that they can be compared."""
+
+
+def log_models(root: Path, models: Sequence[ModelInfo], *, run_id: str, mode: Mode) -> None:
+    """Log the models of a pipeline run as its outputs. A second call for the same run adds what is missing.
+
+    Args:
+        root: the checkout.
+        run_id: the run of `log_pipeline`; "": tracking is off.
+
+    Raises:
+        UserError: the store cannot be reached, or `upload` is asked for and the files are not those of the md5.
+    """
+    if not run_id:
+        return
+    mlflow = store.load(root)
+    client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
+    with reach.told(uri):
+        experiment = store.experiment_id(mlflow, root, PIPELINES)
+    with store.locked(root, uri, ".models"), reach.told(uri):  # a lock of its own: an upload may take long
+        outputs = client.get_run(run_id).outputs
+        done = {output.model_id for output in outputs.model_outputs} if outputs else set()
+        stages = _children(client, experiment, run_id)
+        for info in models:
+            model = _logged(mlflow, client, experiment, info, run_id, mode)
+            if model.model_id not in done:
+                _link(client, model.model_id, info, run_id, stages.get(info.name, run_id))
+
+
+def find_model(client: Any, experiment: str, md5: str) -> Any:
+    """The logged model of these bytes, the one that holds them before others; None: there is none."""
+    known = _known(client, experiment, md5)
+    return next((m for m in known if _holds_weights(client, m)), known[0] if known else None)
+
+
+def refer_to(mlflow: Any, experiment: str, info: ModelInfo, run_id: str) -> Any:
+    """Make a logged model without weights."""
+    return mlflow.create_external_model(
+        name=info.name,
+        source_run_id=run_id or None,
+        tags={PATH: str(info.path), MD5: info.md5, WEIGHTS: IN_DVC},
+        params={k: str(v)[: store.VALUE_CHARACTERS] for k, v in flatten(info.params).items()},
+        experiment_id=experiment,
+    )
+
+
+def _known(client: Any, experiment: str, md5: str) -> list[Any]:
+    found = client.search_logged_models([experiment], f"tags.`{MD5}` = '{md5}'")
+    return [model for model in found if str(model.status) == "READY"]
+
+
+def _holds_weights(client: Any, model: Any) -> bool:
+    """Whether the artifacts are there: not only said to be, for someone may have tidied up."""
+    return _EXTERNAL not in model.tags and bool(client.list_logged_model_artifacts(model.model_id, _FOLDER))
+
+
+def _logged(mlflow: Any, client: Any, experiment: str, info: ModelInfo, run_id: str, mode: Mode) -> Any:
+    """The logged model of these bytes and this name, made where it is not there; its weights are uploaded as `mode` says."""
+    known = _known(client, experiment, info.md5)
+    holder = next((m for m in known if _holds_weights(client, m)), None)
+    model = next((m for m in known if m.name == info.name), None) or refer_to(mlflow, experiment, info, run_id)
+    if holder is None and _to_upload(info, mode):
+        _upload(client, model, info)
+    elif holder is not None and holder.model_id != model.model_id:
+        client.set_logged_model_tags(model.model_id, {WEIGHTS: f"those of models:/{holder.model_id} ({holder.name})"})
+    return model
+
+
+def _to_upload(info: ModelInfo, mode: Mode) -> bool:
+    """Whether to upload; says why not."""
+    if mode == "reference":
+        return False
+    fault = ""
+    if not info.path.is_dir():
+        fault = "no such folder"
+    elif mode == "auto" and (size := size_of(info.path)) >= AUTO_BYTES:
+        fault = f"{size / 1e6:,.0f} MB, and tracking.models auto uploads below {AUTO_BYTES / 1e6:.0f}"
+    elif digest_path(info.path) != info.md5:
+        fault = "changed since dvc.lock was written"
+    if fault and mode == "upload":
+        raise UserError(f"tracking.models upload: {info.path}: {fault}; `dvc checkout {info.path}` brings it back")
+    if fault:
+        print(f"[models] {info.path} is not uploaded ({fault}); MLflow gets its path and md5", flush=True)
+    return not fault
+
+
+def _upload(client: Any, model: Any, info: ModelInfo) -> None:
+    """Copy the weights to the store, and beside them what MLflow needs to load them. Until the last step the model counts as
+    one without weights."""
+    client.set_logged_model_tags(model.model_id, {_EXTERNAL: "true"})
+    client.log_model_artifacts(model.model_id, str(info.path), _FOLDER)
+    with _described(info) as folder:
+        client.log_model_artifacts(model.model_id, str(folder))
+    client.set_logged_model_tags(model.model_id, {WEIGHTS: UPLOADED})
+    client.delete_logged_model_tag(model.model_id, _EXTERNAL)
+
+
+@contextlib.contextmanager
+def _described(info: ModelInfo) -> Iterator[Path]:
+    """A folder with MLmodel (flavours transformers and pyfunc), the tokenizer and the requirements.
+
+    Written here and not by `mlflow.transformers.save_model`, which imports torch, copies the weights once more, asks the hub for
+    a model card of the local folder, and wants torchvision.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    text = Schema([ColSpec("string")])
+    spec = Model(signature=ModelSignature(text, text))
+    spec.model_size_bytes = size_of(info.path)
+    spec.add_flavor(
+        "transformers",
+        transformers_version=importlib.metadata.version("transformers"),
+        task="text-generation",
+        instance_type="TextGenerationPipeline",
+        pipeline_model_type="AutoModelForCausalLM",
+        source_model_name=str(info.path),
+        model_binary=_FOLDER,
+        components=["tokenizer"],
+        tokenizer_type="AutoTokenizer",
+    )
+    mlflow.pyfunc.add_to_model(spec, loader_module="mlflow.transformers", conda_env="conda.yaml")
+    versions = {
+        name: importlib.metadata.version(name).partition("+")[0] for name in ("mlflow", "transformers", "torch")
+    }
+    requirements = [f"{name}=={version}" for name, version in versions.items()]
+    packages: list[Any] = [f"python={platform.python_version()}", "pip", {"pip": requirements}]
+    environment = {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": packages}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer = folder / "components" / "tokenizer"
+        tokenizer.mkdir(parents=True)
+        for file in files_of(info.path):
+            if ".safetensors" not in file.name:
+                shutil.copy(file, tokenizer)
+        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+        YAML().dump(environment, folder / "conda.yaml")
+        spec.save(str(folder / "MLmodel"))
+        yield folder
+
+
+def _children(client: Any, experiment: str, run_id: str) -> dict[str, str]:
+    """Stage -> its run below the pipeline run."""
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    return {run.data.tags.get("dvc_stage", ""): run.info.run_id for run in found}
+
+
+def _link(client: Any, model_id: str, info: ModelInfo, run_id: str, stage_run: str) -> None:
+    """Write the metrics, to the model and to the run of its stage, and name the model as an output of the pipeline run."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    now = int(time.time() * 1000)
+    entries = [Metric(k, v, now, 0, model_id=model_id, run_id=stage_run) for k, v in numbers(info.metrics).items()]
+    for chunk in store.chunks(entries, store.METRICS_PER_CALL):
+        client.log_batch(stage_run, metrics=chunk)
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])  # last: it says that the rest is there
