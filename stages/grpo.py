@@ -5,7 +5,8 @@
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
-train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
+train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default;
+23. held-out problems choose the published checkpoint (`grpo.keep`); the paper publishes the last one.
 """
 
 import contextlib
@@ -23,20 +24,25 @@ from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.runtime import (
     UserError,
     atomic_path,
+    digest_path,
+    home_root,
     read_jsonl,
     run_stage,
     write_jsonl,
     write_text,
 )
+from astro.training import rollouts
+from astro.training.curriculum import easy_first
 from astro.training.launch import Log, launch, visible_gpus
 from astro.training.restarts import Episode, Restart, draw_restarts, restarts_beside
 from schemas.compute import Compute
-from schemas.grpo import GrpoMetrics
+from schemas.grpo import GrpoMetrics, RefillMetrics, ValidationMetrics, ValidationPoint
 from schemas.records import Problem, Trace
 from stages.harness import CURVES, Stage, arm_argument, stage
 
 PROBLEMS = Path("data/problems/rl.jsonl")
 TRACED = Path("data/problems/train.jsonl")
+EVAL_SETS = Path("data/problems/eval")
 
 
 def sft_model(s: Stage) -> Path:
@@ -103,7 +109,27 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
-def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, list[tuple[Problem, str]]]:
+def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute) -> None:
+    """Whether validation can say what it is to say: no problem of it is trained on or measured in eval."""
+    from astro.training.rl_checks import check_held_out
+
+    settings = s.params.grpo
+    if settings.keep == "best" and compute.strategy in ("fsdp2", "zero3"):
+        raise UserError(
+            f"grpo.keep best: a checkpoint of strategy {compute.strategy} is in shards and cannot be published by itself; set "
+            "grpo.keep to last (validation goes on)"
+        )
+    if not held_out:
+        return
+    others = {str(PROBLEMS) + " before them": problems, str(TRACED): list(read_jsonl(TRACED, Problem))}
+    for path in sorted(EVAL_SETS.glob("*.jsonl")):
+        others[str(path)] = list(read_jsonl(path, Problem))
+    check_held_out(held_out, others, identity=get_domain(s.params.run.domain).identity)
+
+
+def check(
+    s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute
+) -> tuple[int, list[tuple[Problem, str]]]:
     """What is wrong with the settings, before the long work; (tokens that vLLM must hold, restart states for all `problems`)."""
     from astro.training.adapters import check_quantize
     from astro.training.fit import require_fit
@@ -126,6 +152,7 @@ def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, lis
         )
     if not problems:
         raise UserError(f"{PROBLEMS}: holds no problem")
+    check_validation(s, problems, held_out, compute)
     encode, context, tied = shape_of(model)
     values, vllm = rl_settings(s), s.params.execution.grpo_vllm
     gpus = visible_gpus(compute)
@@ -136,7 +163,7 @@ def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, lis
     restarts = restart_states(
         s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
     )
-    begun = [*((p, "") for p in problems), *restarts]
+    begun = [*((p, "") for p in [*problems, *held_out]), *restarts]
     needed = check_lengths(
         [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in begun],
         max_completion=settings.max_completion,
@@ -152,21 +179,39 @@ def main() -> None:
     """Write models/<arm> and its curve."""
     with stage("grpo", arm_argument("grpo")) as s:
         settings = s.params.grpo
-        problems = list(read_jsonl(PROBLEMS, Problem))[: settings.pass_rate.problems]
         if settings.steps == 0:
             keep_as_it_is(s)
             return
+        from astro.training.rl_checks import split_rl
+
+        problems, held_out = split_rl(
+            list(read_jsonl(PROBLEMS, Problem)),
+            held_out=settings.validation.problems,
+            use=settings.pass_rate.problems,
+            needed=settings.prompts_per_step,
+        )
         compute = load_compute()
         low, high = settings.pass_rate.low, settings.pass_rate.high
         with s.work(*identity(compute)) as work:
-            needed, restarts = check(s, problems, compute)
+            needed, restarts = check(s, problems, held_out, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
-            every = low <= 0 and high >= 1
+            every = low <= 0 and high >= 1 and settings.curriculum == "none"
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
             chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
             print(f"[{s.name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
             restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
-            curve, steps = train(s, chosen, restarts, needed=needed, compute=compute, work=work)
+            prompts = chosen
+            if settings.curriculum == "easy_first" and len(chosen) >= settings.prompts_per_step:
+                prompts = easy_first(
+                    chosen,
+                    rates,
+                    batches=math.ceil(settings.steps / settings.num_iterations),
+                    per_batch=settings.prompts_per_step,
+                    seed=s.params.run.seed,
+                )
+            result = train(s, prompts, restarts, held_out, needed=needed, compute=compute, work=work)
+            curve, steps = result["curve"], result["steps"]
+        dropped = int(sum(row.get("groups_dropped", 0) for row in curve))
         first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
         s.finish(
             GrpoMetrics(
@@ -174,12 +219,24 @@ def main() -> None:
                 prompts_kept=len(chosen),
                 pass_rate=round(math.fsum(rates.values()) / len(rates), 6) if rates else None,
                 steps=steps,
-                completions=math.ceil(steps / settings.num_iterations)
-                * settings.prompts_per_step
+                completions=(math.ceil(steps / settings.num_iterations) * settings.prompts_per_step + dropped)
                 * settings.group_size,
                 restart_prompts=len(restarts),
                 reward_first=first,
                 reward_last=last,
+                validation=ValidationMetrics(
+                    problems=len(held_out),
+                    points=[ValidationPoint.model_validate(point) for point in result["points"]],
+                    published_step=result["published_step"],
+                    stopped_early=steps < settings.steps,
+                )
+                if held_out
+                else None,
+                refills=RefillMetrics(
+                    groups_dropped=dropped, tokens=int(sum(row.get("sampled_tokens", 0) for row in curve))
+                )
+                if settings.refills
+                else None,
             )
         )
 
@@ -205,12 +262,24 @@ def keep_as_it_is(s: Stage) -> None:
 
 
 def train(
-    s: Stage, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
-) -> tuple[list[dict[str, float]], int]:
-    """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
-    from astro.training.common import write_curve
-    from astro.training.grpo_job import publish
+    s: Stage,
+    problems: list[Problem],
+    restarts: list[tuple[Problem, str]],
+    held_out: list[Problem],
+    *,
+    needed: int,
+    compute: Compute,
+    work: Path,
+) -> dict:
+    """GRPO itself, in as many processes as the compute profile asks for; publishes the model, its curve and its rollouts.
 
+    Returns:
+        What astro.training.grpo_job.train_job does.
+    """
+    from astro.training.common import write_curve
+    from astro.training.grpo_job import HELD_OUT, publish
+
+    write_jsonl(work / HELD_OUT, held_out)
     begun = [*((p, "") for p in problems), *restarts]
     write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
     given = {
@@ -223,13 +292,17 @@ def train(
         "seed": s.params.run.seed,
         "settings": rl_settings(s),
         "needed": needed,
+        "rollouts_mb": s.params.execution.rollouts_mb,
         "work": str(work),
     }
     result = launch(job, given, compute=compute, work=work, log=s.log)
-    if not result["published"]:
-        publish(given)
-    write_curve(CURVES / f"{s.name}.csv", result["curve"])
-    return result["curve"], result["steps"]
+    if result["trained"]:
+        publish(given, Path(result["trained"]))
+    curve = CURVES / f"{s.name}.csv"
+    write_curve(curve, result["curve"])
+    seen = {p.id: p for p in [*problems, *(p for p, _ in restarts), *held_out]}
+    rollouts.publish(work, rollouts.home_of(home_root(), s.name, digest_path(curve)), list(seen.values()))
+    return result
 
 
 def job(given: dict, compute: Compute, log: Log) -> dict:
