@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from astro import tracking
 from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
@@ -42,6 +43,10 @@ from stages.harness import CURVES, Stage, arm_argument, stage
 
 PROBLEMS = Path("data/problems/rl.jsonl")
 TRACED = Path("data/problems/train.jsonl")
+LOGGED = 400
+"""Rollouts in the table of the stage's MLflow run."""
+TRACED_ROLLOUTS = 3
+"""Of these the last ones, as traces."""
 EVAL_SETS = Path("data/problems/eval")
 
 
@@ -301,7 +306,10 @@ def train(
     curve = CURVES / f"{s.name}.csv"
     write_curve(curve, result["curve"])
     seen = {p.id: p for p in [*problems, *(p for p, _ in restarts), *held_out]}
-    rollouts.publish(work, rollouts.home_of(home_root(), s.name, digest_path(curve)), list(seen.values()))
+    kept = rollouts.home_of(home_root(), s.name, digest_path(curve))
+    rollouts.publish(work, kept, list(seen.values()))
+    rows = rollouts.sample(kept, LOGGED)
+    tracking.log_rollouts(home_root(), rows, seen, run_id=s.tracker.run_id, traces=rows[-1 : -TRACED_ROLLOUTS - 1 : -1])
     return result
 
 

@@ -171,3 +171,15 @@ def _link(source: Path, target: Path) -> None:
 def read_problems(folder: Path) -> dict[str, Problem]:
     """Problem id -> problem, of the rollouts in `folder`."""
     return {p.id: p for p in read_jsonl(folder / PROBLEMS, Problem)}
+
+
+def sample(folder: Path, count: int) -> list[RlRollout]:
+    """About `count` of the rollouts in `folder`: from steps that are evenly spaced, equally many of each, validation last."""
+    paths = shards(folder) if folder.is_dir() else []
+    taken = paths if len(paths) <= count else [paths[i * len(paths) // count] for i in range(count)]
+    each = max(1, count // max(1, len(taken)))
+    found: list[RlRollout] = []
+    for path in taken:
+        rows = list(read_shard(path))
+        found += rows[:: max(1, len(rows) // each)][:each]
+    return found

@@ -281,6 +281,14 @@ FIGURES: dict[str, tuple[str, Panels]] = {
             ("entropy", "RL: entropy, nats per token"),
         ),
     ),
+    "validation": (
+        "grpo",
+        (
+            ("validation_pass_at_1", "validation: pass@1"),
+            ("validation_length", "validation: tokens per chain"),
+            ("validation_backtracks", "validation: backtracks per chain"),
+        ),
+    ),
 }
 """Figure -> the stage whose curves it holds, of every arm, and its panels. A column that no curve has is left out."""
 
@@ -290,7 +298,7 @@ def _curves_of(stage: str) -> list[str]:
     return [model.name for model in models().values() if model.stage == stage] or [stage]
 
 
-_SHARES = {"first_attempt", "accuracy", "repeats", "zero_variance", "truncated"}
+_SHARES = {"first_attempt", "accuracy", "repeats", "zero_variance", "truncated", "validation_pass_at_1"}
 _RL_PANELS_PER_ROW = 3
 
 

@@ -73,6 +73,10 @@ class ReportData:
     trees: Sequence[Tree] = ()
     traces: Mapping[str, Trace] = field(default_factory=dict)  # problem id -> the training chain shown with its tree
     provenance: Mapping[str, StageProvenance] = field(default_factory=dict)  # stage -> source, in pipeline order
+    rollouts: Sequence[
+        Completion
+    ] = ()  # of RL: one held-out problem at the first and the last step, see `stages.report`
+    rollouts_question: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def render(data: ReportData) -> str:
     trees = list(_within((_tree_item(t, data.traces) for t in data.trees), TREES_BYTES, _tree_bytes))
     metrics = data.metrics if data.metrics is not None and data.metrics.sets else None
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             data=data,
@@ -139,6 +143,7 @@ def render(data: ReportData) -> str:
                 for figure in plots.FIGURES
             },
             arms=[(stage, data.stage_metrics[stage]) for stage in rl_models() if stage in data.stage_metrics],
+            rollouts=[chain_view(c, data.rollouts_question, None) for c in data.rollouts],
             gallery=gallery,
             gallery_omitted=len(data.gallery) - len(gallery),
             trees=trees,
@@ -159,7 +164,8 @@ def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield f"{prefix}{key}", value
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with the filters that they use."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -332,12 +338,13 @@ def _gallery_item(example: Example) -> GalleryItem:
         question=problem.question,
         gold=problem.gold,
         outcome=outcome(example.completion),
-        chain=_chain_view(example.completion, problem.question, example.right),
-        contrast=_chain_view(example.contrast, problem.question, example.contrast_right) if example.contrast else None,
+        chain=chain_view(example.completion, problem.question, example.right),
+        contrast=chain_view(example.contrast, problem.question, example.contrast_right) if example.contrast else None,
     )
 
 
-def _chain_view(completion: Completion, question: str, right: tuple[int, int] | None) -> ChainView:
+def chain_view(completion: Completion, question: str, right: tuple[int, int] | None) -> ChainView:
+    """A chain, formatted. right: (right samples, samples) of its model on the problem; None: it is not shown."""
     chain, text = completion.chain, completion.text[:MAX_TEXT]
     facts = [
         _count(len(chain.attempts), "attempt"),

@@ -74,7 +74,7 @@ TAKEN = [
     {"loss_type": "grpo", "importance_level": "sequence", "epsilon": 0.0003, "epsilon_high": 0.0004},
     {"loss_type": "luspo", "importance_level": "sequence"},
     {"loss_type": "vespo", "generation": "vllm_server", "correction": "token_mask"},
-    {"delta": 4.0, "epsilon_high": 0.28, "num_iterations": 2},
+    {"delta": 4.0, "epsilon_high": 0.28, "num_iterations": 2, "validation__every": 4},
     # the paper's, as far as they are known (r)
     {
         "group_size": 4,
