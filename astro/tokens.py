@@ -5,6 +5,7 @@ the tokenizer's own beginning would double it. All that tokenizes a prompt does 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -90,6 +91,22 @@ def encode_continuation(
     at = len(prompt)
     spans = [*first["offset_mapping"], *((start + at, end + at) for start, end in then["offset_mapping"])]
     return [*first["input_ids"], *then["input_ids"]], spans, len(first["input_ids"])
+
+
+def load_tokenizer(folder: Path | str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a local model folder."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+
+def cut_text(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: Sequence[int]) -> list[str]:
+    """What a completion says after so many of its tokens, for each number in `tokens`; all of it where it has no more."""
+    if not tokens:
+        return []
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    ends = [end for _, end in encoded["offset_mapping"]]
+    return [text if count >= len(ends) else text[: ends[count - 1]] if count else "" for count in tokens]
 
 
 def pad_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:

@@ -1,6 +1,6 @@
 """eval stage: its params and metrics."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,10 @@ class EvalParams(Strict):
     majority: int = Field(ge=1, description="k of maj@k; at most samples")
     temperature: float = Field(ge=0, description="0: greedy")
     max_tokens: int = Field(ge=1, description="longest completion")
+    long_tokens: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        description="accuracy against the token limit, up to so many tokens; above max_tokens the chains that it cut go on; "
+        "auto: max_tokens, which samples nothing more; 0: no such curve"
+    )
     search: int = Field(
         ge=0, description="problems per eval set that the base model searches with params.mcts at test time; 0: none"
     )
@@ -24,7 +28,16 @@ class EvalParams(Strict):
     def _k(self) -> "EvalParams":
         if self.majority > self.samples:
             raise ValueError(f"majority {self.majority} is above samples {self.samples}")
+        if self.long_tokens and self.longest < self.max_tokens:
+            raise ValueError(
+                f"long_tokens {self.long_tokens} is below max_tokens {self.max_tokens}: take auto, 0 (no curve) or more"
+            )
         return self
+
+    @property
+    def longest(self) -> int:
+        """Highest limit of the curve; 0: there is none."""
+        return self.max_tokens if self.long_tokens == "auto" else self.long_tokens
 
 
 class Estimate(Strict):
@@ -135,6 +148,22 @@ class EqualTokens(Strict):
     )
 
 
+class LimitPoint(Strict):
+    """All chains of a model, as they stand at one token limit."""
+
+    limit: int = Field(ge=1, description="tokens after which a chain is cut")
+    accuracy: Estimate = Field(description="over problems; at eval.max_tokens this is pass@1")
+    tokens: float = Field(ge=0, description="mean tokens per chain, at most the limit each")
+    truncated: float = Field(ge=0, le=1, description="share of chains that had not ended by themselves")
+
+
+class LimitCurve(Strict):
+    """Accuracy against the token limit, from one set of chains."""
+
+    model: str
+    points: list[LimitPoint] = Field(min_length=1, description="limits ascend")
+
+
 class EvalMetrics(Strict):
     """metrics/eval.json: sets -> models -> figures."""
 
@@ -150,4 +179,9 @@ class EvalMetrics(Strict):
         default={},
         exclude_if=lambda value: not value,  # so that the metrics of a domain without readings keep their bytes
         description="math: set -> reading of answers (run.answers) -> pass@1 of the base model",
+    )
+    token_limits: dict[str, list[LimitCurve]] = Field(
+        default={},
+        exclude_if=lambda value: not value,
+        description="set -> a curve per model; absent: eval.long_tokens is 0",
     )

@@ -76,3 +76,8 @@ class ExecutionParams(Strict):
     endpoint: EndpointExecution
     ray: RayParams
     grpo_vllm: GrpoVllmExecution
+    rollouts_mb: float = Field(
+        ge=0,
+        description="disk for the completions that RL keeps beside the run, MB for each arm, compressed; where they do not fit, "
+        "every second step is kept, then every fourth; 0: none is kept",
+    )

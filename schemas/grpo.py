@@ -27,6 +27,24 @@ class RestartParams(Strict):
     )
 
 
+class ValidationParams(Strict):
+    """Measure the model while it trains, on the last problems of the rl set. RL never trains on them."""
+
+    problems: int = Field(ge=0, description="held out of the rl set, from its end; 0: no validation")
+    every: int = Field(
+        ge=1, description="optimizer steps between two measurements; also before the first step and after the last"
+    )
+    samples: int = Field(ge=1, description="completions per problem, drawn from the same seeds each time")
+    margin: float = Field(
+        ge=0,
+        description="keep best: standard errors of the paired difference by which the best must lead a later checkpoint to be "
+        "preferred; 0: the highest pass@1 wins",
+    )
+    patience: int = Field(
+        ge=0, description="stop after so many measurements in a row that the kept checkpoint clearly leads; 0: never"
+    )
+
+
 CLIPPED = ("grpo", "dapo", "dr_grpo", "bnpo", "luspo")
 """Losses that clip the ratio of new to old policy on both sides."""
 
@@ -75,6 +93,15 @@ class GrpoParams(Strict):
         description="vllm_*: importance weights for what vLLM's probabilities differ from the trainer's"
     )
     correction_max: float = Field(gt=1, description="vllm_*: weights above are cut to it (truncate) or to 0 (mask)")
+    keep: Literal["last", "best"] = Field(description="which checkpoint is published; best: by validation")
+    validation: ValidationParams
+    curriculum: Literal["none", "easy_first"] = Field(
+        description="order of the prompts; easy_first: by the pass rate of the SFT model, which is then measured"
+    )
+    refills: int = Field(
+        ge=0,
+        description="rounds per step in which groups of equal rewards are replaced by new prompts (dynamic sampling); 0: none",
+    )
     lora: LoraParams
     restart: RestartParams
     pass_rate: PassRateParams
@@ -94,6 +121,27 @@ class GrpoParams(Strict):
             raise ValueError(
                 f"save_every {self.save_every} must be a multiple of num_iterations {self.num_iterations}: a run that goes on "
                 "samples anew, and would go on in the middle of a batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validated(self) -> "GrpoParams":
+        """What needs a validation set, and what a curriculum cannot order."""
+        validation = self.validation
+        if self.keep == "best" and not validation.problems:
+            raise ValueError("keep best chooses by validation: set validation.problems above 0, or keep last")
+        if validation.patience and self.keep != "best":
+            raise ValueError(
+                f"validation.patience {validation.patience} stops when no checkpoint gets better: it goes with keep best"
+            )
+        if validation.problems and validation.every % self.num_iterations:
+            raise ValueError(
+                f"validation.every {validation.every} must be a multiple of num_iterations {self.num_iterations}: a "
+                "checkpoint is saved after each measurement, and a run cannot resume in the middle of a batch"
+            )
+        if self.curriculum != "none" and self.restart.share:
+            raise ValueError(
+                f"curriculum {self.curriculum} goes with restart.share 0 only: states in the middle of chains have no pass rate"
             )
         return self
 
@@ -129,6 +177,32 @@ class GrpoParams(Strict):
         return self
 
 
+class ValidationPoint(Strict):
+    """The model after some steps, on the held-out problems."""
+
+    step: int = Field(ge=0, description="optimizer steps done; 0: the SFT model")
+    pass_at_1: float = Field(ge=0, le=1)
+    length: float = Field(ge=0, description="mean tokens per completion")
+    backtracks: float = Field(ge=0, description="mean per completion")
+    truncated: float = Field(ge=0, le=1, description="share of completions cut by max_completion")
+
+
+class ValidationMetrics(Strict):
+    """What validation found, and what was published by it."""
+
+    problems: int = Field(ge=1)
+    points: list[ValidationPoint] = Field(min_length=1)
+    published_step: int = Field(ge=0, description="of the published model; 0: the SFT model as it is")
+    stopped_early: bool
+
+
+class RefillMetrics(Strict):
+    """What dynamic sampling cost."""
+
+    groups_dropped: int = Field(ge=0, description="groups of equal rewards that were replaced")
+    tokens: int = Field(ge=0, description="sampled in all, dropped groups included")
+
+
 class GrpoMetrics(Strict):
     """metrics/grpo.json"""
 
@@ -144,3 +218,9 @@ class GrpoMetrics(Strict):
     )
     reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step")
     reward_last: float | None = Field(description="mean reward over the last 10 % of steps; None: no step")
+    validation: ValidationMetrics | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="absent: grpo.validation.problems is 0"
+    )
+    refills: RefillMetrics | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="absent: grpo.refills is 0"
+    )

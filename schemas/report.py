@@ -10,3 +10,6 @@ class ReportParams(Strict):
 
     gallery: int = Field(ge=0, description="chains shown with their graph, per eval set")
     trees: int = Field(ge=0, description="search trees shown")
+    rollouts: int = Field(
+        ge=0, description="held-out problems whose chains are shown over the steps of RL; 0: no page of them"
+    )

@@ -6,7 +6,8 @@ Deviations from the paper: 12. every figure has a 95 % interval and differences 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,22 +16,32 @@ from pydantic import BaseModel
 
 from astro.arms import BASE, RAW, all_models, baselines, by_arm
 from astro.cloning.template import load_phrases
-from astro.domains import get_domain
+from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
 from astro.evaluation.accuracy import pass_at_1
 from astro.evaluation.budget import at_equal_tokens, budget_curves
 from astro.evaluation.intervals import bootstrap_mean
 from astro.evaluation.summary import comparisons, summarise
+from astro.evaluation.token_limit import LongChain, limit_curve, limits
 from astro.execution.jobs import Runner, open_runners, run_jobs
 from astro.execution.measurement_cache import prune, shared_store
 from astro.execution.metered_search import MeteredSearchTask, Searched
 from astro.execution.result_store import ResultStore
-from astro.execution.tasks import Answers, SampleTask, sample_answers
+from astro.execution.tasks import (
+    Addition,
+    Additions,
+    Answers,
+    ContinueTask,
+    SampleTask,
+    Unfinished,
+    sample_answers,
+)
 from astro.pipeline import hash_of
 from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
-from schemas.evaluate import Estimate, EvalMetrics
+from astro.tokens import cut_text, encode_prompt, load_tokenizer
+from schemas.evaluate import Estimate, EvalMetrics, LimitCurve
 from schemas.mcts import MctsParams
-from schemas.records import Completion, Problem
+from schemas.records import Completion, Problem, Verdict
 from schemas.run import READINGS, Reading
 from stages.harness import Stage, stage, tell_unanswered
 
@@ -99,6 +110,97 @@ def measured_models() -> list[str]:
     """All models, with the base before its warm-up where there was one."""
     warmed = (MODELS / RAW / "config.json").is_file()
     return [name for name in all_models() if name != RAW or warmed]
+
+
+def long_chains(
+    s: Stage,
+    name: str,
+    sets: dict[str, list[Problem]],
+    completions: list[Completion],
+    runner_of: Callable[[Path], Runner],
+) -> list[LongChain]:
+    """The completions of one model, those that `eval.max_tokens` cut continued up to `eval.long_tokens`.
+
+    The completions themselves stay as they are. Only what is beyond them is sampled, once for all points of the curve.
+    """
+    params, run = s.params.eval, s.params.run
+    problems = {p.id: p for members in sets.values() for p in members}
+    require_room(s, name, list(problems.values()))
+    cut: dict[str, dict[str, str]] = {}
+    for c in completions:
+        if not c.finished and params.longest > params.max_tokens:
+            cut.setdefault(c.problem_id, {})[str(c.sample)] = c.text
+    found: dict[tuple[str, int], Addition] = {}
+    if cut:
+        items = [Unfinished(problem=problems[i], samples=samples) for i, samples in cut.items()]
+        more = params.longest - params.max_tokens
+        chat = chat_for(run.prompt, MODELS / name)
+        task = ContinueTask(run.domain, run.seed, "eval long", more, params.temperature, chat)
+        asked = {"long": params.longest, **params.model_dump(include=set(ASKED))}
+        with measured(s, asked, name, Additions) as store:
+            run_jobs(
+                task,
+                lambda: items,
+                store=store,
+                runner=runner_of(MODELS / name),
+                in_flight=max(1, s.params.execution.concurrency // params.samples),
+                label=f"eval {name}, longer",
+                unit="problems",
+            )
+            found = {(i, int(number)): a for i in cut for number, a in store[i].samples.items()}
+    nothing = Addition(text="", tokens=0, finished=False)
+    return [
+        LongChain(c, c.text + more.text, c.tokens + more.tokens, c.finished or more.finished)
+        for c in completions
+        for more in (found.get((c.problem_id, c.sample), nothing),)
+    ]
+
+
+def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
+    """Whether the longest prompt and `eval.long_tokens` fit in the engine: a chain that it cuts earlier would be no data.
+
+    Raises:
+        UserError: they do not.
+    """
+    engine, wanted = s.params.engine, s.params.eval.longest
+    if engine.kind == "endpoint" or wanted <= s.params.eval.max_tokens:
+        return
+    domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODELS / name))
+    tokenizer = load_tokenizer(MODELS / name)
+    longest, identifier = max((len(encode_prompt(tokenizer, domain.prompt(p))), p.id) for p in problems)
+    if longest + wanted > engine.max_model_len:
+        raise UserError(
+            f"eval.long_tokens {wanted}: with the longest prompt ({identifier}, {longest} tokens) that is {longest + wanted}, "
+            f"but engine.max_model_len is {engine.max_model_len}; raise it (up to the model's context), or lower long_tokens"
+        )
+
+
+def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Problem]) -> list[LimitCurve]:
+    """Accuracy against the token limit on one eval set, a curve per model."""
+    params, run = s.params.eval, s.params.run
+    problems = {p.id: p for p in members}
+    found = []
+    for name, all_chains in chains.items():
+        tokenizer = load_tokenizer(MODELS / name)
+        domain = get_domain(
+            run.domain, load_phrases(Path(s.params.linearize.phrase_file)), chat_for(run.prompt, MODELS / name)
+        )
+
+        def grade(texts: Sequence[tuple[str, str]], domain: Domain = domain) -> list[Verdict]:
+            return [verdict for _, verdict in domain.grade_many([problems[i] for i, _ in texts], [t for _, t in texts])]
+
+        found.append(
+            limit_curve(
+                [c for c in all_chains if c.completion.problem_id in problems],
+                name,
+                limits(params.longest, params.max_tokens),
+                cut=partial(cut_text, tokenizer),
+                grade=grade,
+                resamples=params.bootstrap,
+                seed=run.seed,
+            )
+        )
+    return found
 
 
 def search_settings(s: Stage) -> MctsParams:
@@ -174,10 +276,13 @@ def main() -> None:
             raise UserError(f"{EVAL_SETS}: holds no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
         records: dict[str, list[Completion]] = {}
+        chains: dict[str, list[LongChain]] = {}
         with open_runners(s.params.engine, s.params.execution) as runner_of:
             searched = search_at_test_time(s, sets, runner_of)
             for name in measured_models():
                 records[name] = complete(s, name, sets, runner_of)
+                if s.params.eval.longest:
+                    chains[name] = long_chains(s, name, sets, records[name], runner_of)
         with atomic_path(OUT) as folder:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)
@@ -201,6 +306,9 @@ def main() -> None:
                 sets={name: models for name, (models, _) in summaries.items()},
                 differences={name: differences for name, (_, differences) in summaries.items()},
                 budgets=budgets,
+                token_limits={name: limit_curves(s, chains, members) for name, members in sets.items()}
+                if chains
+                else {},
                 equal_tokens={name: at_equal_tokens(curves, baselines()) for name, curves in budgets.items()},
                 base_by_reading=base_by_reading(s, records[BASE], sets),
             )

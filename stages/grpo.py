@@ -5,7 +5,8 @@
 
 Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
 KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
-train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default.
+train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default;
+23. held-out problems choose the published checkpoint (`grpo.keep`); the paper publishes the last one.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from astro import tracking
 from astro.compute import identity, load_compute, split_batch
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
@@ -23,20 +25,29 @@ from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.runtime import (
     UserError,
     atomic_path,
+    digest_path,
+    home_root,
     read_jsonl,
     run_stage,
     write_jsonl,
     write_text,
 )
+from astro.training import rollouts
+from astro.training.curriculum import easy_first
 from astro.training.launch import Log, launch, visible_gpus
 from astro.training.restarts import Episode, Restart, draw_restarts, restarts_beside
 from schemas.compute import Compute
-from schemas.grpo import GrpoMetrics
+from schemas.grpo import GrpoMetrics, RefillMetrics, ValidationMetrics, ValidationPoint
 from schemas.records import Problem, Trace
 from stages.harness import CURVES, Stage, arm_argument, stage
 
 PROBLEMS = Path("data/problems/rl.jsonl")
 TRACED = Path("data/problems/train.jsonl")
+LOGGED = 400
+"""Rollouts in the table of the stage's MLflow run."""
+TRACED_ROLLOUTS = 3
+"""Of these the last ones, as traces."""
+EVAL_SETS = Path("data/problems/eval")
 
 
 def sft_model(s: Stage) -> Path:
@@ -104,11 +115,32 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
-def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, list[Problem], list[tuple[Problem, str]]]:
+def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute) -> None:
+    """Whether validation can say what it is to say: no problem of it is trained on or measured in eval."""
+    from astro.training.rl_checks import check_held_out
+
+    settings = s.params.grpo
+    if settings.keep == "best" and compute.strategy in ("fsdp2", "zero3"):
+        raise UserError(
+            f"grpo.keep best: a checkpoint of strategy {compute.strategy} is in shards and cannot be published by itself; set "
+            "grpo.keep to last (validation goes on)"
+        )
+    if not held_out:
+        return
+    others = {str(PROBLEMS) + " before them": problems, str(TRACED): list(read_jsonl(TRACED, Problem))}
+    for path in sorted(EVAL_SETS.glob("*.jsonl")):
+        others[str(path)] = list(read_jsonl(path, Problem))
+    check_held_out(held_out, others, identity=get_domain(s.params.run.domain).identity)
+
+
+def check(
+    s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute
+) -> tuple[int, list[Problem], list[Problem], list[tuple[Problem, str]]]:
     """What is wrong with the settings, before the long work.
 
     Returns:
-        Tokens that vLLM must hold, the problems without a few that are too long for the model, restart states for these.
+        Tokens that vLLM must hold; `problems` and `held_out` without a few that are too long for the model; restart states for
+        these problems.
     """
     from astro.training.adapters import check_quantize
     from astro.training.fit import require_fit
@@ -131,6 +163,7 @@ def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, lis
         )
     if not problems:
         raise UserError(f"{PROBLEMS}: holds no problem")
+    check_validation(s, problems, held_out, compute)
     encode, context, tied = shape_of(model)
     values, vllm = rl_settings(s), s.params.execution.grpo_vllm
     gpus = visible_gpus(compute)
@@ -138,13 +171,13 @@ def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, lis
     check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
     limit = context if settings.generation == "hf" else vllm.max_model_len or context
     prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
-    lengths = [(p.id, len(encode(prompt(p)))) for p in problems]
+    lengths = [(p.id, len(encode(prompt(p)))) for p in [*problems, *held_out]]
     longer = overlong(lengths, max_completion=settings.max_completion, limit=min(limit, context))
     for identifier, tokens in longer.items():
         print(
             f"[{s.name}] left out: the prompt of {identifier} has {tokens} tokens, too many for the model", flush=True
         )
-    problems = [p for p in problems if p.id not in longer]
+    problems, held_out = ([p for p in some if p.id not in longer] for some in (problems, held_out))
     restarts = restart_states(
         s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
     )
@@ -157,28 +190,46 @@ def check(s: Stage, problems: list[Problem], compute: Compute) -> tuple[int, lis
     )
     if settings.generation == "vllm_server":
         check_server(values["vllm"]["server"], model=model, needed=needed, encode=encode)
-    return needed, problems, restarts
+    return needed, problems, held_out, restarts
 
 
 def main() -> None:
     """Write models/<arm> and its curve."""
     with stage("grpo", arm_argument("grpo")) as s:
         settings = s.params.grpo
-        problems = list(read_jsonl(PROBLEMS, Problem))[: settings.pass_rate.problems]
         if settings.steps == 0:
             keep_as_it_is(s)
             return
+        from astro.training.rl_checks import split_rl
+
+        problems, held_out = split_rl(
+            list(read_jsonl(PROBLEMS, Problem)),
+            held_out=settings.validation.problems,
+            use=settings.pass_rate.problems,
+            needed=settings.prompts_per_step,
+        )
         compute = load_compute()
         low, high = settings.pass_rate.low, settings.pass_rate.high
         with s.work(*identity(compute)) as work:
-            needed, problems, restarts = check(s, problems, compute)
+            needed, problems, held_out, restarts = check(s, problems, held_out, compute)
             # Bounds that let everything through need no measurement, and give both arms the same prompts.
-            every = low <= 0 and high >= 1
+            every = low <= 0 and high >= 1 and settings.curriculum == "none"
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
             chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
             print(f"[{s.name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
             restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
-            curve, steps = train(s, chosen, restarts, needed=needed, compute=compute, work=work)
+            prompts = chosen
+            if settings.curriculum == "easy_first" and len(chosen) >= settings.prompts_per_step:
+                prompts = easy_first(
+                    chosen,
+                    rates,
+                    batches=math.ceil(settings.steps / settings.num_iterations),
+                    per_batch=settings.prompts_per_step,
+                    seed=s.params.run.seed,
+                )
+            result = train(s, prompts, restarts, held_out, needed=needed, compute=compute, work=work)
+            curve, steps = result["curve"], result["steps"]
+        dropped = int(sum(row.get("groups_dropped", 0) for row in curve))
         first, last = (tail_mean_of(curve, share_first) for share_first in (True, False))
         s.finish(
             GrpoMetrics(
@@ -186,12 +237,24 @@ def main() -> None:
                 prompts_kept=len(chosen),
                 pass_rate=round(math.fsum(rates.values()) / len(rates), 6) if rates else None,
                 steps=steps,
-                completions=math.ceil(steps / settings.num_iterations)
-                * settings.prompts_per_step
+                completions=(math.ceil(steps / settings.num_iterations) * settings.prompts_per_step + dropped)
                 * settings.group_size,
                 restart_prompts=len(restarts),
                 reward_first=first,
                 reward_last=last,
+                validation=ValidationMetrics(
+                    problems=len(held_out),
+                    points=[ValidationPoint.model_validate(point) for point in result["points"]],
+                    published_step=result["published_step"],
+                    stopped_early=steps < settings.steps,
+                )
+                if held_out
+                else None,
+                refills=RefillMetrics(
+                    groups_dropped=dropped, tokens=int(sum(row.get("sampled_tokens", 0) for row in curve))
+                )
+                if settings.refills
+                else None,
             )
         )
 
@@ -217,12 +280,24 @@ def keep_as_it_is(s: Stage) -> None:
 
 
 def train(
-    s: Stage, problems: list[Problem], restarts: list[tuple[Problem, str]], *, needed: int, compute: Compute, work: Path
-) -> tuple[list[dict[str, float]], int]:
-    """GRPO itself, in as many processes as the compute profile asks for; publishes the model and its curve."""
-    from astro.training.common import write_curve
-    from astro.training.grpo_job import publish
+    s: Stage,
+    problems: list[Problem],
+    restarts: list[tuple[Problem, str]],
+    held_out: list[Problem],
+    *,
+    needed: int,
+    compute: Compute,
+    work: Path,
+) -> dict:
+    """GRPO itself, in as many processes as the compute profile asks for; publishes the model, its curve and its rollouts.
 
+    Returns:
+        What astro.training.grpo_job.train_job does.
+    """
+    from astro.training.common import write_curve
+    from astro.training.grpo_job import HELD_OUT, publish
+
+    write_jsonl(work / HELD_OUT, held_out)
     begun = [*((p, "") for p in problems), *restarts]
     write_jsonl(work / "episodes.jsonl", (Episode(problem=p, prefix=prefix) for p, prefix in begun))
     given = {
@@ -236,13 +311,20 @@ def train(
         "seed": s.params.run.seed,
         "settings": rl_settings(s),
         "needed": needed,
+        "rollouts_mb": s.params.execution.rollouts_mb,
         "work": str(work),
     }
     result = launch(job, given, compute=compute, work=work, log=s.log)
-    if not result["published"]:
-        publish(given)
-    write_curve(CURVES / f"{s.name}.csv", result["curve"])
-    return result["curve"], result["steps"]
+    if result["trained"]:
+        publish(given, Path(result["trained"]))
+    curve = CURVES / f"{s.name}.csv"
+    write_curve(curve, result["curve"])
+    seen = {p.id: p for p in [*problems, *(p for p, _ in restarts), *held_out]}
+    kept = rollouts.home_of(home_root(), s.name, digest_path(curve))
+    rollouts.publish(work, kept, list(seen.values()))
+    rows = rollouts.sample(kept, LOGGED)
+    tracking.log_rollouts(home_root(), rows, seen, run_id=s.tracker.run_id, traces=rows[-1 : -TRACED_ROLLOUTS - 1 : -1])
+    return result
 
 
 def job(given: dict, compute: Compute, log: Log) -> dict:

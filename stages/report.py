@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import psutil
 
 from astro import tracking
-from astro.arms import baselines, contracts, models
+from astro.arms import baselines, contracts, models, rl_models
 from astro.params import UNTRACKED, load_params, read_yaml
 from astro.params import plain as plain_yaml
 from astro.runtime import (
     UserError,
     digest,
+    digest_path,
     home_root,
     read_json,
     read_jsonl,
@@ -29,9 +30,12 @@ from astro.runtime import (
     run_stage,
     write_text,
 )
+from astro.training.rollouts import PROBLEMS, home_of, kind_of, read_problems, read_shard, shards, step_of
 from astro.viz.console import console_table
 from astro.viz.gallery import Example, examples
 from astro.viz.report import ReportData, StageProvenance, render
+from astro.viz.rollouts_page import ArmRollouts, completion_of, spaced, telling
+from astro.viz.rollouts_page import render as render_rollouts
 from astro.viz.trace_view import most_backtracks
 from schemas.records import Completion, Problem, StageRecord, Trace, Tree
 from stages.harness import CURVES, METRICS, RECORDS, REPORTS
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 LOCK = Path("dvc.lock")
 PAGE = REPORTS / "report.html"
+ROLLOUTS_PAGE = REPORTS / "rollouts.html"
 LOOKED_AT = 20
 """Usable trees looked at for each one shown."""
 SEARCHES = 2
@@ -70,6 +75,46 @@ def read_curve(name: str) -> list[dict[str, float]]:
         return []
     with path.open(newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def with_start(rows: list[dict[str, float]], metrics: Mapping) -> list[dict[str, float]]:
+    """The curve of RL with the measurement before its first step, which is no row of the CSV."""
+    points = (metrics.get("validation") or {}).get("points", [])
+    start = [{f"validation_{k}" if k != "step" else k: v for k, v in p.items()} for p in points if p["step"] == 0]
+    return [*start, *rows]
+
+
+def kept_rollouts() -> list[ArmRollouts]:
+    """What is beside the RL models, the main arm first; [] where it was not kept, or the models were made elsewhere."""
+    found = []
+    for stage in sorted(rl_models(), key=lambda name: name not in baselines()):
+        curve = CURVES / f"{stage}.csv"
+        folder = home_of(home_root(), stage, digest_path(curve)) if curve.is_file() else Path()
+        if not (folder / PROBLEMS).is_file():
+            continue
+        paths = shards(folder)
+        steps = {kind: spaced(step_of(p) for p in paths if kind_of(p) == kind) for kind in ("validation", "train")}
+        rows = {
+            kind: {step_of(p): list(read_shard(p)) for p in paths if kind_of(p) == kind and step_of(p) in steps[kind]}
+            for kind in steps
+        }
+        shown = folder.relative_to(home_root()).as_posix()
+        found.append(
+            ArmRollouts(stage, read_problems(folder), rows["validation"], rows["train"], folder=shown, files=len(paths))
+        )
+    return found
+
+
+def first_and_last(arms: Sequence[ArmRollouts]) -> tuple[str, list[Completion]]:
+    """(question, chains) of the most telling held-out problem, of the main arm before RL and after it; ("", []): none."""
+    for problem_id in telling(arms, 1):
+        arm = next(arm for arm in arms if arm.validation)
+        ends = [(step, arm.validation[step]) for step in (min(arm.validation), max(arm.validation))]
+        rows = [(step, next(r for r in found if r.problem_id == problem_id)) for step, found in ends]
+        return arm.problems[problem_id].question, [
+            completion_of(arm, row).model_copy(update={"set": f"after step {step}"}) for step, row in rows
+        ]
+    return "", []
 
 
 def gallery(count: int) -> list[Example]:
@@ -159,6 +204,9 @@ def main() -> None:
         name: digest(sorted((p, m) for p, m in info.outs.items() if not p.startswith("records/")))
         for name, info in infos.items()
     }
+    curves = {name: with_start(read_curve(name), plain.get(name, {})) for name in ("base", *models())}
+    arms = kept_rollouts() if params.report.rollouts else []
+    question, chains = first_and_last(arms)
     page = render(
         ReportData(
             title="ASTRO: search in the chain of thought",
@@ -166,7 +214,9 @@ def main() -> None:
             chances=chances(metrics),
             stage_metrics={name: m for name, m in plain.items() if name != "eval"},
             params=params.model_dump(),
-            curves={name: read_curve(name) for name in ("base", *models())},
+            curves=curves,
+            rollouts=chains,
+            rollouts_question=question,
             gallery=gallery(params.report.gallery),
             trees=trees,
             traces=traces,
@@ -177,6 +227,12 @@ def main() -> None:
         )
     )
     write_text(PAGE, page)
+    if params.report.rollouts:
+        validated = {name: v for name in rl_models() if (v := metrics[name].validation)}
+        write_text(
+            ROLLOUTS_PAGE,
+            render_rollouts(arms, problems=params.report.rollouts, validated=validated, curves=curves),
+        )
     text = table(metrics)
     write_text(REPORTS / "table.txt", text + "\n")
     log_run(params, plain, infos, digest(params.model_dump(exclude={"tracking"}), md5s, plain), trees)
@@ -190,7 +246,7 @@ def log_run(params: "Params", metrics: dict, infos: dict, fingerprint: str, tree
     for name, values in metrics.items():
         flat |= tracking.numbers(values, prefix=name)
     root = home_root()
-    artifacts = [p for p in (PAGE, REPORTS / "table.txt", LOCK) if p.is_file()]
+    artifacts = [p for p in (PAGE, ROLLOUTS_PAGE, REPORTS / "table.txt", LOCK) if p.is_file()]
     run_id = tracking.log_pipeline(
         root, params=params.model_dump(), metrics=flat, stages=infos, fingerprint=fingerprint, artifacts=artifacts
     )

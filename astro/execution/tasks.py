@@ -261,6 +261,74 @@ class SampleTask(DomainTask):
         )
 
 
+class Unfinished(Strict):
+    """Samples of one problem that the token limit cut."""
+
+    problem: Problem
+    samples: dict[str, str] = Field(min_length=1, description="number of the sample -> its text so far")
+
+    @property
+    def id(self) -> str:
+        """Of the problem."""
+        return self.problem.id
+
+
+class Addition(Strict):
+    """What a cut sample goes on with."""
+
+    text: str
+    tokens: int = Field(ge=0)
+    finished: bool = Field(description="ended by itself")
+
+
+class Additions(Strict):
+    """Number of the sample -> what it goes on with."""
+
+    samples: dict[str, Addition]
+
+
+@dataclass(frozen=True)
+class ContinueTask(DomainTask):
+    """The model goes on with samples that were cut.
+
+    Attributes:
+        domain, seed, chat, phrases: as in `DomainTask`.
+        purpose, temperature: as in `SampleTask`.
+        max_tokens: of the addition.
+    """
+
+    domain: str
+    seed: int
+    purpose: str
+    max_tokens: int
+    temperature: float
+    chat: "ChatTemplate | None" = None
+    phrases: "Phrases | None" = None
+
+    def __call__(self, item: Unfinished) -> tuple[str, Job]:
+        """As `Task`; the job returns `Additions`."""
+        return item.id, self._job(item)
+
+    def _job(self, item: Unfinished) -> Job:
+        prompt = self._domain.prompt(item.problem)
+        answers = yield [
+            Request(
+                prompt=prompt + text,
+                n=1,
+                max_tokens=self.max_tokens,
+                temperature=self.temperature,
+                stop=(),
+                seed=node_seed(self.seed, item.problem.id, [self.purpose, number], "rollout"),
+                logprobs=False,
+            )
+            for number, text in item.samples.items()
+        ]
+        found = zip(item.samples, (one for (one,) in answers), strict=True)
+        return Additions(
+            samples={number: Addition(text=s.text, tokens=s.tokens, finished=s.finished) for number, s in found}
+        )
+
+
 def sample_answers(
     task: SampleTask,
     problems: Sequence[Problem],

@@ -18,6 +18,7 @@ from astro.tracking.models import ModelInfo, log_models
 from astro.tracking.names import flatten, legal_name, numbers
 from astro.tracking.pipeline import PIPELINES, StageInfo, log_pipeline
 from astro.tracking.registry import check_alias, check_store, register_model
+from astro.tracking.rollouts import log_rollouts
 from astro.tracking.stage import STAGES, MlflowTracker, NullTracker, Tracker, stage_run
 from astro.tracking.traces import log_trees_as_traces
 
@@ -37,6 +38,7 @@ __all__ = [
     "legal_name",
     "log_models",
     "log_pipeline",
+    "log_rollouts",
     "log_trees_as_traces",
     "numbers",
     "register_model",

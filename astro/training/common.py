@@ -112,9 +112,9 @@ class StopNotFinite(TrainerCallback):
     The trainer looks at the weights only where a checkpoint is due and at the end. Hence the checkpoints that are there are good.
     """
 
-    def __init__(self, stage: str, lr: str):
-        """lr: the parameter to lower, for the message."""
-        self.stage, self.lr = stage, lr
+    def __init__(self, stage: str, lr: str, note: str = ""):
+        """lr: the parameter to lower, for the message. note: what the message says at its end."""
+        self.stage, self.lr, self.note = stage, lr, note
 
     def on_log(
         self,
@@ -149,7 +149,7 @@ class StopNotFinite(TrainerCallback):
         """One line: step, what, remedy."""
         return UserError(
             f"{self.stage}: step {state.global_step}: {what}. Nothing was published, and the last checkpoint is kept; a smaller "
-            f"{self.lr}, or float32 in place of bfloat16, is the usual remedy"
+            f"{self.lr}, or float32 in place of bfloat16, is the usual remedy{self.note}"
         )
 
 

@@ -12,14 +12,20 @@ from astro.domains import get_domain
 from astro.domains.chat import chat_for
 from astro.runtime import atomic_path, read_jsonl
 from astro.training.adapters import merge, quantization
+from astro.training.checkpoints import STATE
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
 from astro.training.restarts import Episode
+from astro.training.validation import best_step, points_of
 from astro.training.weights import in_dtype
 from schemas.compute import Compute
+from schemas.records import Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+HELD_OUT = "held_out.jsonl"
 
 
 def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
@@ -27,13 +33,16 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
 
     Args:
         given: model, target: paths; name: of the stage; work: its folder, with episodes.jsonl; domain, prompt,
-            answers: params.run's; phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM must hold.
+            answers: params.run's; phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM must hold;
+            rollouts_mb: disk for rollouts. The work folder may also hold held_out.jsonl, the problems of validation.
 
     Returns:
-        steps, curve; published: whether `target` holds the model, or `publish` is still to make it.
+        steps, curve; points: of validation; published_step: of the model that is published; trained: folder with the weights that
+        `publish` is still to make the model of, "": `target` holds it.
     """
     work, settings = Path(given["work"]), given["settings"]
     episodes = list(read_jsonl(work / "episodes.jsonl", Episode))
+    held_out = list(read_jsonl(work / HELD_OUT, Problem)) if (work / HELD_OUT).is_file() else []
     model, tokenizer = load(given, quantize=settings["lora"]["quantize"])
     phrases, chat = load_phrases(Path(given["phrases"])), chat_for(given["prompt"], Path(given["model"]))
     trainer, curve, steps = reinforce(
@@ -46,9 +55,22 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
         seed=given["seed"],
         work=work,
         log=log,
+        held_out=held_out,
+        rollouts_mb=given["rollouts_mb"],
         micro_batch=compute.micro_batch.grpo,
         needed=given["needed"],
     )
+    history = trainer.state.log_history
+    best = best_step(history, settings["validation"]["margin"]) if settings["keep"] == "best" else None
+    chosen = steps if best is None else best
+    result = {
+        "curve": curve,
+        "steps": steps,
+        "points": [point.model_dump() for point in points_of(history)],
+        "published_step": chosen,
+    }
+    if chosen != steps:  # its checkpoint is protected, and 0 is the SFT model
+        return result | {"trained": str(work / f"checkpoint-{chosen}") if chosen else given["model"]}
     whole = compute.strategy not in ("fsdp2", "zero3") and settings["lora"]["quantize"] == "none"
     if not whole:  # no process holds the model as it is to be published
         trainer.save_model(str(work / "trained"))
@@ -57,7 +79,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
         if settings["lora"]["enabled"]:
             trained = trained.merge_and_unload()
         save_model(trained, tokenizer, Path(given["target"]))
-    return {"curve": curve, "steps": steps, "published": whole}
+    return result | {"trained": "" if whole else str(work / "trained")}
 
 
 def load(given: dict[str, Any], *, quantize: str = "none") -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -66,12 +88,20 @@ def load(given: dict[str, Any], *, quantize: str = "none") -> "tuple[PreTrainedM
     return load_causal_lm(given["model"], name=given["model"], dtype=dtype, quantization=quantization(quantize))
 
 
-def publish(given: dict) -> None:
-    """Make the model of what sharded or quantized training left in work/trained; in one process.
+def publish(given: dict, trained: Path) -> None:
+    """Make the model of the weights in `trained`, in one process: a checkpoint, or what sharded or quantized training has left.
 
     An adapter is merged into the model as it was before it was quantized or sharded; whole weights are cast to grpo.dtype.
     """
-    trained, target = Path(given["work"]) / "trained", Path(given["target"])
+    target = Path(given["target"])
+    if trained == Path(given["model"]):  # no step made it better
+        with atomic_path(target) as folder:
+            shutil.copytree(trained, folder)
+        return
+    if (trained / STATE).is_file() and not given["settings"]["lora"]["enabled"]:
+        model, tokenizer = load_causal_lm(trained, name=str(trained), dtype=getattr(torch, given["settings"]["dtype"]))
+        save_model(model, tokenizer, target)
+        return
     if given["settings"]["lora"]["enabled"]:
         model, tokenizer = load(given)
         save_model(merge(model, trained, name=given["name"]), tokenizer, target)

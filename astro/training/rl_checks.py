@@ -5,11 +5,12 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from astro.runtime import UserError
 from astro.tokens import encode_prompt
+from schemas.records import Problem
 
 SERVE = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve {model} --max-model-len {length} --logprobs-mode processed_logprobs --max-logprobs -1 "
@@ -81,6 +82,58 @@ def overlong(prompts: Sequence[tuple[str, int]], *, max_completion: int, limit: 
     """
     longer = {identifier: tokens for identifier, tokens in prompts if tokens + max_completion > limit}
     return longer if len(longer) <= OUTLIERS * len(prompts) else {}
+
+
+def check_held_out(
+    held_out: Sequence[Problem], others: Mapping[str, Sequence[Problem]], *, identity: Callable[[Problem], str]
+) -> None:
+    """Whether the problems of validation are in no other set.
+
+    Args:
+        others: where the problems are from (for the message) -> problems.
+        identity: equal for problems that are the same one.
+
+    Raises:
+        UserError: one is; names both.
+    """
+    own: dict[str, Problem] = {}
+    for problem in held_out:
+        if twin := own.get(identity(problem)):
+            raise UserError(
+                f"grpo.validation: problems {twin.id} and {problem.id} are the same one; give each problem of the rl set once"
+            )
+        own[identity(problem)] = problem
+    for where, problems in others.items():
+        shared = [(own[key], p) for p in problems if (key := identity(p)) in own]
+        if shared:
+            mine, other = shared[0]
+            raise UserError(
+                f"grpo.validation: {len(shared)} of the last {len(held_out)} problems of the rl set also stand in {where}, the "
+                f"first is {mine.id} (there {other.id}); take them out of the rl set, or set grpo.validation.problems to 0 and "
+                "grpo.keep to last"
+            )
+
+
+def split_rl(
+    problems: Sequence[Problem], *, held_out: int, use: int, needed: int
+) -> tuple[list[Problem], list[Problem]]:
+    """(what RL trains on, what it is validated on) of the rl set.
+
+    Args:
+        held_out: so many from the end are for validation.
+        use: train on so many, from the front.
+        needed: prompts of one step.
+
+    Raises:
+        UserError: too few problems are left.
+    """
+    rest = len(problems) - held_out
+    if held_out and rest < needed:
+        raise UserError(
+            f"grpo.validation.problems {held_out}: the rl set holds {len(problems)} problems, so {max(0, rest)} are left to "
+            f"train on, and one step takes prompts_per_step {needed}; hold out fewer, or enlarge the rl set (problems.rl)"
+        )
+    return list(problems[:rest][:use]), list(problems[rest:])
 
 
 def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, context: int, vllm_len: int) -> int:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from astro.arms import models
 from astro.viz.labels import METHODS, MINUS, main_first, ordered, points, style
 from astro.viz.svg import INK, inline, plotting
-from schemas.evaluate import AttemptMetrics, BudgetCurve, BudgetPoint, Estimate, EvalMetrics, ModelMetrics
+from schemas.evaluate import AttemptMetrics, BudgetCurve, BudgetPoint, Estimate, EvalMetrics, LimitCurve, ModelMetrics
 
 FEW_CHAINS = 10
 """Points that stand for fewer chains are drawn hollow: one chain more or less moves them by over ten points."""
@@ -233,6 +233,35 @@ def equal_tokens(curves: Sequence[BudgetCurve], name: str) -> Markup | None:
         return inline(figure, name=f"tokens-{name}", alt="accuracy against generated tokens per problem")
 
 
+def token_limits(curves: Sequence[LimitCurve], name: str) -> Markup | None:
+    """Accuracy of one eval set against the token limit (logarithmic), and the share of chains that it cuts, a line per model.
+
+    Args:
+        name: ends the ids inside; unique on the page.
+    """
+    by_model = {curve.model: curve for curve in curves}
+    if not by_model:
+        return None
+    with plotting():
+        figure = Figure(figsize=(_WIDTH, 3.3), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for model in ordered(by_model):
+            look, found = style(model), by_model[model].points
+            x = [point.limit for point in found]
+            low, high = ([100 * getattr(point.accuracy, end) for point in found] for end in ("low", "high"))
+            panels[0].fill_between(x, low, high, color=look.colour, alpha=0.12, linewidth=0)
+            for ax, y in zip(panels, ([p.accuracy.value for p in found], [p.truncated for p in found]), strict=True):
+                ax.plot(x, [100 * value for value in y], color=look.colour, marker=look.marker, markersize=4)
+        for ax, title in zip(panels, ("chains right, %", "chains cut, %"), strict=True):
+            ax.set_title(title)
+            ax.set_xscale("log", base=2)
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.set_xlabel("token limit")
+            ax.set_ylim(0, max(_LOWEST_TOP, ax.get_ylim()[1]))
+        _legend(figure, ordered(by_model), lines=True)
+        return inline(figure, name=f"limits-{name}", alt="accuracy against the token limit, with 95 % intervals")
+
+
 def _first_of_interest(drawn: Sequence[tuple[BudgetCurve, Sequence[BudgetPoint]]]) -> float:
     """Tokens below which there is nothing to see: one chain cut so early is never right, and no other way is so cheap."""
     tokens = [p.tokens for c, points in drawn for p in points if c.method != "one_sample" or p.accuracy.value > 0]
@@ -281,6 +310,14 @@ FIGURES: dict[str, tuple[str, Panels]] = {
             ("entropy", "RL: entropy, nats per token"),
         ),
     ),
+    "validation": (
+        "grpo",
+        (
+            ("validation_pass_at_1", "validation: pass@1"),
+            ("validation_length", "validation: tokens per chain"),
+            ("validation_backtracks", "validation: backtracks per chain"),
+        ),
+    ),
 }
 """Figure -> the stage whose curves it holds, of every arm, and its panels. A column that no curve has is left out."""
 
@@ -290,7 +327,7 @@ def _curves_of(stage: str) -> list[str]:
     return [model.name for model in models().values() if model.stage == stage] or [stage]
 
 
-_SHARES = {"first_attempt", "accuracy", "repeats", "zero_variance", "truncated"}
+_SHARES = {"first_attempt", "accuracy", "repeats", "zero_variance", "truncated", "validation_pass_at_1"}
 _RL_PANELS_PER_ROW = 3
 
 

@@ -32,7 +32,15 @@ from astro.viz.labels import (
     style,
     way,
 )
-from schemas.evaluate import BudgetCurve, EqualTokens, Estimate, EvalMetrics, ModelMetrics, PairedDifference
+from schemas.evaluate import (
+    BudgetCurve,
+    EqualTokens,
+    Estimate,
+    EvalMetrics,
+    LimitCurve,
+    ModelMetrics,
+    PairedDifference,
+)
 from schemas.records import Completion, Trace, Tree
 
 GALLERY_BYTES = 1_200_000
@@ -73,6 +81,10 @@ class ReportData:
     trees: Sequence[Tree] = ()
     traces: Mapping[str, Trace] = field(default_factory=dict)  # problem id -> the training chain shown with its tree
     provenance: Mapping[str, StageProvenance] = field(default_factory=dict)  # stage -> source, in pipeline order
+    rollouts: Sequence[
+        Completion
+    ] = ()  # of RL: one held-out problem at the first and the last step, see `stages.report`
+    rollouts_question: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +146,7 @@ def render(data: ReportData) -> str:
             headlines=[_headline(metrics, name) for name in metrics.sets] if metrics else [],
             summaries=_summaries(metrics) if metrics else [],
             budgets=[_budget(metrics, place, name) for place, name in enumerate(metrics.sets)] if metrics else [],
+            limits=_limits(metrics) if metrics else [],
             correlations=_correlations(metrics) if metrics else [],
             plots=_plots(data, metrics),
             without_curve={
@@ -141,6 +154,7 @@ def render(data: ReportData) -> str:
                 for figure in plots.FIGURES
             },
             arms=[(stage, data.stage_metrics[stage]) for stage in rl_models() if stage in data.stage_metrics],
+            rollouts=[chain_view(c, data.rollouts_question, None) for c in data.rollouts],
             gallery=gallery,
             gallery_omitted=len(data.gallery) - len(gallery),
             trees=trees,
@@ -162,6 +176,7 @@ def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def environment() -> Environment:
+    """The templates, with the filters that they use."""
     found = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -294,6 +309,28 @@ def _budget(metrics: EvalMetrics, place: int, name: str) -> Budget:
         rows=metrics.equal_tokens.get(name, []),
         searched=search.points[-1].accuracy.n if search else None,
     )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Accuracy against the token limit on one set."""
+
+    set: str
+    plot: Markup | None
+    curves: list[LimitCurve]
+    shown: list[int]  # places of the points in the table
+
+
+def _limits(metrics: EvalMetrics) -> list[Limits]:
+    found = []
+    for place, (name, curves) in enumerate(metrics.token_limits.items()):
+        count = len(curves[0].points) if curves else 0
+        shown = list(range(max(0, count - 5), count))
+        rank = {model: i for i, model in enumerate(ordered(curve.model for curve in curves))}
+        found.append(
+            Limits(name, plots.token_limits(curves, str(place)), sorted(curves, key=lambda c: rank[c.model]), shown)
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,17 @@ SMALL = {
     "micro_batch": 8,
     "max_completion": 8,
     "restart": {"share": 0.5, "states": "wrong"},
+    "keep": "last",
+    "validation": {"problems": 0, "every": 1, "samples": 1, "margin": 1.0, "patience": 0},
+}
+VALIDATED = {
+    "steps": 6,
+    "save_every": 2,
+    "seeded": True,
+    "refills": 1,
+    "restart": {"share": 0.0, "states": "wrong"},
+    "keep": "best",
+    "validation": {"problems": 2, "every": 2, "samples": 2, "margin": 1.0, "patience": 0},
 }
 
 
@@ -47,17 +61,24 @@ def folder(tmp_path_factory):
     save_model(model, tokenizer, made / "models" / "sft")
     problems = {
         name: [
-            Problem(id=f"{name}{i}", domain="countdown", question="make 24 from 2 3 4", gold="24", level=3, chance=None)
+            Problem(
+                id=f"{name}{i}",
+                domain="countdown",
+                question=f"make {24 + i} from 2 3 {first}",
+                gold="24",
+                level=3,
+                chance=None,
+            )
             for i in range(6)
         ]
-        for name in ("train", "rl")
+        for name, first in (("train", 4), ("rl", 5), ("eval", 6))
     }
     traces = [
         Trace(
             id=f"{p.id}/0",
             problem_id=p.id,
             kind="search",
-            prompt="make 24 from 2 3 4\n",
+            prompt=f"{p.question}\n",
             completion="".join(text for _, text in SEARCH),
             backtracks=1,
             segments=[Segment(text=text, kind=kind, node=None if kind == "reflection" else 1) for kind, text in SEARCH],
@@ -68,6 +89,7 @@ def folder(tmp_path_factory):
     for path, records in [
         ("data/problems/train.jsonl", problems["train"]),
         ("data/problems/rl.jsonl", problems["rl"]),
+        ("data/problems/eval/n3.jsonl", problems["eval"]),
         ("data/traces/train.jsonl", traces),
     ]:
         (made / path).parent.mkdir(parents=True, exist_ok=True)
@@ -75,20 +97,31 @@ def folder(tmp_path_factory):
     return made
 
 
-def grpo(folder, **changes):
-    """Run the stage with changed params: (exit code, what it said)."""
+def write_params(folder, rollouts_mb=10.0, **changes):
     params = plain(read_yaml(ROOT / "params.yaml"))
     params["grpo"] |= SMALL | changes
+    params["execution"]["rollouts_mb"] = rollouts_mb
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(params, file)
-    done = subprocess.run(
+
+
+def started(folder):
+    return subprocess.Popen(
         [sys.executable, "-m", "stages.grpo"],
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "ASTRO_TRACKING": "off", "DVC_ROOT": str(folder), "PYTHONPATH": ""},
     )
-    return done.returncode, done.stdout + done.stderr
+
+
+def grpo(folder, **changes):
+    """Run the stage with changed params: (exit code, what it said)."""
+    write_params(folder, **changes)
+    running = started(folder)
+    said, _ = running.communicate()
+    return running.returncode, said
 
 
 def test_episodes_restart_and_are_counted(folder):
@@ -110,4 +143,118 @@ def test_what_cannot_work_is_said_at_once(folder, changes, reason):
     code, said = grpo(folder, restart={"share": 0.0, "states": "any"}, **changes)
     assert code == 2
     assert reason in said
+    assert "Traceback" not in said
+
+
+# --- validation and rollouts ------------------------------------------------------------------------------------------
+
+
+def outs(folder):
+    """What the stage leaves: the model, the curve, the metrics, the rollouts."""
+    paths = [folder / "models/grpo/model.safetensors", folder / "metrics/curves/grpo.csv", folder / "metrics/grpo.json"]
+    (run,) = (folder / "rollouts" / "grpo").iterdir()
+    return {p.name: p.read_bytes() for p in [*paths, *sorted(run.iterdir())]}
+
+
+def forget(folder):
+    for name in ("models/grpo", "metrics", "rollouts", "work"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def uncut(folder):
+    """What a run with validation and dynamic sampling leaves that nobody killed."""
+    forget(folder)
+    code, said = grpo(folder, **VALIDATED)
+    assert code == 0, said[-2000:]
+    found = outs(folder)
+    forget(folder)
+    return found, said
+
+
+def test_validation_is_in_the_metrics_the_curve_and_on_the_screen(uncut):
+    found, said = uncut
+    metrics = json.loads(found["grpo.json"])
+    points = metrics["validation"]["points"]
+    assert [p["step"] for p in points] == [0, 2, 4, 6]
+    assert metrics["validation"]["problems"] == 2
+    assert metrics["prompts_kept"] == 4
+    header, *rows = found["grpo.csv"].decode().splitlines()
+    column = header.split(",").index("validation_length")
+    assert [row.split(",")[column] != "" for row in rows] == [False, True] * 3
+    assert said.count("[grpo] validation after step") == 4
+    assert {f"validation-{step:06d}.jsonl.gz" for step in (0, 2, 4, 6)} < set(found)
+    assert {f"train-{step:06d}.jsonl.gz" for step in range(1, 7)} < set(found)
+    assert found["problems.jsonl"].count(b"\n") == 6
+
+
+@pytest.mark.parametrize(
+    "file", ["rollouts/train-000003.jsonl.gz", "checkpoint-4/trainer_state.json", "episodes.jsonl"]
+)
+def test_a_kill_at_any_moment_changes_nothing(folder, uncut, file):
+    """SIGKILL when a file appears, and again at the next start; then what is left is that of the run nobody killed."""
+    forget(folder)
+    write_params(folder, **VALIDATED)
+    for _ in range(2):
+        running = started(folder)
+        while running.poll() is None and not list((folder / "work/grpo").glob(f"*/{file}")):
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        assert not (folder / "models/grpo").exists()
+        assert not (folder / "rollouts").exists()
+    code, said = grpo(folder, **VALIDATED)
+    assert code == 0, said[-2000:]
+    assert outs(folder) == uncut[0]
+    assert not [p for p in (folder / "work/grpo").glob("*/*") if p.name != "lock"]
+
+
+def test_a_full_disk_publishes_nothing_and_the_next_run_resumes(folder, uncut):
+    """rollouts/ is a file system with no room left."""
+    forget(folder)
+    write_params(folder, **VALIDATED)
+    running = started(folder)
+    while running.poll() is None and not list((folder / "work/grpo").glob("*/rollouts/validation-000002*")):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    (shards,) = (folder / "work/grpo").glob("*/rollouts")
+    kept = folder / "kept"
+    shutil.copytree(shards, kept)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(shards)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs privileges that this test run does not have")
+    try:
+        for path in kept.iterdir():
+            shutil.copy(path, shards)
+        code, said = grpo(folder, **VALIDATED)
+        assert code == 2
+        assert re.search(r"error: \S+ the rollouts of step \d+ cannot be written: No space left on device", said)
+        assert "Traceback" not in said
+        assert not (folder / "models/grpo").exists()
+    finally:
+        subprocess.run(["umount", str(shards)], check=True)
+    code, said = grpo(folder, **VALIDATED)
+    assert code == 0, said[-2000:]
+    assert "goes on from checkpoint-" in said
+    assert outs(folder)["grpo.csv"] == uncut[0]["grpo.csv"]
+
+
+@pytest.mark.parametrize(
+    ("source", "where"), [("eval/n3", "data/problems/eval/n3.jsonl"), ("train", "data/problems/train.jsonl")]
+)
+def test_a_validation_set_that_overlaps_is_refused(folder, source, where):
+    path = folder / "data/problems/rl.jsonl"
+    before = path.read_text()
+    twin = json.loads((folder / f"data/problems/{source}.jsonl").read_text().splitlines()[0]) | {"id": "twin"}
+    try:
+        path.write_text(before + json.dumps(twin) + "\n")
+        code, said = grpo(folder, **VALIDATED)
+    finally:
+        path.write_text(before)
+    assert code == 2
+    assert (
+        f"error: grpo.validation: 1 of the last 2 problems of the rl set also stand in {where}, the first is twin"
+        in said
+    )
     assert "Traceback" not in said

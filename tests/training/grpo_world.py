@@ -45,6 +45,10 @@ SETTINGS = {
     "save_every": 2,
     "generation": "hf",
     "seeded": True,
+    "keep": "last",
+    "validation": {"problems": 0, "every": 2, "samples": 1, "margin": 1.0, "patience": 0},
+    "curriculum": "none",
+    "refills": 0,
     "correction": "token_truncate",
     "correction_max": 3.0,
     "lora": {"enabled": False, "r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "quantize": "none"},
@@ -74,16 +78,30 @@ def tiny(**sizes):
     return new_llama(tokenizer, **shape), tokenizer
 
 
-def run(work: Path, *, restarts=(), log=lambda row, step: None, model=None, tokenizer=None, **changes):
+def run(
+    work: Path,
+    *,
+    restarts=(),
+    log=lambda row, step: None,
+    model=None,
+    tokenizer=None,
+    problems=PROBLEMS,
+    held_out=(),
+    rollouts_mb=0.0,
+    domain=None,
+    **changes,
+):
     """(trainer, curve) of a few steps."""
     if model is None:
         model, tokenizer = tiny()
     trainer, curve, _ = reinforce(
         model,
         tokenizer,
-        PROBLEMS,
+        problems,
         restarts=restarts,
-        domain=EvenSum(),
+        held_out=held_out,
+        rollouts_mb=rollouts_mb,
+        domain=domain or EvenSum(),
         settings=SETTINGS | changes,
         seed=1,
         work=work,

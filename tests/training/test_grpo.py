@@ -181,6 +181,9 @@ class Trainer:
     def seeds(self, prompts, first):
         return [sample_seed(self.run_seed, 3, ids, (first + i) % self.num_generations) for i, ids in enumerate(prompts)]
 
+    def seeds_of_requests(self, prompts):
+        return [sample_seed(self.run_seed, 3, ids, 0) for ids in prompts]
+
 
 def test_vllm_in_the_process_gets_a_seed_for_each_completion():
     class Params:

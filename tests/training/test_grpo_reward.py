@@ -4,7 +4,7 @@ import pytest
 
 from astro.domains.countdown.domain import Countdown
 from astro.domains.math.domain import Math
-from astro.training.grpo import make_reward
+from astro.training.grpo import Verifier
 from schemas.records import Problem
 
 
@@ -24,7 +24,7 @@ BACK = f"9 - 5 = 4 left 6 4\n6 + 4 = 10 make 24 got 10 no\nmake 24 from 6 9 5\n{
 
 
 def reward(completions, ids=None, log_metric=None):
-    verifier = make_reward(Countdown(), PROBLEMS, correct=1.0, wrong=-1.0)
+    verifier = Verifier(Countdown(), PROBLEMS, correct=1.0, wrong=-1.0)
     ids = ids or ["good"] * len(completions)
     return verifier(
         prompts=["p"] * len(completions),
@@ -73,7 +73,7 @@ def test_an_unreadable_gold_neither_rewards_nor_punishes(broken, text):
 
 
 def test_the_values_are_the_parameters():
-    verifier = make_reward(Countdown(), PROBLEMS, correct=2.0, wrong=0.0)
+    verifier = Verifier(Countdown(), PROBLEMS, correct=2.0, wrong=0.0)
     assert verifier(prompts=["p", "p"], completions=[RIGHT, WRONG], problem_id=["good", "good"]) == [2.0, 0.0]
 
 
@@ -96,7 +96,7 @@ def test_mathematics_is_graded_in_one_batch():
         "sum": Problem(id="sum", domain="math", question="What is $3+4$?", gold="7", level=1, chance=None),
         "none": Problem(id="none", domain="math", question="Why?", gold="\\frac{1}{", level=1, chance=None),
     }
-    verifier = make_reward(Math(), problems, correct=1.0, wrong=-1.0)
+    verifier = Verifier(Math(), problems, correct=1.0, wrong=-1.0)
     right, wrong = "Step 1: $3+4=7$.\n\nSo $\\boxed{7}$.", "Step 1: $3+4=8$.\n\nSo $\\boxed{8}$."
     texts = [right, wrong, "\\boxed{9^{9^{9^{9}}}}", "", right, "", f"{wrong}\n\nStep 1: $3+4=8$.\n\n{right}"]
     ids = ["sum", "sum", "sum", "sum", "none", "none", "sum"]

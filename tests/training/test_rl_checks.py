@@ -9,11 +9,21 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from astro.domains.countdown.domain import Countdown
 from astro.params import load_params
 from astro.runtime import UserError
-from astro.training.rl_checks import PROBE, check_generation, check_lengths, check_server, overlong
+from astro.training.rl_checks import (
+    PROBE,
+    check_generation,
+    check_held_out,
+    check_lengths,
+    check_server,
+    overlong,
+    split_rl,
+)
 from schemas.execution import GrpoVllmExecution
 from schemas.grpo import GrpoParams
+from schemas.records import Problem
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 GRPO, VLLM = PARAMS.grpo.model_dump(), PARAMS.execution.grpo_vllm.model_dump()
@@ -72,7 +82,7 @@ TAKEN = [
     {"loss_type": "grpo", "importance_level": "sequence", "epsilon": 0.0003, "epsilon_high": 0.0004},
     {"loss_type": "luspo", "importance_level": "sequence"},
     {"loss_type": "vespo", "generation": "vllm_server", "correction": "token_mask"},
-    {"delta": 4.0, "epsilon_high": 0.28, "num_iterations": 2},
+    {"delta": 4.0, "epsilon_high": 0.28, "num_iterations": 2, "validation__every": 4},
     # the paper's, as far as they are known (r)
     {
         "group_size": 4,
@@ -241,3 +251,81 @@ def test_no_server_at_all():
         match=r"execution\.grpo_vllm\.server\.url .*no vLLM server answers .*VLLM_SERVER_DEV_MODE=1 vllm serve",
     ):
         check_server(settings, model=Path("models/sft"), needed=100, encode=encode)
+
+
+# --- validation -------------------------------------------------------------------------------------------------------
+
+
+def made(name, count, first=0):
+    return [
+        Problem(
+            id=f"{name}{i}", domain="countdown", question=f"make {30 + i} from 3 8 1", gold="1", level=3, chance=None
+        )
+        for i in range(first, first + count)
+    ]
+
+
+def reordered(problem, identifier):
+    return problem.model_copy(update={"id": identifier, "question": problem.question.replace("3 8 1", "8 1 3")})
+
+
+def test_the_last_problems_are_held_out_and_never_trained_on():
+    problems = made("rl", 10)
+    assert split_rl(problems, held_out=3, use=100, needed=4) == (problems[:7], problems[7:])
+    assert split_rl(problems, held_out=3, use=5, needed=4) == (problems[:5], problems[7:])
+    assert split_rl(problems, held_out=0, use=100, needed=4) == (problems, [])
+
+
+@pytest.mark.parametrize("held_out", [7, 10, 11, 1000])
+def test_too_few_are_left_to_train_on(held_out):
+    with pytest.raises(UserError, match=rf"grpo.validation.problems {held_out}: the rl set holds 10 .*problems\.rl"):
+        split_rl(made("rl", 10), held_out=held_out, use=100, needed=4)
+
+
+OVERLAPS = [
+    (
+        {"data/problems/eval/n3.jsonl": lambda p: [reordered(p, "eval_n3-00007")]},
+        r"n3.jsonl.*rl2 \(there eval_n3-00007\)",
+    ),
+    ({"data/problems/eval/n3.jsonl": lambda p: [p]}, r"1 of the last 4 .* also stand in data/problems/eval/n3.jsonl"),
+    ({"data/problems/train.jsonl": lambda p: [reordered(p, "train-1")]}, r"stand in data/problems/train.jsonl"),
+    (
+        {"data/problems/rl.jsonl before them": lambda p: [reordered(p, "rl99")]},
+        r"rl.jsonl before them, .* rl2 \(there rl99",
+    ),
+]
+
+
+@pytest.mark.parametrize(("others", "reason"), OVERLAPS)
+def test_a_problem_of_validation_that_stands_elsewhere_is_refused(others, reason):
+    """The order of the numbers makes no other problem."""
+    held_out = made("rl", 4)
+    given = {where: [*made("other", 5, first=10), *of(held_out[2])] for where, of in others.items()}
+    with pytest.raises(UserError, match=reason):
+        check_held_out(held_out, given, identity=Countdown().identity)
+
+
+def test_a_problem_that_comes_twice_among_them_is_refused():
+    held_out = made("rl", 3)
+    with pytest.raises(UserError, match=r"rl1 and rl9 are the same one"):
+        check_held_out([*held_out, reordered(held_out[1], "rl9")], {}, identity=Countdown().identity)
+
+
+def test_other_problems_are_no_overlap():
+    check_held_out(made("rl", 4), {"eval": made("eval", 9, first=4)}, identity=Countdown().identity)
+
+
+REFUSED = [
+    ({"keep": "best", "validation__problems": 0}, "keep best chooses by validation"),
+    ({"keep": "last", "validation__patience": 2}, "patience 2 .* goes with keep best"),
+    ({"num_iterations": 3, "save_every": 9, "validation__every": 5}, "every 5 must be a multiple of num_iterations 3"),
+    ({"curriculum": "easy_first", "restart__share": 0.5}, "goes with restart.share 0 only"),
+    ({"validation__every": 0}, "greater than or equal to 1"),
+    ({"refills": -1}, "greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED)
+def test_params_of_validation_that_cannot_work(changes, reason):
+    with pytest.raises(ValidationError, match=reason):
+        GrpoParams.model_validate(changed(**changes))
