@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.arms import BASE, all_models, load_arms
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
 from astro.domains.countdown.sets import make_problem
-from astro.engines.api import EngineError, Request
 from astro.execution.jobs import LocalRunner, Meter
 from astro.execution.tasks import SearchTask
+from astro.inference.engine import EngineError, Request
 from astro.params import load_params
 from astro.runtime import UserError, program, run_stage, write_text
 from astro.seeds import node_seed
@@ -34,7 +34,7 @@ from schemas.problems import ProblemsParams
 from schemas.records import Completion, Problem, Tree
 
 if TYPE_CHECKING:
-    from astro.engines.hf_engine import HfEngine
+    from astro.inference.hf_engine import HfEngine
 
 MODELS = Path("models")
 SET = "asked"
@@ -231,7 +231,7 @@ def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tr
 
 def opened(folder: Path, params: Params, *, watch: Callable[[str], None] | None = None) -> "HfEngine":
     """A model behind transformers: a single answer needs no vLLM, which takes longer to start than to answer."""
-    from astro.engines.hf_engine import HfEngine
+    from astro.inference.hf_engine import HfEngine
 
     settings = params.engine.hf
     length = params.engine.max_model_len

@@ -20,8 +20,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from astro.dryrun.shapes import known, shape_of
 from astro.params import PARAMS_FILE, load_params, validate
+from astro.preflight.shapes import known, shape_of
 from astro.profiles import committed, find, machine_of, merged
 from astro.rates import GIB, RATES, Rates, load_rates, search_of
 from astro.runtime import UserError, program, run_stage
@@ -285,7 +285,7 @@ def main() -> None:
     if not given.dry_run:
         print(table(make(given)))
         return
-    from astro.dryrun.report import check_profile
+    from astro.preflight.report import check_profile
 
     params, title = wanted(given)
     found = make(given)

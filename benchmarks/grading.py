@@ -17,11 +17,11 @@ from functools import partial
 
 from math_verify import parse, verify
 
+from astro.grading import Pool, grade_batch
 from astro.runtime import run_stage
-from astro.verify import Pool, grade_batch
 from benchmarks.grading_killed import killed
 from benchmarks.grading_stress import stress
-from tests.verify.tables import table
+from tests.grading.tables import table
 
 DEFAULT_GRADINGS = 1000
 SEED = 7

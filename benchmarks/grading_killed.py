@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Sequence
 
-from astro.verify import Pool
+from astro.grading import Pool
 from benchmarks.grading_stress import drawn
 
 ZYGOTE_SHARE = 0.02
@@ -36,7 +36,7 @@ def run_killed(gradings: int, seed: int, every_s: float, *, hostile: bool = Fals
     calm.close()
     pool, over = Pool(cache_size=0), threading.Event()
     kills: list[int] = []
-    pool.call("astro.verify.probe:echo", "started")
+    pool.call("astro.grading.limit_probes:echo", "started")
     killer = threading.Thread(target=_kill, args=(pool, over, kills, random.Random(seed), every_s))
     killer.start()
     try:

@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from astro.verify import Grade, Pool
-from tests.verify.tables import table
+from astro.grading import Grade, Pool
+from tests.grading.tables import table
 
 HOSTILE_SHARE = 0.01
 BATCH = 64

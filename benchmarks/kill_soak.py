@@ -22,11 +22,11 @@ from pathlib import Path
 
 import psutil
 
-from astro.engines.endpoint_engine import EndpointEngine
 from astro.execution.jobs import LocalRunner, Runner, run_jobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.tasks import SearchTask
+from astro.inference.endpoint_engine import EndpointEngine
 from astro.runtime import UserError, digest_path, run_stage
 from benchmarks.world import Open, problems, settings, stored
 from schemas.execution import RayParams

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from astro.engines.opening import count_processes
 from astro.execution.result_store import FILE, ResultStore
+from astro.inference.factory import count_processes
 from astro.params import load_params
 from astro.runtime import UserError, run_stage
 from schemas.records import Tree

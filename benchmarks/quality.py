@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from astro.engines.api import Engine
-from astro.engines.opening import open_engine
-from astro.evaluation.budget import is_solved
+from astro.evaluation.compute_matched import is_solved
 from astro.evaluation.intervals import bootstrap_mean, paired_difference
 from astro.execution.scheduler import Job, run_searches
 from astro.execution.tasks import SearchTask, ToGrade
+from astro.inference.engine import Engine
+from astro.inference.factory import open_engine
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem, Tree

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from astro.engines.api import Engine
-from astro.engines.opening import open_engine
 from astro.execution.scheduler import run_searches
 from astro.execution.tasks import SearchTask
+from astro.inference.engine import Engine
+from astro.inference.factory import open_engine
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import tree_metrics

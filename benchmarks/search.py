@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from astro.engines.api import Engine, Request
-from astro.engines.opening import open_engine
 from astro.execution.scheduler import TimedEngine, generate, run_searches
 from astro.execution.tasks import SearchTask
+from astro.inference.engine import Engine, Request
+from astro.inference.factory import open_engine
 from astro.params import load_params
 from astro.runtime import UserError, read_jsonl, run_stage
 from schemas.records import Problem

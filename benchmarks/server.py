@@ -8,7 +8,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from astro.engines.api import Request
+from astro.inference.engine import Request
 from benchmarks.world import Policy
 
 MODEL = "random-moves"

@@ -8,7 +8,7 @@ import heapq
 import time
 from collections.abc import Callable
 
-from astro.engines.api import EngineError, Request
+from astro.inference.engine import EngineError, Request
 from astro.search.requests import Sample
 
 Answer = Callable[[Request], list[Sample]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from astro.engines.api import Request
+from astro.inference.engine import Request
 from astro.search import Sample
 from benchmarks.simulated_engine import SimulatedEngine
 from schemas.mcts import MctsParams

@@ -16,7 +16,7 @@ class EvalSet(Strict):
 
 
 Preset = Literal["plain", "math", "math500", "amc2023", "aime2024", "gsm8k", "numina"]
-"""A ready field map, see `astro.importing.maps`."""
+"""A ready field map, see `astro.importing.presets`."""
 
 
 class FieldMap(Strict):

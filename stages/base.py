@@ -52,7 +52,7 @@ def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
 def train(s: Stage) -> BaseModelMetrics:
     """Train on the corpus; after a kill, from the last checkpoint in the work folder."""
     from astro.training.common import save_model, tail_mean, write_curve
-    from astro.training.pretrain import pack, pretrain
+    from astro.training.train_base import pack, pretrain
     from astro.training.wordlevel import build_tokenizer
 
     params = s.params.base
@@ -81,9 +81,9 @@ def train(s: Stage) -> BaseModelMetrics:
 def fetch(s: Stage) -> BaseModelMetrics:
     """Take a pretrained model, with an adapter merged into it, and warm it up where that is asked for."""
     from astro.training.common import write_curve
-    from astro.training.fit import require_fit, require_generation, warn_emulated
-    from astro.training.pretrained import PATH, is_hub_id, require_pinned, take
-    from astro.training.weights import SETTINGS, download
+    from astro.training.compatibility import require_fit, require_generation, warn_emulated
+    from astro.training.import_base import PATH, is_hub_id, require_pinned, take
+    from astro.training.safetensors_io import SETTINGS, download
 
     pretrained, warmup = s.params.base.pretrained, s.params.base.warmup
     path, compute = pretrained.path, load_compute()
@@ -109,9 +109,9 @@ def warm_up(s: Stage, compute: Compute, parameters: int, vocabulary: int) -> Bas
     import numpy as np
 
     from astro.training.common import load_tokenizer, tail_mean, write_curve
-    from astro.training.pretrain import pack
-    from astro.training.pretrained import copy_papers
+    from astro.training.import_base import copy_papers
     from astro.training.sft import publish
+    from astro.training.train_base import pack
 
     params, row_tokens = s.params.base.warmup, s.params.base.corpus.row_tokens
     with s.work(*identity(compute)) as work:

@@ -15,11 +15,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from astro.arms import BASE, RAW, all_models, baselines, by_arm
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
 from astro.evaluation.accuracy import pass_at_1
-from astro.evaluation.budget import at_equal_tokens, budget_curves
+from astro.evaluation.compute_matched import at_equal_tokens, budget_curves
 from astro.evaluation.intervals import bootstrap_mean
 from astro.evaluation.summary import comparisons, summarise
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
@@ -38,7 +38,7 @@ from astro.execution.tasks import (
 )
 from astro.pipeline import hash_of
 from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
-from astro.tokens import cut_text, encode_prompt, load_tokenizer
+from astro.special_tokens import cut_text, encode_prompt, load_tokenizer
 from schemas.evaluate import Estimate, EvalMetrics, LimitCurve
 from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem, Verdict

@@ -142,9 +142,9 @@ def check(
         Tokens that vLLM must hold; `problems` and `held_out` without a few that are too long for the model; restart states for
         these problems.
     """
-    from astro.training.adapters import check_quantize
-    from astro.training.fit import require_fit
+    from astro.training.compatibility import require_fit
     from astro.training.grpo import BATCH
+    from astro.training.lora import check_quantize
     from astro.training.rl_checks import check_generation, check_lengths, check_server, overlong, shape_of
 
     settings, model = s.params.grpo, sft_model(s)

@@ -224,7 +224,7 @@ def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
     if arm:
         params = params.of_arm(arm)
     if params.base.source == "pretrained":
-        from astro.dryrun.start import check_start
+        from astro.preflight.start import check_start
 
         check_start(script, params)
     state = state_of(script, entry)

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from astro.cloning.judge import passing
 from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id
-from astro.cloning.template import Phrases, load_phrases
+from astro.cloning.self_eval import passing
 from astro.cloning.traces import Accept, accepted, traces_of
+from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
 from astro.domains import Domain, get_domain
 from astro.domains.chat import chat_for
@@ -40,7 +40,6 @@ from astro.execution.linearize_tasks import (
     draft_of,
 )
 from astro.execution.result_store import ResultStore
-from astro.gates import check_traces, require
 from astro.runtime import (
     UserError,
     atomic_path,
@@ -49,6 +48,7 @@ from astro.runtime import (
     run_stage,
     write_jsonl,
 )
+from astro.validation import check_traces, require
 from schemas.base import Strict
 from schemas.linearize import LinearizeMetrics, RewriteMetrics
 from schemas.records import Problem, Trace, Tree

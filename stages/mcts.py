@@ -18,9 +18,9 @@ from astro.domains.chat import chat_for
 from astro.execution.jobs import Meter, open_runner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.tasks import SearchTask
-from astro.gates import check_trees, require
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
+from astro.validation import check_trees, require
 from schemas.mcts import MctsMetrics
 from schemas.records import Problem, Tree
 from stages.harness import METRICS, REPORTS, Stage, stage, tell_unanswered

@@ -9,9 +9,9 @@ imported (`problems.source: files`, `run.domain: math`), and train and rl lose w
 from pathlib import Path
 
 from astro.domains import get_domain
-from astro.gates import check_problems, require
 from astro.importing.imported import Imported
 from astro.runtime import atomic_path, run_stage, write_jsonl
+from astro.validation import check_problems, require
 from schemas.problems import ProblemsMetrics, ProblemsParams, SetMetrics
 from schemas.records import Problem
 from stages.harness import METRICS, REPORTS, stage

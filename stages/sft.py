@@ -47,12 +47,12 @@ def keep_as_it_is(s: Stage) -> None:
 
 def train(s: Stage, compute: Compute) -> None:
     """SFT itself; publishes the model, its curve and its metrics."""
-    from astro.cloning.template import load_phrases
-    from astro.training.fit import require_fit
+    from astro.cloning.verbalize import load_phrases
+    from astro.training.compatibility import require_fit
 
     settings, source = s.params.sft, s.traces
     if settings.lora.quantize != "none":
-        from astro.training.adapters import check_quantize
+        from astro.training.lora import check_quantize
 
         check_quantize(settings.lora.quantize, compute, visible_gpus(compute))
     require_fit(MODEL, s.params, name="params.yaml")

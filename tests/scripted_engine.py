@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
-from astro.engines.api import EngineError, Request
+from astro.inference.engine import EngineError, Request
 from astro.search.requests import Sample
 
 END = ""

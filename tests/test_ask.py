@@ -12,7 +12,7 @@ import pytest
 from astro import ask
 from astro.params import load_params
 from astro.runtime import UserError
-from tests.engines.tiny import save_tiny_model
+from tests.inference.tiny import save_tiny_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,7 +94,7 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("asked")
     for name in ("params.yaml", "arms.yaml", "phrases"):
         (folder / name).symlink_to(ROOT / name)
-    from astro.training.pretrain import new_llama
+    from astro.training.train_base import new_llama
     from astro.training.wordlevel import build_tokenizer
 
     for name in ("base", "sft", "grpo_direct"):

@@ -196,8 +196,8 @@ def test_the_files_are_the_same_every_time_and_name_what_they_should(tmp_path):
     sources = Sources(ROOT)
     assert (tmp_path / "countdown/sft.json").read_text() == text_of(sources.identity("sft", "countdown"))
     base = sources.identity("base", "countdown")
-    assert "astro/training/pretrain.py" in base
-    assert not [path for path in base if path.startswith(("astro/search", "astro/engines", "astro/verify"))]
+    assert "astro/training/train_base.py" in base
+    assert not [path for path in base if path.startswith(("astro/search", "astro/inference", "astro/grading"))]
     assert "astro/search/core.py" in sources.identity("mcts", "countdown")
     assert not [path for path in sources.identity("mcts", "countdown") if "/math/" in path or "verify" in path]
     assert "astro/domains/math/prompts/math.txt" in sources.identity("mcts", "math")

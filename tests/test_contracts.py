@@ -30,22 +30,22 @@ MODULES = SOURCES.modules
 
 LAYERS = [
     {"schemas"},
-    {"astro.runtime", "astro.tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
+    {"astro.runtime", "astro.special_tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
     {"astro.params"},
     {"astro.arms", "astro.pipeline"},
     {
-        "astro.verify",
+        "astro.grading",
         "astro.search",
         "astro.cloning",
         "astro.evaluation",
-        "astro.gates",
+        "astro.validation",
         "astro.viz",
         "astro.tracking",
     },
     {"astro.compute", "astro.domains", "astro.profiles", "astro.rates"},
-    {"astro.ablations", "astro.engines", "astro.export", "astro.importing", "astro.training"},
+    {"astro.ablations", "astro.inference", "astro.export", "astro.importing", "astro.training"},
     {"astro.execution"},
-    {"astro.dryrun"},
+    {"astro.preflight"},
     {"astro.plan", "astro.ask"},
     {"astro.__main__"},
     {"stages"},
@@ -54,15 +54,15 @@ LAYERS = [
 
 ONLY_IN = {
     # third party -> the only packages that may import it
-    "torch": {"astro.dryrun", "astro.engines", "astro.training"},  # the dry run: shapes, on the meta device
+    "torch": {"astro.preflight", "astro.inference", "astro.training"},  # the dry run: shapes, on the meta device
     "transformers": {
-        "astro.tokens",  # for types alone
-        "astro.dryrun",
-        "astro.engines",
+        "astro.special_tokens",  # for types alone
+        "astro.preflight",
+        "astro.inference",
         "astro.training",
         "astro.domains",
     },  # chat templates are rendered by it
-    "tokenizers": {"astro.engines", "astro.training", "astro.tokens"},
+    "tokenizers": {"astro.inference", "astro.training", "astro.special_tokens"},
     "datasets": {
         "astro.export",
         "astro.training",
@@ -70,10 +70,10 @@ ONLY_IN = {
     },  # TRL's data format; data sets of the hub and for it
     "trl": {"astro.training"},
     "peft": {"astro.training"},
-    "vllm": {"astro.engines"},
-    "openai": {"astro.engines"},
+    "vllm": {"astro.inference"},
+    "openai": {"astro.inference"},
     "mlflow": {"astro.tracking"},
-    "great_expectations": {"astro.gates"},
+    "great_expectations": {"astro.validation"},
     "matplotlib": {"astro.viz"},
     "jinja2": {"astro.viz", "astro.domains"},  # its errors, in chat templates
     "ray": {"astro.execution"},
@@ -134,9 +134,9 @@ def layer_of(package: str) -> int | None:
 
 def test_the_reader_of_imports_sees_what_it_should():
     """Imports in functions count; those for types only where asked for; a submodule is told from a name."""
-    assert "astro.engines.vllm_engine" in imports("astro.engines.opening", for_types=False)
-    assert "schemas.engine" not in imports("astro.engines.opening", for_types=False)
-    assert "schemas.engine" in imports("astro.engines.opening", for_types=True)
+    assert "astro.inference.vllm_engine" in imports("astro.inference.factory", for_types=False)
+    assert "schemas.engine" not in imports("astro.inference.factory", for_types=False)
+    assert "schemas.engine" in imports("astro.inference.factory", for_types=True)
     assert "astro.tracking" in imports("stages.harness", for_types=False)
     assert "astro.evaluation.behaviour" in imports("astro.evaluation.summary", for_types=False)
 
@@ -395,7 +395,7 @@ def test_the_reader_of_params_sees_what_it_should(code, expected):
 
 
 NO_RESULT = set(UNTRACKED)
-"""Where work is done, on which nothing depends (tests/engines/test_ray_runner.py): a change must not run a stage again."""
+"""Where work is done, on which nothing depends (tests/inference/test_ray_runner.py): a change must not run a stage again."""
 
 
 @pytest.mark.parametrize("stage", RUN)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from astro import plan, rates
-from astro.dryrun.shapes import shape_of
 from astro.params import load_params
+from astro.preflight.shapes import shape_of
 from astro.runtime import UserError
-from tests.dryrun.world import params_of
+from tests.preflight.world import params_of
 from tests.tiny_chat import write_tiny_chat
 
 WHOLE = {"expansions": 1.0, "actions": 1.0, "open": 1.0, "step_tokens": 10, "rollout_tokens": 100}

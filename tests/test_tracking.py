@@ -15,7 +15,7 @@ import pytest
 
 from astro import tracking
 from astro.runtime import UserError, digest_path
-from astro.tracking import models, reach, store
+from astro.tracking import connectivity, models, store
 from schemas.records import Node, Problem, Tree
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -198,9 +198,9 @@ def test_a_database_that_is_not_there_is_told_at_once(monkeypatch: pytest.Monkey
     uri = f"postgresql+psycopg://me:secret@127.0.0.1:{closed_port()}/mlflow"
     with (
         pytest.raises(UserError, match=r"there is no server at this address|the remote extra") as told,
-        reach.told(uri),
+        connectivity.told(uri),
     ):
-        reach.check_database(uri)
+        connectivity.check_database(uri)
     assert "secret" not in str(told.value)
 
 
@@ -683,7 +683,7 @@ def test_a_fresh_process_loads_the_registered_model(root: Path, client) -> None:
     """With nothing of the project: MLflow, transformers and torch. The tokenizer is one of whole words."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tests.engines.tiny import save_tiny_model
+    from tests.inference.tiny import save_tiny_model
 
     folder = root / "models/grpo"
     save_tiny_model(folder)

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from astro.ablations import runner, table
+from astro.ablations.committed_results import all_kept, keep, kept, result_of
 from astro.ablations.experiments import done, experiments, head
-from astro.ablations.kept import all_kept, keep, kept, result_of
 from astro.ablations.results import read
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.runtime import program, run_stage, write_json, write_text

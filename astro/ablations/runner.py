@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from astro.ablations.checkout import close_checkout, environment, open_checkout, take_over
+from astro.ablations.committed_results import kept
 from astro.ablations.experiments import dirty, done, experiments, head
-from astro.ablations.kept import kept
 from astro.ablations.spec import Planned
 from astro.runtime import die_with_parent, work_folder
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 
-from astro.cloning.template import Phrases, write_chain
+from astro.cloning.verbalize import Phrases, write_chain
 from astro.cloning.walk import BackFrom, Jump, Order, correct_terminals, in_order, plan_walk, wrong_terminals
 from schemas.records import Problem, Trace, Tree
 

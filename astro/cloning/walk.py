@@ -1,7 +1,7 @@
 """Tree -> node sequence with backtracks (paper section 2.3, Algorithm 1).
 
 A walk goes root -> wrong terminal -> back to a common ancestor -> next wrong terminal -> ... -> correct terminal. It is
-planned here as node indices; the text comes later (`astro.cloning.template`).
+planned here as node indices; the text comes later (`astro.cloning.verbalize`).
 """
 
 import random

@@ -85,7 +85,7 @@ def get_domain(
     """The domain called `name`.
 
     Args:
-        phrases: what chains say before they go back (`astro.cloning.template.Phrases`), for `parse_chain`; None: unknown.
+        phrases: what chains say before they go back (`astro.cloning.verbalize.Phrases`), for `parse_chain`; None: unknown.
         chat: prompts are rendered through it, as messages to a chat model; None: plain text.
         answers: params.run's: how a response gives its final answer, where the domain has several ways.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astro.runtime import UserError
-from astro.tokens import control_texts, inert
+from astro.special_tokens import control_texts, inert
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +27,7 @@ class ChatTemplate:
         source: file or folder it comes from, for messages.
         template: Jinja, run in transformers' sandbox.
         names: (name, text) of the tokens that the template may name (bos_token, ...).
-        controls: texts of all control tokens; in what is rendered as a message they are broken up (`astro.tokens.inert`).
+        controls: texts of all control tokens; in what is rendered as a message they are broken up (`astro.special_tokens.inert`).
         system: whether it takes a system message; else that goes in front of the user's.
     """
 

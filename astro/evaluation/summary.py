@@ -7,7 +7,7 @@ import numpy as np
 from astro.evaluation import behaviour
 from astro.evaluation.accuracy import maj_at_k, pass_at_1, problem_means
 from astro.evaluation.intervals import bootstrap_mean, paired_difference, rounded
-from astro.evaluation.length import partial_correlations
+from astro.evaluation.partial_correlation import partial_correlations
 from schemas.evaluate import Estimate, ModelMetrics, PairedDifference
 from schemas.records import Completion
 

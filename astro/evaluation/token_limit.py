@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from astro.evaluation.accuracy import by_problem
-from astro.evaluation.budget import caps
+from astro.evaluation.compute_matched import caps
 from astro.evaluation.intervals import bootstrap_mean, rounded
 from schemas.evaluate import LimitCurve, LimitPoint
 from schemas.records import Completion, Verdict

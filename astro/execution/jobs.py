@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from astro.engines.api import Engine, EngineError
-from astro.engines.opening import count_processes, open_engine, share_of
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job, TimedEngine, run_searches
+from astro.inference.engine import Engine, EngineError
+from astro.inference.factory import count_processes, open_engine, share_of
 from astro.runtime import Progress, UserError
-from astro.tokens import read_control
+from astro.special_tokens import read_control
 
 if TYPE_CHECKING:
     from schemas.engine import EngineParams
@@ -117,7 +117,7 @@ class LocalRunner:
             yield pair
 
     def load(self, model: Path) -> bool:
-        """See `astro.engines.api.load_weights`. False where no engine is open yet."""
+        """See `astro.inference.engine.load_weights`. False where no engine is open yet."""
         return self._engine is not None and self._engine.load(model)
 
     def close(self) -> None:

@@ -9,9 +9,9 @@ from pydantic import Field
 from astro.cloning.rewrite import Ask, Piece, chain_id, pieces_of, rewrite
 from astro.domains import Domain
 from astro.domains.editing import get_editor
-from astro.engines.api import Request
 from astro.execution.scheduler import Job
 from astro.execution.tasks import DomainTask, rendered
+from astro.inference.engine import Request
 from astro.seeds import node_seed
 from schemas.base import Strict
 from schemas.records import Problem, Trace, Tree

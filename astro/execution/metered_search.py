@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from astro.evaluation.budget import Ledger, first_found, metered
+from astro.evaluation.compute_matched import Ledger, first_found, metered
 from astro.execution.scheduler import Job
 from astro.execution.tasks import SearchTask
 from schemas.base import Strict

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from astro.engines.api import EngineError
+from astro.inference.engine import EngineError
 from astro.runtime import digest
 
 TRANSFER_BYTES = 4 * 2**30

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.engines.api import Engine, EngineError
 from astro.execution import ray_reaper
 from astro.execution.model_transfer import TransferredModel, transfer
 from astro.execution.scheduler import Feed, TimedEngine
+from astro.inference.engine import Engine, EngineError
 
 if TYPE_CHECKING:
     from astro.execution.jobs import Item, Meter, Task

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from astro.engines.api import Engine, EngineError, Request, load_weights
+from astro.inference.engine import Engine, EngineError, Request, load_weights
 from astro.search import Sample
 
 Job = Generator[list[Any], Any, Any]
@@ -305,7 +305,7 @@ class TimedEngine:
             self.seconds += time.perf_counter() - start
 
     def load(self, model: Path) -> bool:
-        """See `astro.engines.api.load_weights`; not timed."""
+        """See `astro.inference.engine.load_weights`; not timed."""
         return load_weights(self._engine, model)
 
     def close(self) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pydantic import Field
 
 from astro.domains import Domain, get_domain
-from astro.engines.api import Request
 from astro.execution.jobs import Runner, run_jobs
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job
+from astro.inference.engine import Request
 from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, sample_tree, search
 from astro.search.core import IsTerminal, Key, Split
 from astro.seeds import node_seed
@@ -19,7 +19,7 @@ from schemas.base import Strict
 from schemas.records import ROOT, Chain, Extraction, Problem, StepChecks, Tree, Verdict
 
 if TYPE_CHECKING:
-    from astro.cloning.template import Phrases
+    from astro.cloning.verbalize import Phrases
     from astro.domains.chat import ChatTemplate
     from schemas.mcts import MctsParams
     from schemas.run import Reading

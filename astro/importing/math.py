@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from astro.domains.math.text import same_text
+from astro.grading import Pool, grade_batch
+from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
-from astro.importing.maps import Row, map_of, read_row
-from astro.importing.overlap import Index
+from astro.importing.presets import Row, map_of, read_row
 from astro.importing.questions import joined_template
 from astro.runtime import Progress, UserError
-from astro.verify import Pool, grade_batch
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
 

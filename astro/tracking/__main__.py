@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from astro.runtime import UserError, run_stage
-from astro.tracking import reach, store
+from astro.tracking import connectivity, store
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     store.drop_left_over()
     file = store.database_file(uri)
     if file and file.exists():
-        with store.locked(args.root, uri), reach.told(uri):
+        with store.locked(args.root, uri), connectivity.told(uri):
             store.adopt_artifacts(uri)
     else:
         store.load(args.root)  # make it under the lock, in case a stage starts now

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 
 from astro.runtime import UserError, digest_path, files_of, size_of
-from astro.tracking import reach, store
+from astro.tracking import connectivity, store
 from astro.tracking.names import flatten, numbers
 from astro.tracking.pipeline import PIPELINES
 
@@ -69,9 +69,9 @@ def log_models(root: Path, models: Sequence[ModelInfo], *, run_id: str, mode: Mo
         return
     mlflow = store.load(root)
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
-    with reach.told(uri):
+    with connectivity.told(uri):
         experiment = store.experiment_id(mlflow, root, PIPELINES)
-    with store.locked(root, uri, ".models"), reach.told(uri):  # a lock of its own: an upload may take long
+    with store.locked(root, uri, ".models"), connectivity.told(uri):  # a lock of its own: an upload may take long
         outputs = client.get_run(run_id).outputs
         done = {output.model_id for output in outputs.model_outputs} if outputs else set()
         stages = _children(client, experiment, run_id)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from astro.tracking import reach, store
+from astro.tracking import connectivity, store
 from astro.tracking.names import numbers
 
 PIPELINES = "pipelines"
@@ -64,10 +64,10 @@ def log_pipeline(
         raise ValueError(f"expected files to log, these are not there: {missing}")
     mlflow = store.load(root)
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
-    with reach.told(uri):
+    with connectivity.told(uri):
         experiment = store.experiment_id(mlflow, root, PIPELINES)
     seen = {"last_seen": datetime.now(UTC).isoformat(timespec="seconds")}
-    with store.locked(root, uri), reach.told(uri):
+    with store.locked(root, uri), connectivity.told(uri):
         known = f"tags.fingerprint = '{fingerprint}' and attributes.status = 'FINISHED'"
         if found := client.search_runs([experiment], known, max_results=1):
             store.set_tags(client, found[0].info.run_id, seen)

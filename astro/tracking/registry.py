@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from astro.runtime import UserError
-from astro.tracking import reach, store
+from astro.tracking import connectivity, store
 from astro.tracking.models import MD5, PATH, ModelInfo, find_model, refer_to
 from astro.tracking.pipeline import PIPELINES
 
@@ -73,9 +73,9 @@ def register_model(
     check_alias(alias)
     mlflow = store.load(root)
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
-    with reach.told(uri):
+    with connectivity.told(uri):
         experiment = store.experiment_id(mlflow, root, PIPELINES)
-    with store.locked(root, uri), reach.told(uri):
+    with store.locked(root, uri), connectivity.told(uri):
         _registered(mlflow, client, name)
         model = find_model(client, experiment, md5)
         if model is None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from astro.tracking import reach, store
+from astro.tracking import connectivity, store
 from astro.tracking.names import legal_name
 
 STAGES = "stages"
@@ -103,7 +103,7 @@ class MlflowTracker:
         except Exception as error:  # a curve is not worth hours of training: say so, keep the points, try again later
             self._buffer, self._failing = self._buffer[-_KEEP_AT_MOST:], True
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-            _log.warning("%d metric points could not be written yet: %s", len(self._buffer), reach.reason(error))
+            _log.warning("%d metric points could not be written yet: %s", len(self._buffer), connectivity.reason(error))
         self._flushed = time.monotonic()
 
 
@@ -113,7 +113,7 @@ def warned(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _log.warning("%s could not be written to the store: %s", what, reach.reason(error))
+        _log.warning("%s could not be written to the store: %s", what, connectivity.reason(error))
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def stage_run(
         return
     mlflow = store.load(root)
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
-    with reach.told(uri):
+    with connectivity.told(uri):
         experiment = store.experiment_id(mlflow, root, STAGES)
         _close_dead_runs(client, experiment, stage)
         run = mlflow.start_run(
@@ -143,9 +143,9 @@ def stage_run(
         )
     tracker, status = MlflowTracker(client, run.info.run_id), "FAILED"
     try:
-        with reach.told(uri):
+        with connectivity.told(uri):
             store.log_params(client, run.info.run_id, params)
-            reach.check_artifacts(client, run.info.run_id, uri)
+            connectivity.check_artifacts(client, run.info.run_id, uri)
         yield tracker
         status = "FINISHED"
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from astro.runtime import home_root
-from astro.tracking import reach
+from astro.tracking import connectivity
 from astro.tracking.names import flatten, legal_name
 
 SQLITE = "sqlite:///"
@@ -55,10 +55,10 @@ def store_uri(root: Path) -> str:
 
     Both files stand in the main checkout. Raises UserError for a faulty tracking.yaml.
     """
-    given = os.environ.get(reach.SETTING)
+    given = os.environ.get(connectivity.SETTING)
     if given and given != _chosen_uri:
         return given
-    return reach.file_uri(home_root(root)) or sqlite_uri(home_root(root) / "mlflow.db")
+    return connectivity.file_uri(home_root(root)) or sqlite_uri(home_root(root) / "mlflow.db")
 
 
 def sqlite_uri(file: Path) -> str:
@@ -153,7 +153,7 @@ def load(root: Path) -> Any:
     global _chosen_uri
     # HF's callback would log 150 of its own arguments, and lose them all when one name is taken
     os.environ.setdefault("MLFLOW_MAX_LOG_PARAMS", "0")
-    reach.be_impatient()
+    connectivity.be_impatient()
     drop_left_over()
     import mlflow
 
@@ -162,8 +162,8 @@ def load(root: Path) -> Any:
     uri = store_uri(root)
     if uri != os.environ.get("MLFLOW_TRACKING_URI"):
         _chosen_uri = uri
-    with locked(root, uri), reach.told(uri):
-        reach.check_database(uri)
+    with locked(root, uri), connectivity.told(uri):
+        connectivity.check_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
         adopt_artifacts(uri)

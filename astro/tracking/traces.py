@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from astro.tracking import reach, store
+from astro.tracking import connectivity, store
 from schemas.records import NO_PARENT, Tree
 
 
@@ -19,7 +19,7 @@ def log_trees_as_traces(
     if not store.enabled() or not run_id:
         return []
     mlflow = store.load(root)
-    with reach.told(mlflow.get_tracking_uri()):
+    with connectivity.told(mlflow.get_tracking_uri()):
         experiment = mlflow.get_run(run_id).info.experiment_id
         if mlflow.MlflowClient().search_traces(locations=[experiment], run_id=run_id, max_results=1):
             return []

@@ -4,7 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from astro.training.weights import header, weight_files
+from astro.training.safetensors_io import header, weight_files
 
 STATE = "trainer_state.json"
 """The trainer writes it last, so a kill while a checkpoint is written leaves none."""

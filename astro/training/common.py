@@ -26,7 +26,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
 from astro.runtime import UserError, atomic_path
-from astro.tokens import pad_fault, pad_token
+from astro.special_tokens import pad_fault, pad_token
 from astro.training.checkpoints import fault_of
 
 disable_progress_bar()  # of loading and saving weights

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains import get_domain
 from astro.domains.chat import chat_for
 from astro.runtime import atomic_path, read_jsonl
-from astro.training.adapters import merge, quantization
 from astro.training.checkpoints import STATE
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
+from astro.training.lora import merge, quantization
 from astro.training.restarts import Episode
+from astro.training.safetensors_io import in_dtype
 from astro.training.validation import best_step, points_of
-from astro.training.weights import in_dtype
 from schemas.compute import Compute
 from schemas.records import Problem
 

@@ -1,7 +1,7 @@
 """Run a training job in this process, or in as many as the compute profile asks for.
 
 The stage stays the one process that DVC started, and keeps the lock, MLflow and the outs. Where the profile asks for more than
-one process it starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see astro/training/agent.py), which starts
+one process it starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see elastic_launcher.py), which starts
 the workers (astro/training/worker.py); they all run the same function of the stage's module. Rank 0 writes its curve as it goes
 and its result at the end; the stage reads both. Whoever loses its parent is killed by the kernel, so nothing is left of a killed
 stage; the work folder holds checkpoints to go on from.
@@ -132,7 +132,7 @@ def visible_gpus(compute: Compute) -> int:
 
 
 def agent_command(order: Path, compute: Compute, machine: int, address: str, identifier: str) -> list[str]:
-    """Arguments of astro.training.agent: torchrun's or accelerate's, then the worker and its order."""
+    """Arguments of astro.training.elastic_launcher: torchrun's or accelerate's, then the worker and its order."""
     worker = ["astro.training.worker", str(order)]
     many = compute.machines > 1
     if compute.strategy == "ddp":
@@ -182,7 +182,7 @@ def run_agent(order: Path, compute: Compute, *, machine: int, each: Callable[[],
     said = json.loads(order.read_bytes())
     arguments = agent_command(order, compute, machine, said["address"], said["id"])
     agent = subprocess.Popen(
-        [sys.executable, "-m", "astro.training.agent", *arguments],
+        [sys.executable, "-m", "astro.training.elastic_launcher", *arguments],
         env=environment(compute),
         cwd=said["folder"],
         start_new_session=True,  # a Ctrl-C reaches it through this process alone, once

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
-from astro.training.batches import IGNORED
+from astro.training.step_sampler import IGNORED
 
 
 def fit(lengths: Sequence[int], capacity: int, *, seed: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from astro.runtime import UserError
-from astro.tokens import encode_prompt
+from astro.special_tokens import encode_prompt
 from schemas.records import Problem
 
 SERVE = (

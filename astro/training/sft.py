@@ -13,9 +13,7 @@ from trl import SFTConfig
 
 from astro.compute import split_batch
 from astro.runtime import atomic_path, read_jsonl
-from astro.tokens import encode_continuation
-from astro.training.adapters import lora_config, merge, quantization
-from astro.training.batches import IGNORED
+from astro.special_tokens import encode_continuation
 from astro.training.common import (
     Curve,
     StopNotFinite,
@@ -26,9 +24,11 @@ from astro.training.common import (
     use_cores,
     wants_bf16,
 )
+from astro.training.lora import lora_config, merge, quantization
 from astro.training.packing import PackedRows, pack
+from astro.training.safetensors_io import in_dtype
+from astro.training.step_sampler import IGNORED
 from astro.training.trl_patches import steps_trainer
-from astro.training.weights import in_dtype
 from astro.training.wordlevel import add_unspellable
 from schemas.compute import Compute
 from schemas.records import Trace

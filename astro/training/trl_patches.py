@@ -22,9 +22,9 @@ from accelerate.utils import gather_object
 from transformers import LogitsProcessor
 
 from astro.seeds import hashed_seed
-from astro.tokens import encode_prompt
-from astro.training.batches import loader_of
+from astro.special_tokens import encode_prompt
 from astro.training.seeds import OwnNoise, sample_seed
+from astro.training.step_sampler import loader_of
 
 TRL = "1.16.0"
 
@@ -71,7 +71,7 @@ def steps_trainer() -> type[Any]:
     from trl import SFTTrainer
 
     class StepsTrainer(SFTTrainer):
-        """TRL's trainer on the steps of astro/training/batches.py. batch: rows per optimizer step, in all."""
+        """TRL's trainer on the steps of astro/training/step_sampler.py. batch: rows per optimizer step, in all."""
 
         def __init__(self, *arguments: Any, batch: int, **more: Any) -> None:
             super().__init__(*arguments, **more)

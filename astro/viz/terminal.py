@@ -61,7 +61,7 @@ class ChainPrinter:
     """Prints a chain while it grows; each line once, when it is whole."""
 
     def __init__(self, terminal: Terminal, *, doubts: Sequence[str], returns: Sequence[str]) -> None:
-        """doubts, returns: the phrases of `astro.cloning.template.Phrases`."""
+        """doubts, returns: the phrases of `astro.cloning.verbalize.Phrases`."""
         self.terminal, self.doubts, self.returns, self.printed = terminal, doubts, returns, 0
 
     def show(self, text: str, chain: Chain, *, last: bool) -> None:

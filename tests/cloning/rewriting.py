@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from astro.cloning.rewrite import chain_id, pieces_of, rewrite
-from astro.cloning.template import Phrases, load_phrases
 from astro.cloning.traces import traces_of
+from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals
 from astro.domains.math.domain import Math
 from astro.domains.math.rewrite import MathEditor

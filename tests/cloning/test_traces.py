@@ -2,12 +2,12 @@
 
 import pytest
 
-from astro.cloning.template import Phrases
 from astro.cloning.traces import accepted, traces_of
+from astro.cloning.verbalize import Phrases
 from astro.cloning.walk import correct_terminals
-from astro.gates import check_traces
+from astro.validation import check_traces
 from tests.cloning.trees import DOMAIN, GAME, PROBLEM, tree
-from tests.gates.world import paired
+from tests.validation.world import paired
 
 PHRASES = Phrases(reflection=["Hmm.", "Wait."], return_step=["Back to"], return_root=["Anew:"])
 SETTINGS = {

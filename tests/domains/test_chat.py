@@ -12,7 +12,7 @@ from astro.execution.tasks import SampleTask, SearchTask
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.search import Expand
-from astro.tokens import encode_prompt
+from astro.special_tokens import encode_prompt
 from schemas.records import Problem
 from tests.tiny_chat import chat_template, chat_tokenizer
 

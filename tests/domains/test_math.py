@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains import get_domain
 from astro.domains.math.chain import answer_of
 from astro.domains.math.domain import Math

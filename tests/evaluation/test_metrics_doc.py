@@ -7,7 +7,7 @@ from typing import get_args, get_origin
 import pytest
 
 from astro.arms import baselines, by_arm
-from astro.evaluation.budget import at_equal_tokens, budget_curves
+from astro.evaluation.compute_matched import at_equal_tokens, budget_curves
 from astro.evaluation.summary import comparisons, summarise
 from astro.tracking.names import numbers
 from schemas.base import Strict

@@ -3,7 +3,7 @@
 import pytest
 
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
-from astro.tokens import cut_text
+from astro.special_tokens import cut_text
 from astro.training.wordlevel import build_tokenizer
 
 WORDS = {"p": "yes", "q": "no"}

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.walk import correct_terminals
-from astro.engines.api import Request
 from astro.execution.jobs import LocalRunner, Runner, run_jobs
 from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, candidate_of, draft_of
 from astro.execution.metered_search import MeteredSearchTask, Searched
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore
 from astro.execution.tasks import Answers, SampleTask
+from astro.inference.engine import Request
 from astro.search import Sample
 from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Policy, problems, settings

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from astro.engines.api import EngineError, Request
 from astro.execution import scheduler
 from astro.execution.jobs import LocalRunner, Meter, run_jobs
 from astro.execution.result_store import FILE, ResultStore
 from astro.execution.scheduler import SearchError, TimedEngine, run_searches
 from astro.execution.tasks import Answers, SampleTask, SearchTask
+from astro.inference.engine import EngineError, Request
 from astro.runtime import UserError
 from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Open, Policy, problems, settings, stored

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from astro.cloning.judge import sound_share
 from astro.cloning.rewrite import Rewritten, chain_id
+from astro.cloning.self_eval import sound_share
 from astro.cloning.walk import correct_terminals
-from astro.engines.api import EngineError
 from astro.execution.jobs import LocalRunner, run_jobs
 from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, ballot_id, candidate_of, draft_of
 from astro.execution.result_store import FILE, ResultStore
+from astro.inference.engine import EngineError
 from astro.runtime import UserError
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, Written, moody, traces, triangle, well

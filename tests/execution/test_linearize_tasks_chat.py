@@ -6,8 +6,8 @@ from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id, retold
 from astro.domains.chat import load_chat_template
 from astro.domains.math.domain import Math
 from astro.domains.math.rewrite import MathEditor
-from astro.engines.hf_engine import HfEngine
 from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, candidate_of, draft_of
+from astro.inference.hf_engine import HfEngine
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, examples_for, traces, triangle
 from tests.execution.test_linearize_tasks import run as run_tasks

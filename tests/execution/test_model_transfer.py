@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from astro.engines.api import EngineError
 from astro.execution import model_transfer
 from astro.execution.model_transfer import transfer
+from astro.inference.engine import EngineError
 
 
 @pytest.fixture

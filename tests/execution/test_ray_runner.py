@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from astro.engines.api import EngineError
 from astro.execution import ray_runner
 from astro.execution.jobs import LocalRunner, Meter
 from astro.execution.ray_runner import RayRunner, connect
 from astro.execution.scheduler import SearchError
 from astro.execution.tasks import SampleTask, SearchTask
+from astro.inference.engine import EngineError
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
 

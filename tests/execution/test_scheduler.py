@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from astro.engines.api import EngineError, Request
 from astro.execution.scheduler import SearchError, TimedEngine, generate, run_searches
+from astro.inference.engine import EngineError, Request
 from astro.runtime import MachineFault, machine_fault
 from astro.search import SearchConfig, search
 from tests.scripted_engine import ScriptedEngine

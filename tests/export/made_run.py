@@ -14,7 +14,7 @@ from schemas.mcts import MctsMetrics
 from schemas.problems import ProblemsMetrics, SetMetrics
 from schemas.records import StageRecord, Trace
 from schemas.sft import SftMetrics
-from tests.engines.tiny import save_tiny_model
+from tests.inference.tiny import save_tiny_model
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment, project_files
 from tests.viz.example import make_completion, make_metrics, make_problem, make_rl_metrics, make_trace, make_tree
 

@@ -148,7 +148,7 @@ def test_an_edit_of_words_and_layout_runs_nothing_but_the_identity(clean: Checko
     """Docstrings in all three packages, a comment, another line length: `dvc status` and `dvc repro` as a user types them."""
     for path in ("astro/runtime.py", "stages/sft.py", "schemas/base.py"):
         (clean.root / path).write_text(comment(first_doc((clean.root / path).read_text())))
-    clean.run("ruff", "format", "-q", "--line-length", "80", "astro/engines", "astro/training", "stages")
+    clean.run("ruff", "format", "-q", "--line-length", "80", "astro/inference", "astro/training", "stages")
     assert set(json.loads(clean.run("dvc", "status", "--json").out)) == {"code"}
     done = clean.run("dvc", "repro")
     assert done.all_ran == ["code"]

@@ -14,10 +14,10 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.params import plain, read_yaml
 from astro.training.common import save_model
-from astro.training.pretrain import new_llama
+from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer
 from schemas.records import Problem, Segment, Trace
 from tests.training.test_restarts import SEARCH

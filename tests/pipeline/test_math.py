@@ -2,7 +2,7 @@
 Llama-3.1 (its chat template, special tokens, sharded weights) that is taught to add.
 
 It is asked to rewrite the chains and to vote on solutions, too (`linearize.writer: lm`, `linearize.filter: self_eval`). It was
-not taught to, so the template's text stands for most of what it writes; tests/engines/test_asking_chat.py has a model that was.
+not taught to, so the template's text stands for most of what it writes; tests/inference/test_asking_chat.py has a model that was.
 """
 
 import json
@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains.math.domain import Math
 from astro.params import plain, read_yaml
 from astro.profiles import merged

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains.math.domain import Math
 from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, write_jsonl
@@ -15,7 +15,7 @@ from benchmarks.world import stored
 from schemas.linearize import LinearizeMetrics
 from schemas.records import Problem, Trace
 from tests.cloning.rewriting import LEAD, moody, triangle, well
-from tests.engines.test_endpoint import MODEL, Server, completion
+from tests.inference.test_endpoint import MODEL, Server, completion
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment, kill
 
 pytestmark = pytest.mark.slow

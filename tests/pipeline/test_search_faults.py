@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from astro.engines.api import Request
 from astro.execution.result_store import FILE, ResultStore
+from astro.inference.engine import Request
 from astro.runtime import read_json, read_shards, write_jsonl
 from benchmarks.world import Policy, problems, stored
 from schemas.mcts import MctsMetrics
 from schemas.records import Tree
-from tests.engines.test_endpoint import MODEL, Server
+from tests.inference.test_endpoint import MODEL, Server
 from tests.pipeline.checkout import Checkout
 from tests.pipeline.test_bad_input import fails, params, workspace  # noqa: F401 (fixtures)
 

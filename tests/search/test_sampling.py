@@ -2,8 +2,8 @@
 
 import pytest
 
-from astro.gates import check_trees
 from astro.search import Sample, Simulate, sample_tree
+from astro.validation import check_trees
 from tests.search.world import World, judged
 
 WORLD = World(seed=0, goal=5)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from astro.engines.api import Request
 from astro.execution import tasks
+from astro.inference.engine import Request
 from astro.search import Expand, Grade, Graded, Search, Simulate
 from schemas.records import Problem, Verdict
 from tests.scripted_engine import END

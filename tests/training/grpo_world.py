@@ -8,7 +8,7 @@ import torch
 
 from astro.domains.countdown.domain import Countdown
 from astro.training.grpo import reinforce
-from astro.training.pretrain import new_llama
+from astro.training.train_base import new_llama
 from astro.training.wordlevel import build_tokenizer
 from schemas.records import Problem
 

@@ -168,7 +168,7 @@ def test_a_model_without_weights_is_refused(tmp_path):
 
 
 def test_a_saved_model_is_loaded(tmp_path):
-    from tests.engines.tiny import save_tiny_model
+    from tests.inference.tiny import save_tiny_model
 
     model, tokenizer = load_causal_lm(save_tiny_model(tmp_path), name="models/base")
     assert model.get_input_embeddings().num_embeddings == len(tokenizer)

@@ -11,10 +11,10 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astro.runtime import UserError
-from astro.tokens import pad_fault
+from astro.special_tokens import pad_fault
 from astro.training import gguf_file
 from astro.training.gguf_file import known_ids, shortest
-from astro.training.pretrained import take
+from astro.training.import_base import take
 from tests.tiny_gguf import SMOLLM2, needs_gguf, needs_smollm2, set_type, write_gguf
 
 PERPLEXITY = 17.188450503

@@ -8,7 +8,7 @@ from trl import GRPOTrainer
 from astro.domains import get_domain
 from astro.domains.chat import load_chat_template
 from astro.params import load_params
-from astro.tokens import encode_prompt
+from astro.special_tokens import encode_prompt
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
 from schemas.records import Problem

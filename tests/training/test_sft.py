@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from astro.domains.chat import chat_template_of
 from astro.runtime import UserError
-from astro.training.pretrain import new_llama
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
+from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer
 from schemas.records import Segment, Trace
 from tests.tiny_chat import chat_tokenizer

@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astro.runtime import UserError, write_jsonl
 from astro.training import sft
-from astro.training.adapters import check_adapter, check_quantize, merge
-from astro.training.batches import IGNORED, NOTHING, Rows, Steps
 from astro.training.launch import launch
+from astro.training.lora import check_adapter, check_quantize, merge
 from astro.training.packing import PackedRows, fit, pack
-from astro.training.weights import count, in_dtype, shapes
+from astro.training.safetensors_io import count, in_dtype, shapes
+from astro.training.step_sampler import IGNORED, NOTHING, Rows, Steps
 from schemas.compute import Compute
 from schemas.records import Segment, Trace
 from tests.tiny_chat import write_tiny_chat

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains.countdown.sets import corpus
 from astro.training.wordlevel import EOS, PAD, UNK, WORDS, add_unspellable, build_tokenizer
 

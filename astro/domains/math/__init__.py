@@ -1,1 +1,1 @@
-"""Mathematics: problems in words and LaTeX, steps as paragraphs, a boxed answer graded by `astro.verify`."""
+"""Mathematics: problems in words and LaTeX, steps as paragraphs, a boxed answer graded by `astro.grading`."""

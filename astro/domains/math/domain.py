@@ -6,7 +6,7 @@ A solution, its steps apart by blank lines (paper section 2.1):
 
     Step 2: The perimeter is $3 + 4 + 5 = 12$. The answer is $\\boxed{12}$.
 
-Grading and the checks of single steps run in the isolated workers of `astro.verify`: what a model wrote can neither hang
+Grading and the checks of single steps run in the isolated workers of `astro.grading`: what a model wrote can neither hang
 nor end the stage.
 """
 
@@ -18,10 +18,10 @@ from pathlib import Path
 from astro.domains.chat import ChatTemplate
 from astro.domains.math.chain import JumpWords, read_chain
 from astro.domains.math.text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
-from astro.tokens import inert
-from astro.verify import default_pool, extract
-from astro.verify.extract import found_in
-from astro.verify.steps import check_steps, exact_value
+from astro.grading import default_pool, extract
+from astro.grading.extract import found_in
+from astro.grading.steps import check_steps, exact_value
+from astro.special_tokens import inert
 from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict
 from schemas.run import Reading
 
@@ -55,7 +55,7 @@ class Math:
         Args:
             phrases: what chains say before they go back, for `parse_chain`; None: returns are known by restated steps only.
             chat: renders prompts; None: they are plain text.
-            answers: what of a response is its answer, see `astro.verify.extract`.
+            answers: what of a response is its answer, see `astro.grading.extract`.
         """
         self.phrases, self.chat, self.answers = phrases, chat, answers
 
@@ -90,7 +90,7 @@ class Math:
         return same_text(without_label(steps[-1])) or steps[-1]
 
     def extract(self, text: str) -> str | None:
-        """See `astro.verify.extract`: the last box after the reasoning, or what else `answers` takes for one."""
+        """See `astro.grading.extract`: the last box after the reasoning, or what else `answers` takes for one."""
         return extract(text, self.answers)
 
     def extraction(self, text: str) -> Extraction:
@@ -98,7 +98,7 @@ class Math:
         return found_in(text, self.answers)[1]
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
-        """By `astro.verify`; no answer is an unparseable prediction, where the gold can be read."""
+        """By `astro.grading`; no answer is an unparseable prediction, where the gold can be read."""
         return default_pool().grade_answer(problem.gold, answer or "").verdict
 
     def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:

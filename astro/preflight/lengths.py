@@ -1,0 +1,169 @@
+"""Do prompts, chains and completions fit the model's context, the engine and the training rows?
+
+Lengths are measured where texts and a tokenizer are here, else assumed (rates.yaml). What rests on an assumption alone is a
+warning and never a fault.
+"""
+
+import heapq
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astro.arms import load_arms
+from astro.domains import get_domain
+from astro.domains.chat import ChatTemplate
+from astro.importing.fields import Unreadable
+from astro.importing.presets import map_of, read_row
+from astro.importing.sources import place_of, read_rows
+from astro.params import load_params
+from astro.preflight.settings import prompt_tokens
+from astro.preflight.shapes import Shape
+from astro.preflight.templates import chosen, tokenizer_of
+from astro.runtime import UserError, read_jsonl
+from astro.special_tokens import encode_prompt
+from schemas.params import Params
+from schemas.records import Problem, Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TRACES = Path("data/traces")
+LONGEST = 20
+"""Questions of a file that are tokenized: the longest in characters."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens."""
+
+    prompt: int
+    """of the longest prompt"""
+    chain: int
+    """of a chain of thought; the longest, where traces are here"""
+    prompt_source: str
+    chain_source: str
+    prompt_measured: bool = False
+    rows: tuple[int, ...] = ()
+    """of each trace that is here, with its prompt"""
+
+    @property
+    def certain(self) -> int:
+        """Tokens that the longest prompt has at least."""
+        return self.prompt if self.prompt_measured else 1
+
+
+def lengths_of(params: Params, shape: Shape, search: Mapping, *, ask: bool = True) -> Lengths:
+    """The lengths of a run.
+
+    Args:
+        search: the entry of `searches` in rates.yaml, for what is not here.
+        ask: whether the model's tokenizer, if it is here, can be used.
+    """
+    assumed = f"rates.yaml, {search['source']}"
+    tokenizer = tokenizer_of(shape) if ask else None
+    chat = chosen(shape)[0] if tokenizer is not None and params.run.prompt == "chat" else None
+    prompts = prompt_lengths(params, tokenizer, chat) if tokenizer is not None else []
+    traces = trace_lengths(params, tokenizer) if tokenizer is not None else []
+    return Lengths(
+        prompt=max(prompts) if prompts else prompt_tokens(search),
+        chain=max(chain for _, chain in traces) if traces else int(search["chain_tokens"]),
+        prompt_source="measured, the problem files" if prompts else assumed,
+        chain_source=f"measured, {TRACES}" if traces else assumed,
+        prompt_measured=bool(prompts),
+        rows=tuple(prompt + chain for prompt, chain in traces),
+    )
+
+
+def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: ChatTemplate | None) -> list[int]:
+    """Of the longest questions of the problem files; none where a set is not a file here, or cannot be read."""
+    if params.problems.source != "files":
+        return []
+    domain, found = get_domain(params.run.domain, chat=chat), []
+    for name, spec in params.problems.files.items():
+        if not spec.path or place_of(spec.path, params.problems.folder) is None:
+            return []
+        columns, questions = map_of(spec.preset, spec.fields), []
+        try:
+            for entry in read_rows(name, spec, params.problems.folder):
+                with suppress(Unreadable):  # such a row is left out
+                    questions += [] if entry.fault else [read_row(entry.content, columns).question]
+        except UserError:  # the problems stage says it
+            return []
+        for question in heapq.nlargest(LONGEST, questions, key=len):
+            asked = Problem(id="asked", domain=params.run.domain, question=question, gold="none", level=1, chance=None)
+            found.append(len(encode_prompt(tokenizer, domain.prompt(asked))))
+    return found
+
+
+def trace_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[int, int]]:
+    """(prompt, chain) of the traces that are here, if params.yaml as it stands makes the same ones."""
+    try:
+        here = load_params()
+        same = all(getattr(here, s) == getattr(params, s) for s in ("run", "problems", "base", "mcts", "linearize"))
+        paths = {TRACES / f"{arm.traces}.jsonl" for arm in load_arms().values()} if same else set()
+        traces = [trace for path in sorted(paths) if path.is_file() for trace in read_jsonl(path, Trace)]
+    except UserError:
+        return []
+    count = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+    return [(len(encode_prompt(tokenizer, t.prompt)), count(t.completion)) for t in traces]
+
+
+def context_faults(params: Params, context: int, name: str) -> list[str]:
+    """Limits of the params that lie above the model's context: a text so long cannot be read by it.
+
+    Args:
+        context: tokens, of config.json (max_position_embeddings).
+        name: of the model, for the messages.
+    """
+    limits = {"engine.max_model_len": params.engine.max_model_len, "sft.max_length": params.sft.max_length}
+    if params.grpo.generation != "hf":
+        limits["execution.grpo_vllm.max_model_len"] = params.execution.grpo_vllm.max_model_len
+    return [
+        f"{where} {value}: above the context of {name}, {context} tokens"
+        for where, value in limits.items()
+        if value > context
+    ]
+
+
+def completion_faults(params: Params, context: int, lengths: Lengths, name: str) -> tuple[list[str], list[str]]:
+    """Prompt and completion against what is to hold both: faults, and what only an assumed prompt makes too long."""
+    g, engine = params.grpo, params.engine.max_model_len
+    limits = [
+        ("eval.max_tokens", params.eval.max_tokens, "engine.max_model_len is", engine),
+        ("mcts.rollout_tokens", params.mcts.rollout_tokens, "engine.max_model_len is", engine),
+        ("grpo.max_completion", g.max_completion, f"the context of {name} is", context),
+    ]
+    if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0):
+        where = "grpo.max_completion (of the pass rate)"
+        limits.append((where, g.max_completion, "engine.max_model_len is", engine))
+    if g.generation != "hf" and (rollouts := params.execution.grpo_vllm.max_model_len):
+        limits.append(("grpo.max_completion", g.max_completion, "execution.grpo_vllm.max_model_len is", rollouts))
+    faults: list[str] = []
+    warnings: list[str] = []
+    for where, value, holder, limit in limits:
+        total = lengths.prompt + value
+        if total > limit:
+            text = (
+                f"{where} {value}: with a prompt of {lengths.prompt} tokens ({lengths.prompt_source}) that is {total}, but "
+                f"{holder} {limit}: completions would be cut"
+            )
+            (faults if lengths.certain + value > limit else warnings).append(text)
+    return faults, warnings
+
+
+def trace_faults(params: Params, context: int, lengths: Lengths, name: str) -> tuple[list[str], list[str]]:
+    """Traces against the rows of SFT and the context: longer ones are dropped. Faults, and what is dropped or only assumed."""
+    limit, where = min((params.sft.max_length, "sft.max_length"), (context, f"the context of {name}"))
+    if lengths.rows:
+        longer = sum(row > limit for row in lengths.rows)
+        text = f"{where} {limit}: {longer} of {len(lengths.rows)} traces are longer ({lengths.chain_source}) and are dropped"
+        return ([text], []) if longer == len(lengths.rows) else ([], [text] if longer else [])
+    needed = lengths.prompt + lengths.chain
+    if needed <= limit:
+        return [], []
+    return [], [
+        f"{where} {limit}: shorter than the traces may be: a prompt of {lengths.prompt} ({lengths.prompt_source}) and a chain "
+        f"of {lengths.chain} tokens ({lengths.chain_source}) make {needed}"
+    ]

@@ -1,0 +1,55 @@
+"""What a dry run counts with: the device and the compute profile by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from astro.compute import COMPUTE, compute_file, load_compute
+from astro.preflight.memory import GIB
+from astro.runtime import UserError
+from schemas.compute import Compute
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the dry run counts with."""
+
+    device: str
+    memory: float
+    """bytes of one GPU"""
+    compute: Compute
+    profile: str
+    """of the compute profile, for messages"""
+
+
+def machine(device: str, memory_gb: dict[str, float], compute: str) -> tuple[Machine, list[str]]:
+    """The device and the compute profile by name; faults of the latter (a missing accelerate config, keys that do not fit).
+
+    Args:
+        compute: name of a profile, path of a file, or "": the one that ASTRO_COMPUTE or compute.yaml chooses.
+
+    Raises:
+        UserError: rates.yaml does not know the device's memory.
+    """
+    if device not in memory_gb:
+        raise UserError(f"rates.yaml: memory_gb: no device {device!r}; there are: {', '.join(sorted(memory_gb))}")
+    memory = memory_gb[device] * GIB
+    try:
+        path = compute_path(compute)
+        return Machine(device, memory, load_compute(path), path.stem if path else "none: one process"), []
+    except UserError as error:
+        return Machine(device, memory, Compute(device="gpu"), f"{compute}, not to be read"), [str(error)]
+
+
+def compute_path(name: str) -> Path | None:
+    """File of a compute profile.
+
+    Raises:
+        UserError: there is none; says which ship.
+    """
+    if not name:
+        return compute_file()
+    for path in (COMPUTE / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(p.stem for p in COMPUTE.glob("*.yaml")))
+    raise UserError(f"no compute profile {name!r}; there are: {known}")

@@ -1,0 +1,59 @@
+"""What of the params, the compute profile and the lengths decides the memory of a stage."""
+
+from collections.abc import Mapping
+
+from astro.preflight.memory import Training
+from schemas.compute import Compute
+from schemas.grpo import GrpoParams
+from schemas.params import Params
+from schemas.sft import SftParams
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
+
+
+def _optimised(section: SftParams | GrpoParams, compute: Compute) -> dict:
+    """What both trainings are asked alike."""
+    return {
+        "weight_bytes": BYTES[section.dtype],
+        "half": section.bf16 is not False,
+        "checkpointing": section.gradient_checkpointing,
+        "world": compute.world,
+        "strategy": compute.strategy,
+        "rank": section.lora.r if section.lora.enabled else 0,
+        "targets": section.lora.target_modules,
+        "quantized": section.lora.quantize != "none",
+    }
+
+
+def sft_training(params: Params, compute: Compute) -> Training:
+    """Of sft (and sft_direct). A row is sft.max_length long where it counts: a longer trace is dropped."""
+    s, share = params.sft, max(1, params.sft.batch_size // compute.world)
+    return Training(
+        stage="sft",
+        tokens=s.max_length,
+        sequences=min(compute.micro_batch.sft or share, share),
+        **_optimised(s, compute),
+    )
+
+
+def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
+    """Of grpo (and grpo_direct). prompt: tokens of the longest one."""
+    g, vllm = params.grpo, params.execution.grpo_vllm
+    share = max(1, g.prompts_per_step * g.group_size // compute.world)
+    return Training(
+        stage="grpo",
+        tokens=prompt + g.max_completion,
+        sequences=min(compute.micro_batch.grpo or g.micro_batch, share),
+        **_optimised(g, compute),
+        reference=g.beta > 0,
+        generation=g.generation,
+        completions=share,
+        share=vllm.gpu_memory_utilization,
+        sleep=vllm.sleep,
+        parallel=vllm.tensor_parallel_size,
+    )
+
+
+def prompt_tokens(lengths: Mapping[str, float]) -> int:
+    """Tokens of the longest prompt, of an entry of `searches` in rates.yaml."""
+    return int(lengths["prompt_tokens"])

@@ -1,0 +1,79 @@
+"""The part of the dry run that a stage does when it starts: do the stages from here on fit the GPUs that are here?
+
+Only refuses: what a stage makes does not depend on it. Without a GPU, or with a model that is trained here, it does nothing.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from astro.compute import load_compute
+from astro.params import plain, read_yaml
+from astro.preflight import checks, settings
+from astro.preflight.shapes import Shape, known, shape_of
+from astro.rates import RATES, search_of
+from astro.runtime import UserError
+from schemas.compute import Compute
+from schemas.params import Params
+
+MODEL = Path("models/base")
+ORDER = ("base", "mcts", "linearize", "sft", "grpo", "eval")
+SETTING = "ASTRO_FIT"
+"""Environment variable; "warn": faults are printed only, where estimates are known to be wrong or other machines work."""
+
+
+def check_start(stage: str, params: Params, gpus: Sequence[float] | None = None) -> None:
+    """Refuse before the long work: the compute profile, and the memory of this machine's GPUs.
+
+    The base stage looks at all that is to come; another one at itself.
+
+    Args:
+        stage: a stage of dvc.yaml.
+        gpus: bytes of each GPU; None: those that are here.
+
+    Raises:
+        UserError: every fault, with what would fit.
+    """
+    name = stage.removesuffix("_direct")
+    if params.base.source != "pretrained" or name not in ORDER:
+        return
+    ahead = ORDER if name == "base" else (name,)
+    compute = load_compute() if {"sft", "grpo"} & set(ahead) else Compute()
+    if name == "linearize" and params.linearize.filter != "self_eval" and params.linearize.writer != "lm":
+        return
+    memory = visible() if gpus is None else gpus
+    path = str(MODEL) if name != "base" and (MODEL / "config.json").is_file() else params.base.pretrained.path
+    if not memory or not known(path):
+        return
+    found = faults(
+        ahead, params, compute, shape_of(path), min(memory), f"the smallest GPU here ({len(memory)} of them)"
+    )
+    if not found:
+        return
+    text = "\n       ".join(found)
+    if os.environ.get(SETTING) != "warn":
+        raise UserError(f"{text}\n       ({SETTING}=warn goes on all the same)")
+    print(f"warning: {text}", flush=True)
+
+
+def visible() -> list[float]:
+    """Bytes of the GPUs that this process sees."""
+    import torch
+
+    return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count())]
+
+
+def faults(ahead: Sequence[str], params: Params, compute: Compute, shape: Shape, device: float, name: str) -> list[str]:
+    """Of the stages ahead, on GPUs of `device` bytes."""
+    found = []
+    if {"mcts", "linearize", "eval"} & set(ahead) and params.execution.ray.address == "":
+        found += checks.engine_memory(params, shape, device, name)[1]
+    if compute.device == "cpu":
+        return found
+    if "sft" in ahead and params.sft.epochs:
+        found += checks.training_faults(shape, settings.sft_training(params, compute), device, name)[1]
+    if "grpo" in ahead and params.grpo.steps:
+        search = plain(read_yaml(RATES))["searches"][search_of(params)]
+        training = settings.grpo_training(params, compute, settings.prompt_tokens(search))
+        found += checks.training_faults(shape, training, device, name)[1]
+    return found

@@ -1,0 +1,133 @@
+"""Can the model be talked to: is there a chat template, does it take our prompts, is its padding safe?"""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astro.domains import get_domain
+from astro.domains.chat import ChatTemplate, load_chat_template
+from astro.preflight.shapes import Shape
+from astro.runtime import UserError
+from schemas.params import Params
+from schemas.records import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ASKED = Problem(
+    id="dry-run",
+    domain="math",
+    question="What is the remainder when $2^{10}$ is divided by $7$?",
+    gold="2",
+    level=1,
+    chance=None,
+)
+
+
+@dataclass
+class Rendered:
+    """What a prompt becomes. `frame`: what comes on top of the question, in tokens or, without a tokenizer, in characters."""
+
+    lines: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    frame: str = ""
+
+
+def template(params: Params, shape: Shape) -> Rendered:
+    """Render a prompt through the model's own template where its folder is here, else through the copy that TRL ships."""
+    found = Rendered()
+    if shape.folder is not None:
+        found.faults += model_faults(params, shape)
+        if found.faults:
+            return found
+    if params.run.prompt == "plain":
+        found.lines = ["run.prompt plain: none is used"]
+        if params.run.domain == ASKED.domain:
+            found.frame = framed(get_domain(params.run.domain).prompt(ASKED), None)
+        return found
+    try:
+        chat, note = chosen(shape)
+        if chat is None:
+            found.lines, found.frame = [note], "the prompt's frame is not known"
+            return found
+        text = get_domain(params.run.domain, chat=chat).prompt(ASKED)
+    except UserError as error:
+        found.faults.append(str(error))
+        return found
+    found.lines = [
+        note,
+        f"a prompt begins {text[:60]!r}",
+        f"and ends {text[-60:]!r}",
+        f"the assistant's turn ends {chat.turn_end()!r}",
+    ]
+    found.frame = framed(text, tokenizer_of(shape))
+    return found
+
+
+def model_faults(params: Params, shape: Shape) -> list[str]:
+    """What speaks against the model that is here: its tokenizer, its padding, its context."""
+    from astro.training.compatibility import require_fit
+
+    assert shape.folder is not None  # the model is here
+    try:
+        require_fit(shape.folder, params, name="base.pretrained.path")
+    except UserError as error:
+        return str(error).split("\n       ")
+    return []
+
+
+def chosen(shape: Shape) -> tuple[ChatTemplate | None, str]:
+    """The template, and where it is from.
+
+    Raises:
+        UserError: the model's folder has none.
+    """
+    if shape.folder is not None:
+        return load_chat_template(shape.folder), f"of {shape.folder}"
+    if not shape.chat_template:
+        return None, "cannot be checked without the tokenizer: the base stage does, when the model is there"
+    special = {role: text for role, text in (shape.tokenizer or {}).items() if role != "chat_template" and text}
+    names = tuple(sorted((f"{role}_token", text) for role, text in special.items()))
+    return (
+        ChatTemplate(
+            shape.name, shipped(shape.chat_template), names, tuple(sorted(set(special.values()), reverse=True))
+        ),
+        f"TRL's copy ({shape.chat_template}) of the model's: the tokenizer is not here; the base stage checks the model's own",
+    )
+
+
+def shipped(name: str) -> str:
+    """Text of a chat template that TRL ships.
+
+    Raises:
+        UserError: it ships none of that name.
+    """
+    spec = importlib.util.find_spec("trl")
+    assert spec is not None, "trl is a dependency"
+    assert spec.submodule_search_locations is not None, "trl is a package"
+    (trl,) = spec.submodule_search_locations
+    path = Path(trl) / "chat_templates" / f"{name}.jinja"
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        raise UserError(f"TRL ships no chat template {name!r}") from None
+
+
+def tokenizer_of(shape: Shape) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer of a model folder; None: it is not here."""
+    if shape.folder is None:
+        return None
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(shape.folder))
+
+
+def framed(text: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:
+    """How much a prompt adds to its question."""
+    if tokenizer is None:
+        return f"a prompt adds {len(text) - len(ASKED.question)} characters to its question"
+    from astro.special_tokens import encode_prompt
+
+    added = len(encode_prompt(tokenizer, text)) - len(encode_prompt(tokenizer, ASKED.question))
+    return f"a prompt adds {added} tokens to its question"

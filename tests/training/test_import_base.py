@@ -1,0 +1,193 @@
+"""A pretrained base: what is taken, what is refused before it is copied, adapters merged into it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from astro.runtime import UserError
+from astro.training import import_base
+from astro.training.common import load_causal_lm, save_model
+from astro.training.safetensors_io import count, shapes
+from tests.tiny_chat import write_tiny_chat
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_tiny_chat(tmp_path_factory.mktemp("base") / "tiny-llama", hidden=32, ffn=48, context=128)
+
+
+def take(path, target, *, revision="", adapter=""):
+    return import_base.take({"path": str(path), "revision": revision, "adapter": str(adapter)}, target)
+
+
+def test_a_folder_is_copied_as_it_is_without_other_formats(base, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "original").mkdir()
+    (source / "original" / "consolidated.00.pth").write_bytes(b"0" * 100)
+    (source / "pytorch_model.bin").write_bytes(b"0" * 100)
+    parameters, vocabulary = take(source, tmp_path / "out")
+    kept = {p.name: p.read_bytes() for p in base.iterdir()}
+    written = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    del kept["generation_config.json"], written["generation_config.json"]
+    assert written == kept
+    model = AutoModelForCausalLM.from_pretrained(base)
+    assert parameters == sum(p.numel() for p in model.parameters()) == count(base)
+    assert vocabulary == len(AutoTokenizer.from_pretrained(base))
+
+
+def test_it_is_not_loaded_for_that(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    take(base, tmp_path / "out")
+
+
+def test_a_snapshot_of_the_hub_is_taken_at_its_revision(base, tmp_path, monkeypatch):
+    """The hub's cache holds links."""
+    asked, cache = [], tmp_path / "cache"
+    cache.mkdir()
+    for file in base.iterdir():
+        (cache / file.name).symlink_to(file)
+    monkeypatch.setattr(import_base, "download", lambda path, revision: asked.append((path, revision)) or cache)
+    take("meta-llama/Llama", tmp_path / "out", revision="0123abc")
+    assert asked == [("meta-llama/Llama", "0123abc")]
+    assert not any(p.is_symlink() for p in (tmp_path / "out").iterdir())
+    assert shapes(tmp_path / "out") == shapes(base)
+
+
+def test_other_weights_than_safetensors_are_written_as_such(base, tmp_path):
+    source = tmp_path / "old"
+    shutil.copytree(base, source, ignore=shutil.ignore_patterns("*safetensors*"))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    config = json.loads((source / "config.json").read_text()) | {"dtype": "bfloat16"}
+    (source / "config.json").write_text(json.dumps(config))
+    torch.save(model.state_dict(), source / "pytorch_model.bin")
+    parameters, _ = take(source, tmp_path / "out")
+    assert parameters == count(tmp_path / "out") == count(base)
+    assert {p.dtype for p in AutoModelForCausalLM.from_pretrained(tmp_path / "out").parameters()} == {torch.bfloat16}
+
+
+BENT = {"no_repeat_ngram_size": 3, "repetition_penalty": 1.3, "temperature": 0.6, "top_p": 0.9, "max_length": 20}
+"""Settings of sampling as authors publish them; a temperature without do_sample cannot be saved again."""
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_how_a_model_samples_is_not_for_its_authors_to_say(base, tmp_path, name):
+    """Whichever file says it, and in training too: transformers takes from it what a call leaves open."""
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 8, 9], "bos_token_id": 0}))
+    (source / name).write_text(json.dumps(json.loads((source / name).read_text()) | BENT))
+    take(source, tmp_path / "out")
+    loaded, _ = load_causal_lm(source, name="models/base")  # from elsewhere, e.g. an older run
+    taken, tokenizer = load_causal_lm(tmp_path / "out", name="models/base")
+    for model in (loaded, taken):
+        found = model.generation_config
+        assert set(found.eos_token_id) == {1, 8, 9}
+        assert not set(BENT) & {key for key, value in found.to_diff_dict().items() if value is not None}
+    for file in ("generation_config.json", "config.json"):
+        assert not set(BENT) & set(json.loads((tmp_path / "out" / file).read_text()))
+    save_model(taken, tokenizer, tmp_path / "again")
+    repeated = torch.tensor([tokenizer("1 1 1 1 1 1 1 1", add_special_tokens=False)["input_ids"]])
+    with torch.no_grad():  # makes the model repeat its last token for ever
+        taken.lm_head.weight.zero_()
+        taken.lm_head.weight[repeated[0, -1]] = 0.0
+    out = taken.generate(repeated, max_new_tokens=30, do_sample=False)
+    assert out.shape[1] == repeated.shape[1] + 30
+    assert len(set(out[0, repeated.shape[1] :].tolist())) == 1
+
+
+def test_a_generation_config_that_is_no_object_is_refused(base, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    (source / "generation_config.json").write_text("[1, 2]")
+    with pytest.raises(
+        UserError, match=r"base\.pretrained\.path: .*source: its generation_config\.json is no JSON object"
+    ):
+        take(source, tmp_path / "out")
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(folder):
+    file = sorted(folder.glob("*.safetensors"))[0]
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def no_weights_inside(folder):
+    sorted(folder.glob("*.safetensors"))[0].write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+
+def of_another_shape(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+
+
+def of_no_known_kind(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llamma"}))
+
+
+BROKEN = [
+    # (what is done to a good model, what is said)
+    (without("config.json"), r"is no model that transformers can load"),
+    (without("tokenizer.json"), r"is no model that transformers can load"),
+    (
+        without("model-00002-of-00002.safetensors"),
+        r"1 of 2 weight files are missing, the first is model-00002-of-00002",
+    ),
+    (cut, r"model-00001-of-00002\.safetensors is cut short"),
+    (no_weights_inside, r"model-00001-of-00002\.safetensors is no safetensors file, or is cut short"),
+    (of_another_shape, r"mlp\.\S+ has shape \[\d+, \d+\], its config\.json makes it"),
+    (of_no_known_kind, r"is no model that transformers can load.*llamma"),
+]
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_model_is_refused_before_it_is_copied(base, tmp_path, broken, said):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    broken(source)
+    with pytest.raises(UserError, match=r"(?s)base\.pretrained\.path: .*source.*" + said):
+        take(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_id_is_to_be_pinned(tmp_path):
+    with pytest.raises(UserError, match=r"a/b is no model folder; if it is the id.*pin it by a commit.*revision"):
+        take("a/b", tmp_path / "out")
+
+
+def test_what_the_hub_does_not_give_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        UserError, match=r"base\.pretrained\.path: a/b is no model that could be had from the hub at revision 'v1'"
+    ):
+        take("a/b", tmp_path / "out", revision="v1")
+
+
+def test_an_adapter_is_merged_in_the_precision_of_the_base(base, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    source = tmp_path / "tiny-llama"
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(source)
+    AutoTokenizer.from_pretrained(base).save_pretrained(source)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(source), LoraConfig(r=2, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.5)
+    model.save_pretrained(tmp_path / "adapter")
+    parameters, _ = take(source, tmp_path / "out", adapter=tmp_path / "adapter")
+    merged, plain = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "out", source))
+    assert parameters == count(source)
+    assert merged.dtype == torch.bfloat16
+    same = {name: torch.equal(a, b) for (name, a), b in zip(merged.named_parameters(), plain.parameters(), strict=True)}
+    assert same["model.embed_tokens.weight"]
+    assert not same["model.layers.0.self_attn.q_proj.weight"]
+    with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is no PEFT adapter"):
+        take(source, tmp_path / "again", adapter=base)
