@@ -1,8 +1,8 @@
 """What runs in a worker process: one task after the other, each within its limits.
 
 A worker is forked from a process that has imported all it needs (astro/grading/fork_server.py), so a new one costs
-milliseconds and may be thrown away. It is never asked to survive a fault: the kernel ends it at its limit of processor time, whatever holds the
-interpreter then, and after a lack of memory it ends itself.
+milliseconds and may be thrown away. It is never asked to survive a fault: the kernel ends it at its limit of processor time,
+whatever holds the interpreter then, and after a lack of memory it ends itself.
 """
 
 import contextlib

@@ -212,12 +212,16 @@ def boxed(text: str) -> list[str]:
     return [text[start : end - 1] for _, start, end in boxes(text)]
 
 
+QUOTES = tuple("\"'“”„«»‘’")
+
+
 def joined(opening: str, written: str) -> str:
     """Opening and what goes on from it, a space between them where words meet. Written words that begin with the opening once
     more stand for all of it: some chat models begin their sentence again."""
     if not opening or not written:
         return opening or written
-    if same_text(written).startswith(same_text(opening)):
+    quoted = written.lstrip()[:1] in QUOTES  # it repeats the opening as somebody's words
+    if not quoted and same_text(written).startswith(same_text(opening)):
         at = written.find(opening)
         return written if at < 0 else written[at:]
     return opening + ("" if written[0] in ".,;:!?)…" or opening[-1].isspace() else " ") + written
