@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = ["--backend-store-uri", uri]
     if folder := store.artifact_folder(uri):
         where += ["--artifacts-destination", folder.as_uri(), "--default-artifact-root", folder.as_uri()]
-    print(f"serving {uri} at http://{args.host}:{args.port}", flush=True)
+    # By itself the page takes whoever has traces for a developer of agents, and calls models "agent versions".
+    print(f"serving {uri} at http://{args.host}:{args.port}/?workflowType=machine_learning", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1"]
     os.execve(sys.executable, [*server, "--host", args.host, "--port", str(args.port)], environment)
 

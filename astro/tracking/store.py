@@ -27,9 +27,6 @@ TAG_CHARACTERS = 8000
 METRICS_PER_CALL = 1000
 """MLflow's bound on one log_batch: metrics ..."""
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment. Without it MLflow's page guesses from our traces that we develop agents, and calls models so."""
-
 _PARAMS_PER_CALL = 100  # ... params and tags
 
 _chosen_uri: str | None = None  # what this process set itself: mlflow.set_tracking_uri also writes the variable
@@ -178,16 +175,13 @@ def experiment_id(mlflow: Any, root: Path, name: str) -> str:
         if found is None:
             folder = artifact_folder(uri)
             try:
-                return client.create_experiment(name, folder and (folder / name).as_uri(), tags=_KIND)
+                return client.create_experiment(name, folder and (folder / name).as_uri())
             except mlflow.MlflowException:  # another machine of the team was faster
                 found = client.get_experiment_by_name(name)
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        for key, value in _KIND.items():
-            if key not in found.tags:  # of an older release; what someone chose in the page stays
-                client.set_experiment_tag(found.experiment_id, key, value)
         return found.experiment_id
 
 
