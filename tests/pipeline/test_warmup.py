@@ -57,9 +57,11 @@ def checkout_of(root: Path, profile: str, settings: dict) -> Checkout:
     return checkout
 
 
-@pytest.fixture(params=["plain", "chat"])
+@pytest.fixture(params=[("plain", False), ("chat", True)], ids=["plain, all weights", "chat, LoRA"])
 def warmed(request, tmp_path) -> Checkout:
-    checkout = checkout_of(tmp_path / "astro", "smoke", {"run.prompt": request.param, **SETTINGS})
+    prompt, lora = request.param
+    changes = {"run.prompt": prompt, "base.warmup.lora.enabled": lora, "base.warmup.lr": 0.03 if lora else 0.003}
+    checkout = checkout_of(tmp_path / "astro", "smoke", SETTINGS | changes)
     write_tiny_chat(checkout.root / "pretrained", family="qwen", context=512, pad="<|endoftext|>")
     checkout.run("python", "-m", "stages.problems")
     with checkout.started("python", "-m", "stages.base") as running:

@@ -15,7 +15,7 @@ from astro.profiles import machine_of
 from tests.preflight.world import params_of, report_of
 from tests.tiny_chat import write_tiny_chat
 
-PRETRAINED = ["llama-3.1-8b", "llama-3.1-70b", "qwen2.5-1.5b"]
+PRETRAINED = ["llama-3.1-8b", "llama-3.1-70b", "qwen2.5-1.5b", "smollm2-135m"]
 SHIPPED = sorted(p.stem for p in Path("profiles").glob("*.yaml"))
 
 
