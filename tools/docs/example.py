@@ -28,6 +28,7 @@ from schemas.records import Completion, Problem, StageRecord, Trace, Tree
 RESULTS = Path("results")
 EXAMPLE = RESULTS / "tutorial.json"
 RUN = RESULTS / "default" / "run.json"
+QUESTION = "make 14 from 11 9 12"
 TREE, TRACE = "train-01035", "train-01035/0"
 """A small tree with right and wrong ends, and a chain of it that goes back to a step and to the problem."""
 
@@ -89,6 +90,8 @@ def recorded() -> tuple[Example, Run, EvalMetrics]:
     """
     params = load_params()
     tree = _with_id(read_shards(Path("data/trees"), Tree), TREE)
+    if tree.problem.question != QUESTION:
+        raise UserError(f"{TREE} is {tree.problem.question!r} here; the tutorial is written for {QUESTION!r}")
     unseen = _with_id(read_jsonl(Path("data/problems/eval/n3.jsonl"), Problem), UNSEEN)
     screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     terminal = Terminal(screen, colour=False, width=WIDTH)
