@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run demo test test-fast test-remote lint setup remote smollm2 ui profile profiles bench plan dry-run ablations lock clean-work
+.PHONY: run demo test test-fast test-remote lint setup remote smollm2 docs ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -60,6 +60,13 @@ smollm2: setup
 test-remote: remote
 	python -m pytest tests/remote
 
+# The documents: what is generated in them, and all pages as a site in build/site that needs no network
+docs: setup
+	@tools/setup.sh docs
+	python -m tools.docs
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+	@echo "site: build/site/index.html"
+
 lint: setup
 	ruff check --fix .
 	ruff format .
@@ -103,6 +110,9 @@ lock: setup
 	cp requirements/cpu.txt requirements/remote.txt
 	uv pip compile pyproject.toml --extra cpu --extra ray --extra dev --extra remote --extra servers --python-version 3.11 --no-header --no-annotate --quiet -o requirements/remote.txt
 	grep -vxFf requirements/cpu.txt requirements/remote.txt > requirements/.remote && mv requirements/.remote requirements/remote.txt  # what it adds
+	cp requirements/cpu.txt requirements/docs.txt
+	uv pip compile pyproject.toml --extra cpu --extra ray --extra dev --extra docs --python-version 3.11 --no-header --no-annotate --quiet -o requirements/docs.txt
+	grep -vxFf requirements/cpu.txt requirements/docs.txt > requirements/.docs && mv requirements/.docs requirements/docs.txt  # what it adds
 
 clean-work:
 	rm -rf work reports

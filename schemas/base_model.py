@@ -23,9 +23,9 @@ class PretrainedParams(Strict):
 class ArchitectureParams(Strict):
     """Shape of the Llama trained from scratch."""
 
-    hidden: int = Field(ge=16)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
+    hidden: int = Field(ge=16, description="width of the model; divisible by 2 * heads")
+    layers: int = Field(ge=1, description="transformer blocks")
+    heads: int = Field(ge=1, description="attention heads of a block")
     ffn: int = Field(ge=16, description="intermediate size of the MLP")
     context: int = Field(ge=64, description="longest sequence, tokens (prompt and chain)")
 
@@ -40,7 +40,7 @@ class CorpusParams(Strict):
     """The base corpus: solutions written in one go, several problems to a row, no search among them."""
 
     rows: int = Field(ge=1, description="packed rows; one optimizer step takes batch_size of them")
-    row_tokens: int = Field(ge=32)
+    row_tokens: int = Field(ge=32, description="tokens of a row; at most model.context")
     miss_share: float = Field(ge=0, lt=1, description="share of solutions that miss the target (and say so)")
     levels: dict[str, float] = Field(description="numbers per problem -> share")
 
@@ -49,9 +49,9 @@ class PretrainingParams(Strict):
     """Optimisation, one epoch over the corpus."""
 
     batch_size: int = Field(ge=1, description="rows per step")
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, description="peak learning rate")
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, description="of AdamW")
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
 
@@ -61,14 +61,14 @@ class WarmupParams(Strict):
 
     steps: int = Field(ge=0, description="optimizer steps; 0: the model as it is")
     batch_size: int = Field(ge=1, description="rows per step, in all")
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, description="peak learning rate")
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, description="of AdamW")
     dtype: Literal["float32", "bfloat16"] = Field(
         description="of the weights as loaded and saved; see bf16 for the arithmetic"
     )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool = Field(description="compute activations twice to save memory")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     lora: LoraParams
 
@@ -84,7 +84,7 @@ class WarmupParams(Strict):
 class BaseModelParams(Strict):
     """Where the base model comes from."""
 
-    source: Literal["train", "pretrained"]
+    source: Literal["train", "pretrained"] = Field(description="a small Llama trained here, or a model that exists")
     pretrained: PretrainedParams
     model: ArchitectureParams
     corpus: CorpusParams

@@ -10,9 +10,11 @@ from schemas.base import Strict
 class VllmParams(Strict):
     """vLLM in this process."""
 
-    dtype: Literal["float32", "bfloat16", "float16", "auto"]
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        description="of weights and arithmetic; auto: the model's own"
+    )
     block_size: int = Field(ge=16, description="tokens per KV block")
-    enforce_eager: bool
+    enforce_eager: bool = Field(description="no CUDA graphs and no compilation, so that an engine starts faster")
     seeded: bool = Field(
         description="samples depend on their request alone; false: faster by docs/log.md, and no two runs are alike"
     )
@@ -23,7 +25,9 @@ class HfParams(Strict):
     """transformers' generate, batch by batch."""
 
     batch_size: int = Field(ge=1, description="sequences per generate call")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"]
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        description="of weights and arithmetic; auto: the model's own"
+    )
 
 
 class EndpointParams(Strict):
@@ -35,7 +39,9 @@ class EndpointParams(Strict):
 class EngineParams(Strict):
     """Who generates text, and with which arithmetic; `execution` says where and how fast."""
 
-    kind: Literal["vllm", "hf", "endpoint"]
+    kind: Literal["vllm", "hf", "endpoint"] = Field(
+        description="vLLM in this process, transformers' generate, or an OpenAI-compatible server"
+    )
     max_model_len: int = Field(ge=16, description="prompt and completion, tokens")
     vllm: VllmParams
     hf: HfParams

@@ -13,8 +13,8 @@ class VllmExecution(Strict):
     """Memory and GPUs of vLLM in this process."""
 
     kv_cache_gb: float = Field(gt=0, description="KV cache on CPU, GiB (on GPU gpu_memory_utilization decides)")
-    gpu_memory_utilization: float = Field(gt=0, le=1)
-    tensor_parallel_size: int = Field(ge=1)
+    gpu_memory_utilization: float = Field(gt=0, le=1, description="share of the GPU for weights and KV cache")
+    tensor_parallel_size: int = Field(ge=1, description="GPUs that share one copy of the model")
 
 
 class EndpointExecution(Strict):

@@ -53,13 +53,13 @@ class GrpoParams(Strict):
     """Group relative policy optimisation with the verifier's reward (paper section 3.2)."""
 
     steps: int = Field(ge=0, description="0: the SFT model as it is")
-    prompts_per_step: int = Field(ge=1)
+    prompts_per_step: int = Field(ge=1, description="problems in each batch of completions")
     group_size: int = Field(ge=2, description="completions per prompt")
     micro_batch: int = Field(ge=1, description="completions per forward and backward pass of one process")
     num_iterations: int = Field(ge=1, description="optimizer steps on each batch of completions")
-    lr: float = Field(gt=0)
-    warmup: float = Field(ge=0, lt=1)
-    temperature: float = Field(gt=0)
+    lr: float = Field(gt=0, description="peak learning rate")
+    warmup: float = Field(ge=0, lt=1, description="share of the steps")
+    temperature: float = Field(gt=0, description="of the sampled completions")
     max_completion: int = Field(ge=1, description="tokens")
     beta: float = Field(ge=0, description="weight of the KL term; 0: no reference model")
     epsilon: float = Field(gt=0, description="clip range; cispo, sapo and vespo do not read it")
@@ -67,20 +67,24 @@ class GrpoParams(Strict):
         ge=0, description="clip range upwards (DAPO: 0.28); 0: epsilon. cispo: largest weight of a token (ScaleRL: 5.0)"
     )
     delta: float = Field(ge=0, description="largest ratio for negative advantages (INTELLECT-2: 4.0); 0: no bound")
-    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
+    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
+        description="TRL's name of the loss; docs/rl.md says what each is"
+    )
     importance_level: Literal["token", "sequence"] = Field(
         description="ratios of new to old policy per token, or one per completion (GSPO: sequence with loss_type grpo)"
     )
     top_entropy: float = Field(gt=0, le=1, description="share of the tokens, by entropy, that the loss is on; 1: all")
-    scale_rewards: Literal["group", "batch", "none"]
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        description="advantages are divided by the standard deviation of the rewards of the group, of the batch, or not at all"
+    )
     mask_truncated: bool = Field(description="completions cut by the length limit give no gradient")
-    reward_correct: float
-    reward_wrong: float
+    reward_correct: float = Field(description="of a completion with the right answer")
+    reward_wrong: float = Field(description="of any other completion")
     dtype: Literal["float32", "bfloat16"] = Field(
         description="of the weights as loaded and saved; see bf16 for the arithmetic"
     )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool = Field(description="compute activations twice to save memory")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     generation: Literal["hf", "vllm_colocate", "vllm_server"] = Field(
         description="who samples: transformers' generate; vLLM in the training processes; a vLLM server on GPUs of its own"

@@ -21,7 +21,7 @@ class RewriteParams(Strict):
     """`writer: lm`: the model rewrites each chain segment by segment (paper section 2.4)."""
 
     shots: int = Field(ge=0, description="few-shot examples in each prompt, at most as many as the file has")
-    temperature: float = Field(ge=0)
+    temperature: float = Field(ge=0, description="of the rewrites")
     max_tokens: int = Field(ge=1, description="longest rewrite of one segment")
     retries: int = Field(ge=0, description="times that a segment is asked for again when its rewrite fails a check")
     on_failure: Literal["drop", "template"] = Field(
@@ -54,7 +54,7 @@ class LinearizeParams(Strict):
     phrase_file: str = Field(description="texts of reflection and return")
     max_backtracks: int = Field(ge=0, description="k': at most so many wrong terminals per chain")
     direct_share: float = Field(ge=0, le=1, description="share of chains without a wrong branch")
-    traces_per_tree: int = Field(ge=1)
+    traces_per_tree: int = Field(ge=1, description="chains made of one tree, at most")
     jump: Literal["common_ancestor", "root", "random_ancestor"] = Field(description="where a chain goes back to")
     back_from: Literal["terminal", "dead_end"] = Field(
         description="when a wrong branch is given up: at its end (the paper), or at its first step from which the tree "

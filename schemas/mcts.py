@@ -46,7 +46,7 @@ class MctsParams(Strict):
     rollouts: int = Field(ge=1, description="M: completions per new child")
     iterations: int = Field(ge=1, description="simulations per tree")
     max_depth: int = Field(ge=1, description="steps; a deeper node is closed")
-    c_puct: float = Field(ge=0)
+    c_puct: float = Field(ge=0, description="weight of the prior against the value in PUCT; larger: more exploration")
     prior: Literal["sequence", "token", "frequency", "uniform"] = Field(
         description="P_LM(a|s) from the step's probability, its per-token geometric mean, its share of the samples, or 1/children"
     )

@@ -12,7 +12,7 @@ class EvalSet(Strict):
     """One generated eval set."""
 
     numbers: int = Field(ge=2, le=6, description="how many numbers per problem")
-    size: int = Field(ge=1)
+    size: int = Field(ge=1, description="problems in the set")
 
 
 Preset = Literal["plain", "math", "math500", "amc2023", "aime2024", "gsm8k", "numina"]
@@ -46,7 +46,7 @@ class SourceSpec(Strict):
     config: str = Field(default="", description='configuration of the dataset; "": its only one')
     split: str = Field(default="", description='split of the dataset, e.g. "train" or "test"; "": its only one')
     revision: str = Field(default="", description='commit or tag of a hub dataset; "": whatever the hub has now')
-    preset: Preset = "plain"
+    preset: Preset = Field(default="plain", description="a ready field map; `fields` changes single fields of it")
     fields: FieldMap = FieldMap()
     skip: int = Field(default=0, ge=0, description="rows left out at the front")
     limit: int = Field(default=0, ge=0, description="at most so many rows after that; 0: all")
@@ -75,14 +75,14 @@ class OverlapParams(Strict):
 class ProblemsParams(Strict):
     """Where problems come from."""
 
-    source: Literal["generated", "files"]
+    source: Literal["generated", "files"] = Field(description="Countdown problems made here, or sets of your own")
     train: int = Field(ge=1, description="generated: problems for mcts")
     rl: int = Field(ge=1, description="generated: problems for grpo")
     levels: dict[str, float] = Field(description="generated: numbers per problem -> share, for train and rl")
     eval: dict[str, EvalSet] = Field(min_length=1, description="generated: name -> eval set")
     number_max: int = Field(ge=2, le=99, description="operands are drawn from 1..number_max")
-    target_min: int = Field(ge=1)
-    target_max: int = Field(ge=1)
+    target_min: int = Field(ge=1, description="smallest target")
+    target_max: int = Field(ge=1, description="largest target; at most value_max")
     value_max: int = Field(ge=2, le=999, description="largest intermediate result of a legal path")
     folder: str = Field(
         min_length=1,

@@ -16,9 +16,9 @@ class SftParams(Strict):
         ge=1,
         description="sequences (rows, if packed) per optimizer step in all; the compute profile says how they are spread",
     )
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, description="peak learning rate")
     warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, description="of AdamW")
     max_length: int = Field(ge=16, description="tokens; a longer trace is dropped and counted")
     loss_on: Literal["all", "completion", "no_wrong_steps"] = Field(
         description="all tokens as in the paper; without the prompt; without prompt and wrong steps"
@@ -28,7 +28,7 @@ class SftParams(Strict):
         description="of the weights as loaded and saved; see bf16 for the arithmetic"
     )
     bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool = Field(description="compute activations twice to save memory")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     lora: LoraParams
 

@@ -17,7 +17,7 @@ from astro.params import UNTRACKED
 from astro.runtime import UserError, digest, read_json, write_text
 from schemas.base import Strict
 
-FOLDER = Path("docs/results/runs")
+FOLDER = Path("results/runs")
 
 
 class KeptQuestions(Strict):

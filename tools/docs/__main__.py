@@ -1,0 +1,34 @@
+"""See the package's docstring."""
+
+import sys
+from pathlib import Path
+
+from astro.runtime import UserError, run_stage, write_text
+from tools.docs.blocks import pages
+from tools.docs.pictures import all_pictures
+from tools.docs.reference import reference_pages
+
+
+def stale() -> dict[Path, str]:
+    """File -> what it should hold, of those that hold something else."""
+    wanted = {**all_pictures(), **reference_pages(), **pages()}
+    return {
+        path: text for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+    }
+
+
+def main() -> None:
+    """Write what is out of date, or name it."""
+    if unknown := [argument for argument in sys.argv[1:] if argument != "--check"]:
+        raise UserError(f"unknown argument {unknown[0]!r}; there is: --check")
+    found = stale()
+    if "--check" in sys.argv[1:]:
+        print("\n".join(f"out of date: {path}" for path in found) or "the documents are up to date")
+        sys.exit(1 if found else 0)
+    for path, text in found.items():
+        write_text(path, text)
+    print("\n".join(f"written: {path}" for path in found) or "the documents were up to date")
+
+
+if __name__ == "__main__":
+    run_stage(main)

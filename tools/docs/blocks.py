@@ -1,0 +1,186 @@
+"""Tables and output inside pages: what stands between two marks is written by a command, and never by hand.
+
+A page holds `<!-- begin NAME -->` and `<!-- end NAME -->` on lines of their own.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from astro.ablations.kept import FOLDER as RUNS
+from astro.ablations.kept import KeptRun, result_of
+from astro.ablations.results import Result
+from astro.ablations.spec import load
+from astro.ablations.table import arms, figure
+from astro.arms import BASE, all_models, baselines, contracts
+from astro.runtime import UserError, read_json
+from astro.viz.labels import MINUS, interval, percent, points, points_interval, style
+from astro.viz.markdown import table
+from schemas.ablations import BASELINE, Ablation
+from schemas.evaluate import Estimate, EvalMetrics
+from tools.docs.example import RESULTS, example, figures, run
+
+PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
+SETS = ("n3", "n4")
+"""Eval sets of the comparisons. On n5 no trained model solves anything."""
+
+RESAMPLES, SEED = 2000, 1
+ABLATIONS = Path("ablations.yaml")
+_MARK = re.compile(
+    r"(?P<head>^<!-- begin (?P<name>[\w-]+) -->\n).*?(?P<tail>^<!-- end (?P=name) -->$)", re.DOTALL | re.MULTILINE
+)
+_ANY = re.compile(r"^<!-- (?:begin|end) .*-->$", re.MULTILINE)
+
+
+def filled(text: str, page: str) -> str:
+    """The page with all its blocks as they should be.
+
+    Raises:
+        UserError: a mark without its partner, or one of an unknown block.
+    """
+
+    def block(match: re.Match) -> str:
+        name = match["name"]
+        if name not in BLOCKS:
+            raise UserError(f"{page}: there is no block {name!r}; there are: {', '.join(BLOCKS)}")
+        return f"{match['head']}{BLOCKS[name]().strip()}\n{match['tail']}"
+
+    found = _MARK.sub(block, text)
+    if odd := _ANY.findall(_MARK.sub("", text)):
+        raise UserError(f"{page}: {odd[0]} has no partner")
+    return found
+
+
+def pages() -> dict[Path, str]:
+    """Page -> its text with all blocks filled."""
+    return {Path(page): filled(Path(page).read_text(encoding="utf-8"), page) for page in PAGES}
+
+
+# --- figures of the default run ----------------------------------------------------------------------------------------
+
+
+def default_table() -> str:
+    """pass@1 of every model on every set, and what search in the chain adds."""
+    measured = figures()
+    head = ["pass@1 in %", *(f"{name}, {models[BASE].pass_at_1.n} problems" for name, models in measured.sets.items())]
+    rows = [
+        [_name(model), *(_share(models[model].pass_at_1) for models in measured.sets.values())]
+        for model in all_models()
+        if all(model in models for models in measured.sets.values())
+    ]
+    for better, worse in baselines().items():
+        pairs = {name: _pair(measured.differences[name], better, worse) for name in measured.sets}
+        rows.append([_versus(better, worse), *(_points(pair) for pair in pairs.values())])
+    return table(head, rows)
+
+
+def _pair(pairs: list, better: str, worse: str) -> Estimate:
+    return next(pair.difference for pair in pairs if (pair.better, pair.worse) == (better, worse))
+
+
+def _name(model: str) -> str:
+    label = style(model).label
+    return f"**{label}**" if model in baselines() else label
+
+
+def _versus(better: str, worse: str) -> str:
+    return f"{style(better).label} {MINUS} {style(worse).label}"
+
+
+def _share(value: Estimate) -> str:
+    return f"{percent(value.value)} {interval(value)}"
+
+
+def _points(value: Estimate) -> str:
+    return f"{points(value.value)} {points_interval(value)}".replace("-", MINUS)
+
+
+def stages_table() -> str:
+    """What each stage of the default run took."""
+    seconds = run().seconds
+    shown = [[f"`{name}`", f"{seconds[name]:.0f}"] for name in contracts()]
+    return table(["stage", "seconds"], [*shown, ["all", f"{sum(seconds.values()):.0f}"]])
+
+
+# --- committed runs of several seeds -----------------------------------------------------------------------------------
+
+
+def _runs(name: str, seeds: list[int]) -> dict[tuple[str, int], KeptRun]:
+    paths = {(name, seed): RUNS / f"{name}-s{seed}.json" for seed in seeds}
+    return {key: read_json(path, KeptRun) for key, path in paths.items() if path.is_file()}
+
+
+def _results(runs: Mapping[tuple[str, int], KeptRun]) -> dict[tuple[str, int], Result]:
+    return {key: result_of(one) for key, one in runs.items()}
+
+
+def _plan() -> tuple[list[int], list[Ablation]]:
+    plan, _ = load(ABLATIONS)
+    return plan.seeds, plan.ablations
+
+
+def seeds_table() -> str:
+    """pass@1 over all seeds, and what search in the chain adds in each."""
+    seeds, _ = _plan()
+    results = _results(_runs(BASELINE, seeds))
+    measured = [read_json(RESULTS / f"eval-s{seed}.json", EvalMetrics).sets for seed in seeds]
+    rows = []
+    for model in all_models():
+        if not all(model in sets[name] for sets in measured for name in SETS):
+            continue  # made in other runs only, such as a base before its warm-up
+        row = [_name(model)]
+        for name in SETS:
+            each = [sets[name][model].pass_at_1.value for sets in measured]
+            mean = round(
+                sum(each) / len(each), 6
+            )  # as precise as the figures, so that 6.25 rounds as it does elsewhere
+            row += [percent(mean), ", ".join(map(percent, each))]
+        rows.append(row)
+    for better, worse in baselines().items():
+        row = [_versus(better, worse)]
+        for name in SETS:
+            found = arms(BASELINE, name, better, results, seeds, resamples=RESAMPLES, seed=SEED)
+            assert found is not None
+            row += [
+                _points(found.difference),
+                ", ".join(points(one.difference) for one in found.by_seed).replace("-", MINUS),
+            ]
+        rows.append(row)
+    return table(["pass@1 in %", *(cell for name in SETS for cell in (name, f"{name}, by seed"))], rows)
+
+
+def ablations_table() -> str:
+    """Each ablation against the default, for the searching arm after SFT."""
+    seeds, ablations = _plan()
+    results = _results(_runs(BASELINE, seeds))
+    searching = next(iter(baselines()))
+    rows = []
+    for ablation in ablations:
+        results |= _results(_runs(ablation.name, seeds))
+        row, counted = [f"`{ablation.name}`"], 0
+        for name in SETS:
+            found = figure(ablation.name, name, searching, results, seeds, resamples=RESAMPLES, seed=SEED)
+            counted = len(found.seeds)
+            row += [percent(found.pass_at_1), _points(found.difference) if found.difference else ""]
+        if counted:
+            rows.append([*row, str(counted)])
+    return table(["ablation", *(cell for name in SETS for cell in (name, "difference")), "seeds"], rows)
+
+
+# --- the tutorial ------------------------------------------------------------------------------------------------------
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text.strip()}\n```"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "default-table": default_table,
+    "stages-table": stages_table,
+    "seeds-table": seeds_table,
+    "ablations-table": ablations_table,
+    "training-chain": lambda: _fenced(example().trace.completion),
+    "direct-solution": lambda: _fenced("\n".join(s.text.strip() for s in example().trace.segments if s.kind == "step")),
+    "answer-in-terminal": lambda: _fenced(example().printed),
+}
+"""Name -> what stands in the page."""

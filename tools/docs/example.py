@@ -1,0 +1,160 @@
+"""What the documents show of a run: the default's figures, and the tutorial's problem from search tree to answer.
+
+python -m tools.docs.example RUN    RUN: a checkout in which the default has run; writes results/default and results/tutorial.json
+
+The models answer by `astro.ask`, so the record holds what a reader sees in the terminal.
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field
+
+from astro.arms import contracts
+from astro.ask import ask, chosen
+from astro.params import load_params
+from astro.runtime import UserError, read_json, read_jsonl, read_shards, run_stage, write_json
+from astro.viz.terminal import Terminal
+from schemas.base import Strict
+from schemas.evaluate import EvalMetrics
+from schemas.problems import ProblemsMetrics
+from schemas.records import Completion, Problem, StageRecord, Trace, Tree
+
+RESULTS = Path("results")
+EXAMPLE = RESULTS / "tutorial.json"
+RUN = RESULTS / "default" / "run.json"
+QUESTION = "make 14 from 11 9 12"
+TREE, TRACE = "train-01035", "train-01035/0"
+"""A small tree with right and wrong ends, and a chain of it that goes back to a step and to the problem."""
+
+UNSEEN, SAMPLE = "eval_n3-00054", 0
+"""A problem of the eval set n3, in no training set, and which of the answers is shown."""
+
+WIDTH = 90
+"""Columns of the terminal whose output is recorded."""
+
+DIRECT, MAIN = "grpo_direct", "grpo"
+T = TypeVar("T", Problem, Trace, Tree)
+
+
+class Example(Strict):
+    """results/tutorial.json"""
+
+    tree: Tree = Field(description="of a training problem")
+    trace: Trace = Field(description="a training chain made of the tree")
+    printed: str = Field(description="what `astro ask` prints on the problem of the tree")
+    unseen: Problem = Field(description="of an eval set")
+    answers: list[Completion] = Field(description="of DIRECT and MAIN on the unseen problem, made by the eval stage")
+
+
+class Run(Strict):
+    """results/default/run.json"""
+
+    commit: str
+    seed: int
+    seconds: dict[str, float] = Field(description="stage -> wall time")
+    peak_memory_gb: float = Field(description="largest of the stages' main processes")
+    metrics: dict[str, dict] = Field(description="stage -> its metrics, without those of eval")
+
+
+def example() -> Example:
+    """The committed record of the tutorial."""
+    return read_json(EXAMPLE, Example)
+
+
+def run() -> Run:
+    """The committed record of the default run."""
+    return read_json(RUN, Run)
+
+
+def figures() -> EvalMetrics:
+    """What eval measured in the default run."""
+    return read_json(RESULTS / "default" / "eval.json", EvalMetrics)
+
+
+def problems() -> ProblemsMetrics:
+    """Sizes and chance levels of its problem sets."""
+    return ProblemsMetrics.model_validate(run().metrics["problems"])
+
+
+def recorded() -> tuple[Example, Run, EvalMetrics]:
+    """What the finished run in the current folder holds.
+
+    Raises:
+        UserError: it is another run than the default with seed 1, or it is not finished.
+    """
+    params = load_params()
+    tree = _with_id(read_shards(Path("data/trees"), Tree), TREE)
+    if tree.problem.question != QUESTION:
+        raise UserError(f"{TREE} is {tree.problem.question!r} here; the tutorial is written for {QUESTION!r}")
+    unseen = _with_id(read_jsonl(Path("data/problems/eval/n3.jsonl"), Problem), UNSEEN)
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    terminal = Terminal(screen, colour=False, width=WIDTH)
+    terminal.line(tree.problem.question)
+    for name, folder in chosen(None, None).items():
+        ask(name, folder, tree.problem, params, samples=1, seed=1, terminal=terminal)
+    found = Example(
+        tree=tree,
+        trace=_with_id(read_jsonl(Path("data/traces/train.jsonl"), Trace), TRACE),
+        printed=_written(screen),
+        unseen=unseen,
+        answers=[_answer(model) for model in (DIRECT, MAIN)],
+    )
+    records = {name: read_json(Path(f"records/{name}.json"), StageRecord) for name in contracts()}
+    metrics = {name: read_json(Path(f"metrics/{name}.json"), contract) for name, contract in contracts().items()}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    return (
+        found,
+        Run(
+            commit=head.stdout.strip(),
+            seed=params.run.seed,
+            seconds={name: record.seconds for name, record in records.items()},
+            peak_memory_gb=max(record.peak_memory_gb for record in records.values()),
+            metrics={name: m.model_dump() for name, m in metrics.items() if name != "eval"},
+        ),
+        read_json(Path("metrics/eval.json"), EvalMetrics),
+    )
+
+
+def _written(screen: io.TextIOWrapper) -> str:
+    screen.seek(0)
+    return screen.read()
+
+
+def _with_id(rows: Iterable[T], wanted: str) -> T:
+    """The row with this id (a tree has its problem's)."""
+    for row in rows:
+        if (row.problem.id if isinstance(row, Tree) else row.id) == wanted:
+            return row
+    raise UserError(f"{wanted} is not there; the documents are recorded from the default run with seed 1")
+
+
+def _answer(model: str) -> Completion:
+    """The model's answer to UNSEEN that is shown."""
+    path = Path("data/completions") / f"{model}.jsonl"
+    for completion in read_jsonl(path, Completion):
+        if (completion.problem_id, completion.sample) == (UNSEEN, SAMPLE):
+            return completion
+    raise UserError(
+        f"{path}: no sample {SAMPLE} of {UNSEEN}; the documents are recorded from the default run with seed 1"
+    )
+
+
+def main() -> None:
+    """Record the run in the folder that the command line names."""
+    if len(sys.argv) != 2:
+        raise UserError("expected one argument: the checkout in which the default has run")
+    with contextlib.chdir(sys.argv[1]):
+        found, about, measured = recorded()
+    write_json(EXAMPLE, found)
+    write_json(RUN, about)
+    write_json(RESULTS / "default" / "eval.json", measured)
+
+
+if __name__ == "__main__":
+    run_stage(main)
