@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from astro.ablations.kept import FOLDER as RUNS
-from astro.ablations.kept import KeptRun, result_of
+from astro.ablations.committed_results import FOLDER as RUNS
+from astro.ablations.committed_results import KeptRun, result_of
 from astro.ablations.results import Result
 from astro.ablations.spec import load
 from astro.ablations.table import arms, figure

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from astro.cloning.template import load_phrases
+from astro.cloning.verbalize import load_phrases
 from astro.domains import get_domain
 from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.labels import style
