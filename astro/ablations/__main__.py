@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from astro.ablations import runner, table
-from astro.ablations.committed_results import all_kept, keep, kept, result_of
+from astro.ablations.committed_results import all_kept, changed, keep, kept, of_an_earlier_default, result_of
 from astro.ablations.experiments import done, experiments, head
 from astro.ablations.results import read
 from astro.ablations.spec import Planned, committed_params, plan
@@ -34,6 +34,8 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     compared = {p.name: p for p in [*plan(file, only=[BASELINE], seeds=seeds), *planned]}
     here = {name: rev for name, p in compared.items() if (rev := done(p, known))}
     elsewhere = all_kept({name: p for name, p in compared.items() if name not in here})
+    earlier = {} if here or elsewhere else of_an_earlier_default(compared)
+    elsewhere |= earlier
     found_by_name = {n: read(n, rev) for n, rev in here.items()} | {n: result_of(k) for n, k in elsewhere.items()}
     commits = here | {name: run.commit for name, run in elsewhere.items()}
     results = {(compared[n].ablation.name, compared[n].seed): result for n, result in found_by_name.items()}
@@ -44,6 +46,10 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     write_text(REPORT.with_suffix(".md"), table.markdown(found))
     write_text(REPORT.with_suffix(".html"), render(found))
     print(table.text(found))
+    if earlier:
+        was = next(run for name, run in earlier.items() if compared[name].ablation.name == BASELINE)
+        what = "; ".join(changed(was.params, base))
+        print(f"\nno run has the present default, and these are of an earlier one: {what}")
     print(f"\nwritten: {REPORT}, {REPORT.with_suffix('.md')}, {REPORT.with_suffix('.html')}")
 
 

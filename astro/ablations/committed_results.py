@@ -3,7 +3,7 @@
 A kept run counts as done wherever a run with just the same params is wanted, whatever commit it was made on: the table names
 the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
 A parameter that the project has got since then is taken to have had the value that it has by default. `execution` is not kept,
-for no result depends on it.
+for no result depends on it. Where the default itself has changed since, the kept runs are compared with each other.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,12 @@ from pathlib import Path
 from pydantic import Field
 
 from astro.ablations.results import Result
-from astro.ablations.spec import Planned, committed_params
+from astro.ablations.spec import SEED_KEY, Planned, committed_params, overlaid
 from astro.params import UNTRACKED
 from astro.runtime import UserError, digest, read_json, write_text
+from schemas.ablations import BASELINE
 from schemas.base import Strict
+from schemas.params import laid_over
 
 FOLDER = Path("results/runs")
 
@@ -111,3 +113,39 @@ def all_kept(planned: Mapping[str, Planned], folder: Path = FOLDER) -> dict[str,
     """Name -> kept run, of those that there are."""
     found = {name: kept(one, folder) for name, one in planned.items()}
     return {name: run for name, run in found.items() if run}
+
+
+def of_an_earlier_default(planned: Mapping[str, Planned], folder: Path = FOLDER) -> dict[str, KeptRun]:
+    """Name -> kept run, of those that differ from the default kept for their seed by nothing but the settings of their ablation.
+
+    The default may have changed since they were made. They still answer their question: the default of that time is among them.
+    """
+    found, today = {}, committed_params()
+    for name, one in planned.items():
+        paths = [folder / f"{ablation}-s{one.seed}.json" for ablation in (BASELINE, one.ablation.name)]
+        if not all(path.is_file() for path in paths):
+            continue
+        default, run = (read_json(path, KeptRun) for path in paths)
+        then = laid_over(today, default.params)  # with what is new since then at its default
+        try:
+            wanted = overlaid(then, one.ablation.set, str(paths[0]))
+        except UserError:  # a parameter that neither has
+            continue
+        if _fits(run.params, wanted, then):
+            found[name] = run
+    return found
+
+
+def changed(had: dict, now: dict, prefix: str = "") -> list[str]:
+    """How the params of a kept default differ from those of now ("key was 1, is 2"). The seed and new keys are left out."""
+    lines = []
+    for key, value in had.items():
+        if f"{prefix}{key}" == SEED_KEY:
+            continue
+        if isinstance(value, dict) and isinstance(now.get(key), dict):
+            lines += changed(value, now[key], f"{prefix}{key}.")
+        elif key not in now:
+            lines.append(f"{prefix}{key} was {value}, is gone")
+        elif now[key] != value:
+            lines.append(f"{prefix}{key} was {value}, is {now[key]}")
+    return lines

@@ -2,15 +2,17 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
-from astro.ablations.committed_results import keep, kept, result_of
+from astro.ablations.committed_results import changed, keep, kept, of_an_earlier_default, result_of
 from astro.ablations.results import Result
-from astro.ablations.spec import Planned, committed_params
+from astro.ablations.spec import Planned, committed_params, plan
 from astro.runtime import UserError
-from schemas.ablations import Ablation
+from schemas.ablations import BASELINE, Ablation
 
+ROOT = Path(__file__).parents[2]
 OTHER = Ablation(name="other", question="why?", set=["a.b=1"])
 ASKED = {"n3": {"p1": "one", "p0": "none"}, "n4": {"q0": "more"}}
 FOUND = Result(
@@ -90,3 +92,54 @@ def test_a_run_that_does_not_go_with_its_questions_is_refused(tmp_path):
     path.write_text("{")
     with pytest.raises(UserError, match=r"other-s1\.json"):
         kept(planned(), tmp_path)
+
+
+# --- a default that has changed ----------------------------------------------------------------------------------------
+
+
+def _era(folder, other, default=None):
+    """A kept default and a kept run of OTHER, with these params."""
+    settings = {"eval": {"samples": 4}, "a": {"b": 0}, "lr": 0.5, **(default or {})}
+    keep(Planned(Ablation(name=BASELINE, question="?", set=[]), 1, settings), FOUND, commit="c" * 40, folder=folder)
+    keep(Planned(OTHER, 1, {**settings, **other}), FOUND, commit="c" * 40, folder=folder)
+    return {"other-s1": Planned(OTHER, 1, {"eval": {"samples": 8}, "a": {"b": 1}, "lr": 0.9, "new": True})}
+
+
+def test_runs_of_an_earlier_default_are_compared_with_it(tmp_path):
+    wanted = _era(tmp_path, {"a": {"b": 1}})
+    assert kept(wanted["other-s1"], tmp_path) is None
+    assert list(of_an_earlier_default(wanted, tmp_path)) == ["other-s1"]
+
+
+@pytest.mark.parametrize(
+    ("other", "default", "why"),
+    [
+        ({"a": {"b": 2}}, {}, "its setting had another value"),
+        ({"a": {"b": 1}, "lr": 0.1}, {}, "it differs from the default beside it by more than its settings"),
+        ({"a": {"b": 1}}, {"a": {}}, "neither the default of that time nor the present one knows the parameter"),
+    ],
+)
+def test_a_run_that_is_no_ablation_of_the_default_beside_it_does_not_count(tmp_path, other, default, why):
+    assert of_an_earlier_default(_era(tmp_path, other, default), tmp_path) == {}, why
+
+
+def test_without_the_default_of_that_time_nothing_counts(tmp_path):
+    wanted = _era(tmp_path, {"a": {"b": 1}})
+    (tmp_path / f"{BASELINE}-s1.json").unlink()
+    assert of_an_earlier_default(wanted, tmp_path) == {}
+
+
+def test_what_has_changed_is_said():
+    had = {"run": {"seed": 3}, "a": {"b": 1, "gone": 2}, "lr": 0.5, "same": 1}
+    now = {"run": {"seed": 1}, "a": {"b": 3, "new": 0}, "lr": 0.5, "same": 1}
+    assert changed(had, now) == ["a.b was 1, is 3", "a.gone was 2, is gone"]
+
+
+def test_the_committed_results_can_be_shown():
+    """Whatever the default is now: `astro ablations table` without a run of one's own."""
+    folder = ROOT / "results/runs"
+    runs = {p.name: p for p in plan(ROOT / "ablations.yaml")}
+    shown = {name for name, one in runs.items() if kept(one, folder)} or set(of_an_earlier_default(runs, folder))
+    assert {f"default-s{seed}" for seed in (1, 2, 3)} <= shown
+    committed = {path.stem for path in folder.glob("*.json") if not path.stem.startswith("questions-")}
+    assert shown == committed & set(runs)
