@@ -187,7 +187,7 @@ class ValidationPoint(Strict):
     step: int = Field(ge=0, description="optimizer steps done; 0: the SFT model")
     pass_at_1: float = Field(ge=0, le=1)
     length: float = Field(ge=0, description="mean tokens per completion")
-    backtracks: float = Field(ge=0, description="mean per completion")
+    mean_backtracks: float = Field(ge=0, description="per completion")
     truncated: float = Field(ge=0, le=1, description="share of completions cut by max_completion")
 
 
@@ -220,8 +220,8 @@ class GrpoMetrics(Strict):
     restart_prompts: int = Field(
         ge=0, description="prompts that go on from the middle of an SFT chain, among those trained on"
     )
-    reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step")
-    reward_last: float | None = Field(description="mean reward over the last 10 % of steps; None: no step")
+    reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step has one")
+    reward_last: float | None = Field(description="mean reward over the last 10 % of steps; None: no step has one")
     validation: ValidationMetrics | None = Field(
         default=None, exclude_if=lambda value: value is None, description="absent: grpo.validation.problems is 0"
     )

@@ -334,10 +334,12 @@ def job(given: dict, compute: Compute, log: Log) -> dict:
     return train_job(given, compute, log)
 
 
-def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float:
-    """Mean reward over the first or last tenth of the steps."""
+def tail_mean_of(curve: list[dict[str, float]], first: bool) -> float | None:
+    """Mean reward over the first or last tenth of the steps; None: no step has one, because no reference could be read."""
     from astro.training.common import tail_mean
 
+    if not any("reward" in row for row in curve):
+        return None
     return tail_mean(curve, "reward", 0.1, first=first)
 
 

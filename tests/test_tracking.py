@@ -758,3 +758,12 @@ def test_trees_become_nested_traces(root: Path, client) -> None:
     assert by_name["step 3"].outputs == {"verdict": "correct", "answer": "24"}
     assert by_name["step 1"].attributes["visits"] == 1
     assert tracking.log_trees_as_traces(root, [tree], run_id=run_id) == []  # the same run gets no second set
+
+
+def test_the_points_of_validation_are_no_params_and_no_metrics_of_a_run():
+    """They are a curve, and two may have the same figures."""
+    from schemas.grpo import ValidationMetrics, ValidationPoint
+
+    points = [ValidationPoint(step=s, pass_at_1=0.5, length=3.0, mean_backtracks=0.0, truncated=0.0) for s in (0, 5)]
+    found = ValidationMetrics(problems=4, points=points, published_step=5, stopped_early=False).model_dump()
+    assert tracking.numbers(found) == {"problems": 4.0, "published_step": 5.0, "stopped_early": 0.0}

@@ -6,8 +6,8 @@ from astro.preflight.memory import GIB, Training
 from astro.preflight.shapes import Shape
 from astro.runtime import UserError
 
-KEPT = 2
-"""Checkpoints that the trainers keep (save_total_limit); one more while it is written."""
+KEPT = 3
+"""Checkpoints that the trainers keep at most (save_total_limit: RL keeps the best one too); one more while it is written."""
 
 
 def linked(root: Path) -> bool:

@@ -99,7 +99,9 @@ class Curve(TrainerCallback):
             )
 
     def _row(self, logs: dict) -> dict[str, float]:
-        return {ours: float(logs[theirs]) for theirs, ours in self.names.items() if theirs in logs}
+        """None is left out: a step of which TRL knows no reward."""
+        found = {ours: logs.get(theirs) for theirs, ours in self.names.items()}
+        return {name: float(value) for name, value in found.items() if value is not None}
 
     def rows(self, history: list[dict]) -> list[dict[str, float]]:
         """The curve from a trainer's log history: [{step, ...}]."""

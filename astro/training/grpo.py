@@ -413,15 +413,17 @@ class WatchGradient(TrainerCallback):
         row = logs or {}
         if "frac_reward_zero_std" not in row:
             return
-        values = (row["frac_reward_zero_std"], row.get("reward"), row.get("completions/clipped_ratio", 0.0))
-        self.recent.append(tuple(0.0 if value is None else value for value in values))  # type: ignore[arg-type]
+        reward = row.get("reward")
+        # Of a step without a known reward TRL says neither a mean nor that its groups are flat.
+        known = (row["frac_reward_zero_std"], reward) if reward is not None else (1.0, self.settings["reward_wrong"])
+        self.recent.append((*known, row.get("completions/clipped_ratio", 0.0)))
         self.recent = self.recent[-self.STEPS :]
-        flat, reward, cut = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
+        flat, mean, cut = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
         if len(self.recent) < self.STEPS or flat < self.SHARE or state.global_step < self.said + self.PAUSE:
             return
         self.said = state.global_step
         if state.is_world_process_zero:
-            print(f"[{self.label}] warning: {self.message(state.global_step, flat, reward, cut)}", flush=True)
+            print(f"[{self.label}] warning: {self.message(state.global_step, flat, mean, cut)}", flush=True)
 
     def message(self, step: int, flat: float, reward: float, cut: float) -> str:
         """What was seen, and what to do."""

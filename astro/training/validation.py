@@ -107,7 +107,7 @@ class Validation(TrainerCallback):
         figures: dict[str, float] = {
             "pass_at_1": round(sum(row.verdict == "correct" for row in rows) / count, 6),
             "length": round(sum(row.tokens for row in rows) / count, 6),
-            "backtracks": round(sum(len(row.chain.back_edges) for row in rows) / count, 6),
+            "mean_backtracks": round(sum(len(row.chain.back_edges) for row in rows) / count, 6),
             "truncated": round(sum(not row.finished for row in rows) / count, 6),
         }
         history: list[Any] = state.log_history

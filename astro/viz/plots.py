@@ -315,7 +315,7 @@ FIGURES: dict[str, tuple[str, Panels]] = {
         (
             ("validation_pass_at_1", "validation: pass@1"),
             ("validation_length", "validation: tokens per chain"),
-            ("validation_backtracks", "validation: backtracks per chain"),
+            ("validation_mean_backtracks", "validation: backtracks per chain"),
         ),
     ),
 }

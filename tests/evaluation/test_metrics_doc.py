@@ -18,10 +18,11 @@ from schemas.evaluate import (
     BudgetCurve,
     EqualTokens,
     EvalMetrics,
+    LimitCurve,
     ModelMetrics,
     PairedDifference,
 )
-from schemas.grpo import GrpoMetrics
+from schemas.grpo import GrpoMetrics, ValidationPoint
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
 from schemas.problems import ProblemsMetrics
@@ -43,7 +44,7 @@ KEYS = {  # records in a list -> the fields that name them
     PairedDifference: ["better", "worse"],
     EqualTokens: ["better", "worse"],
 }
-CURVES = {BudgetCurve}  # records in a list that are drawn, not logged
+CURVES = {BudgetCurve, LimitCurve, ValidationPoint}  # records in a list that are drawn, not logged
 
 
 def names_in(schema, path):

@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
                 id=f"{name}{i}",
                 domain="countdown",
                 question=f"make {24 + i} from 2 3 {first}",
-                gold="24",
+                gold=str(24 + i),
                 level=3,
                 chance=None,
             )

@@ -32,7 +32,7 @@ def rows_of(work):
 def test_groups_of_equal_rewards_are_replaced_by_prompts_that_teach(tmp_path, seeded):
     """Twelve problems of which four teach: after enough rounds a step of four has no other."""
     _, off = run(tmp_path / "off", domain=Taught(), seeded=seeded)
-    _, curve = run(tmp_path / "on", domain=Taught(), seeded=seeded, refills=4, rollouts_mb=9.0)
+    _, curve = run(tmp_path / "on", domain=Taught(), seeded=seeded, refills=12, rollouts_mb=9.0)
     assert sum(row["zero_variance"] for row in curve) < sum(row["zero_variance"] for row in off) / 2
     rows = rows_of(tmp_path / "on")
     for point in curve:
@@ -174,3 +174,17 @@ def test_rewards_that_are_all_equal_are_told_of_in_a_real_run(tmp_path, capsys):
 
     run(tmp_path, domain=Wrong(), steps=6)
     assert capsys.readouterr().out.count("all rewards of every group were equal in steps 1 to 5") == 1
+
+
+def test_steps_of_which_no_reference_can_be_read_teach_nothing_and_end_nothing(tmp_path, capsys):
+    """Every reward is unknown: no number for TRL to log, and none for the curve."""
+
+    class Unread(Countdown):
+        def grade_many(self, problems, texts):
+            return [(None, "unparseable_gold") for _ in texts]
+
+    trainer, curve = run(tmp_path, domain=Unread(), steps=6, rollouts_mb=9.0, refills=1)
+    assert not any("reward" in row for row in curve)
+    assert trainer.state.global_step == 6
+    assert {row.reward for row in rows_of(tmp_path)} == {None}
+    assert "nothing was learnt" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from tests.training.grpo_world import PROBLEMS, SETTINGS, EvenSum, run, tiny
 
 def history(*scores):
     """A log history: (step, score of each problem)."""
-    figures = {"pass_at_1": 0.0, "length": 1.0, "backtracks": 0.0, "truncated": 0.0}
+    figures = {"pass_at_1": 0.0, "length": 1.0, "mean_backtracks": 0.0, "truncated": 0.0}
     return [{"step": step, "validation": {"figures": figures, "scores": list(values)}} for step, values in scores]
 
 
