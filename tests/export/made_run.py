@@ -60,6 +60,7 @@ def write_outs(root: Path) -> None:
             [make_completion(problems[2], model, seed=seed, attempts=1, solve=True)],
         )
         write_text(root / f"metrics/curves/{model}.csv", "step,loss\n1,2.5\n")
+    (root / "models/base_raw").mkdir()  # empty: the base was not warmed up
     write_metrics(root, searching)
 
 
