@@ -4,7 +4,7 @@
 
 Deviations from the paper: 3. a smaller budget by default (k, M and iterations are parameters); 4. duplicate actions are
 merged, where the paper says nothing of them; 5. a new child counts as visited once, by its rollouts; 16. `mcts.method:
-best_of_n` samples whole solutions instead, for the comparison that reviewers asked for; 18. rollouts can be used again as
+best_of_n` samples whole solutions instead, for the comparison that reviewers asked for; 20. rollouts can be used again as
 children.
 """
 
