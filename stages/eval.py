@@ -183,7 +183,10 @@ def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Pro
     for name, all_chains in chains.items():
         tokenizer = load_tokenizer(MODELS / name)
         domain = get_domain(
-            run.domain, load_phrases(Path(s.params.linearize.phrase_file)), chat_for(run.prompt, MODELS / name)
+            run.domain,
+            load_phrases(Path(s.params.linearize.phrase_file)),
+            chat_for(run.prompt, MODELS / name),
+            run.answers,  # as the whole chains are read
         )
 
         def grade(texts: Sequence[tuple[str, str]], domain: Domain = domain) -> list[Verdict]:

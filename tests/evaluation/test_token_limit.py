@@ -3,8 +3,11 @@
 import pytest
 
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
+from astro.execution.tasks import ContinueTask, Unfinished
+from astro.search.requests import Sample
 from astro.special_tokens import cut_text
 from astro.training.wordlevel import build_tokenizer
+from schemas.records import Problem
 
 WORDS = {"p": "yes", "q": "no"}
 
@@ -115,3 +118,21 @@ def test_a_text_is_cut_between_the_tokens_that_made_it():
         assert text.startswith(seen)
     assert cut_text(tokenizer, text, [len(ids), 10_000]) == [text, text]
     assert cut_text(tokenizer, text, []) == []
+
+
+def test_cut_samples_go_on_from_where_they_were_cut_each_with_a_seed_of_its_own():
+    problem = Problem(id="p", domain="countdown", question="make 24 from 3 8 1", gold="24", level=3, chance=None)
+    item = Unfinished(problem=problem, samples={"0": "3 * 8", "5": "3 + 8"})
+    name, job = ContinueTask("countdown", 1, "eval long", 100, 1.0)(item)
+    requests = next(job)
+    assert name == "p"
+    assert [r.prompt for r in requests] == ["make 24 from 3 8 1\n3 * 8", "make 24 from 3 8 1\n3 + 8"]
+    assert {(r.n, r.max_tokens, r.stop) for r in requests} == {(1, 100, ())}
+    assert len({r.seed for r in requests}) == 2
+    with pytest.raises(StopIteration) as ended:
+        job.send([[Sample(" = 24", 0.0, 2, True)], [Sample(" = 11", 0.0, 3, False)]])
+    added = ended.value.value.samples
+    assert {number: (a.text, a.tokens, a.finished) for number, a in added.items()} == {
+        "0": (" = 24", 2, True),
+        "5": (" = 11", 3, False),
+    }

@@ -134,6 +134,7 @@ def work_of(tmp_path, **changes):
         "target": str(tmp_path / "models" / "grpo"),
         "domain": "countdown",
         "prompt": "plain",
+        "answers": "box",
         "phrases": "phrases/countdown.yaml",
         "seed": 1,
         "settings": SETTINGS | {"dtype": "float32", "keep": "best", "validation": VALIDATION, "steps": 6} | changes,
