@@ -15,7 +15,7 @@ from schemas.execution import ExecutionParams
 from schemas.grpo import GrpoParams
 from schemas.linearize import LinearizeParams
 from schemas.mcts import MctsParams
-from schemas.problems import ProblemsParams, SourceSpec
+from schemas.problems import ProblemsParams
 from schemas.report import ReportParams
 from schemas.run import RunParams
 from schemas.sft import SftParams
@@ -23,9 +23,6 @@ from schemas.tracking import TrackingParams
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-_PLAIN = SourceSpec(path="-").model_dump(exclude={"path"})
-"""A source that is a path and nothing more."""
 
 
 def laid_over(values: dict, changes: dict) -> dict:
@@ -117,10 +114,5 @@ class Params(Strict):
             raise ValueError(
                 "run.domain countdown: its chains are read back by an exact syntax, which a rewrite would not keep; set "
                 "linearize.writer to template"
-            )
-        mapped = [n for n, spec in self.problems.files.items() if spec.model_dump(exclude={"path"}) != _PLAIN]
-        if self.run.domain == "countdown" and mapped:
-            raise ValueError(
-                f"run.domain countdown: problems.files takes paths only, but {mapped} name a dataset or a map"
             )
         return self

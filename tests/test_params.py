@@ -132,7 +132,6 @@ MATH = [
     ([("  writer: template ", "  writer: lm ")], ["run.domain countdown", "linearize.writer"]),
     ([("  answers: box ", "  answers: box_or_statement ")], ["run.answers box_or_statement: run.domain countdown", "to box"]),
     ([("    temperature: 0.7", "    temperature: 0.0")], ["linearize.lm: temperature 0", "retries"]),
-    ([("  files: {} ", "  files: {train: {dataset: a/b}} ")], ["run.domain countdown", "paths only", "'train'"]),
     ([("  files: {} ", "  files: {train: {path: a, preset: maht}} ")], ["files.train.preset", "'math500'", "got 'maht'"]),
     ([("  files: {} ", "  files: {train: {path: a, feilds: {}}} ")], ["problems.files.train.feilds", "unknown parameter"]),
     ([("  files: {} ", "  files: {train: {path: a, dataset: b}} ")], ["problems.files.train", "give either path", "or dataset"]),
