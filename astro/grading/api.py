@@ -139,7 +139,7 @@ class Pool:
         return grades  # type: ignore[return-value]  # none is None any more
 
     def _in_workers(self, pairs: list[tuple[str, str]]) -> list[Grade]:
-        values = run_tasks(self._workers, [(f"{PACKAGE}grading:grade_pair", pair) for pair in pairs])
+        values = run_tasks(self._workers, [(f"{PACKAGE}worker_tasks:grade_pair", pair) for pair in pairs])
         lost = [gold for (gold, _), value in zip(pairs, values, strict=True) if isinstance(value, Failed)]
         faults = dict(zip(lost, self._gold_faults(lost), strict=True)) if lost else {}
         return [
@@ -165,7 +165,7 @@ class Pool:
 
     def _gold_faults(self, golds: list[str]) -> list[str | None]:
         distinct = list(dict.fromkeys(golds))
-        values = run_tasks(self._workers, [(f"{PACKAGE}grading:gold_fault", (gold,)) for gold in distinct])
+        values = run_tasks(self._workers, [(f"{PACKAGE}worker_tasks:gold_fault", (gold,)) for gold in distinct])
         faults = {g: v.reason if isinstance(v, Failed) else v for g, v in zip(distinct, values, strict=True)}
         return [faults[gold] for gold in golds]
 

@@ -70,7 +70,7 @@ def test_a_task_that_raises_fails_alone(pool):
     assert pool.call(ECHO, "y") == "y"
 
 
-@pytest.mark.parametrize("function", ["os:system", "astro.grading", "astro.runtime:home_root", "astro.verifyx:f"])
+@pytest.mark.parametrize("function", ["os:system", "astro.grading", "astro.runtime:home_root", "astro.gradingx:f"])
 def test_workers_run_nothing_else(pool, function):
     with pytest.raises(ValueError, match=r"expected astro\.verify"):
         pool.call(function, "x")
