@@ -169,7 +169,7 @@ def ask(
 ) -> list[Completion]:
     """Have one model answer, and print what it writes as it writes it."""
     phrases = load_phrases(Path(params.linearize.phrase_file))
-    domain = get_domain(problem.domain, phrases, chat_for(params.run.prompt, folder))
+    domain = get_domain(problem.domain, phrases, chat_for(params.run.prompt, folder), params.run.answers)
     prompt, answers = domain.prompt(problem), []
     printer: ChainPrinter | None = None
 
@@ -221,7 +221,8 @@ def ask(
 
 def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tree:
     """The search tree of the problem, by the model in `folder`."""
-    task = SearchTask(params.mcts, problem.domain, seed, chat_for(params.run.prompt, folder), check_steps=True)
+    run, chat = params.run, chat_for(params.run.prompt, folder)
+    task = SearchTask(params.mcts, problem.domain, seed, chat, check_steps=True, answers=run.answers)
     runner = LocalRunner(lambda: opened(folder, params))
     try:
         return next(tree for _, tree in runner.run(task, [problem], total=1, in_flight=1, meter=Meter()))

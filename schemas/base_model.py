@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.base import Strict
-from schemas.lora import LoraParams
+from schemas.lora import LoraParams, require_enabled
 
 
 class PretrainedParams(Strict):
@@ -74,10 +74,7 @@ class WarmupParams(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "WarmupParams":
-        if self.lora.quantize != "none" and not self.lora.enabled:
-            raise ValueError(
-                f"lora.quantize {self.lora.quantize} is for LoRA, but lora.enabled is false: quantized weights are not trained"
-            )
+        require_enabled(self.lora)
         return self
 
 

@@ -19,3 +19,11 @@ class LoraParams(Strict):
         description="nf4: QLoRA: the base is held in 4 bits while it is trained (bitsandbytes, GPUs, no sharding), and the "
         "adapter merged into the base as it was"
     )
+
+
+def require_enabled(lora: LoraParams) -> None:
+    """Raises ValueError: quantized weights without an adapter to train."""
+    if lora.quantize != "none" and not lora.enabled:
+        raise ValueError(
+            f"lora.quantize {lora.quantize} is for LoRA, but lora.enabled is false: quantized weights are not trained"
+        )
