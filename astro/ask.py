@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 from astro.arms import BASE, all_models, load_arms
 from astro.cloning.verbalize import load_phrases
-from astro.domains import get_domain
-from astro.domains.chat import chat_for
-from astro.domains.countdown.sets import make_problem
 from astro.execution.jobs import LocalRunner, Meter
-from astro.execution.tasks import SearchTask
+from astro.execution.problem_jobs import SearchJobs
 from astro.inference.engine import EngineError, Request
 from astro.params import load_params
 from astro.runtime import UserError, program, run_stage, write_text
 from astro.seeds import node_seed
+from astro.tasks import get_task
+from astro.tasks.chat import chat_for
+from astro.tasks.countdown.sets import make_problem
 from astro.viz.answer_page import render
 from astro.viz.labels import style
 from astro.viz.terminal import ChainPrinter, Terminal, print_tree, verdict_line
@@ -52,7 +52,7 @@ def main() -> None:
     folders = chosen(given.arms, given.model)
     terminal = Terminal(sys.stdout)
     terminal.line(problem.question)
-    for line in remarks(problem, params.problems) if problem.domain == "countdown" else []:
+    for line in remarks(problem, params.problems) if problem.task == "countdown" else []:
         terminal.line(f"note: {line}", "soft")
     answers: list[Completion] = []
     for name, folder in folders.items():
@@ -101,10 +101,10 @@ def read_problem(text: str, gold: str | None, params: Params) -> Problem:
     Raises:
         UserError: it is none of the run's kind.
     """
-    if params.run.domain != "countdown":
+    if params.run.task != "countdown":
         if not text.strip():
             raise UserError("the problem is empty")
-        return Problem(id=SET, domain=params.run.domain, question=text, gold=gold or "?", level=1, chance=None)
+        return Problem(id=SET, task=params.run.task, question=text, gold=gold or "?", level=1, chance=None)
     match = COUNTDOWN.fullmatch(text)
     if not match:
         raise UserError(f'{text!r} is no Countdown problem; write one like "make 24 from 3 5 7 9"')
@@ -169,17 +169,17 @@ def ask(
 ) -> list[Completion]:
     """Have one model answer, and print what it writes as it writes it."""
     phrases = load_phrases(Path(params.linearize.phrase_file))
-    domain = get_domain(problem.domain, phrases, chat_for(params.run.prompt, folder), params.run.answers)
-    prompt, answers = domain.prompt(problem), []
+    task = get_task(problem.task, phrases, chat_for(params.run.prompt, folder), params.run.answers)
+    prompt, answers = task.prompt(problem), []
     printer: ChainPrinter | None = None
 
     def watch(text: str) -> None:
         if printer is not None and text.endswith("\n"):
-            printer.show(text, domain.parse_chain(problem, text), last=False)
+            printer.show(text, task.parse_chain(problem, text), last=False)
 
     engine = opened(folder, params, watch=watch)
     if unknown := engine.unknown(prompt):
-        raise UserError(f"{folder}: the model has no token for {unknown!r}: it was made for another task")
+        raise UserError(f"{folder}: the model has no token for {unknown!r}: it was made for another jobs")
     for number in range(samples):
         terminal.line()
         title = style(name).label
@@ -199,7 +199,7 @@ def ask(
             )
         )
         ((_, (sample,)),) = engine.poll()
-        answer, verdict = domain.grade_many([problem], [sample.text])[0]
+        answer, verdict = task.grade_many([problem], [sample.text])[0]
         completion = Completion(
             model=name,
             set=SET,
@@ -210,7 +210,7 @@ def ask(
             finished=sample.finished,
             answer=answer,
             verdict=verdict,
-            chain=domain.parse_chain(problem, sample.text),
+            chain=task.parse_chain(problem, sample.text),
         )
         printer.show(sample.text, completion.chain, last=True)
         terminal.line(*verdict_line(completion))
@@ -222,10 +222,10 @@ def ask(
 def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tree:
     """The search tree of the problem, by the model in `folder`."""
     run, chat = params.run, chat_for(params.run.prompt, folder)
-    task = SearchTask(params.mcts, problem.domain, seed, chat, check_steps=True, answers=run.answers)
+    jobs = SearchJobs(params.mcts, problem.task, seed, chat, check_steps=True, answers=run.answers)
     runner = LocalRunner(lambda: opened(folder, params))
     try:
-        return next(tree for _, tree in runner.run(task, [problem], total=1, in_flight=1, meter=Meter()))
+        return next(tree for _, tree in runner.run(jobs, [problem], total=1, in_flight=1, meter=Meter()))
     finally:
         runner.close()
 

@@ -1,12 +1,12 @@
 """What code a stage depends on: a hash of every module that it can reach, and of the data files beside them.
 
-The stage `code` writes one file per domain and stage, code/<domain>/<stage>.json, and dvc.yaml names it as a dependency. The
+The stage `code` writes one file per task and stage, code/<task>/<stage>.json, and dvc.yaml names it as a dependency. The
 hashes are of syntax trees without docstrings, comments, `Field(description=...)` and annotations of signatures. So an edit that
 changes no behaviour runs nothing again.
 
 - The imports of a stage's script are followed, also those inside functions. `if TYPE_CHECKING` is not.
 - A module that says `AFFECTS_RESULTS = False` is left out, with all that only it imports: logging, preflight checks and the like.
-- A module or package named after a domain (astro/domains/math, astro/importing/math.py) belongs to that domain alone.
+- A module or package named after a task (astro/tasks/math, astro/importing/math.py) belongs to that task alone.
 - Files that are not Python, such as prompts, belong to the package whose folder holds them, and count by content.
 
 No other module of the project is imported here, so that the stage starts fast.
@@ -42,9 +42,9 @@ class IdentityError(ValueError):
     """A module cannot be read, or imports something that cannot be followed."""
 
 
-def domains(root: Path = ROOT) -> list[str]:
-    """The packages of astro/domains: one per domain."""
-    return sorted(path.parent.name for path in (root / "astro/domains").glob("*/__init__.py"))
+def tasks(root: Path = ROOT) -> list[str]:
+    """The packages of astro/tasks: one per task."""
+    return sorted(path.parent.name for path in (root / "astro/tasks").glob("*/__init__.py"))
 
 
 def scripts(root: Path = ROOT) -> list[str]:
@@ -58,18 +58,18 @@ def _is_script(root: Path, module: str) -> bool:
     return module.startswith("stages.") and "run_stage(" in (root / f"{module.replace('.', '/')}.py").read_text("utf-8")
 
 
-def identity(stage: str, domain: str, root: Path = ROOT) -> dict[str, str]:
-    """Path of each source that `stage` depends on in `domain`, relative to `root` -> its hash.
+def identity(stage: str, task: str, root: Path = ROOT) -> dict[str, str]:
+    """Path of each source that `stage` depends on in `task`, relative to `root` -> its hash.
 
     Raises:
         IdentityError: names file and line.
     """
-    return sources(root).identity(stage, domain)
+    return sources(root).identity(stage, task)
 
 
-def path_of(stage: str, domain: str) -> Path:
+def path_of(stage: str, task: str) -> Path:
     """The file that holds the identity of a stage."""
-    return OUT / domain / f"{stage}.json"
+    return OUT / task / f"{stage}.json"
 
 
 def text_of(found: Mapping[str, str]) -> str:
@@ -77,10 +77,10 @@ def text_of(found: Mapping[str, str]) -> str:
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
-def stale_code(script: str, domain: str) -> list[str]:
+def stale_code(script: str, task: str) -> list[str]:
     """Sources of a stage that are not as the file of its identity says; [] where there is no such file yet."""
-    path = path_of(script, domain)
-    return differences(json.loads(path.read_bytes()), identity(script, domain)) if path.is_file() else []
+    path = path_of(script, task)
+    return differences(json.loads(path.read_bytes()), identity(script, task)) if path.is_file() else []
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -95,7 +95,7 @@ class Sources:
         self.root = root
         paths = [p for top in TOP for p in sorted((root / top).rglob("*.py"))]
         self.modules = {self._name(p): p for p in paths}
-        self._domains = set(domains(root))
+        self._tasks = set(tasks(root))
         self.tree = cache(self._tree)
         self.hash = cache(self._hash)
         self.affects = cache(self._affects)
@@ -105,15 +105,15 @@ class Sources:
         parts = path.relative_to(self.root).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    def identity(self, stage: str, domain: str) -> dict[str, str]:
+    def identity(self, stage: str, task: str) -> dict[str, str]:
         """See the function of this name."""
-        modules = self.reached(f"stages.{stage}", domain)
+        modules = self.reached(f"stages.{stage}", task)
         files = {str(self.modules[m].relative_to(self.root)): self.hash(m) for m in modules}
         for folder in {self.modules[m].parent for m in modules}:
             files |= {str(p.relative_to(self.root)): _digest(p.read_bytes()) for p in _data_files(folder)}
         return dict(sorted(files.items()))
 
-    def reached(self, module: str, domain: str) -> set[str]:
+    def reached(self, module: str, task: str) -> set[str]:
         """All modules that running `module` may import, as far as results depend on them.
 
         A package that is run only because a module of it is imported has its functions not called: their imports do not count.
@@ -122,7 +122,7 @@ class Sources:
         todo = [(module, True)]
         while todo:
             here, called = todo.pop()
-            if (here, called) in found or not self.affects(here) or self._of_another(here, domain):
+            if (here, called) in found or not self.affects(here) or self._of_another(here, task):
                 continue
             found.add((here, called))
             todo.extend((package, False) for package in self.packages(here))
@@ -134,8 +134,8 @@ class Sources:
         parts = module.split(".")
         return [m for i in range(1, len(parts)) if (m := ".".join(parts[:i])) in self.modules]
 
-    def _of_another(self, module: str, domain: str) -> bool:
-        return bool(self._domains.difference([domain]).intersection(module.split(".")))
+    def _of_another(self, module: str, task: str) -> bool:
+        return bool(self._tasks.difference([task]).intersection(module.split(".")))
 
     def _affects(self, module: str) -> bool:
         """False where the module, or a package that holds it, says so by MARK."""
@@ -310,11 +310,11 @@ def _counts(node: ast.AST, *, documented: bool, inside: bool) -> bool:
 
 
 def write_all(root: Path = ROOT, out: Path = OUT) -> Iterable[Path]:
-    """Write the identity of every stage in every domain below `out`; yields the files."""
+    """Write the identity of every stage in every task below `out`; yields the files."""
     found = Sources(root)
-    for domain in domains(root):
+    for task in tasks(root):
         for stage in scripts(root):
-            target = out / domain / f"{stage}.json"
+            target = out / task / f"{stage}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text_of(found.identity(stage, domain)), encoding="utf-8")
+            target.write_text(text_of(found.identity(stage, task)), encoding="utf-8")
             yield target

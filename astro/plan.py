@@ -259,7 +259,7 @@ def make(given: Any) -> Plan:
     device = given.device or ("core" if embedded else "H100")
     units = given.units or (2 if device == "core" else 64 if given.profile == PAPER else gpus(given.compute))
     parameters = given.parameters or parameters_of(params)
-    rates = load_rates(RATES, device=device, parameters=parameters, domain=search_of(params), rate=given.rate)
+    rates = load_rates(RATES, device=device, parameters=parameters, task=search_of(params), rate=given.rate)
     trees = params.mcts.problems
     if params.problems.source == "generated":
         trees = min(trees, params.problems.train)

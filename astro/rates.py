@@ -26,7 +26,7 @@ class Rates:
 
 def search_of(params: Params) -> str:
     """The entry of `searches` in rates.yaml that a run is like."""
-    if params.run.domain == "math":
+    if params.run.task == "math":
         return "mathematics"
     return "countdown" if params.base.source == "train" else "countdown_pretrained"
 
@@ -45,7 +45,7 @@ def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float,
     return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
 
 
-def load_rates(path: Path, *, device: str, parameters: float, domain: str, rate: float | None) -> Rates:
+def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: float | None) -> Rates:
     """The rates of a device, see rates.yaml. rate: the user's own, tokens/s of one unit.
 
     Raises:
@@ -55,7 +55,7 @@ def load_rates(path: Path, *, device: str, parameters: float, domain: str, rate:
     try:
         generate, why = nearest(content["engines"], device, parameters)
         train, why_train = nearest(content["training"], device, parameters)
-        shape = content["searches"][domain]
+        shape = content["searches"][task]
         weights, training = content["weights_bytes"], content["training_bytes"]
     except KeyError as error:
         raise UserError(f"{path}: no entry {error}") from None
@@ -70,6 +70,6 @@ def load_rates(path: Path, *, device: str, parameters: float, domain: str, rate:
         (
             f"{generate:,.0f} generated tokens/s on one {device}: {why}",
             f"{train:,.0f} trained tokens/s on one {device}: {why_train}",
-            f"lengths and shape of a search, {domain}: {shape['source']}",
+            f"lengths and shape of a search, {task}: {shape['source']}",
         ),
     )

@@ -23,9 +23,9 @@ from pathlib import Path
 import psutil
 
 from astro.execution.jobs import LocalRunner, Runner, run_jobs
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore, write_shards
-from astro.execution.tasks import SearchTask
 from astro.inference.endpoint_engine import EndpointEngine
 from astro.runtime import UserError, digest_path, run_stage
 from benchmarks.world import Open, problems, settings, stored
@@ -56,9 +56,9 @@ def drive(folder: Path, target: str, url: str) -> None:
             )
 
         runner = LocalRunner(connect if target == "endpoint" else Open(sleeps=False))
-    task, store = SearchTask(settings(), "countdown", 1), ResultStore(folder / FILE, Tree)
+    jobs, store = SearchJobs(settings(), "countdown", 1), ResultStore(folder / FILE, Tree)
     run_jobs(
-        task,
+        jobs,
         lambda: problems(PROBLEMS),
         store=store,
         runner=runner,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from astro.execution.jobs import LocalRunner, Meter
-from astro.execution.tasks import SearchTask
+from astro.execution.problem_jobs import SearchJobs
 from astro.profiles import merged
 from astro.runtime import read_json, run_stage, write_jsonl
 from benchmarks.world import Open, problems, settings
@@ -29,9 +29,9 @@ CODE = ("astro", "schemas", "stages", "phrases", "profiles", "dvc.yaml", "arms.y
 
 def trees(count: int) -> Iterator[Tree]:
     """So many trees with ids of their own."""
-    task, runner = SearchTask(settings(iterations=8), "countdown", 1), LocalRunner(Open(sleeps=False))
+    jobs, runner = SearchJobs(settings(iterations=8), "countdown", 1), LocalRunner(Open(sleeps=False))
     asked = map(summed, problems(DIFFERENT))
-    grown = [t for _, t in runner.run(task, asked, total=DIFFERENT, in_flight=64, meter=Meter())]
+    grown = [t for _, t in runner.run(jobs, asked, total=DIFFERENT, in_flight=64, meter=Meter())]
     for number in range(count):
         tree = grown[number % DIFFERENT]
         yield tree.model_copy(update={"problem": tree.problem.model_copy(update={"id": f"t{number}"})})
@@ -53,7 +53,7 @@ def linearized(count: int) -> tuple[LinearizeMetrics, StageRecord]:
         params = merged(ROOT / "profiles/smoke.yaml", (ROOT / "params.yaml").read_text())
         (folder / "params.yaml").write_text(params)
         write_jsonl(folder / "data/trees/00000.jsonl", trees(count))
-        other = Problem(id="e", domain="countdown", question="make 3 from 1 2", gold="3", level=2, chance=None)
+        other = Problem(id="e", task="countdown", question="make 3 from 1 2", gold="3", level=2, chance=None)
         write_jsonl(folder / "data/problems/eval/n2.jsonl", [other])
         (folder / "models/base").mkdir(parents=True)
         (folder / "models/base/config.json").write_text("{}")

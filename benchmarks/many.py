@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 
 from astro.execution.jobs import LocalRunner, run_jobs
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
-from astro.execution.tasks import SearchTask
 from astro.runtime import UserError, read_jsonl, read_shards, run_stage, write_jsonl
 from astro.search.stats import tree_metrics
 from benchmarks.world import Open, problems, settings, stored
@@ -44,8 +44,8 @@ def drive(folder: Path, count: int) -> None:
             print(f"{done:8d} trees, {memory():6.0f} MB, {rate:6.0f} trees/s", flush=True)
         return ""
 
-    task = SearchTask(settings(k=2, iterations=2), "countdown", 1)
-    run_jobs(task, items, store=store, runner=runner, in_flight=IN_FLIGHT, label="many", unit="trees", note=note)
+    jobs = SearchJobs(settings(k=2, iterations=2), "countdown", 1)
+    run_jobs(jobs, items, store=store, runner=runner, in_flight=IN_FLIGHT, label="many", unit="trees", note=note)
     write_shards(folder / "trees", store.lines(p.id for p in items()), count=count, shards=SHARDS)
     print(f"published, {memory():.0f} MB", flush=True)
 

@@ -9,8 +9,8 @@ holds for them (tracemalloc), divided by their number: nodes, rollouts, requests
 import sys
 import tracemalloc
 
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import Job
-from astro.execution.tasks import SearchTask
 from astro.params import load_params
 from astro.runtime import run_stage
 from benchmarks.world import Policy, problems
@@ -28,9 +28,9 @@ def main() -> None:
         ("params.mcts", plain, count),
         ("k 8, M 16, 32 iterations", paper, max(1, count // 10)),
     ):
-        task = SearchTask(settings, "countdown", 1)
+        jobs = SearchJobs(settings, "countdown", 1)
         tracemalloc.start()
-        held = [half_way(task(problem)[1], policy, settings.iterations) for problem in problems(trees)]
+        held = [half_way(jobs(problem)[1], policy, settings.iterations) for problem in problems(trees)]
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         print(f"{name}: {len(held)} trees in flight, {used / len(held) / 1024:.1f} KiB each", flush=True)

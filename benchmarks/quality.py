@@ -21,8 +21,8 @@ import numpy as np
 
 from astro.evaluation.compute_matched import is_solved
 from astro.evaluation.intervals import bootstrap_mean, paired_difference
+from astro.execution.problem_jobs import SearchJobs, ToGrade
 from astro.execution.scheduler import Job, run_searches
-from astro.execution.tasks import SearchTask, ToGrade
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params
@@ -35,34 +35,34 @@ DEFAULT, CALIBRATION, SAME, RESAMPLES = 400, 50, 100, 2000
 
 
 @dataclass(frozen=True)
-class ReferenceTask:
-    """A tree by the reference: `task` renders its requests and grades. The job returns the Reference."""
+class ReferenceJobs:
+    """A tree by the reference: `jobs` renders its requests and grades. The job returns the Reference."""
 
-    task: SearchTask
+    jobs: SearchJobs
     seed: int
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
-        """As `astro.execution.jobs.Task`."""
+        """As `astro.execution.jobs.Jobs`."""
         return problem.id, self._job(problem)
 
     def grade(self, wanted: Any) -> Any:
-        """As `astro.execution.jobs.Task`."""
-        return self.task.grade(wanted)
+        """As `astro.execution.jobs.Jobs`."""
+        return self.jobs.grade(wanted)
 
     def _job(self, problem: Problem) -> Job:
         """The reference asks and waits; it runs in a thread, and this generator hands on what it asks."""
         asked: queue.SimpleQueue = queue.SimpleQueue()
         answers: queue.SimpleQueue = queue.SimpleQueue()
-        s = self.task.settings
+        s = self.jobs.settings
 
         def ask(wanted: Any) -> Any:
             asked.put(wanted)
             return answers.get()
 
-        domain = self.task._domain
+        task = self.jobs._task
 
         def judge(steps: Sequence[str], rest: str) -> Any:
-            return self.task.grade([ToGrade(problem, domain.response(steps, rest))])[0]
+            return self.jobs.grade([ToGrade(problem, task.response(steps, rest))])[0]
 
         plain = Reference(
             ask=ask,
@@ -73,9 +73,9 @@ class ReferenceTask:
             max_depth=s.max_depth,
             c_puct=s.c_puct,
             prior=s.prior,
-            is_terminal=domain.is_terminal,
+            is_terminal=task.is_terminal,
             judge=judge,
-            key=domain.state_key,
+            key=task.state_key,
         )
 
         def work() -> None:
@@ -87,7 +87,7 @@ class ReferenceTask:
 
         threading.Thread(target=work, daemon=True).start()
         while (wanted := asked.get()) is not None:
-            samples = yield [self.task.request(problem, wanted)]
+            samples = yield [self.jobs.request(problem, wanted)]
             answers.put(samples[0])
         return plain
 
@@ -102,11 +102,11 @@ def found_in(result: Tree | Reference) -> tuple[float, float, float, float]:
 
 
 def grow(
-    engine: Engine, task: SearchTask | ReferenceTask, problems: Sequence[Problem], in_flight: int
+    engine: Engine, jobs: SearchJobs | ReferenceJobs, problems: Sequence[Problem], in_flight: int
 ) -> tuple[dict, float]:
     """Results by problem, and seconds."""
     began = time.perf_counter()
-    found = run_searches(map(task, problems), engine=engine, in_flight=in_flight, grade=task.grade)
+    found = run_searches(map(jobs, problems), engine=engine, in_flight=in_flight, grade=jobs.grade)
     return dict(found), time.perf_counter() - began
 
 
@@ -131,7 +131,7 @@ def main() -> None:
     problems = list(read_jsonl(PROBLEMS, Problem))[:count]
     if len(problems) < count:
         raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
-    make = partial(SearchTask, domain=params.run.domain, seed=seed)
+    make = partial(SearchJobs, task=params.run.task, seed=seed)
     tree_settings = params.mcts.model_copy(update={"method": "mcts"})
     search = make(tree_settings)
     engine = open_engine(params.engine, params.execution, MODEL)
@@ -144,8 +144,8 @@ def main() -> None:
         n = round(sum(t.tokens for t in results["search"].values()) / count / each)
         settings = params.mcts.model_copy(update={"method": "best_of_n", "samples": n})
         results[f"best of {n}"] = run(make(settings), problems)[0]
-        twins = run(ReferenceTask(search, seed), problems[:SAME])[0]
-        results["reference, other seeds"] = run(ReferenceTask(search, seed + 1), problems)[0]
+        twins = run(ReferenceJobs(search, seed), problems[:SAME])[0]
+        results["reference, other seeds"] = run(ReferenceJobs(search, seed + 1), problems)[0]
     finally:
         engine.close()
     print(

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import run_searches
-from astro.execution.tasks import SearchTask
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params
@@ -30,11 +30,11 @@ def grow(engine: Engine, params: Params, problems: Sequence[Problem], **changes:
     """Trees with changed params.mcts (savings by their own names), and seconds."""
     savings = {k: changes.pop(k) for k in list(changes) if k in type(params.mcts.savings).model_fields}
     changes["savings"] = params.mcts.savings.model_copy(update=savings)
-    task = SearchTask(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.domain, params.run.seed)
+    jobs = SearchJobs(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.task, params.run.seed)
     getattr(engine, "reset_prefix_cache", lambda: None)()
     began = time.perf_counter()
     found = run_searches(
-        map(task, problems), engine=engine, in_flight=params.execution.trees_in_flight, grade=task.grade
+        map(jobs, problems), engine=engine, in_flight=params.execution.trees_in_flight, grade=jobs.grade
     )
     trees = dict(found)
     return trees, time.perf_counter() - began

@@ -11,8 +11,8 @@ import sys
 import time
 
 from astro.execution.jobs import Meter
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.ray_runner import RayRunner
-from astro.execution.tasks import SearchTask
 from astro.runtime import run_stage
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
@@ -26,7 +26,7 @@ def measure(address: str, workers: int) -> tuple[float, float]:
     count, times, meter = EACH * workers, [], Meter()
     ray = RayParams(address=address, workers=workers, patience_s=300.0)
     found = RayRunner(ENGINE, settings=ray, gpus=0).run(
-        SearchTask(settings(), "countdown", 1), problems(count), total=count, in_flight=IN_FLIGHT, meter=meter
+        SearchJobs(settings(), "countdown", 1), problems(count), total=count, in_flight=IN_FLIGHT, meter=meter
     )
     for _ in found:
         times.append(time.monotonic())

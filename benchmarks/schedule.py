@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import Job, run_searches
-from astro.execution.tasks import SearchTask
 from astro.runtime import run_stage
 from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Policy, problems, settings
@@ -65,19 +65,19 @@ def measure(sigma: float, trees: int, *, in_flight: int = IN_FLIGHT, slots: int 
     def engine() -> SimulatedEngine:
         return SimulatedEngine(Policy(sigma), slots=slots, token_s=TOKEN_S, sleeps=False)
 
-    task, fed, stepped = SearchTask(settings(k=4, rollouts=2), "countdown", 1), engine(), engine()
-    one = dict(run_searches(map(task, problems(trees)), engine=fed, in_flight=in_flight))
-    two = lock_step(map(task, problems(trees)), engine=stepped, in_flight=in_flight)
-    ideal = max(fed.busy_s / slots, longest(task, trees, sigma))
+    jobs, fed, stepped = SearchJobs(settings(k=4, rollouts=2), "countdown", 1), engine(), engine()
+    one = dict(run_searches(map(jobs, problems(trees)), engine=fed, in_flight=in_flight))
+    two = lock_step(map(jobs, problems(trees)), engine=stepped, in_flight=in_flight)
+    ideal = max(fed.busy_s / slots, longest(jobs, trees, sigma))
     return ideal / fed.now, ideal / stepped.now, one == two
 
 
-def longest(task: SearchTask, trees: int, sigma: float) -> float:
+def longest(jobs: SearchJobs, trees: int, sigma: float) -> float:
     """Seconds of the longest tree, alone on an engine with room for all it wants at once."""
     found = 0.0
     for problem in problems(trees):
         engine = SimulatedEngine(Policy(sigma), slots=64, token_s=TOKEN_S, sleeps=False)
-        list(run_searches([task(problem)], engine=engine, in_flight=1))
+        list(run_searches([jobs(problem)], engine=engine, in_flight=1))
         found = max(found, engine.now)
     return found
 

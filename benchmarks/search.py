@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import TimedEngine, generate, run_searches
-from astro.execution.tasks import SearchTask
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params
@@ -57,10 +57,10 @@ def reset(engine: Engine) -> None:
     getattr(engine, "reset_prefix_cache", lambda: None)()
 
 
-def search(engine: Engine, task: SearchTask, problems: Sequence[Problem], in_flight: int) -> tuple[int, float, float]:
+def search(engine: Engine, jobs: SearchJobs, problems: Sequence[Problem], in_flight: int) -> tuple[int, float, float]:
     """(tokens, seconds, CPU seconds of this process)."""
     began, used = time.perf_counter(), time.process_time()
-    trees = dict(run_searches(map(task, problems), engine=engine, in_flight=in_flight))
+    trees = dict(run_searches(map(jobs, problems), engine=engine, in_flight=in_flight))
     return sum(tree.tokens for tree in trees.values()), time.perf_counter() - began, time.process_time() - used
 
 
@@ -81,14 +81,14 @@ def main() -> None:
     if len(problems) < count + 8:
         raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
     warm, problems = problems[count:], problems[:count]
-    task = SearchTask(params.mcts, params.run.domain, params.run.seed)
+    jobs = SearchJobs(params.mcts, params.run.task, params.run.seed)
     raw, concurrency = open_engine(params.engine, params.execution, MODEL), params.execution.concurrency
-    search(raw, task, warm, 8)  # first batches pay for allocations
+    search(raw, jobs, warm, 8)  # first batches pay for allocations
 
     reset(raw)
     recorder = Recorder(raw)
     timed = TimedEngine(recorder)
-    tokens, wall, cpu = search(timed, task, problems, params.execution.trees_in_flight)
+    tokens, wall, cpu = search(timed, jobs, problems, params.execution.trees_in_flight)
     flat_tokens, flat_wall, flat_cpu = flat(raw, recorder.requests, concurrency)
     print(
         f"trees {count}, requests {len(recorder.requests)}, tokens {tokens}, in flight {params.execution.trees_in_flight}"
@@ -104,7 +104,7 @@ def main() -> None:
     for in_flight in IN_FLIGHT:
         chosen = some[: max(4, len(some) // 10)] if in_flight == 1 else some
         reset(raw)
-        spent, seconds, _ = search(raw, task, chosen, in_flight)
+        spent, seconds, _ = search(raw, jobs, chosen, in_flight)
         rate = 60 * len(chosen) / seconds
         print(f"{in_flight:4} trees in flight: {rate:7.0f} problems/min, {spent / seconds:7.0f} tokens/s", flush=True)
     raw.close()
@@ -112,7 +112,7 @@ def main() -> None:
     if params.engine.kind == "vllm":
         vllm = params.engine.vllm.model_copy(update={"seeded": False})
         free = open_engine(params.engine.model_copy(update={"vllm": vllm}), params.execution, MODEL)
-        search(free, task, warm, 8)
+        search(free, jobs, warm, 8)
         free_tokens, free_wall, _ = flat(free, recorder.requests, concurrency)
         free.close()
         ratio = (flat_tokens / flat_wall) / (free_tokens / free_wall)

@@ -27,7 +27,7 @@ def problems(count: int, *, seed: int = 0) -> Iterator[Problem]:
         numbers = [draw.randint(1, 9) for _ in range(3)]
         target = draw.randint(5, 30)
         question = f"make {target} from {' '.join(map(str, numbers))}"
-        yield Problem(id=f"s{i}", domain="countdown", question=question, gold=str(target), level=3, chance=None)
+        yield Problem(id=f"s{i}", task="countdown", question=question, gold=str(target), level=3, chance=None)
 
 
 def settings(**changes: object) -> MctsParams:

@@ -177,7 +177,7 @@ class EvalMetrics(Strict):
     equal_tokens: dict[str, list[EqualTokens]] = Field(default={}, description="set -> rows; absent as budgets")
     base_by_reading: dict[str, dict[Reading, Estimate]] = Field(
         default={},
-        exclude_if=lambda value: not value,  # so that the metrics of a domain without readings keep their bytes
+        exclude_if=lambda value: not value,  # so that the metrics of a task without readings keep their bytes
         description="math: set -> reading of answers (run.answers) -> pass@1 of the base model",
     )
     token_limits: dict[str, list[LimitCurve]] = Field(

@@ -91,5 +91,5 @@ class MctsMetrics(Strict):
     tokens_per_valid_tree: float | None = Field(description="None: no valid tree")
     rollout_accuracy: float | None = Field(description="share of correct rollouts; None: none was made")
     checks: CheckMetrics | None = Field(
-        default=None, exclude_if=lambda value: value is None, description="absent: the domain does not check steps"
+        default=None, exclude_if=lambda value: value is None, description="absent: the task does not check steps"
     )

@@ -85,34 +85,34 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
-    def _domain_has_what_is_asked_of_it(self) -> "Params":
-        if self.run.domain == "math" and self.problems.source == "generated":
+    def _task_has_what_is_asked_of_it(self) -> "Params":
+        if self.run.task == "math" and self.problems.source == "generated":
             raise ValueError(
-                "run.domain math: problems.source generated makes Countdown problems only; set problems.source to files and "
+                "run.task math: problems.source generated makes Countdown problems only; set problems.source to files and "
                 "name them in problems.files (docs/problems.md)"
             )
-        if self.run.domain == "math" and self.base.source == "train":
+        if self.run.task == "math" and self.base.source == "train":
             raise ValueError(
-                "run.domain math: base.source train makes a model of Countdown; set base.source to pretrained and name a "
+                "run.task math: base.source train makes a model of Countdown; set base.source to pretrained and name a "
                 "model in base.pretrained.path"
             )
-        if self.run.domain == "math" and self.base.warmup.steps:
+        if self.run.task == "math" and self.base.warmup.steps:
             raise ValueError(
-                f"base.warmup.steps {self.base.warmup.steps}: run.domain math has no corpus of its own to warm up on; set it to 0"
+                f"base.warmup.steps {self.base.warmup.steps}: run.task math has no corpus of its own to warm up on; set it to 0"
             )
         if self.run.prompt == "chat" and self.base.source == "train":
             raise ValueError(
                 "run.prompt chat: the model that is trained here (base.source train) knows no messages; set run.prompt to "
                 "plain, or base.source to pretrained"
             )
-        if self.run.domain == "countdown" and self.run.answers != "box":
+        if self.run.task == "countdown" and self.run.answers != "box":
             raise ValueError(
-                f"run.answers {self.run.answers}: run.domain countdown has a syntax of its own for its answers; set "
-                "run.answers to box, or run.domain to math"
+                f"run.answers {self.run.answers}: run.task countdown has a syntax of its own for its answers; set "
+                "run.answers to box, or run.task to math"
             )
-        if self.run.domain == "countdown" and self.linearize.writer == "lm":
+        if self.run.task == "countdown" and self.linearize.writer == "lm":
             raise ValueError(
-                "run.domain countdown: its chains are read back by an exact syntax, which a rewrite would not keep; set "
+                "run.task countdown: its chains are read back by an exact syntax, which a rewrite would not keep; set "
                 "linearize.writer to template"
             )
         return self

@@ -26,7 +26,7 @@ class Problem(Strict):
     """One problem of one set."""
 
     id: str = Field(min_length=1, description="unique over all sets of a run")
-    domain: Literal["countdown", "math"] = Field(description="which module of astro/domains reads it")
+    task: Literal["countdown", "math"] = Field(description="which module of astro/tasks reads it")
     question: str = Field(min_length=1, description='what the model is asked, e.g. "make 24 from 3 5 7 9"')
     gold: str = Field(min_length=1, description='reference for the grader, e.g. "24"')
     level: int = Field(ge=1, description="difficulty; Countdown: how many numbers; math: 1 where the source has none")
@@ -72,8 +72,8 @@ class Node(Strict):
     )
     checks: StepChecks | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,  # so that the trees of a domain without them keep their bytes
-        description="equalities in the step; None: the domain does not check steps",
+        exclude_if=lambda value: value is None,  # so that the trees of a task without them keep their bytes
+        description="equalities in the step; None: the task does not check steps",
     )
 
 
@@ -145,7 +145,7 @@ class ChainNode(Strict):
 
     text: str
     parent: int = Field(ge=-1, description="index of the step it continues; -1: it continues the problem itself")
-    valid: bool = Field(description="obeys the rules of the domain in the state it continues")
+    valid: bool = Field(description="obeys the rules of the task in the state it continues")
     ends: bool = Field(description="ends an attempt (nothing is left to do)")
     right: bool | None = Field(description="does the attempt solve the problem; None: it does not end here")
     claim: bool | None = Field(description="what the chain says of it (right / not right); None: it says nothing")
@@ -178,8 +178,8 @@ class Completion(Strict):
     verdict: Verdict
     extraction: Extraction | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,  # so that the completions of a domain without it keep their bytes
-        description="where the answer stands; None: the domain has one way to give it",
+        exclude_if=lambda value: value is None,  # so that the completions of a task without it keep their bytes
+        description="where the answer stands; None: the task has one way to give it",
     )
     chain: Chain
 

@@ -16,7 +16,7 @@ class RunParams(Strict):
     """What every stage shares."""
 
     seed: int = Field(ge=0, lt=2**31, description="root of every seed of the run")
-    domain: Literal["countdown", "math"] = Field(description="module of astro/domains")
+    task: Literal["countdown", "math"] = Field(description="module of astro/tasks")
     prompt: Literal["plain", "chat"] = Field(
         description="chat: problems are messages to a chat model, rendered by its chat template; plain: text to be continued"
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.compute import identity, load_compute, split_batch
-from astro.domains.chat import ChatTemplate, chat_for
 from astro.runtime import UserError, atomic_path, discard, read_shards, run_stage
+from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.base_model import BaseModelMetrics
 from schemas.compute import Compute
@@ -33,8 +33,8 @@ EVAL_SETS = Path("data/problems/eval")
 
 def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
     """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
-    from astro.domains.countdown.sets import corpus, problem_key
-    from astro.domains.countdown.steps import parse_question
+    from astro.tasks.countdown.sets import corpus, problem_key
+    from astro.tasks.countdown.steps import parse_question
 
     params, world = s.params.base, s.params.problems
     bounds = {k: getattr(world, k) for k in ("number_max", "target_min", "target_max", "value_max")}

@@ -1,4 +1,4 @@
-"""Write down what code each stage depends on: code/<domain>/<stage>.json, hashes of the modules that it reaches.
+"""Write down what code each stage depends on: code/<task>/<stage>.json, hashes of the modules that it reaches.
 
     python -m stages.code
 

@@ -16,8 +16,6 @@ from pydantic import BaseModel
 
 from astro.arms import BASE, RAW, all_models, baselines, by_arm
 from astro.cloning.verbalize import load_phrases
-from astro.domains import Domain, get_domain
-from astro.domains.chat import chat_for
 from astro.evaluation.accuracy import pass_at_1
 from astro.evaluation.compute_matched import at_equal_tokens, budget_curves
 from astro.evaluation.intervals import bootstrap_mean
@@ -25,20 +23,22 @@ from astro.evaluation.summary import comparisons, summarise
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
 from astro.execution.jobs import Runner, open_runners, run_jobs
 from astro.execution.measurement_cache import prune, shared_store
-from astro.execution.metered_search import MeteredSearchTask, Searched
-from astro.execution.result_store import ResultStore
-from astro.execution.tasks import (
+from astro.execution.metered_search import MeteredSearchJobs, Searched
+from astro.execution.problem_jobs import (
     Addition,
     Additions,
     Answers,
-    ContinueTask,
-    SampleTask,
+    ContinueJobs,
+    SampleJobs,
     Unfinished,
     sample_answers,
 )
+from astro.execution.result_store import ResultStore
 from astro.pipeline import hash_of
 from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
 from astro.special_tokens import cut_text, encode_prompt, load_tokenizer
+from astro.tasks import Task, get_task
+from astro.tasks.chat import chat_for
 from schemas.evaluate import Estimate, EvalMetrics, LimitCurve
 from schemas.mcts import MctsParams
 from schemas.records import Completion, Problem, Verdict
@@ -73,8 +73,8 @@ def complete(
 ) -> list[Completion]:
     """All completions of one model. Models of equal bytes (a training of 0 steps) are measured once."""
     params, run = s.params.eval, s.params.run
-    task = SampleTask(
-        run.domain,
+    jobs = SampleJobs(
+        run.task,
         run.seed,
         "eval",
         params.samples,
@@ -88,7 +88,7 @@ def complete(
     asked = [(set_name, p) for set_name, members in sets.items() for p in members]
     with measured(s, params.model_dump(include=set(ASKED)), name, Answers) as store:
         answers = sample_answers(
-            task,
+            jobs,
             [p for _, p in asked],
             store=store,
             runner=runner_of(MODELS / name),
@@ -135,11 +135,11 @@ def long_chains(
         items = [Unfinished(problem=problems[i], samples=samples) for i, samples in cut.items()]
         more = params.longest - params.max_tokens
         chat = chat_for(run.prompt, MODELS / name)
-        task = ContinueTask(run.domain, run.seed, "eval long", more, params.temperature, chat)
+        jobs = ContinueJobs(run.task, run.seed, "eval long", more, params.temperature, chat)
         asked = {"long": params.longest, **params.model_dump(include=set(ASKED))}
         with measured(s, asked, name, Additions) as store:
             run_jobs(
-                task,
+                jobs,
                 lambda: items,
                 store=store,
                 runner=runner_of(MODELS / name),
@@ -165,9 +165,9 @@ def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
     engine, wanted = s.params.engine, s.params.eval.longest
     if engine.kind == "endpoint" or wanted <= s.params.eval.max_tokens:
         return
-    domain = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, MODELS / name))
+    task = get_task(s.params.run.task, chat=chat_for(s.params.run.prompt, MODELS / name))
     tokenizer = load_tokenizer(MODELS / name)
-    longest, identifier = max((len(encode_prompt(tokenizer, domain.prompt(p))), p.id) for p in problems)
+    longest, identifier = max((len(encode_prompt(tokenizer, task.prompt(p))), p.id) for p in problems)
     if longest + wanted > engine.max_model_len:
         raise UserError(
             f"eval.long_tokens {wanted}: with the longest prompt ({identifier}, {longest} tokens) that is {longest + wanted}, "
@@ -182,15 +182,15 @@ def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Pro
     found = []
     for name, all_chains in chains.items():
         tokenizer = load_tokenizer(MODELS / name)
-        domain = get_domain(
-            run.domain,
+        task = get_task(
+            run.task,
             load_phrases(Path(s.params.linearize.phrase_file)),
             chat_for(run.prompt, MODELS / name),
             run.answers,  # as the whole chains are read
         )
 
-        def grade(texts: Sequence[tuple[str, str]], domain: Domain = domain) -> list[Verdict]:
-            return [verdict for _, verdict in domain.grade_many([problems[i] for i, _ in texts], [t for _, t in texts])]
+        def grade(texts: Sequence[tuple[str, str]], task: Task = task) -> list[Verdict]:
+            return [verdict for _, verdict in task.grade_many([problems[i] for i, _ in texts], [t for _, t in texts])]
 
         found.append(
             limit_curve(
@@ -221,11 +221,11 @@ def search_at_test_time(
         return []
     settings, run = search_settings(s), s.params.run
     chat = chat_for(run.prompt, MODELS / BASE)
-    task = MeteredSearchTask(settings, run.domain, run.seed, chat, answers=run.answers)
+    jobs = MeteredSearchJobs(settings, run.task, run.seed, chat, answers=run.answers)
     asked = {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}
     with measured(s, asked, BASE, Searched) as store:
         run_jobs(
-            task,
+            jobs,
             lambda: problems,
             store=store,
             runner=runner_of(MODELS / BASE),
@@ -239,15 +239,15 @@ def search_at_test_time(
 def base_by_reading(
     s: Stage, completions: list[Completion], sets: dict[str, list[Problem]]
 ) -> dict[str, dict[Reading, Estimate]]:
-    """pass@1 of the base model on each set, its answers read in every way: what of it is form. {}: the domain has one."""
-    if s.params.run.domain != "math":
+    """pass@1 of the base model on each set, its answers read in every way: what of it is form. {}: the task has one."""
+    if s.params.run.task != "math":
         return {}
     found: dict[str, dict[Reading, Estimate]] = {name: {} for name in sets}
     for reading in READINGS:
-        domain = get_domain(s.params.run.domain, answers=reading)
+        task = get_task(s.params.run.task, answers=reading)
         for name, members in sets.items():
             problems, done = {p.id: p for p in members}, [c for c in completions if c.set == name]
-            grades = domain.grade_many([problems[c.problem_id] for c in done], [c.text for c in done])
+            grades = task.grade_many([problems[c.problem_id] for c in done], [c.text for c in done])
             again = [c.model_copy(update={"verdict": verdict}) for c, (_, verdict) in zip(done, grades, strict=True)]
             found[name][reading] = bootstrap_mean(
                 list(pass_at_1(again).values()),

@@ -17,11 +17,9 @@ from pathlib import Path
 
 from astro import tracking
 from astro.compute import identity, load_compute, split_batch
-from astro.domains import get_domain
-from astro.domains.chat import chat_for
 from astro.execution.jobs import open_runner
+from astro.execution.problem_jobs import Answers, SampleJobs, sample_answers
 from astro.execution.result_store import ResultStore
-from astro.execution.tasks import Answers, SampleTask, sample_answers
 from astro.runtime import (
     UserError,
     atomic_path,
@@ -32,6 +30,8 @@ from astro.runtime import (
     write_jsonl,
     write_text,
 )
+from astro.tasks import get_task
+from astro.tasks.chat import chat_for
 from astro.training import rollouts
 from astro.training.curriculum import easy_first
 from astro.training.launch import Log, launch, visible_gpus
@@ -60,8 +60,8 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
     """Problem -> share of its samples that the SFT model solves; those that a killed run has stored in `path` are not sampled
     again."""
     settings, run = s.params.grpo, s.params.run
-    task = SampleTask(
-        run.domain,
+    jobs = SampleJobs(
+        run.task,
         run.seed,
         "pass rate",
         settings.pass_rate.samples,
@@ -75,14 +75,14 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
         open_runner(s.params.engine, s.params.execution, sft_model(s)) as runner,
     ):
         answers = sample_answers(
-            task,
+            jobs,
             problems,
             store=store,
             runner=runner,
             concurrency=s.params.execution.concurrency,
             label=s.name,
         )
-    return {a.id: sum(x.verdict == "correct" for x in a.samples) / task.n for a in answers}
+    return {a.id: sum(x.verdict == "correct" for x in a.samples) / jobs.n for a in answers}
 
 
 def rl_settings(s: Stage) -> dict:
@@ -130,7 +130,7 @@ def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem],
     others = {str(PROBLEMS) + " before them": problems, str(TRACED): list(read_jsonl(TRACED, Problem))}
     for path in sorted(EVAL_SETS.glob("*.jsonl")):
         others[str(path)] = list(read_jsonl(path, Problem))
-    check_held_out(held_out, others, identity=get_domain(s.params.run.domain).identity)
+    check_held_out(held_out, others, identity=get_task(s.params.run.task).identity)
 
 
 def check(
@@ -170,7 +170,7 @@ def check(
     check_quantize(settings.lora.quantize, compute, gpus, stage="grpo")
     check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
     limit = context if settings.generation == "hf" else vllm.max_model_len or context
-    prompt = get_domain(s.params.run.domain, chat=chat_for(s.params.run.prompt, model)).prompt
+    prompt = get_task(s.params.run.task, chat=chat_for(s.params.run.prompt, model)).prompt
     lengths = [(p.id, len(encode(prompt(p)))) for p in [*problems, *held_out]]
     longer = overlong(lengths, max_completion=settings.max_completion, limit=min(limit, context))
     for identifier, tokens in longer.items():
@@ -304,7 +304,7 @@ def train(
         "name": s.name,
         "model": str(sft_model(s)),
         "target": str(Path("models") / s.name),
-        "domain": s.params.run.domain,
+        "task": s.params.run.task,
         "prompt": s.params.run.prompt,
         "answers": s.params.run.answers,
         "phrases": s.params.linearize.phrase_file,

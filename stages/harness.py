@@ -82,7 +82,7 @@ class Stage:
         """
         values = _without(self.state.params, without)
         inputs = {
-            dep: hash_of(dep) for dep in self.entry.deps if Path(dep) != path_of(self.script, self.params.run.domain)
+            dep: hash_of(dep) for dep in self.entry.deps if Path(dep) != path_of(self.script, self.params.run.task)
         }
         return digest(values, inputs, self.state.code, *more)
 
@@ -168,8 +168,8 @@ def arm_argument(script: str) -> str:
 def state_of(script: str, entry: Entry, *, fresh: bool = False) -> State:
     """What a stage depends on now. fresh: sources are read again, not as they were when the process began."""
     values = plain(read_yaml(PARAMS_FILE))
-    domain = str(value_at(values, "run.domain"))
-    code = Sources().identity(script, domain) if fresh else identity(script, domain)
+    task = str(value_at(values, "run.task"))
+    code = Sources().identity(script, task) if fresh else identity(script, task)
     made = {out for other in read_pipeline(values).values() for out in other.outs}
     files = [dep for dep in entry.deps if not any(_overlap(dep, out) for out in made) and Path(dep).exists()]
     return State(
@@ -196,18 +196,18 @@ def _overlap(dep: str, out: str) -> bool:
     return Path(dep).is_relative_to(out) or Path(out).is_relative_to(dep)
 
 
-def require_current(script: str, domain: str) -> None:
-    """The code must be what code/<domain>/<stage>.json says: DVC would record that file as the code that made the outs.
+def require_current(script: str, task: str) -> None:
+    """The code must be what code/<task>/<stage>.json says: DVC would record that file as the code that made the outs.
 
     Raises:
         UserError: it is not; or the file is missing where DVC runs the stage.
     """
-    path = path_of(script, domain)
+    path = path_of(script, task)
     if not path.is_file():
         if not os.environ.get("DVC_STAGE"):
             return  # by hand: nothing is recorded
         raise UserError(f"{path}: no such file; `dvc repro code` makes it, and a plain `dvc repro` does that by itself")
-    if changed := stale_code(script, domain):
+    if changed := stale_code(script, task):
         raise UserError(
             f"{path} is not of the code as it is now; changed: {', '.join(changed)}. Run `dvc repro code` first; a plain "
             "`dvc repro` does that by itself"
@@ -228,7 +228,7 @@ def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
 
         check_start(script, params)
     state = state_of(script, entry)
-    require_current(script, params.run.domain)
+    require_current(script, params.run.task)
     name = script + (arm_of(arm).suffix if arm else "")
     sections = dict.fromkeys([*(key.partition(".")[0] for key in entry.params), "execution"])
     values = {section: getattr(params, section).model_dump() for section in sections if section != "arms"}

@@ -26,15 +26,13 @@ from astro.cloning.self_eval import passing
 from astro.cloning.traces import Accept, accepted, traces_of
 from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
-from astro.domains import Domain, get_domain
-from astro.domains.chat import chat_for
 from astro.execution.jobs import Runner, open_runner, run_jobs
-from astro.execution.linearize_tasks import (
+from astro.execution.linearize_jobs import (
     Ballot,
     Candidate,
     Draft,
-    RewriteTask,
-    VoteTask,
+    RewriteJobs,
+    VoteJobs,
     ballot_id,
     candidate_of,
     draft_of,
@@ -48,6 +46,8 @@ from astro.runtime import (
     run_stage,
     write_jsonl,
 )
+from astro.tasks import Task, get_task
+from astro.tasks.chat import chat_for
 from astro.validation import check_traces, require
 from schemas.base import Strict
 from schemas.linearize import LinearizeMetrics, RewriteMetrics
@@ -97,10 +97,10 @@ def asking(s: Stage) -> Iterator[Asking | None]:
 
 
 @contextlib.contextmanager
-def filtering(s: Stage, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
-    """`accept(tree, correct terminals)` of the chosen filter; terminals that the domain's checker refuses are left out."""
+def filtering(s: Stage, task: Task, ask: Asking | None) -> Iterator[Accept]:
+    """`accept(tree, correct terminals)` of the chosen filter; terminals that the task's checker refuses are left out."""
     params = s.params.linearize
-    usable = checker(s, domain)
+    usable = checker(s, task)
     if params.filter == "value":
         yield lambda tree, correct: [
             i for i in correct if usable(tree, i) and lowest_value(tree, i) >= params.min_value
@@ -114,7 +114,7 @@ def filtering(s: Stage, domain: Domain, ask: Asking | None) -> Iterator[Accept]:
                 return passing(
                     [node for node in correct if ballot_id(tree, node) in ballots],  # the others are not usable
                     ask=lambda nodes: [ballots[ballot_id(tree, node)].votes for node in nodes],
-                    sound=lambda node: domain.vote_prompt(tree.problem, tree.steps(node))[1],
+                    sound=lambda node: task.vote_prompt(tree.problem, tree.steps(node))[1],
                     min_share=params.self_eval.min_share,
                 )
 
@@ -136,7 +136,7 @@ def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], b
         ),
     )
     run_jobs(
-        VoteTask(settings, run.domain, run.seed, chat_for(run.prompt, MODEL)),
+        VoteJobs(settings, run.task, run.seed, chat_for(run.prompt, MODEL)),
         lambda: read_jsonl(asked, Candidate),
         store=ballots,
         runner=ask.runner,
@@ -146,16 +146,16 @@ def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], b
     )
 
 
-def checker(s: Stage, domain: Domain) -> Callable[[Tree, int], bool]:
-    """`usable(tree, terminal node)`: whether the domain's checker passes the solution (always, without `checked`)."""
+def checker(s: Stage, task: Task) -> Callable[[Tree, int], bool]:
+    """`usable(tree, terminal node)`: whether the task's checker passes the solution (always, without `checked`)."""
     if not s.params.linearize.checked:
         return lambda tree, node: True
-    return lambda tree, node: domain.checked(tree.problem, tree.steps(node))
+    return lambda tree, node: task.checked(tree.problem, tree.steps(node))
 
 
-def by_template(s: Stage, domain: Domain, phrases: Phrases, accept: Accept, counts: dict[str, int]) -> Examples:
+def by_template(s: Stage, task: Task, phrases: Phrases, accept: Accept, counts: dict[str, int]) -> Examples:
     """The examples as the template writes them; what became of the trees is added to `counts`."""
-    params, usable = s.params.linearize, checker(s, domain)
+    params, usable = s.params.linearize, checker(s, task)
     make = partial(
         traces_of,
         count=params.traces_per_tree,
@@ -166,14 +166,14 @@ def by_template(s: Stage, domain: Domain, phrases: Phrases, accept: Accept, coun
         back_from=params.back_from,
         order=params.order,
         seed=s.params.run.seed,
-        prompt=domain.prompt,
-        step_end=domain.step_end,
-        abandoned=domain.abandoned,
-        restate=domain.restate,
+        prompt=task.prompt,
+        step_end=task.step_end,
+        abandoned=task.abandoned,
+        restate=task.restate,
     )
     for tree in read_shards(TREES, Tree):
         if chosen := accepted(tree, accept=accept, counts=counts):
-            wrong = wrong_terminals(tree, key=domain.canonical, usable=partial(usable, tree))
+            wrong = wrong_terminals(tree, key=task.canonical, usable=partial(usable, tree))
             arms = (
                 make(tree, candidates=chosen, wrong=wrong, reflection=reflection)
                 for reflection in (params.reflection, False)
@@ -194,7 +194,7 @@ def with_trees(path: Path) -> Examples:
 
 @contextlib.contextmanager
 def by_lm(
-    s: Stage, domain: Domain, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures
+    s: Stage, task: Task, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures
 ) -> Iterator[Examples]:
     """The examples in the model's words; how it went is added to `figures`. Those of which a chain is dropped are left out."""
     settings, run, drafts = s.params.linearize.lm, s.params.run, ask.work / "drafts.jsonl"
@@ -202,18 +202,18 @@ def by_lm(
 
     def chains() -> Iterator[Draft]:
         for tree, example in with_trees(drafts):  # equal chains are asked for once
-            yield from {chain_id(t): draft_of(tree, t, domain) for t in (example.trace, example.direct)}.values()
+            yield from {chain_id(t): draft_of(tree, t, task) for t in (example.trace, example.direct)}.values()
 
     def told(store: ResultStore[Rewritten]) -> Examples:
         for tree, example in with_trees(drafts):
             arms = [example.trace, example.direct]
             found = {chain_id(t): store[chain_id(t)] for t in arms}
-            if texts := figures.retold(arms, found, step_end=domain.step_end):
+            if texts := figures.retold(arms, found, step_end=task.step_end):
                 yield tree, Example(trace=texts[0], direct=texts[1])
 
     with contextlib.closing(ResultStore(ask.work / "rewrites.sqlite", Rewritten)) as store:
         run_jobs(
-            RewriteTask(settings, run.domain, run.seed, tuple(phrases.all()), chat_for(run.prompt, MODEL)),
+            RewriteJobs(settings, run.task, run.seed, tuple(phrases.all()), chat_for(run.prompt, MODEL)),
             chains,
             store=store,
             runner=ask.runner,
@@ -249,22 +249,22 @@ def main() -> None:
             raise UserError(f"{TREES}: holds no .jsonl shard")
         phrases = load_phrases(Path(params.phrase_file))
         run = s.params.run
-        domain = get_domain(run.domain, chat=chat_for(run.prompt, MODEL), answers=run.answers)
+        task = get_task(run.task, chat=chat_for(run.prompt, MODEL), answers=run.answers)
         counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
         figures, rewrites = TraceFigures(), RewriteFigures()
-        with asking(s) as ask, filtering(s, domain, ask) as accept, contextlib.ExitStack() as stack:
-            examples = by_template(s, domain, phrases, accept, counts)
+        with asking(s) as ask, filtering(s, task, ask) as accept, contextlib.ExitStack() as stack:
+            examples = by_template(s, task, phrases, accept, counts)
             if params.writer == "lm":
                 assert ask is not None, "a writer that needs the model has it"
-                examples = stack.enter_context(by_lm(s, domain, phrases, examples, ask, rewrites))
-            write(s, domain, examples, figures, rewrites)
+                examples = stack.enter_context(by_lm(s, task, phrases, examples, ask, rewrites))
+            write(s, task, examples, figures, rewrites)
         metrics = figures.metrics() | counts
         if params.writer == "lm":
             metrics["rewrites"] = rewrites.metrics()
         s.finish(LinearizeMetrics(**metrics))
 
 
-def write(s: Stage, domain: Domain, examples: Examples, figures: "TraceFigures", rewrites: RewriteFigures) -> None:
+def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rewrites: RewriteFigures) -> None:
     """Write both files as the examples come, gate them, and publish them."""
     params = s.params.linearize
     with (
@@ -288,7 +288,7 @@ def write(s: Stage, domain: Domain, examples: Examples, figures: "TraceFigures",
             max_backtracks=params.max_backtracks,
             max_answer_share=params.gate.max_answer_share,
             to_the_end=params.back_from == "terminal",
-            key=domain.identity,
+            key=task.identity,
         )
         if params.writer == "lm":
             require_most(s, rewrites.metrics())

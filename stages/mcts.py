@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from astro.domains.chat import chat_for
 from astro.execution.jobs import Meter, open_runner, run_jobs
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
-from astro.execution.tasks import SearchTask
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
+from astro.tasks.chat import chat_for
 from astro.validation import check_trees, require
 from schemas.mcts import MctsMetrics
 from schemas.records import Problem, Tree
@@ -69,10 +69,10 @@ def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
     """Search every problem that the store does not hold yet. Returns how busy the engines were."""
     run, meter = s.params.run, Meter()
     chat = chat_for(run.prompt, MODEL)
-    task = SearchTask(s.params.mcts, run.domain, run.seed, chat, check_steps=True, answers=run.answers)
+    jobs = SearchJobs(s.params.mcts, run.task, run.seed, chat, check_steps=True, answers=run.answers)
     with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
         run_jobs(
-            task,
+            jobs,
             lambda: problems(s),
             store=store,
             runner=runner,

@@ -3,14 +3,14 @@
     python -m stages.problems
 
 Deviations from the paper: 1. the default world is Countdown, made here, instead of competition mathematics; that is
-imported (`problems.source: files`, `run.domain: math`), and train and rl lose what overlaps with an eval set.
+imported (`problems.source: files`, `run.task: math`), and train and rl lose what overlaps with an eval set.
 """
 
 from pathlib import Path
 
-from astro.domains import get_domain
 from astro.importing.imported import Imported
 from astro.runtime import atomic_path, run_stage, write_jsonl
+from astro.tasks import get_task
 from astro.validation import check_problems, require
 from schemas.problems import ProblemsMetrics, ProblemsParams, SetMetrics
 from schemas.records import Problem
@@ -20,16 +20,16 @@ OUT = Path("data/problems")
 
 
 def mean_chance(problems: list[Problem]) -> float | None:
-    """Mean share of random legal paths that succeed; None: the domain has no such thing."""
+    """Mean share of random legal paths that succeed; None: the task has no such thing."""
     chances = [p.chance for p in problems if p.chance is not None]
     if len(chances) < len(problems):
         return None
     return round(sum(p.chance for p in problems if p.chance is not None) / len(problems), 6)
 
 
-def import_sets(domain: str, params: ProblemsParams) -> Imported:
-    """The sets of `problems.files`, read as problems of `domain`."""
-    if domain == "math":
+def import_sets(task: str, params: ProblemsParams) -> Imported:
+    """The sets of `problems.files`, read as problems of `task`."""
+    if task == "math":
         from astro.importing.math import import_math
 
         return import_math(params)
@@ -43,16 +43,16 @@ def main() -> None:
     with stage("problems") as s:
         params = s.params.problems
         if params.source == "generated":
-            from astro.domains.countdown.sets import make_sets
+            from astro.tasks.countdown.sets import make_sets
 
             sets, dropped = make_sets(params.model_dump(), seed=s.params.run.seed)
             found = None
         else:
-            found = import_sets(s.params.run.domain, params)
+            found = import_sets(s.params.run.task, params)
             sets = found.sets
             dropped = found.lost("exact", "ngram", "repeated", evals=False)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None
-        gate = check_problems(sets, levels=levels, key=get_domain(s.params.run.domain).identity)
+        gate = check_problems(sets, levels=levels, key=get_task(s.params.run.task).identity)
         require(gate, METRICS / "gate_problems.json", REPORTS / "data_docs")
         for name in ("train", "rl"):
             write_jsonl(OUT / f"{name}.jsonl", sets[name])

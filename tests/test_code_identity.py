@@ -10,8 +10,8 @@ from astro.code_identity import (
     IdentityError,
     Sources,
     differences,
-    domains,
     scripts,
+    tasks,
     text_of,
     write_all,
 )
@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
-    """A project with one stage, two domains and `files`; a folder of each file is a package."""
+    """A project with one stage, two tasks and `files`; a folder of each file is a package."""
     shared = {
         "stages/go.py": "import astro.work\nrun_stage(astro.work.main)",
-        "astro/domains/sums/rules.py": "RULES = 1",
-        "astro/domains/words/rules.py": "RULES = 2",
+        "astro/tasks/sums/rules.py": "RULES = 1",
+        "astro/tasks/words/rules.py": "RULES = 2",
     }
     for name, text in {**shared, **files}.items():
         path = root / name
@@ -37,8 +37,8 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def reached(root: Path, domain: str = "sums") -> set[str]:
-    return set(Sources(root).identity("go", domain))
+def reached(root: Path, task: str = "sums") -> set[str]:
+    return set(Sources(root).identity("go", task))
 
 
 def hash_of(root: Path, text: str) -> str:
@@ -122,7 +122,7 @@ def test_imports_are_followed_where_they_may_be_done(tmp_path):
     assert names == {"stages/go", "work", "direct", "inside", "started", "named", "package/one", "package/two"}
 
 
-def test_modules_of_another_domain_and_those_without_effect_are_left_out(tmp_path):
+def test_modules_of_another_task_and_those_without_effect_are_left_out(tmp_path):
     root = tree(
         tmp_path,
         {
@@ -130,8 +130,8 @@ def test_modules_of_another_domain_and_those_without_effect_are_left_out(tmp_pat
                 import astro.log
                 import astro.importing.sums
                 import astro.importing.words
-                import astro.domains.sums.rules
-                import astro.domains.words.rules
+                import astro.tasks.sums.rules
+                import astro.tasks.words.rules
             """,
             "astro/log.py": "AFFECTS_RESULTS = False\nimport astro.only_of_log",
             "astro/only_of_log.py": "",
@@ -140,23 +140,23 @@ def test_modules_of_another_domain_and_those_without_effect_are_left_out(tmp_pat
         },
     )
     found = reached(root, "sums")
-    assert {"astro/importing/sums.py", "astro/domains/sums/rules.py"} <= found
+    assert {"astro/importing/sums.py", "astro/tasks/sums/rules.py"} <= found
     assert not [path for path in found if "words" in path or "log" in path]
     assert "astro/importing/words.py" in reached(root, "words")
 
 
 def test_files_beside_a_module_count_by_their_content(tmp_path):
     files = {
-        "astro/work.py": "import astro.domains.sums.rules",
-        "astro/domains/sums/prompts/ask.txt": "What is it?",
-        "astro/domains/words/prompts/ask.txt": "Which word?",
-        "astro/domains/sums/deeper/__init__.py": "",
-        "astro/domains/sums/deeper/own.txt": "of another package, which nobody imports",
+        "astro/work.py": "import astro.tasks.sums.rules",
+        "astro/tasks/sums/prompts/ask.txt": "What is it?",
+        "astro/tasks/words/prompts/ask.txt": "Which word?",
+        "astro/tasks/sums/deeper/__init__.py": "",
+        "astro/tasks/sums/deeper/own.txt": "of another package, which nobody imports",
     }
     before = Sources(tree(tmp_path, files)).identity("go", "sums")
-    assert [path for path in before if path.endswith(".txt")] == ["astro/domains/sums/prompts/ask.txt"]
-    (tmp_path / "astro/domains/sums/prompts/ask.txt").write_text("What is it? \n")
-    assert differences(before, Sources(tmp_path).identity("go", "sums")) == ["astro/domains/sums/prompts/ask.txt"]
+    assert [path for path in before if path.endswith(".txt")] == ["astro/tasks/sums/prompts/ask.txt"]
+    (tmp_path / "astro/tasks/sums/prompts/ask.txt").write_text("What is it? \n")
+    assert differences(before, Sources(tmp_path).identity("go", "sums")) == ["astro/tasks/sums/prompts/ask.txt"]
 
 
 # the module, what is said of it
@@ -192,7 +192,7 @@ def test_every_module_of_the_project_can_be_followed():
 
 def test_the_files_are_the_same_every_time_and_name_what_they_should(tmp_path):
     written = list(write_all(ROOT, tmp_path))
-    assert len(written) == len(scripts()) * len(domains())
+    assert len(written) == len(scripts()) * len(tasks())
     sources = Sources(ROOT)
     assert (tmp_path / "countdown/sft.json").read_text() == text_of(sources.identity("sft", "countdown"))
     base = sources.identity("base", "countdown")
@@ -200,7 +200,7 @@ def test_the_files_are_the_same_every_time_and_name_what_they_should(tmp_path):
     assert not [path for path in base if path.startswith(("astro/search", "astro/inference", "astro/grading"))]
     assert "astro/search/core.py" in sources.identity("mcts", "countdown")
     assert not [path for path in sources.identity("mcts", "countdown") if "/math/" in path or "verify" in path]
-    assert "astro/domains/math/prompts/math.txt" in sources.identity("mcts", "math")
+    assert "astro/tasks/math/prompts/math.txt" in sources.identity("mcts", "math")
 
 
 def test_what_a_process_imports_is_what_was_followed(tmp_path):

@@ -42,7 +42,7 @@ LAYERS = [
         "astro.viz",
         "astro.tracking",
     },
-    {"astro.compute", "astro.domains", "astro.profiles", "astro.rates"},
+    {"astro.compute", "astro.tasks", "astro.profiles", "astro.rates"},
     {"astro.ablations", "astro.inference", "astro.export", "astro.importing", "astro.training"},
     {"astro.execution"},
     {"astro.preflight"},
@@ -60,7 +60,7 @@ ONLY_IN = {
         "astro.preflight",
         "astro.inference",
         "astro.training",
-        "astro.domains",
+        "astro.tasks",
     },  # chat templates are rendered by it
     "tokenizers": {"astro.inference", "astro.training", "astro.special_tokens"},
     "datasets": {
@@ -75,7 +75,7 @@ ONLY_IN = {
     "mlflow": {"astro.tracking"},
     "great_expectations": {"astro.validation"},
     "matplotlib": {"astro.viz"},
-    "jinja2": {"astro.viz", "astro.domains"},  # its errors, in chat templates
+    "jinja2": {"astro.viz", "astro.tasks"},  # its errors, in chat templates
     "ray": {"astro.execution"},
 }
 
@@ -197,7 +197,7 @@ RUN = [name for name in PIPELINE if name != "code"]
 @pytest.mark.parametrize("stage", RUN)
 def test_code_is_a_dependency_by_its_generated_file_alone(stage):
     """A source listed by hand would be forgotten, or run the stage again for a comment."""
-    assert PIPELINE[stage].deps[0] == str(path_of(script(stage), PARAMS["run"]["domain"]))
+    assert PIPELINE[stage].deps[0] == str(path_of(script(stage), PARAMS["run"]["task"]))
     assert [dep for dep in PIPELINE[stage].deps if dep.endswith(".py") or dep.split("/")[0] in LOCAL] == []
 
 
@@ -380,7 +380,7 @@ READS = [
     ("f(s.params.engine)", {"engine"}),
     ("s.params.mcts.model_dump()", {"mcts"}),
     ("p = s.params.mcts\nf(p.k, p.rollouts)", {"mcts.k", "mcts.rollouts"}),
-    ("p, d = s.params.mcts, g(s.params.run.domain)\np.k", {"mcts.k", "run.domain"}),
+    ("p, d = s.params.mcts, g(s.params.run.task)\np.k", {"mcts.k", "run.task"}),
     ("p = load_params()\np.report.trees", {"report.trees"}),
     ("w = s.params.problems\n{k: getattr(w, k) for k in ('train', 'rl')}", {"problems.train", "problems.rl"}),
     ("w = s.params.problems\ngetattr(w, key)", {"problems"}),

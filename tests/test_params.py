@@ -123,14 +123,14 @@ def test_values_that_do_not_fit_together(tmp_path, new, parts):
 
 MATH = [
     # edits that ask for mathematics, what is missing
-    ([("  domain: countdown ", "  domain: math ")], ["run.domain math", "problems.source", "docs/problems.md"]),
+    ([("  task: countdown ", "  task: math ")], ["run.task math", "problems.source", "docs/problems.md"]),
     (
-        [("  domain: countdown ", "  domain: math "), ("source: generated ", "source: files "),
+        [("  task: countdown ", "  task: math "), ("source: generated ", "source: files "),
          ("  files: {} ", "  files: {train: a, rl: b, eval_c: d} ")],
-        ["run.domain math", "base.source", "base.pretrained.path"],
+        ["run.task math", "base.source", "base.pretrained.path"],
     ),
-    ([("  writer: template ", "  writer: lm ")], ["run.domain countdown", "linearize.writer"]),
-    ([("  answers: box ", "  answers: box_or_statement ")], ["run.answers box_or_statement: run.domain countdown", "to box"]),
+    ([("  writer: template ", "  writer: lm ")], ["run.task countdown", "linearize.writer"]),
+    ([("  answers: box ", "  answers: box_or_statement ")], ["run.answers box_or_statement: run.task countdown", "to box"]),
     ([("    temperature: 0.7", "    temperature: 0.0")], ["linearize.lm: temperature 0", "retries"]),
     ([("  files: {} ", "  files: {train: {path: a, preset: maht}} ")], ["files.train.preset", "'math500'", "got 'maht'"]),
     ([("  files: {} ", "  files: {train: {path: a, feilds: {}}} ")], ["problems.files.train.feilds", "unknown parameter"]),

@@ -50,7 +50,7 @@ def test_best_of_n_is_one_request():
 
 def test_the_plan_of_the_default_is_near_what_was_measured():
     """docs/log.md, seed 1, of the default when it had 12 iterations: 24,438 requests, 1,217,199 tokens, 1,800 trees."""
-    found = rates.load_rates(rates.RATES, device="core", parameters=0.87e6, domain="countdown", rate=None)
+    found = rates.load_rates(rates.RATES, device="core", parameters=0.87e6, task="countdown", rate=None)
     requests, tokens, size = plan.search_cost(params(iterations=12), found.shape)
     assert 1800 * requests == pytest.approx(24_438, rel=0.1)
     assert 1800 * tokens == pytest.approx(1_217_199, rel=0.1)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from astro.domains.chat import chat_template_of
 from astro.special_tokens import (
     UNKNOWN,
     control_texts,
@@ -12,6 +11,7 @@ from astro.special_tokens import (
     pad_token,
     read_control,
 )
+from astro.tasks.chat import chat_template_of
 from astro.training.wordlevel import build_tokenizer
 from tests.tiny_chat import SPECIAL, chat_tokenizer
 

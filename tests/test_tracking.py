@@ -237,7 +237,7 @@ assert get_telemetry_client() is None
 def test_stage_run(root: Path, client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "bold-idea")
     (root / "note.txt").write_text("hello")
-    with tracking.stage_run("mcts", {"k": 4, "long": "x" * 900, "nested": {"a": 1}}, root, {"domain": "d"}) as run:
+    with tracking.stage_run("mcts", {"k": 4, "long": "x" * 900, "nested": {"a": 1}}, root, {"task": "d"}) as run:
         for step in range(1234):  # more than one write holds
             run.log_metrics({"search/q@1": step / 2, "absent": None}, step=step)
         run.log_artifact(root / "note.txt")
@@ -248,7 +248,7 @@ def test_stage_run(root: Path, client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.data.metrics == {"search/q_at_1": 1233 / 2}
     history = client.get_metric_history(run.run_id, "search/q_at_1")
     assert sorted(point.step for point in history) == list(range(1234))
-    expected = {"dvc_stage": "mcts", "DVC_EXP_NAME": "bold-idea", "domain": "d", "more": "1"}
+    expected = {"dvc_stage": "mcts", "DVC_EXP_NAME": "bold-idea", "task": "d", "more": "1"}
     assert expected.items() <= info.data.tags.items()
     assert (root / "mlartifacts/stages" / run.run_id / "artifacts/note.txt").read_text() == "hello"
 
@@ -744,7 +744,7 @@ def node(index: int, parent: int, depth: int, *, terminal: bool = False) -> Node
 
 
 def test_trees_become_nested_traces(root: Path, client) -> None:
-    problem = Problem(id="p1", domain="countdown", question="make 24 from 3 8", gold="24", level=2, chance=0.5)
+    problem = Problem(id="p1", task="countdown", question="make 24 from 3 8", gold="24", level=2, chance=0.5)
     nodes = [node(0, -1, 0), node(1, 0, 1), node(2, 0, 1), node(3, 1, 2, terminal=True), node(4, 2, 2)]
     tree = Tree(problem=problem, nodes=nodes, iterations=2, requests=3, tokens=40)
     run_id = pipeline(root, "f")

@@ -1,7 +1,7 @@
 """A chain of thought rewritten by a language model, segment by segment (paper section 2.4). Sans-I/O, as the search is.
 
 `rewrite` is a generator: it yields what it wants written and is sent the texts, so it runs under a scripted test, over an
-engine with thousands of chains in flight, or by hand. What a domain knows of it, the prompts and the checks, is an `Editor`.
+engine with thousands of chains in flight, or by hand. What a task knows of it, the prompts and the checks, is an `Editor`.
 """
 
 from collections import Counter
@@ -67,7 +67,7 @@ Passage = tuple[Piece, str]
 
 
 class Editor(Protocol):
-    """How a domain has its chains rewritten."""
+    """How a task has its chains rewritten."""
 
     def prompt(self, problem: Problem, piece: Piece, chain: Sequence[Passage]) -> str:
         """Text for a model to continue; chain: what stands before the piece."""

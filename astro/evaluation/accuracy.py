@@ -53,7 +53,7 @@ def answer_class(completion: Completion) -> tuple[str, str] | None:
 
     What this means: equivalence to the gold answer serves as the equivalence relation between answers. Who votes
     without knowing the gold can merge correct answers only as far as their own normaliser goes. And since wrong answers
-    are merged by text alone, their votes split where a domain writes one wrong answer in several ways. Both favour the
+    are merged by text alone, their votes split where a task writes one wrong answer in several ways. Both favour the
     correct class: where answers have many forms (expressions), read maj@k as the upper end of what a vote can reach;
     where an answer is one number, written one way, it is the usual majority vote.
     """

@@ -2,7 +2,7 @@
 
     store = ResultStore(work / FILE, Tree)
     with open_runner(engine, execution, model) as runner:
-        run_jobs(task, lambda: problems, store=store, runner=runner, in_flight=96, label="mcts", unit="trees")
+        run_jobs(jobs, lambda: problems, store=store, runner=runner, in_flight=96, label="mcts", unit="trees")
 
 Each result is stored as it comes, so a run that was cut off continues item by item.
 """
@@ -40,7 +40,7 @@ class Item(Protocol):
         ...
 
 
-class Task(Protocol):
+class Jobs(Protocol):
     """What is done with each item. Plain data that can be pickled, without an engine: it travels to the workers of a cluster."""
 
     def __call__(self, item: Any, /) -> tuple[str, Job]:
@@ -78,7 +78,7 @@ class Runner(Protocol):
     """Where jobs run."""
 
     def run(
-        self, task: Task, items: Iterable[Any], *, total: int, in_flight: int, meter: Meter
+        self, jobs: Jobs, items: Iterable[Any], *, total: int, in_flight: int, meter: Meter
     ) -> Iterator[tuple[str, Any]]:
         """Yield (id, result) as they come, each item once. `items` is read lazily.
 
@@ -106,13 +106,13 @@ class LocalRunner:
         self._engine: TimedEngine | None = None
 
     def run(
-        self, task: Task, items: Iterable[Any], *, total: int, in_flight: int, meter: Meter
+        self, jobs: Jobs, items: Iterable[Any], *, total: int, in_flight: int, meter: Meter
     ) -> Iterator[tuple[str, Any]]:
         """As `Runner.run`."""
         if self._engine is None:
             self._engine = TimedEngine(self._open())
         began, before = time.monotonic(), self._engine.seconds
-        for pair in run_searches(map(task, items), engine=self._engine, in_flight=in_flight, grade=task.grade):
+        for pair in run_searches(map(jobs, items), engine=self._engine, in_flight=in_flight, grade=jobs.grade):
             meter.engine_s, meter.worker_s = self._engine.seconds - before, time.monotonic() - began
             yield pair
 
@@ -177,7 +177,7 @@ def _runner_of(engine: "EngineParams", execution: "ExecutionParams", model: Path
 
 
 def run_jobs(
-    task: Task,
+    jobs: Jobs,
     items: Callable[[], Iterable[Any]],
     *,
     store: ResultStore[R],
@@ -210,7 +210,7 @@ def run_jobs(
         print(f"[{label}] goes on: {done} of {total} {unit} are there from a run that was cut off", flush=True)
     progress = None  # its clock begins with the first result: opening the engine says nothing of the rate
     missing = (item for item in items() if item.id not in store)
-    results = runner.run(task, missing, total=total - done, in_flight=in_flight, meter=meter or Meter())
+    results = runner.run(jobs, missing, total=total - done, in_flight=in_flight, meter=meter or Meter())
     try:
         with contextlib.closing(results):  # type: ignore[type-var]  # runners are generators
             for identifier, result in results:

@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from astro.evaluation.compute_matched import Ledger, first_found, metered
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import Job
-from astro.execution.tasks import SearchTask
 from schemas.base import Strict
 from schemas.records import Problem, Tree
 
@@ -16,8 +16,8 @@ class Searched(Strict):
     found: int | None = Field(description="tokens generated when the first correct solution was there; None: never")
 
 
-class MeteredSearchTask(SearchTask):
-    """As `SearchTask`; the job returns `Searched`."""
+class MeteredSearchJobs(SearchJobs):
+    """As `SearchJobs`; the job returns `Searched`."""
 
     def _job(self, problem: Problem) -> Job:
         ledger = Ledger()

@@ -1,4 +1,4 @@
-"""A task on a Ray cluster: each worker holds one engine and is handed items. The only place that imports Ray.
+"""A jobs on a Ray cluster: each worker holds one engine and is handed items. The only place that imports Ray.
 
 Two calls are always queued at a worker that has work: while one answer travels, the other call keeps the engine busy. A worker
 holds a few items more than it works on, fewer towards the end, so that all end at the same time. What a lost worker had
@@ -24,7 +24,7 @@ from astro.execution.scheduler import Feed, TimedEngine
 from astro.inference.engine import Engine, EngineError
 
 if TYPE_CHECKING:
-    from astro.execution.jobs import Item, Meter, Task
+    from astro.execution.jobs import Item, Jobs, Meter
     from schemas.execution import RayParams
 
 LINGER_S = 0.05
@@ -59,9 +59,9 @@ class Worker:
     """The actor: an engine and the jobs in flight over it."""
 
     def __init__(
-        self, task: "Task", open_engine: Callable[..., Engine], model: TransferredModel | None, in_flight: int
+        self, jobs: "Jobs", open_engine: Callable[..., Engine], model: TransferredModel | None, in_flight: int
     ) -> None:
-        self._task, self._open, self._model, self._in_flight = task, open_engine, model, in_flight
+        self._jobs, self._open, self._model, self._in_flight = jobs, open_engine, model, in_flight
         self._waiting: deque[Item] = deque()
 
     def open(self) -> str:
@@ -69,7 +69,7 @@ class Worker:
         import ray
 
         self._engine = TimedEngine(self._open(*([] if self._model is None else [self._model.at(ray.get)])))
-        self._feed = Feed(self._engine, self._task.grade)
+        self._feed = Feed(self._engine, self._jobs.grade)
         return os.uname().nodename
 
     def work(self, items: list["Item"]) -> tuple[list[tuple[str, Any]], float]:
@@ -82,7 +82,7 @@ class Worker:
         done: list[tuple[str, Any]] = []
         while True:
             while self._waiting and len(self._feed) < self._in_flight:
-                done += self._feed.add(*self._task(self._waiting.popleft()))
+                done += self._feed.add(*self._jobs(self._waiting.popleft()))
             passed = time.monotonic() - began
             if not len(self._feed) or passed > ANSWER_S or (done and passed > LINGER_S):
                 return done, self._engine.seconds - before
@@ -215,7 +215,7 @@ class RayRunner:
         self._open, self._settings, self._gpus, self._model, self._shares = open_engine, settings, gpus, model, shares
 
     def run(
-        self, task: "Task", items: Iterable["Item"], *, total: int, in_flight: int, meter: "Meter"
+        self, jobs: "Jobs", items: Iterable["Item"], *, total: int, in_flight: int, meter: "Meter"
     ) -> Iterator[tuple[str, Any]]:
         """As `Runner.run`. Ray is left when the iterator ends or is closed."""
         ray = connect(self._settings)
@@ -224,7 +224,7 @@ class RayRunner:
             driver = _Driver(ray, items, total=total, in_flight=held, settings=self._settings, meter=meter)
             bring = bool(self._settings.address)
             carried = None if self._model is None else transfer(self._model, ray.put, bring=bring)
-            driver.prepare(task, self._open, carried, gpus=self._gpus)
+            driver.prepare(jobs, self._open, carried, gpus=self._gpus)
             yield from driver.run()
         finally:
             leave(ray)
@@ -255,14 +255,14 @@ class _Driver:
         self._idle_since = self._told = self._counted = self._ticked = time.monotonic()
 
     def prepare(
-        self, task: "Task", open_engine: Callable[..., Engine], model: TransferredModel | None, *, gpus: int
+        self, jobs: "Jobs", open_engine: Callable[..., Engine], model: TransferredModel | None, *, gpus: int
     ) -> None:
         """What a worker is made of, and what it takes: a core, and GPUs where the cluster has some."""
         self._gpus = gpus if self._ray.cluster_resources().get("GPU") else 0
         actor = self._ray.remote(Worker).options(
             num_cpus=1, num_gpus=self._gpus, scheduling_strategy="SPREAD", max_restarts=0, max_task_retries=0
         )
-        self._start = lambda: actor.remote(task, open_engine, model, self._in_flight)
+        self._start = lambda: actor.remote(jobs, open_engine, model, self._in_flight)
 
     def run(self) -> Iterator[tuple[str, Any]]:
         """Yield results until every item has one."""

@@ -51,7 +51,7 @@ def front_matter(run: Run, name: str) -> ModelCardData:
         language="en",
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["astro", "chain-of-thought", "search", run.params.run.domain],
+        tags=["astro", "chain-of-thought", "search", run.params.run.task],
         base_model=base_hub_id(run),
         datasets=hub or None,
         model_name=name,
@@ -74,7 +74,7 @@ def eval_results(run: Run) -> list[EvalResult]:
             found.append(
                 EvalResult(
                     task_type="text-generation",
-                    dataset_type=f"{run.params.run.domain}-{name}",
+                    dataset_type=f"{run.params.run.task}-{name}",
                     dataset_name=name,
                     metric_type=kind,
                     metric_name=kind,
@@ -99,7 +99,7 @@ def summary(run: Run) -> str:
     how += "" if model.baseline else " (a baseline)"
     return (
         f"{titles()[run.model]}: {base_called(run)}, {how}. After [ASTRO, arXiv 2507.00417](https://arxiv.org/abs/2507.00417). "
-        f"Domain: {run.params.run.domain}; it was measured on nothing else."
+        f"Task: {run.params.run.task}; it was measured on nothing else."
     )
 
 
@@ -157,7 +157,7 @@ def serving(run: Run, name: str) -> str:
             "rendered already: no token is to be put before it."
         )
         asks = {
-            "chat/completions": {"messages": messages(run.question, params.run.domain), **template_settings()},
+            "chat/completions": {"messages": messages(run.question, params.run.task), **template_settings()},
             "completions": {"prompt": run.prompt, "add_special_tokens": False},
         }
     else:
@@ -176,14 +176,14 @@ A build of vLLM without the command: `python -m vllm.entrypoints.openai.api_serv
 In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pretrained("<this folder>")`; no remote code."""
 
 
-def messages(question: str, domain: str) -> list[dict[str, str]]:
+def messages(question: str, task: str) -> list[dict[str, str]]:
     """A problem as the messages that the chat template renders."""
-    if domain == "countdown":
-        from astro.domains.countdown.steps import SYSTEM, WORDS, parse_question
+    if task == "countdown":
+        from astro.tasks.countdown.steps import SYSTEM, WORDS, parse_question
 
         said = WORDS.ask(*parse_question(question))
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": said}]
-    from astro.domains.math.domain import fill, template
+    from astro.tasks.math.task import fill, template
 
     asked = fill("math_chat", question=question.strip()).rstrip("\n")
     system = template("math_system").rstrip("\n")
@@ -192,7 +192,7 @@ def messages(question: str, domain: str) -> list[dict[str, str]]:
 
 def template_settings() -> dict[str, Any]:
     """What the templates that write a date are told, so that prompts are those of the training."""
-    from astro.domains.chat import TODAY
+    from astro.tasks.chat import TODAY
 
     return {"chat_template_kwargs": {"date_string": TODAY.strftime("%d %b %Y")}}
 

@@ -40,7 +40,7 @@ TRACE_COLUMNS = Features(
         "question": Value("string"),
         "gold": Value("string"),
         "level": Value("int32"),
-        "domain": Value("string"),
+        "task": Value("string"),
         "tree_nodes": Value("int32"),
         "tree_tokens": Value("int64"),
         "seed": Value("int64"),
@@ -54,7 +54,7 @@ TREE_COLUMNS = Features(
         "question": Value("string"),
         "gold": Value("string"),
         "level": Value("int32"),
-        "domain": Value("string"),
+        "task": Value("string"),
         "nodes": Value("int32"),
         "depth": Value("int32"),
         "iterations": Value("int32"),
@@ -117,7 +117,7 @@ def tree_rows(run: Run, seen: dict[str, dict[str, Any]]) -> Iterator[dict[str, A
             "question": tree.problem.question,
             "gold": tree.problem.gold,
             "level": tree.problem.level,
-            "domain": tree.problem.domain,
+            "task": tree.problem.task,
         }
         seen[tree.problem.id] = problem | {"tree_nodes": len(tree.nodes), "tree_tokens": tree.tokens}
         yield problem | {
@@ -156,10 +156,10 @@ def dataset_card(run: Run, rows: Mapping[str, int]) -> str:
     ]
     total = sum(count for name, count in rows.items() if name.startswith("traces/"))
     data = DatasetCardData(
-        pretty_name=f"ASTRO search chains, {run.params.run.domain}",
+        pretty_name=f"ASTRO search chains, {run.params.run.task}",
         language=["en"],
         task_categories=["text-generation"],
-        tags=["astro", "chain-of-thought", "search", "mcts", run.params.run.domain],
+        tags=["astro", "chain-of-thought", "search", "mcts", run.params.run.task],
         size_categories=[next(label for limit, label in SIZES if total < limit)],
         configs=configs,
     )
@@ -169,7 +169,7 @@ def dataset_card(run: Run, rows: Mapping[str, int]) -> str:
 {data.to_yaml()}
 ---
 
-# Search trees as chains of thought: {run.params.run.domain}
+# Search trees as chains of thought: {run.params.run.task}
 
 Monte Carlo search trees over solution steps, turned into chains that keep failed branches, the doubt and the way back (after
 ASTRO, arXiv 2507.00417), and, of the same trees, direct solutions as the comparator.

@@ -86,7 +86,7 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
         )
     stale = stale_lines(dvc_status(needed))
     for script in dict.fromkeys(name.partition("@")[0] for name in needed):
-        stale += [f"stage {script}: {path} modified" for path in stale_code(script, params.run.domain)]
+        stale += [f"stage {script}: {path} modified" for path in stale_code(script, params.run.task)]
     if stale and not allow_stale:
         raise UserError(
             "the files here are not those of one run:\n  " + "\n  ".join(stale) + "\ndvc repro makes them so, "

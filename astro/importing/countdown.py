@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from astro.domains.countdown.sets import LARGEST, make_problem, problem_key
 from astro.importing.fields import Unreadable, as_object, found_in, identifier, shown, whole_number
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.runtime import UserError
+from astro.tasks.countdown.sets import LARGEST, make_problem, problem_key
 from schemas.problems import FieldMap, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
 
@@ -73,7 +73,7 @@ def _check(name: str, spec: SourceSpec) -> None:
     """Raises UserError: the entry asks for what only mathematics has."""
     if spec.preset != "plain" or spec.fields != FieldMap(id=spec.fields.id):
         raise UserError(
-            f"problems.files.{name}: preset and fields (but for fields.id) are for run.domain math; Countdown's columns are "
+            f"problems.files.{name}: preset and fields (but for fields.id) are for run.task math; Countdown's columns are "
             f"{' or '.join(NUMBERS)}, and {TARGETS[0]}"
         )
 

@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from astro.domains.math.text import same_text
 from astro.grading import Pool, grade_batch
 from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.presets import Row, map_of, read_row
 from astro.importing.questions import joined_template
 from astro.runtime import Progress, UserError
+from astro.tasks.math.text import same_text
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
 
@@ -92,7 +92,7 @@ def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None
         if row.gold is not None:
             copies[row.question, row.gold] = identifier
         problem = Problem(
-            id=identifier, domain="math", question=row.question, gold=row.gold or "none", level=row.level, chance=None
+            id=identifier, task="math", question=row.question, gold=row.gold or "none", level=row.level, chance=None
         )
         given.append(_Given(problem, where, row))
     _warn(given, name, found)

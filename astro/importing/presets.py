@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from astro.domains.math.text import boxes
 from astro.importing.fields import Unreadable, as_object, found_in, get, identifier, inside, number_text, shown
 from astro.importing.questions import read_question, unread_columns
 from astro.importing.sources import is_utf8
+from astro.tasks.math.text import boxes
 from schemas.problems import FieldMap
 
 NO_ANSWER = {"", "proof", "notfound", "not found", "none", "null", "n/a", "nan"}

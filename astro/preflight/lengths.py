@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.arms import load_arms
-from astro.domains import get_domain
-from astro.domains.chat import ChatTemplate
 from astro.importing.fields import Unreadable
 from astro.importing.presets import map_of, read_row
 from astro.importing.sources import place_of, read_rows
@@ -23,6 +21,8 @@ from astro.preflight.shapes import Shape
 from astro.preflight.templates import chosen, tokenizer_of
 from astro.runtime import UserError, read_jsonl
 from astro.special_tokens import encode_prompt
+from astro.tasks import get_task
+from astro.tasks.chat import ChatTemplate
 from schemas.params import Params
 from schemas.records import Problem, Trace
 
@@ -80,7 +80,7 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
     """Of the longest questions of the problem files; none where a set is not a file here, or cannot be read."""
     if params.problems.source != "files":
         return []
-    domain, found = get_domain(params.run.domain, chat=chat), []
+    task, found = get_task(params.run.task, chat=chat), []
     for name, spec in params.problems.files.items():
         if not spec.path or place_of(spec.path, params.problems.folder) is None:
             return []
@@ -92,8 +92,8 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
         except UserError:  # the problems stage says it
             return []
         for question in heapq.nlargest(LONGEST, questions, key=len):
-            asked = Problem(id="asked", domain=params.run.domain, question=question, gold="none", level=1, chance=None)
-            found.append(len(encode_prompt(tokenizer, domain.prompt(asked))))
+            asked = Problem(id="asked", task=params.run.task, question=question, gold="none", level=1, chance=None)
+            found.append(len(encode_prompt(tokenizer, task.prompt(asked))))
     return found
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astro.domains import get_domain
-from astro.domains.chat import ChatTemplate, load_chat_template
 from astro.preflight.shapes import Shape
 from astro.runtime import UserError
+from astro.tasks import get_task
+from astro.tasks.chat import ChatTemplate, load_chat_template
 from schemas.params import Params
 from schemas.records import Problem
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ASKED = Problem(
     id="dry-run",
-    domain="math",
+    task="math",
     question="What is the remainder when $2^{10}$ is divided by $7$?",
     gold="2",
     level=1,
@@ -43,15 +43,15 @@ def template(params: Params, shape: Shape) -> Rendered:
             return found
     if params.run.prompt == "plain":
         found.lines = ["run.prompt plain: none is used"]
-        if params.run.domain == ASKED.domain:
-            found.frame = framed(get_domain(params.run.domain).prompt(ASKED), None)
+        if params.run.task == ASKED.task:
+            found.frame = framed(get_task(params.run.task).prompt(ASKED), None)
         return found
     try:
         chat, note = chosen(shape)
         if chat is None:
             found.lines, found.frame = [note], "the prompt's frame is not known"
             return found
-        text = get_domain(params.run.domain, chat=chat).prompt(ASKED)
+        text = get_task(params.run.task, chat=chat).prompt(ASKED)
     except UserError as error:
         found.faults.append(str(error))
         return found

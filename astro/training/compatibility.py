@@ -6,10 +6,10 @@ Only refuses: what a stage makes does not depend on it.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astro.domains import get_domain
-from astro.domains.chat import ChatTemplate, chat_template_of
 from astro.runtime import UserError
 from astro.special_tokens import encode_prompt, pad_fault
+from astro.tasks import get_task
+from astro.tasks.chat import ChatTemplate, chat_template_of
 from schemas.params import Params
 from schemas.records import Problem
 
@@ -86,12 +86,12 @@ def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends:
 def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", params: Params, chat: ChatTemplate | None) -> int:
     """Tokens of the prompt of the shortest question: what every problem costs. 0 for plain Countdown, whose prompt is its
     question."""
-    domain = params.run.domain
-    if domain != "math" and chat is None:
+    task = params.run.task
+    if task != "math" and chat is None:
         return 0
-    question = "?" if domain == "math" else "make 2 from 1 1"
-    shortest = Problem(id="-", domain=domain, question=question, gold="2", level=1, chance=None)
-    return len(encode_prompt(tokenizer, get_domain(domain, chat=chat).prompt(shortest)))
+    question = "?" if task == "math" else "make 2 from 1 1"
+    shortest = Problem(id="-", task=task, question=question, gold="2", level=1, chance=None)
+    return len(encode_prompt(tokenizer, get_task(task, chat=chat).prompt(shortest)))
 
 
 def _context_faults(context: int, asked: int, params: Params, source: str) -> list[str]:

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from astro.compute import split_batch
-from astro.domains import Domain
 from astro.runtime import UserError
+from astro.tasks import Task
 from astro.training.checkpoints import STATE
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 from astro.training.lora import lora_config
@@ -79,7 +79,7 @@ class Verifier:
 
     def __init__(
         self,
-        domain: Domain,
+        task: Task,
         problems: dict[str, Problem],
         *,
         correct: float,
@@ -87,7 +87,7 @@ class Verifier:
         keep: Callable[[int, list[RlRollout]], None] | None = None,
     ) -> None:
         """keep(step, this process's rollouts of a step): called once a step, before its rewards are used."""
-        self.domain, self.problems = domain, problems
+        self.task, self.problems = task, problems
         self.correct, self.wrong, self.keep = correct, wrong, keep
         self.finished: Callable[[Sequence[int]], bool] = bool
         self._known: dict[tuple[str, str, str], list[RlRollout]] = {}
@@ -121,7 +121,7 @@ class Verifier:
         step: int,
     ) -> list[RlRollout]:
         return read_rollouts(
-            self.domain,
+            self.task,
             [self.problems[i] for i in problem_ids],
             prefixes,
             texts,
@@ -231,7 +231,7 @@ def reinforce(
     problems: Sequence[Problem],
     *,
     restarts: Sequence[tuple[Problem, str]] = (),
-    domain: Domain,
+    task: Task,
     settings: dict,
     seed: int,
     work: Path,
@@ -318,7 +318,7 @@ def reinforce(
     note = f"; its rollouts are in {work / FOLDER}" if rollouts_mb else ""
     finite = StopNotFinite("grpo", "grpo.lr", note)
     verifier = Verifier(
-        domain,
+        task,
         {p.id: p for p in [*problems, *(p for p, _ in restarts)]},
         correct=settings["reward_correct"],
         wrong=settings["reward_wrong"],
@@ -328,7 +328,7 @@ def reinforce(
     validation = None
     if held_out:
         validation = Validation(
-            held_out, domain, settings, label=label, log=log, keep=lambda step, rows: keep("validation", step, rows)
+            held_out, task, settings, label=label, log=log, keep=lambda step, rows: keep("validation", step, rows)
         )
         callbacks.insert(0, validation)  # it asks for a checkpoint, and `finite` looks at the weights before one
     with placed(settings["generation"], cuda=cuda):
@@ -338,7 +338,7 @@ def reinforce(
             refills=settings["refills"],
             model=model,
             args=arguments,
-            train_dataset=Dataset.from_list(rows_of(problems, restarts, domain)),
+            train_dataset=Dataset.from_list(rows_of(problems, restarts, task)),
             processing_class=tokenizer,
             reward_funcs=verifier,
             peft_config=lora_config(settings["lora"], new_tokens=False),
@@ -443,12 +443,12 @@ class WatchGradient(TrainerCallback):
         return f"{seen}; {remedy}. grpo.refills above 0 replaces such groups, and a larger grpo.group_size makes them rarer"
 
 
-def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]], domain: Domain) -> list[dict]:
+def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]], task: Task) -> list[dict]:
     """The episodes that a step's prompts are drawn from; `prefix` only where some are restarts."""
     if not restarts:
-        return [{"prompt": domain.prompt(p), "problem_id": p.id} for p in problems]
+        return [{"prompt": task.prompt(p), "problem_id": p.id} for p in problems]
     begun = [*((p, "") for p in problems), *restarts]
-    return [{"prompt": domain.prompt(p) + prefix, "problem_id": p.id, "prefix": prefix} for p, prefix in begun]
+    return [{"prompt": task.prompt(p) + prefix, "problem_id": p.id, "prefix": prefix} for p, prefix in begun]
 
 
 def placed(generation: str, *, cuda: bool) -> contextlib.AbstractContextManager[None]:

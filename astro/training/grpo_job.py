@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from astro.cloning.verbalize import load_phrases
-from astro.domains import get_domain
-from astro.domains.chat import chat_for
 from astro.runtime import atomic_path, read_jsonl
+from astro.tasks import get_task
+from astro.tasks.chat import chat_for
 from astro.training.checkpoints import STATE
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
@@ -32,7 +32,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     """Train on the episodes in the work folder; rank 0 writes the model.
 
     Args:
-        given: model, target: paths; name: of the stage; work: its folder, with episodes.jsonl; domain, prompt,
+        given: model, target: paths; name: of the stage; work: its folder, with episodes.jsonl; task, prompt,
             answers: params.run's; phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM must hold;
             rollouts_mb: disk for rollouts. The work folder may also hold held_out.jsonl, the problems of validation.
 
@@ -50,7 +50,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
         tokenizer,
         [e.problem for e in episodes if not e.prefix],
         restarts=[(e.problem, e.prefix) for e in episodes if e.prefix],
-        domain=get_domain(given["domain"], phrases, chat, given["answers"]),
+        task=get_task(given["task"], phrases, chat, given["answers"]),
         settings=settings,
         seed=given["seed"],
         work=work,

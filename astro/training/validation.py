@@ -12,7 +12,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from astro.domains import Domain
+from astro.tasks import Task
 from schemas.grpo import ValidationPoint
 from schemas.records import Chain, Problem
 from schemas.rollouts import RlRollout
@@ -60,7 +60,7 @@ class Validation(TrainerCallback):
     def __init__(
         self,
         problems: Sequence[Problem],
-        domain: Domain,
+        task: Task,
         settings: dict,
         *,
         label: str,
@@ -68,7 +68,7 @@ class Validation(TrainerCallback):
         keep: Callable[[int, list[RlRollout]], None],
     ) -> None:
         """settings: the values of schemas.grpo.GrpoParams. keep(step, rollouts of all processes): on every process."""
-        self.problems, self.domain, self.settings = list(problems), domain, settings
+        self.problems, self.task, self.settings = list(problems), task, settings
         self.label, self.log, self.keep = label, log, keep
         self.trainer: Any = None
 
@@ -125,13 +125,13 @@ class Validation(TrainerCallback):
         for start in range(0, share, room):
             chosen = padded[start : start + room]
             asked = [p for p in chosen for _ in range(samples)]
-            ids = self.trainer.sample_held_out([self.domain.prompt(p) for p in asked])
+            ids = self.trainer.sample_held_out([self.task.prompt(p) for p in asked])
             real = asked[: max(0, len(problems) - start) * samples]
             if not real:
                 continue
             texts = self.trainer.texts_of(ids[: len(real)])
             yield from read_rollouts(
-                self.domain,
+                self.task,
                 real,
                 [""] * len(real),
                 texts,
@@ -144,7 +144,7 @@ class Validation(TrainerCallback):
 
 
 def read_rollouts(
-    domain: Domain,
+    task: Task,
     problems: Sequence[Problem],
     prefixes: Sequence[str],
     texts: Sequence[str],
@@ -157,11 +157,11 @@ def read_rollouts(
 ) -> list[RlRollout]:
     """Completions, graded and read as chains. A completion that continues a chain is graded with what it continues."""
     responses = [before + text for before, text in zip(prefixes, texts, strict=True)]
-    grades = domain.grade_many(problems, responses)
+    grades = task.grade_many(problems, responses)
     # The question of an unparseable gold may be unreadable too, so there is no chain to read.
     readable = [i for i, (_, verdict) in enumerate(grades) if verdict != "unparseable_gold"]
     chains = dict(
-        zip(readable, domain.parse_many([problems[i] for i in readable], [responses[i] for i in readable]), strict=True)
+        zip(readable, task.parse_many([problems[i] for i in readable], [responses[i] for i in readable]), strict=True)
     )
     empty = Chain(nodes=[], back_edges=[], attempts=[], repeats=0, unparsed=0)
     counts: dict[tuple[str, str], Iterator[int]] = {}

@@ -23,7 +23,7 @@ def check_problems(
         sets: train, rl and at least one eval_<name>.
         levels: wanted share of each level in train and rl; None: no such wish.
         level_tolerance: how far a share may be off, beside the three standard errors of a random draw.
-        key: when are two problems the same; a domain that knows better than the text passes its own.
+        key: when are two problems the same; a task that knows better than the text passes its own.
     """
     e = load().expectations
     named = ["train", "rl", "eval"]

@@ -196,7 +196,7 @@ def lines(text: str, chain: Chain) -> list[Line]:
     """The text line by line, each step's first line marked.
 
     Steps are looked for in the order they were written and by their first line; a step that is not found in the text
-    (a reader of another domain may have reworded it) marks none. A restated path marks none either, since a chain
+    (a reader of another task may have reworded it) marks none. A restated path marks none either, since a chain
     holds each of its steps once, but the end of a repeated attempt is marked as such.
     """
     rows = text.splitlines()

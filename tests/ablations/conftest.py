@@ -32,7 +32,7 @@ write = lambda path, rows: (
     pathlib.Path(path).write_text("".join(json.dumps(r) + "\\n" for r in rows)),
 )
 write("data/problems/eval/n3.jsonl", [
-    {"id": p, "domain": "countdown", "question": f"{p} of seed {seed}", "gold": "24", "level": 3, "chance": None}
+    {"id": p, "task": "countdown", "question": f"{p} of seed {seed}", "gold": "24", "level": 3, "chance": None}
     for p in problems
 ])
 for model, right in (("sft_direct", 1), ("sft", 2), ("grpo_direct", 1), ("grpo", 3)):

@@ -1,4 +1,4 @@
-"""Small trees of mathematics, and writers that answer the prompts of `astro.domains.math.rewrite` by rule, well or badly."""
+"""Small trees of mathematics, and writers that answer the prompts of `astro.tasks.math.rewrite` by rule, well or badly."""
 
 import random
 import re
@@ -10,10 +10,10 @@ from astro.cloning.rewrite import chain_id, pieces_of, rewrite
 from astro.cloning.traces import traces_of
 from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals
-from astro.domains.math.domain import Math
-from astro.domains.math.rewrite import MathEditor
-from astro.domains.math.text import without_label
 from astro.search import Sample
+from astro.tasks.math.rewrite import MathEditor
+from astro.tasks.math.task import Math
+from astro.tasks.math.text import without_label
 from schemas.records import Problem, Trace, Tree
 from tests.cloning.trees import tree
 
@@ -31,7 +31,7 @@ def triangle(number: int) -> Tree:
     a, b, c = a * k, b * k, c * k
     problem = Problem(
         id=f"t{number}",
-        domain="math",
+        task="math",
         question=f"The legs of a right triangle are ${a}$ and ${b}$. What is its perimeter?",
         gold=str(a + b + c),
         level=1,
@@ -84,7 +84,7 @@ def pieces(which: Tree, trace: Trace):
 
 
 def editor(*, shots: int = 1, chat=None) -> MathEditor:
-    """Over the domain above."""
+    """Over the task above."""
     return MathEditor(Math(PHRASES, chat), shots=shots, phrases=PHRASES.all())
 
 

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 
 from astro.cloning.rewrite import Ask, Piece, RewriteFigures, chain_id, retold, rewrite
-from astro.domains.chat import ChatTemplate
-from astro.domains.math import rewrite as math_rewrite
-from astro.domains.math.rewrite import joined
-from astro.domains.math.text import same_text
 from astro.runtime import UserError
 from astro.search import Sample
+from astro.tasks.chat import ChatTemplate
+from astro.tasks.math import rewrite as math_rewrite
+from astro.tasks.math.rewrite import joined
+from astro.tasks.math.text import same_text
 from schemas.records import Problem
 from tests.cloning.rewriting import LEAD, MATH, PHRASES, editor, examples_for, pieces, traces, triangle, well
 
@@ -154,7 +154,7 @@ def test_the_examples_pass_their_own_checks():
     shown = math_rewrite.load_examples()
     for kind in ("step", "reflection", "jump"):
         for e in getattr(shown, kind):
-            problem = Problem(id="e", domain="math", question=e.question, gold="1", level=1, chance=None)
+            problem = Problem(id="e", task="math", question=e.question, gold="1", level=1, chance=None)
             chain = [(Piece("step", i + 1, text), text) for i, text in enumerate(e.chain)]
             if kind == "step":
                 answer = MATH.extract(e.given) if e.rule != "step" else None

@@ -6,7 +6,7 @@ from astro.cloning.traces import accepted, traces_of
 from astro.cloning.verbalize import Phrases
 from astro.cloning.walk import correct_terminals
 from astro.validation import check_traces
-from tests.cloning.trees import DOMAIN, GAME, PROBLEM, tree
+from tests.cloning.trees import GAME, PROBLEM, TASK, tree
 from tests.validation.world import paired
 
 PHRASES = Phrases(reflection=["Hmm.", "Wait."], return_step=["Back to"], return_root=["Anew:"])
@@ -18,10 +18,10 @@ SETTINGS = {
     "phrases": PHRASES,
     "jump": "common_ancestor",
     "seed": 1,
-    "prompt": DOMAIN.prompt,
-    "step_end": DOMAIN.step_end,
-    "abandoned": DOMAIN.abandoned,
-    "restate": DOMAIN.restate,
+    "prompt": TASK.prompt,
+    "step_end": TASK.step_end,
+    "abandoned": TASK.abandoned,
+    "restate": TASK.restate,
 }
 DIRECT_ONLY = tree((0, "2 * 3 = 6 left 4 6"), (1, "6 * 4 = 24 make 24 got 24 yes answer 2 * 3 * 4", "C"))
 
@@ -46,7 +46,7 @@ def test_traces_hold_what_they_should():
         assert t.completion == "".join(s.text for s in t.segments)
         assert t.backtracks == sum(s.kind == "return" for s in t.segments) <= 3
         assert t.kind == ("search" if t.backtracks else "direct")
-        assert DOMAIN.grade(PROBLEM, DOMAIN.extract(t.completion)) == "correct"
+        assert TASK.grade(PROBLEM, TASK.extract(t.completion)) == "correct"
         assert t.id.startswith(t.problem_id + "/")
 
 

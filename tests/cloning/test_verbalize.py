@@ -9,7 +9,7 @@ import pytest
 from astro.cloning.verbalize import Phrases, load_phrases, write_chain
 from astro.cloning.walk import plan_walk
 from astro.runtime import UserError
-from tests.cloning.trees import DOMAIN, GAME, PROBLEM
+from tests.cloning.trees import GAME, PROBLEM, TASK
 
 PHRASES = Phrases(reflection=["Hmm."], return_step=["Back to"], return_root=["Anew:"])
 
@@ -21,9 +21,9 @@ def chain(correct, wrong, *, phrases=PHRASES, jump="common_ancestor", seed=0):
         plan_walk(GAME, correct=correct, wrong=wrong, jump=jump, rng=rng),
         phrases=phrases,
         rng=rng,
-        step_end=DOMAIN.step_end,
-        abandoned=DOMAIN.abandoned,
-        restate=partial(DOMAIN.restate, PROBLEM),
+        step_end=TASK.step_end,
+        abandoned=TASK.abandoned,
+        restate=partial(TASK.restate, PROBLEM),
     )
 
 
@@ -80,19 +80,19 @@ def test_without_phrases_the_wrong_branches_stay():
 @pytest.mark.parametrize("jump", ["common_ancestor", "root", "random_ancestor"])
 @pytest.mark.parametrize("phrases", [PHRASES, None])
 def test_the_chain_reads_back_as_the_walk(jump, phrases):
-    """The domain's reader finds the attempts and back edges that were written, and one answer: the last."""
+    """The task's reader finds the attempts and back edges that were written, and one answer: the last."""
     wrong = [6, 4, 5]
     rng = random.Random(3)
     walk = plan_walk(GAME, correct=3, wrong=wrong, jump=jump, rng=rng)
     written = text(chain(3, wrong, phrases=phrases, jump=jump, seed=3))
-    read = DOMAIN.parse_chain(PROBLEM, written)
-    texts = ["".join(DOMAIN.abandoned(GAME.nodes[i].text)) for i in [*wrong, 3]]
+    read = TASK.parse_chain(PROBLEM, written)
+    texts = ["".join(TASK.abandoned(GAME.nodes[i].text)) for i in [*wrong, 3]]
     assert [read.nodes[i].text for i in read.attempts] == texts
     assert len(read.back_edges) == 3
     assert read.unparsed == read.repeats == 0
     assert all(n.valid for n in read.nodes)
     assert written.count("answer") == 1
-    assert DOMAIN.grade(PROBLEM, DOMAIN.extract(written)) == "correct"
+    assert TASK.grade(PROBLEM, TASK.extract(written)) == "correct"
     if jump == "common_ancestor":
         targets = [-1 if leg.start == 0 else GAME.nodes[leg.start].text for leg in walk.legs[1:]]
         assert [-1 if to < 0 else read.nodes[to].text for _, to in read.back_edges] == targets

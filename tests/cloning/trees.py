@@ -1,10 +1,10 @@
-"""A builder of small search trees, and the domain's callables that the cloning functions are handed."""
+"""A builder of small search trees, and the task's callables that the cloning functions are handed."""
 
-from astro.domains.countdown.domain import Countdown
+from astro.tasks.countdown.task import Countdown
 from schemas.records import Node, Problem, Tree
 
-DOMAIN = Countdown()
-PROBLEM = Problem(id="p", domain="countdown", question="make 24 from 2 3 4", gold="24", level=3, chance=None)
+TASK = Countdown()
+PROBLEM = Problem(id="p", task="countdown", question="make 24 from 2 3 4", gold="24", level=3, chance=None)
 
 
 def tree(*rows, problem: Problem = PROBLEM) -> Tree:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from astro.domains.countdown.domain import Countdown
 from astro.evaluation import behaviour
+from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 
 # One wrong attempt (a b), back to a, another wrong attempt (a c), back to the problem, a right one (d).
@@ -62,8 +62,8 @@ OTHER = "9 - 5 = 4 left 3 7 4\n7 + 4 = 11 left 3 11\n3 + 11 = 14 make 24 got 14 
         ("", 0),
     ],
 )
-def test_novelty_agrees_with_the_domain(completion, text, repeats):
-    problem = Problem(id="p", domain="countdown", question=QUESTION, gold="24", level=4, chance=None)
+def test_novelty_agrees_with_the_task(completion, text, repeats):
+    problem = Problem(id="p", task="countdown", question=QUESTION, gold="24", level=4, chance=None)
     read = Countdown().parse_chain(problem, text)
     assert behaviour.novelty(read).count(False) == read.repeats == repeats
     # each restated question is one jump, and each attempt but the last is followed by one

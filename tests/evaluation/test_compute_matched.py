@@ -21,8 +21,8 @@ from astro.evaluation.compute_matched import (
     pass_at_n,
     search_curve,
 )
+from astro.execution.problem_jobs import rendered
 from astro.execution.scheduler import run_searches
-from astro.execution.tasks import rendered
 from astro.inference.engine import Request
 from astro.search import Sample, SearchConfig, search
 from schemas.evaluate import BudgetCurve, BudgetPoint, Estimate, EvalMetrics
@@ -160,7 +160,7 @@ def test_no_completions_are_refused(make, samples):
 
 
 def problem(name):
-    return Problem(id=name, domain="countdown", question="make 6 from 1 2 3", gold="6", level=3, chance=None)
+    return Problem(id=name, task="countdown", question="make 6 from 1 2 3", gold="6", level=3, chance=None)
 
 
 def node(index, parent, text, *, verdict=None, rollouts=()):

@@ -3,7 +3,7 @@
 import pytest
 
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
-from astro.execution.tasks import ContinueTask, Unfinished
+from astro.execution.problem_jobs import ContinueJobs, Unfinished
 from astro.search.requests import Sample
 from astro.special_tokens import cut_text
 from astro.training.wordlevel import build_tokenizer
@@ -121,9 +121,9 @@ def test_a_text_is_cut_between_the_tokens_that_made_it():
 
 
 def test_cut_samples_go_on_from_where_they_were_cut_each_with_a_seed_of_its_own():
-    problem = Problem(id="p", domain="countdown", question="make 24 from 3 8 1", gold="24", level=3, chance=None)
+    problem = Problem(id="p", task="countdown", question="make 24 from 3 8 1", gold="24", level=3, chance=None)
     item = Unfinished(problem=problem, samples={"0": "3 * 8", "5": "3 + 8"})
-    name, job = ContinueTask("countdown", 1, "eval long", 100, 1.0)(item)
+    name, job = ContinueJobs("countdown", 1, "eval long", 100, 1.0)(item)
     requests = next(job)
     assert name == "p"
     assert [r.prompt for r in requests] == ["make 24 from 3 8 1\n3 * 8", "make 24 from 3 8 1\n3 + 8"]

@@ -14,11 +14,11 @@ from pathlib import Path
 from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.walk import correct_terminals
 from astro.execution.jobs import LocalRunner, Runner, run_jobs
-from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, candidate_of, draft_of
-from astro.execution.metered_search import MeteredSearchTask, Searched
+from astro.execution.linearize_jobs import Ballot, RewriteJobs, VoteJobs, candidate_of, draft_of
+from astro.execution.metered_search import MeteredSearchJobs, Searched
+from astro.execution.problem_jobs import Answers, SampleJobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore
-from astro.execution.tasks import Answers, SampleTask
 from astro.inference.engine import Request
 from astro.search import Sample
 from benchmarks.simulated_engine import SimulatedEngine
@@ -51,7 +51,7 @@ def by_rule(write: Callable[[str, int], str], request: Request) -> list[Sample]:
 class Kind:
     """A kind of job: what is done, with what, and what the engine answers."""
 
-    task: object
+    jobs: object
     items: list
     record: type
     answer: Callable[[Request], list[Sample]]
@@ -62,19 +62,19 @@ def kind(name: str) -> Kind:
     """votes, rewrites, pass rates, eval, or search."""
     trees = [triangle(n) for n in range(24)]
     if name == "votes":
-        task = VoteTask(SelfEvalParams(votes=4, min_share=0.5, max_tokens=16), "math", 1)
+        jobs = VoteJobs(SelfEvalParams(votes=4, min_share=0.5, max_tokens=16), "math", 1)
         asked = [candidate_of(tree, node) for tree in trees for node in correct_terminals(tree)]
-        return Kind(task, asked, Ballot, lambda request: by_rule(voted, request))
+        return Kind(jobs, asked, Ballot, lambda request: by_rule(voted, request))
     if name == "rewrites":
         lm = RewriteParams(shots=1, temperature=0.7, max_tokens=256, retries=2, on_failure="drop", max_dropped=1.0)
         drafts = {chain_id(t): draft_of(tree, t, MATH) for tree in trees for t in traces(tree)}
-        task = RewriteTask(lm, "math", 1, tuple(PHRASES.all()))
-        return Kind(task, list(drafts.values()), Rewritten, lambda request: by_rule(rewritten, request))
+        jobs = RewriteJobs(lm, "math", 1, tuple(PHRASES.all()))
+        return Kind(jobs, list(drafts.values()), Rewritten, lambda request: by_rule(rewritten, request))
     if name == "search":
-        return Kind(MeteredSearchTask(settings(), "countdown", 1), list(problems(40)), Searched, Policy())
+        return Kind(MeteredSearchJobs(settings(), "countdown", 1), list(problems(40)), Searched, Policy())
     chains = name == "eval"
-    task = SampleTask("countdown", 1, name, 4, 99, 1.0, phrases=PHRASES if chains else None, chains=chains)
-    return Kind(task, list(problems(40)), Answers, Policy())
+    jobs = SampleJobs("countdown", 1, name, 4, 99, 1.0, phrases=PHRASES if chains else None, chains=chains)
+    return Kind(jobs, list(problems(40)), Answers, Policy())
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def drive(name: str, folder: Path, runner: Runner) -> dict[str, object]:
         contextlib.closing(ResultStore(folder / FILE, what.record)) as store,
         contextlib.closing(runner),
     ):
-        run_jobs(what.task, lambda: what.items, store=store, runner=runner, in_flight=4, label=name, unit="items")
+        run_jobs(what.jobs, lambda: what.items, store=store, runner=runner, in_flight=4, label=name, unit="items")
         return {item.id: store[item.id] for item in what.items}
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from astro.execution import scheduler
 from astro.execution.jobs import LocalRunner, Meter, run_jobs
+from astro.execution.problem_jobs import Answers, SampleJobs, SearchJobs
 from astro.execution.result_store import FILE, ResultStore
 from astro.execution.scheduler import SearchError, TimedEngine, run_searches
-from astro.execution.tasks import Answers, SampleTask, SearchTask
 from astro.inference.engine import EngineError, Request
 from astro.runtime import UserError
 from benchmarks.simulated_engine import SimulatedEngine
@@ -23,15 +23,15 @@ from benchmarks.world import Open, Policy, problems, settings, stored
 from tests.execution import drive
 from tests.scripted_engine import ScriptedEngine
 
-SAMPLES = SampleTask("countdown", 1, "pass rate", 4, 99, 1.0)
+SAMPLES = SampleJobs("countdown", 1, "pass rate", 4, 99, 1.0)
 
 
-def ran(task, folder, *, count=12, engine=None, record=Answers, in_flight=3, **more):
+def ran(jobs, folder, *, count=12, engine=None, record=Answers, in_flight=3, **more):
     """Results of the first problems, in order."""
     with contextlib.closing(ResultStore(folder / FILE, record)) as store:
         runner = LocalRunner(engine or Open(sleeps=False))
         run_jobs(
-            task,
+            jobs,
             lambda: problems(count),
             store=store,
             runner=runner,
@@ -129,8 +129,8 @@ def test_a_killed_run_goes_on_item_by_item(name, tmp_path, capsys):
     begun = []
 
     class Noting(LocalRunner):
-        def run(self, task, items, **more):
-            return super().run(task, (begun.append(item.id) or item for item in items), **more)
+        def run(self, jobs, items, **more):
+            return super().run(jobs, (begun.append(item.id) or item for item in items), **more)
 
     assert drive.drive(name, tmp_path / "killed", Noting(drive.Open(name, token_s=0.0))) == expected
     assert f"goes on: {there} of {len(expected)} items" in capsys.readouterr().out
@@ -162,7 +162,7 @@ def two_nodes() -> Iterator:
 # --- grading off the engine's thread -----------------------------------------------------------------------------------
 
 
-class SlowDomain:
+class SlowTask:
     """Grades like Countdown, off the engine's thread, and takes its time for each answer."""
 
     def __init__(self, inner, seconds):
@@ -178,24 +178,24 @@ class SlowDomain:
         return self.inner.grade_many(asked, texts)
 
 
-def slowed(task, seconds):
-    """A task whose domain grades slowly."""
-    task.__dict__["_domain"] = SlowDomain(task._domain, seconds)
-    return task
+def slowed(jobs, seconds):
+    """A jobs whose task grades slowly."""
+    jobs.__dict__["_task"] = SlowTask(jobs._task, seconds)
+    return jobs
 
 
-def searched(engine, task, count=60, in_flight=60):
+def searched(engine, jobs, count=60, in_flight=60):
     timed = TimedEngine(engine)
     began = time.monotonic()
-    found = dict(run_searches(map(task, problems(count)), engine=timed, in_flight=in_flight, grade=task.grade))
+    found = dict(run_searches(map(jobs, problems(count)), engine=timed, in_flight=in_flight, grade=jobs.grade))
     return found, timed.seconds / (time.monotonic() - began)
 
 
 def test_trees_are_the_same_wherever_they_are_graded():
-    inline, _ = searched(Open(sleeps=False)(), SearchTask(settings(), "countdown", 1))
-    task = slowed(SearchTask(settings(), "countdown", 1), 0.0)
-    assert searched(Open(sleeps=False)(), task)[0] == inline
-    assert threading.get_ident() not in task._domain.threads
+    inline, _ = searched(Open(sleeps=False)(), SearchJobs(settings(), "countdown", 1))
+    jobs = slowed(SearchJobs(settings(), "countdown", 1), 0.0)
+    assert searched(Open(sleeps=False)(), jobs)[0] == inline
+    assert threading.get_ident() not in jobs._task.threads
 
 
 @pytest.mark.slow
@@ -203,13 +203,13 @@ def test_the_engine_works_on_while_answers_are_graded():
     """20 ms for each answer. Graded on the engine's thread they would take longer than the engine itself; so it is at work for
     95 % of the time, and its places are nearly as full as without grading."""
 
-    def busy(task):
+    def busy(jobs):
         engine = SimulatedEngine(Policy(), slots=16, token_s=0.01, sleeps=True)
-        trees, share = searched(engine, task)
+        trees, share = searched(engine, jobs)
         return trees, share, engine.busy_s / 16 / engine.now
 
-    quick, _, most = busy(SearchTask(settings(), "countdown", 1))
-    trees, share, slots = busy(slowed(SearchTask(settings(), "countdown", 1), 0.02))
+    quick, _, most = busy(SearchJobs(settings(), "countdown", 1))
+    trees, share, slots = busy(slowed(SearchJobs(settings(), "countdown", 1), 0.02))
     answers = sum(len(n.rollouts) + (n.answer is not None) for t in trees.values() for n in t.nodes)
     print(
         f"{answers} answers; engine's share of wall time {share:.1%}; slots {slots:.1%} busy, {most:.1%} without grading"
@@ -225,7 +225,7 @@ class GraderGoneError(RuntimeError):
 
 @dataclass
 class Broken:
-    """A domain whose grader fails for one problem, once or always."""
+    """A task whose grader fails for one problem, once or always."""
 
     inner: object
     bad: str
@@ -243,10 +243,10 @@ class Broken:
 
 
 def test_a_fault_of_the_grader_fails_its_item_and_is_no_verdict(tmp_path):
-    task = SampleTask("countdown", 1, "pass rate", 4, 99, 1.0)
-    task.__dict__["_domain"] = Broken(task._domain, "s7", 99)
+    jobs = SampleJobs("countdown", 1, "pass rate", 4, 99, 1.0)
+    jobs.__dict__["_task"] = Broken(jobs._task, "s7", 99)
     with pytest.raises(SearchError, match=r"work on 's7' failed: GraderGoneError: no process can be started") as caught:
-        ran(task, tmp_path, in_flight=12)
+        ran(jobs, tmp_path, in_flight=12)
     assert isinstance(caught.value.cause, GraderGoneError)
     with contextlib.closing(ResultStore(tmp_path / FILE, Answers)) as store:
         assert "s7" not in store
@@ -257,9 +257,9 @@ def test_a_fault_of_the_grader_fails_its_item_and_is_no_verdict(tmp_path):
 
 def test_a_fault_that_passes_costs_nothing(tmp_path):
     """A batch that fails is graded once more, one by one."""
-    task = SampleTask("countdown", 1, "pass rate", 4, 99, 1.0)
-    task.__dict__["_domain"] = Broken(task._domain, "s7", 1)
-    assert ran(task, tmp_path, in_flight=12) == ran(SAMPLES, tmp_path)
+    jobs = SampleJobs("countdown", 1, "pass rate", 4, 99, 1.0)
+    jobs.__dict__["_task"] = Broken(jobs._task, "s7", 1)
+    assert ran(jobs, tmp_path, in_flight=12) == ran(SAMPLES, tmp_path)
 
 
 def test_what_nobody_grades_is_told():
@@ -272,8 +272,8 @@ def test_what_nobody_grades_is_told():
 
 def test_graders_end_with_their_run():
     before = threading.active_count()
-    task = slowed(SearchTask(settings(), "countdown", 1), 0.0)
-    searched(Open(sleeps=False)(), task, count=4)
+    jobs = slowed(SearchJobs(settings(), "countdown", 1), 0.0)
+    searched(Open(sleeps=False)(), jobs, count=4)
     until = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < until:
         time.sleep(0.01)

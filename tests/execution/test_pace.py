@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 from astro.execution.jobs import Meter
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import run_searches
-from astro.execution.tasks import SearchTask
 from benchmarks.world import Open, problems, settings
 from stages import mcts
 
@@ -17,8 +17,8 @@ def test_progress_goes_to_the_console_and_to_mlflow(monkeypatch):
     )
     meter = Meter(workers=3, engine_s=9.0, worker_s=10.0)
     pace = mcts.Pace(s, meter)
-    task = SearchTask(settings(), "countdown", 1)
-    trees = [t for _, t in run_searches(map(task, problems(10)), engine=Open(sleeps=False)(), in_flight=4)]
+    jobs = SearchJobs(settings(), "countdown", 1)
+    trees = [t for _, t in run_searches(map(jobs, problems(10)), engine=Open(sleeps=False)(), in_flight=4)]
     for done, tree in enumerate(trees, 5):
         said = pace.count(tree, done, 14)
     assert [step for step, _ in rows] == list(range(5, 15))

@@ -12,15 +12,15 @@ import pytest
 
 from astro.execution import ray_runner
 from astro.execution.jobs import LocalRunner, Meter
+from astro.execution.problem_jobs import SampleJobs, SearchJobs
 from astro.execution.ray_runner import RayRunner, connect
 from astro.execution.scheduler import SearchError
-from astro.execution.tasks import SampleTask, SearchTask
 from astro.inference.engine import EngineError
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
 
 pytestmark = pytest.mark.slow
-TASK = SearchTask(settings(), "countdown", 1)
+TASK = SearchJobs(settings(), "countdown", 1)
 COUNT = 60
 NODES = 3
 
@@ -44,17 +44,17 @@ def expected():
     return here(TASK, COUNT)
 
 
-def here(task, count):
+def here(jobs, count):
     """Results of this machine alone."""
     runner = LocalRunner(Open(sleeps=False))
-    return dict(runner.run(task, problems(count), total=count, in_flight=8, meter=Meter()))
+    return dict(runner.run(jobs, problems(count), total=count, in_flight=8, meter=Meter()))
 
 
-def on(cluster, *, opened=None, task=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
+def on(cluster, *, opened=None, jobs=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
     """Yields (problem id, tree)."""
     ray = RayParams(address=cluster.address, workers=workers, patience_s=240.0)
     runner = RayRunner(opened or Open(slots=4, token_s=0.004), settings=ray, gpus=1)  # it has none: not asked for
-    return runner.run(task, problems(count), total=count, in_flight=in_flight, meter=meter or Meter())
+    return runner.run(jobs, problems(count), total=count, in_flight=in_flight, meter=meter or Meter())
 
 
 def workers(*nodes):
@@ -115,9 +115,9 @@ def test_a_lost_worker_and_a_lost_node_do_not_show_in_the_trees(cluster, expecte
 
 def test_completions_are_asked_for_on_a_cluster_too(cluster):
     """What eval and the pass-rate filter of grpo do."""
-    task = SampleTask("countdown", 1, "pass rate", 4, 99, 1.0)
-    expected = here(task, 6)
-    assert dict(on(cluster, task=task, count=6, workers=1)) == expected
+    jobs = SampleJobs("countdown", 1, "pass rate", 4, 99, 1.0)
+    expected = here(jobs, 6)
+    assert dict(on(cluster, jobs=jobs, count=6, workers=1)) == expected
     assert {len(answers.samples) for answers in expected.values()} == {4}
 
 
@@ -149,9 +149,9 @@ def test_workers_that_die_again_and_again_end_the_run(cluster, monkeypatch):
 
 
 def test_a_search_that_fails_names_its_problem(cluster):
-    task = SearchTask(settings(), "chess", 1)
+    jobs = SearchJobs(settings(), "chess", 1)
     with pytest.raises((SearchError, ValueError), match="chess"):
-        list(on(cluster, task=task, count=3, workers=1))
+        list(on(cluster, jobs=jobs, count=3, workers=1))
 
 
 # address, what is said

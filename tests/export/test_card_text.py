@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from astro.domains.chat import chat_template_of
-from astro.domains.countdown.domain import Countdown
 from astro.export.card import messages
 from astro.export.state import Run
 from astro.export.text import base_called, licence_lines
 from astro.params import load_params
+from astro.tasks.chat import chat_template_of
+from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 from tests.tiny_chat import chat_tokenizer
 
@@ -48,9 +48,9 @@ def test_a_converted_base_is_called_by_its_origin(tmp_path, monkeypatch, steps):
 
 def test_the_messages_of_countdown_are_those_of_its_prompt():
     tokenizer = chat_tokenizer("qwen")
-    domain = Countdown(chat_template_of(tokenizer, source="qwen"))
-    asked = Problem(id="p", domain="countdown", question="make 24 from 3 8", gold="24", level=2, chance=None)
+    task = Countdown(chat_template_of(tokenizer, source="qwen"))
+    asked = Problem(id="p", task="countdown", question="make 24 from 3 8", gold="24", level=2, chance=None)
     rendered = tokenizer.apply_chat_template(
         messages(asked.question, "countdown"), tokenize=False, add_generation_prompt=True
     )
-    assert rendered == domain.prompt(asked)
+    assert rendered == task.prompt(asked)

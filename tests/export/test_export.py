@@ -11,13 +11,13 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard
 from ruamel.yaml import YAML
 
-from astro.domains import get_domain
-from astro.domains.chat import load_chat_template
 from astro.export.__main__ import main
 from astro.export.card import serving
 from astro.export.state import read_run
 from astro.export.text import public
 from astro.runtime import UserError, read_json, read_jsonl
+from astro.tasks import get_task
+from astro.tasks.chat import load_chat_template
 from astro.tracking import store
 from schemas.evaluate import EvalMetrics
 from schemas.records import Trace, Tree
@@ -136,8 +136,8 @@ def test_the_requests_of_a_chat_model_are_the_prompts_of_its_training(
     write_tiny_chat(tmp_path, family=family)
     monkeypatch.chdir(finished.root)
     run = read_run("grpo")
-    asked = run.params.run.model_copy(update={"prompt": "chat", "domain": "math"})
-    prompt = get_domain("math", chat=load_chat_template(tmp_path)).prompt(problem)
+    asked = run.params.run.model_copy(update={"prompt": "chat", "task": "math"})
+    prompt = get_task("math", chat=load_chat_template(tmp_path)).prompt(problem)
     params = run.params.model_copy(update={"run": asked})
     text = serving(replace(run, params=params, prompt=prompt, question=problem.question), "own")
     lines = [shlex.split(line) for line in re.search(r"```\n(.*?)```", text, re.DOTALL)[1].splitlines()]

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from astro.domains.math.text import words_of
 from astro.importing.decontamination import Index
+from astro.tasks.math.text import words_of
 
 WORDS = [
     f"{a}{b}"

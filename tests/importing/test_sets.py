@@ -54,7 +54,7 @@ def test_ready_maps(tmp_path, preset, rows, expected):
     path = write(tmp_path / "s.jsonl", rows)
     found = [g.problem for g in read_source("eval_s", spec(path=path, preset=preset), str(tmp_path))]
     assert [(p.id, p.gold, p.level) for p in found] == expected
-    assert {(p.question, p.domain, p.chance) for p in found} == {("q", "math", None)}
+    assert {(p.question, p.task, p.chance) for p in found} == {("q", "math", None)}
 
 
 def test_own_fields_take_the_place_of_the_maps(tmp_path):

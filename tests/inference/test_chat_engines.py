@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astro.domains import get_domain
-from astro.domains.chat import load_chat_template
 from astro.inference.engine import EngineError, Request
 from astro.inference.hf_engine import HfEngine
 from astro.special_tokens import encode_prompt
+from astro.tasks import get_task
+from astro.tasks.chat import load_chat_template
 from schemas.records import Problem
 from tests.tiny_chat import END, ENDS, write_tiny_chat
 
-PROBLEM = Problem(id="p", domain="math", question="What is $12+7$?", gold="19", level=1, chance=None)
+PROBLEM = Problem(id="p", task="math", question="What is $12+7$?", gold="19", level=1, chance=None)
 CONTEXT = 512
 
 
@@ -25,7 +25,7 @@ def chat(request, tmp_path_factory):
     family = request.param
     folder = write_tiny_chat(tmp_path_factory.mktemp("chat") / family, family=family, context=CONTEXT, sharpness=4.0)
     engine = HfEngine(folder, batch_size=32, dtype="float32", max_model_len=CONTEXT)
-    yield family, folder, engine, get_domain("math", chat=load_chat_template(folder)).prompt(PROBLEM)
+    yield family, folder, engine, get_task("math", chat=load_chat_template(folder)).prompt(PROBLEM)
     engine.close()
 
 

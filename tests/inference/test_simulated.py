@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import generate, run_searches
-from astro.execution.tasks import SearchTask
 from astro.inference.engine import EngineError, Request
 from astro.search import Sample
 from benchmarks.schedule import measure
@@ -72,7 +72,7 @@ def test_without_a_barrier_the_engine_stays_full_where_waves_wait():
 
 
 def test_trees_do_not_depend_on_time():
-    task = SearchTask(settings(), "countdown", 1)
+    task = SearchJobs(settings(), "countdown", 1)
     trees = [
         dict(
             run_searches(map(task, problems(30)), engine=Open(slots=slots, sigma=1.0, sleeps=False)(), in_flight=flight)

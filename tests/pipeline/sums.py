@@ -9,8 +9,8 @@ import random
 from functools import partial
 from pathlib import Path
 
-from astro.domains.chat import ChatTemplate, chat_template_of
-from astro.domains.math.domain import Math
+from astro.tasks.chat import ChatTemplate, chat_template_of
+from astro.tasks.math.task import Math
 from schemas.records import Problem
 from tests.tiny_chat import chat_tokenizer, teach, write_tiny_chat
 
@@ -55,13 +55,13 @@ def write_problems(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def examples(chat: ChatTemplate, rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """(rendered prompt of the domain, solution), of which a good part are wrong."""
-    domain, found = Math(chat=chat), []
+    """(rendered prompt of the task, solution), of which a good part are wrong."""
+    task, found = Math(chat=chat), []
     for _ in range(count):
         a, b = rng.choice(pairs())
         result = a + b + (rng.choice((-1, 1, 2)) if rng.random() < WRONG else 0)
-        asked = Problem(id="p", domain="math", question=question(a, b), gold=str(a + b), level=1, chance=None)
-        found.append((domain.prompt(asked), solution(a, b, result)))
+        asked = Problem(id="p", task="math", question=question(a, b), gold=str(a + b), level=1, chance=None)
+        found.append((task.prompt(asked), solution(a, b, result)))
     return found
 
 

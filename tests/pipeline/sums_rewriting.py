@@ -1,8 +1,8 @@
 """What a model of `tests.pipeline.sums` is taught besides, to write and judge chains: (rendered prompt, answer) pairs."""
 
-from astro.domains.chat import ChatTemplate
-from astro.domains.math.domain import Math
-from astro.domains.math.rewrite import MathEditor
+from astro.tasks.chat import ChatTemplate
+from astro.tasks.math.rewrite import MathEditor
+from astro.tasks.math.task import Math
 from schemas.records import Problem, Tree
 from tests.cloning.rewriting import PHRASES, examples_for, tree_of
 from tests.pipeline.sums import pairs, question, solution
@@ -12,7 +12,7 @@ PHRASE_FILE = "phrases/math_lm.yaml"
 
 def sum_tree(a: int, b: int) -> Tree:
     """The tree of one sum: the right result and three wrong ones."""
-    asked = Problem(id=f"s{a}-{b}", domain="math", question=question(a, b), gold=str(a + b), level=1, chance=None)
+    asked = Problem(id=f"s{a}-{b}", task="math", question=question(a, b), gold=str(a + b), level=1, chance=None)
     right, *wrong = (solution(a, b, a + b + off).split("\n\n") for off in (0, -1, 1, 2))
     return tree_of(asked, right, *wrong)
 

@@ -37,7 +37,7 @@ def workspace(params: str, tmp_path: Path) -> Checkout:
 
 
 def problem(number: int) -> Problem:
-    return Problem(id=f"p{number}", domain="countdown", question="make 9 from 4 5", gold="9", level=2, chance=0.2)
+    return Problem(id=f"p{number}", task="countdown", question="make 9 from 4 5", gold="9", level=2, chance=0.2)
 
 
 def fails(done, pattern: str) -> str:
@@ -312,7 +312,7 @@ LIMITED = """
 from pathlib import Path
 from astro.runtime import run_stage, write_jsonl
 from schemas.records import Problem
-row = Problem(id="a", domain="countdown", question="make 9 from 4 5", gold="9", level=2, chance=0.5)
+row = Problem(id="a", task="countdown", question="make 9 from 4 5", gold="9", level=2, chance=0.5)
 run_stage(lambda: write_jsonl(Path("data/rows.jsonl"), (row for _ in range(1000))))
 """
 

@@ -123,8 +123,8 @@ FILES = [
     ("schemas/evaluate.py", other, {"eval", "report"}),  # not mcts: each contract is a module of its own
     ("astro/training/common.py", other, {"base", *SFT, *GRPO}),
     ("astro/search/puct.py", lambda text: text.replace("(1 + visits)", "(2 + visits)"), AFTER_SEARCH),
-    ("astro/domains/math/prompts/math.txt", comment, set()),  # Countdown does not reach it
-    ("astro/domains/math/text.py", other, set()),
+    ("astro/tasks/math/prompts/math.txt", comment, set()),  # Countdown does not reach it
+    ("astro/tasks/math/text.py", other, set()),
     ("astro/viz/templates/page.css", comment, {"report"}),
     ("phrases/countdown.yaml", comment, {"linearize", *SFT, *GRPO, "eval"}),  # eval and grpo read chains by them
     ("sources/README.md", comment, {"problems"}),  # a user's problem files stand beside it

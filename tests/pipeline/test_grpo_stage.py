@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
         name: [
             Problem(
                 id=f"{name}{i}",
-                domain="countdown",
+                task="countdown",
                 question=f"make {24 + i} from 2 3 {first}",
                 gold=str(24 + i),
                 level=3,

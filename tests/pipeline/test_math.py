@@ -12,10 +12,10 @@ import shutil
 import pytest
 
 from astro.cloning.verbalize import load_phrases
-from astro.domains.math.domain import Math
 from astro.params import plain, read_yaml
 from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, read_shards
+from astro.tasks.math.task import Math
 from schemas.evaluate import EvalMetrics
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests", "dvc.yaml", "arms.yaml")
 SETTINGS = {
-    "run.domain": "math",
+    "run.task": "math",
     "run.prompt": "chat",
     "engine.kind": "hf",
     "engine.max_model_len": CONTEXT,
@@ -118,7 +118,7 @@ def test_problems_are_imported_and_the_leak_is_listed(done: Checkout):
     assert (leak.id, leak.set, leak.reason, leak.hits) == ("train-leak", "train", "exact", "eval_sums:sums-000003")
     assert leak.where == "own/train.jsonl, line 13"
     rl = next(iter(read_jsonl(done.root / "data/problems/rl.jsonl", Problem)))
-    assert (rl.domain, rl.gold.isdigit(), rl.chance) == ("math", True, None)
+    assert (rl.task, rl.gold.isdigit(), rl.chance) == ("math", True, None)
 
 
 def test_trees_hold_right_and_wrong_solutions_and_checked_steps(done: Checkout):
@@ -223,11 +223,11 @@ def test_models_are_measured(done: Checkout):
 
 def test_what_linearize_writes_eval_reads(done: Checkout):
     """The graph of a training chain has as many back edges as the walk it was written from, and an attempt more."""
-    domain = Math(load_phrases(REPOSITORY / "phrases/math_lm.yaml"))
+    task = Math(load_phrases(REPOSITORY / "phrases/math_lm.yaml"))
     problems = {p.id: p for p in read_jsonl(done.root / "data/problems/train.jsonl", Problem)}
     for name in ("train", "direct"):
         traces = list(read_jsonl(done.root / f"data/traces/{name}.jsonl", Trace))
-        chains = domain.parse_many([problems[t.problem_id] for t in traces], [t.completion for t in traces])
+        chains = task.parse_many([problems[t.problem_id] for t in traces], [t.completion for t in traces])
         for trace, chain in zip(traces, chains, strict=True):
             assert (len(chain.back_edges), len(chain.attempts)) == (trace.backtracks, trace.backtracks + 1), (
                 trace.completion

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from astro.cloning.verbalize import load_phrases
-from astro.domains.math.domain import Math
 from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, write_jsonl
+from astro.tasks.math.task import Math
 from benchmarks.world import stored
 from schemas.linearize import LinearizeMetrics
 from schemas.records import Problem, Trace
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 CODE = ("astro", "schemas", "stages", "phrases", "dvc.yaml", "arms.yaml")
 SETTINGS = {
-    "run.domain": "math",
+    "run.task": "math",
     "problems.source": "files",
     "problems.files": {name: {"path": f"{name}.jsonl"} for name in ("train", "rl", "eval_sums")},
     "base.source": "pretrained",
@@ -74,7 +74,7 @@ def workplace(root: Path, server: Server, **settings) -> Checkout:
     for name, value in (SETTINGS | {"execution.endpoint.url": server.url} | settings).items():
         checkout.set_param(name, value)
     write_jsonl(root / "data/trees/00000.jsonl", TREES)
-    asked = Problem(id="e", domain="math", question="What is $1+1$?", gold="2", level=1, chance=None)
+    asked = Problem(id="e", task="math", question="What is $1+1$?", gold="2", level=1, chance=None)
     write_jsonl(root / "data/problems/eval/sums.jsonl", [asked])
     (root / "models/base").mkdir(parents=True)
     (root / "models/base/config.json").write_text("{}")
@@ -107,11 +107,11 @@ def test_chains_are_rewritten_and_the_counts_say_how(whole: Checkout):
     assert rewrites.rejected.added > rewrites.dropped
     assert rewrites.requests > rewrites.rejected.added
     assert 0 < rewrites.left_out < 0.9
-    domain = Math(load_phrases(REPOSITORY / "phrases/math_lm.yaml"))
+    task = Math(load_phrases(REPOSITORY / "phrases/math_lm.yaml"))
     problems = {tree.problem.id: tree.problem for tree in TREES}
     for trace in [*traces, *direct]:
         assert trace.segments[0].text.startswith(LEAD)
-        chain = domain.parse_chain(problems[trace.problem_id], trace.completion)
+        chain = task.parse_chain(problems[trace.problem_id], trace.completion)
         assert (len(chain.back_edges), len(chain.attempts)) == (trace.backtracks, trace.backtracks + 1)
         assert [chain.nodes[i].right for i in chain.attempts] == [False] * trace.backtracks + [True]
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.domains.chat import chat_for
 from astro.profiles import merged
 from astro.runtime import read_json
+from astro.tasks.chat import chat_for
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics
 from schemas.mcts import MctsMetrics

@@ -7,7 +7,7 @@ from astro.seeds import node_seed
 from schemas.records import Problem
 from tests.search.world import judged
 
-PROBLEM = Problem(id="p", domain="countdown", question="make 6", gold="6", level=2, chance=None)
+PROBLEM = Problem(id="p", task="countdown", question="make 6", gold="6", level=2, chance=None)
 SEED = 7
 
 

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from astro.domains import get_domain
-from astro.execution.tasks import SearchTask
+from astro.execution.problem_jobs import SearchJobs
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
 from astro.search.priors import priors
+from astro.tasks import get_task
 from benchmarks.world import Policy, problems, settings
 from tests.scripted_engine import ScriptedEngine, answer
 from tests.search.test_core import PROBLEM, SEED, finish, judge, step
@@ -140,13 +140,13 @@ def test_frequency_is_the_share_of_the_samples():
 
 
 def grown(problem, **savings):
-    """A tree, and how often the domain graded."""
+    """A tree, and how often the task graded."""
     plain = settings(k=4, rollouts=4, savings=settings().savings.model_dump() | savings)
-    task = SearchTask(plain, "countdown", 3)
+    task = SearchJobs(plain, "countdown", 3)
     graded = []
-    domain = type("Counting", (type(get_domain("countdown")),), {})()
-    domain.grade = lambda p, a: graded.append(a) or get_domain("countdown").grade(p, a)
-    task.__dict__["_domain"] = domain
+    task = type("Counting", (type(get_task("countdown")),), {})()
+    task.grade = lambda p, a: graded.append(a) or get_task("countdown").grade(p, a)
+    task.__dict__["_task"] = task
     _, job = task(problem)
     answers, policy = None, Policy()
     try:
@@ -169,18 +169,18 @@ def test_a_task_travels():
     import pickle
 
     (problem,) = problems(1)
-    task = SearchTask(settings(), "countdown", 3)
+    task = SearchJobs(settings(), "countdown", 3)
     task.request(problem, Expand((), 1, 0))
     again = pickle.loads(pickle.dumps(task))
     assert again == task
-    assert "_domain" not in again.__dict__
+    assert "_task" not in again.__dict__
 
 
 def test_the_scripted_engine_takes_what_a_task_asks_for():
     """Logprobs are asked for only where the prior reads them."""
     (problem,) = problems(1)
-    assert not SearchTask(settings(prior="frequency"), "countdown", 3).request(problem, Expand((), 1, 0)).logprobs
-    wanted = SearchTask(settings(prior="token"), "countdown", 3).request(problem, Expand((), 2, 0))
+    assert not SearchJobs(settings(prior="frequency"), "countdown", 3).request(problem, Expand((), 1, 0)).logprobs
+    wanted = SearchJobs(settings(prior="token"), "countdown", 3).request(problem, Expand((), 2, 0))
     assert wanted.logprobs
     engine = ScriptedEngine(lambda text: {"\n": 1.0})
     ticket = engine.submit(wanted)

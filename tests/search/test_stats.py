@@ -4,7 +4,7 @@ from astro.search.stats import TreeFigures, tree_metrics
 from schemas.records import Node, Problem, StepChecks, Tree
 from stages.mcts import counted
 
-PROBLEM = Problem(id="p", domain="math", question="What is $3+4$?", gold="7", level=1, chance=None)
+PROBLEM = Problem(id="p", task="math", question="What is $3+4$?", gold="7", level=1, chance=None)
 
 
 def node(index: int, parent: int, verdict: str | None = None, checks: tuple[int, int, int] | None = None) -> Node:

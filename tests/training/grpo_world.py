@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from astro.domains.countdown.domain import Countdown
+from astro.tasks.countdown.task import Countdown
 from astro.training.grpo import reinforce
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import build_tokenizer
@@ -14,7 +14,7 @@ from schemas.records import Problem
 
 PROBLEMS = [
     Problem(
-        id=f"p{i}", domain="countdown", question=f"make {10 + i} from 3 8 {1 + i % 7}", gold="1", level=3, chance=None
+        id=f"p{i}", task="countdown", question=f"make {10 + i} from 3 8 {1 + i % 7}", gold="1", level=3, chance=None
     )
     for i in range(12)
 ]
@@ -88,7 +88,7 @@ def run(
     problems=PROBLEMS,
     held_out=(),
     rollouts_mb=0.0,
-    domain=None,
+    task=None,
     **changes,
 ):
     """(trainer, curve) of a few steps."""
@@ -101,7 +101,7 @@ def run(
         restarts=restarts,
         held_out=held_out,
         rollouts_mb=rollouts_mb,
-        domain=domain or EvenSum(),
+        task=task or EvenSum(),
         settings=SETTINGS | changes,
         seed=1,
         work=work,

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import GenerationConfig, LlamaConfig
 
-from astro.domains.chat import chat_template_of
 from astro.params import load_params
 from astro.runtime import UserError
+from astro.tasks.chat import chat_template_of
 from astro.training.common import give_pad, load_causal_lm
 from astro.training.compatibility import check_model, prompt_tokens, require_fit, warn_emulated
 from tests.tiny_chat import ENDS, chat_tokenizer, write_tiny_chat
@@ -18,7 +18,7 @@ CONTEXT = 1024
 
 def params(**changes):
     """params.yaml on mathematics with a chat model, and `section__key=value`."""
-    values = {"run__domain": "math", "run__prompt": "chat"} | changes
+    values = {"run__task": "math", "run__prompt": "chat"} | changes
     found = PARAMS
     for name, value in values.items():
         section, key = name.split("__")
@@ -131,10 +131,10 @@ def test_bfloat16_where_it_is_emulated_is_named(changes, named, monkeypatch, cap
 def test_the_prompt_of_countdown_counts_where_it_is_a_conversation():
     tokenizer = llama()
     chat = chat_template_of(tokenizer, source="m")
-    plain = params(run__domain="countdown", run__prompt="plain")
+    plain = params(run__task="countdown", run__prompt="plain")
     assert prompt_tokens(tokenizer, plain, None) == 0
-    asked = prompt_tokens(tokenizer, params(run__domain="countdown"), chat)
+    asked = prompt_tokens(tokenizer, params(run__task="countdown"), chat)
     (fault,) = check_model(
-        config(tokenizer), tokenizer, params(run__domain="countdown", engine__max_model_len=asked), source="m"
+        config(tokenizer), tokenizer, params(run__task="countdown", engine__max_model_len=asked), source="m"
     )
     assert f"engine.max_model_len {asked}: the shortest prompt takes {asked} tokens" in fault

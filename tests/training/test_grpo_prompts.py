@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 from trl import GRPOTrainer
 
-from astro.domains import get_domain
-from astro.domains.chat import load_chat_template
 from astro.params import load_params
 from astro.special_tokens import encode_prompt
+from astro.tasks import get_task
+from astro.tasks.chat import load_chat_template
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
 from schemas.records import Problem
 from tests.tiny_chat import ENDS, write_tiny_chat
 
 PROBLEMS = [
-    Problem(id=f"p{i}", domain="math", question=f"What is ${i}+2$? <|eot_id|>", gold=str(i + 2), level=1, chance=None)
+    Problem(id=f"p{i}", task="math", question=f"What is ${i}+2$? <|eot_id|>", gold=str(i + 2), level=1, chance=None)
     for i in range(2)
 ]
 
@@ -24,7 +24,7 @@ PROBLEMS = [
 def test_a_prompt_begins_once(family, tmp_path, monkeypatch):
     folder = write_tiny_chat(tmp_path / "m", family=family, context=512)
     model, tokenizer = load_causal_lm(folder, name="models/sft")
-    domain = get_domain("math", chat=load_chat_template(folder))
+    task = get_task("math", chat=load_chat_template(folder))
     given, whole = [], GRPOTrainer._generate_single_turn
 
     def watched(self, prompt_ids, *rest, **more):
@@ -38,14 +38,14 @@ def test_a_prompt_begins_once(family, tmp_path, monkeypatch):
         model,
         tokenizer,
         PROBLEMS,
-        domain=domain,
+        task=task,
         settings=settings,
         seed=1,
         work=tmp_path / "work/x",
         log=lambda *_: None,
     )
     assert steps == len(curve) == 1
-    assert set(given) == {tuple(encode_prompt(tokenizer, domain.prompt(p))) for p in PROBLEMS}
+    assert set(given) == {tuple(encode_prompt(tokenizer, task.prompt(p))) for p in PROBLEMS}
     begin = "<|begin_of_text|>" if family == "llama" else "<|im_start|>"
     assert {tokenizer.convert_ids_to_tokens(ids[0]) for ids in given} == {begin}
     if family == "llama":

@@ -2,14 +2,14 @@
 
 import pytest
 
-from astro.domains.countdown.domain import Countdown
-from astro.domains.math.domain import Math
+from astro.tasks.countdown.task import Countdown
+from astro.tasks.math.task import Math
 from astro.training.grpo import Verifier
 from schemas.records import Problem
 
 
 def problem(identifier, *, question="make 24 from 6 9 5", gold="24"):
-    return Problem(id=identifier, domain="countdown", question=question, gold=gold, level=3, chance=None)
+    return Problem(id=identifier, task="countdown", question=question, gold=gold, level=3, chance=None)
 
 
 PROBLEMS = {
@@ -93,8 +93,8 @@ def test_the_share_of_repeats_is_logged():
 def test_mathematics_is_graded_in_one_batch():
     """A readable gold, an unreadable one, a hostile completion and none at all."""
     problems = {
-        "sum": Problem(id="sum", domain="math", question="What is $3+4$?", gold="7", level=1, chance=None),
-        "none": Problem(id="none", domain="math", question="Why?", gold="\\frac{1}{", level=1, chance=None),
+        "sum": Problem(id="sum", task="math", question="What is $3+4$?", gold="7", level=1, chance=None),
+        "none": Problem(id="none", task="math", question="Why?", gold="\\frac{1}{", level=1, chance=None),
     }
     verifier = Verifier(Math(), problems, correct=1.0, wrong=-1.0)
     right, wrong = "Step 1: $3+4=7$.\n\nSo $\\boxed{7}$.", "Step 1: $3+4=8$.\n\nSo $\\boxed{8}$."

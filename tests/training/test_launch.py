@@ -13,7 +13,16 @@ import pytest
 from astro.code_identity import identity as code_identity
 from astro.compute import check_machine, compute_file, identity, load_compute, split_batch
 from astro.runtime import UserError
-from astro.training.launch import Tail, agent_command, announced, environment, forget_world, launch, waiting_orders
+from astro.training.launch import (
+    WORLD,
+    Tail,
+    agent_command,
+    announced,
+    environment,
+    forget_world,
+    launch,
+    waiting_orders,
+)
 from astro.training.worker import check_world
 from schemas.compute import Compute
 from tests.training import jobs
@@ -312,6 +321,11 @@ def test_an_announcement_is_served_once_and_only_while_it_is_fresh(tmp_path, mon
     assert list(waiting_orders(set())) == []  # done
 
 
+def alone(**more: str) -> dict[str, str]:
+    """The environment of a shell: a vLLM engine of an earlier test in this process leaves LOCAL_WORLD_SIZE in ours."""
+    return {name: value for name, value in os.environ.items() if not WORLD.fullmatch(name)} | more
+
+
 @pytest.mark.slow
 def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
     """The same commands as on two: machine 0 launches, the other joins. All run the job, the first one's result counts."""
@@ -327,7 +341,7 @@ def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
     compute["rendezvous"] = {"address": "127.0.0.1", "port": port}
     joining = subprocess.Popen(
         [sys.executable, "-m", "astro.training.launch", "join"],
-        env=os.environ | {"ASTRO_MACHINE": "1"},
+        env=alone(ASTRO_MACHINE="1"),
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from astro.domains.countdown.domain import Countdown
+from astro.tasks.countdown.task import Countdown
 from astro.training.curriculum import easy_first
 from astro.training.grpo import WatchGradient
 from astro.training.rollouts import FOLDER, read_shard, shards
@@ -31,8 +31,8 @@ def rows_of(work):
 @pytest.mark.parametrize("seeded", [True, False])
 def test_groups_of_equal_rewards_are_replaced_by_prompts_that_teach(tmp_path, seeded):
     """Twelve problems of which four teach: after enough rounds a step of four has no other."""
-    _, off = run(tmp_path / "off", domain=Taught(), seeded=seeded)
-    _, curve = run(tmp_path / "on", domain=Taught(), seeded=seeded, refills=12, rollouts_mb=9.0)
+    _, off = run(tmp_path / "off", task=Taught(), seeded=seeded)
+    _, curve = run(tmp_path / "on", task=Taught(), seeded=seeded, refills=12, rollouts_mb=9.0)
     assert sum(row["zero_variance"] for row in curve) < sum(row["zero_variance"] for row in off) / 2
     rows = rows_of(tmp_path / "on")
     for point in curve:
@@ -55,7 +55,7 @@ def test_the_rounds_are_bounded_and_flat_groups_fill_the_step(tmp_path):
         def grade_many(self, problems, texts):
             return [("x", "correct") for _ in texts]
 
-    _, curve = run(tmp_path, domain=Right(), refills=2, rollouts_mb=9.0, steps=2)
+    _, curve = run(tmp_path, task=Right(), refills=2, rollouts_mb=9.0, steps=2)
     for point in curve:
         assert point["zero_variance"] == 1.0
         assert point["groups_dropped"] == 8  # two rounds of four, of the twelve problems there are
@@ -65,7 +65,7 @@ def test_the_rounds_are_bounded_and_flat_groups_fill_the_step(tmp_path):
 
 
 def test_no_more_prompts_end_the_rounds(tmp_path):
-    _, curve = run(tmp_path, domain=Taught(), refills=50, problems=PROBLEMS[:5], steps=1)
+    _, curve = run(tmp_path, task=Taught(), refills=50, problems=PROBLEMS[:5], steps=1)
     assert curve[0]["groups_dropped"] <= 1
 
 
@@ -79,7 +79,7 @@ def test_without_refills_nothing_is_counted(tmp_path):
 
 def problems(count):
     return [
-        Problem(id=f"q{i}", domain="countdown", question=f"make {i + 5} from 3 8 1", gold="1", level=3, chance=None)
+        Problem(id=f"q{i}", task="countdown", question=f"make {i + 5} from 3 8 1", gold="1", level=3, chance=None)
         for i in range(count)
     ]
 
@@ -172,7 +172,7 @@ def test_rewards_that_are_all_equal_are_told_of_in_a_real_run(tmp_path, capsys):
         def grade_many(self, problems, texts):
             return [(None, "wrong") for _ in texts]
 
-    run(tmp_path, domain=Wrong(), steps=6)
+    run(tmp_path, task=Wrong(), steps=6)
     assert capsys.readouterr().out.count("all rewards of every group were equal in steps 1 to 5") == 1
 
 
@@ -183,7 +183,7 @@ def test_steps_of_which_no_reference_can_be_read_teach_nothing_and_end_nothing(t
         def grade_many(self, problems, texts):
             return [(None, "unparseable_gold") for _ in texts]
 
-    trainer, curve = run(tmp_path, domain=Unread(), steps=6, rollouts_mb=9.0, refills=1)
+    trainer, curve = run(tmp_path, task=Unread(), steps=6, rollouts_mb=9.0, refills=1)
     assert not any("reward" in row for row in curve)
     assert trainer.state.global_step == 6
     assert {row.reward for row in rows_of(tmp_path)} == {None}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from astro.domains.countdown.domain import Countdown
 from astro.params import load_params
 from astro.runtime import UserError
+from astro.tasks.countdown.task import Countdown
 from astro.training.rl_checks import (
     PROBE,
     check_generation,
@@ -258,9 +258,7 @@ def test_no_server_at_all():
 
 def made(name, count, first=0):
     return [
-        Problem(
-            id=f"{name}{i}", domain="countdown", question=f"make {30 + i} from 3 8 1", gold="1", level=3, chance=None
-        )
+        Problem(id=f"{name}{i}", task="countdown", question=f"make {30 + i} from 3 8 1", gold="1", level=3, chance=None)
         for i in range(first, first + count)
     ]
 

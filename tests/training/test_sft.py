@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.domains.chat import chat_template_of
 from astro.runtime import UserError
+from astro.tasks.chat import chat_template_of
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.domains.countdown.domain import Countdown
+from astro.tasks.countdown.task import Countdown
 from astro.training import grpo_job
 from astro.training.common import save_model
 from astro.training.restarts import Episode
@@ -78,7 +78,7 @@ VALIDATION = {"problems": 4, "every": 2, "samples": 1, "margin": 0.0, "patience"
 
 
 class Worse(Countdown):
-    """A domain in which the SFT model is right, and each trained one is wrong: training can only hurt."""
+    """A task in which the SFT model is right, and each trained one is wrong: training can only hurt."""
 
     def __init__(self, rights):
         super().__init__()
@@ -132,7 +132,7 @@ def work_of(tmp_path, **changes):
         "name": "grpo",
         "model": str(tmp_path / "models" / "sft"),
         "target": str(tmp_path / "models" / "grpo"),
-        "domain": "countdown",
+        "task": "countdown",
         "prompt": "plain",
         "answers": "box",
         "phrases": "phrases/countdown.yaml",
@@ -146,7 +146,7 @@ def work_of(tmp_path, **changes):
 
 def published(given, rights, monkeypatch):
     """(what the job returns, the weights it publishes) where validation finds `rights`, one after the other."""
-    monkeypatch.setattr(grpo_job, "get_domain", lambda *_: Worse(rights))
+    monkeypatch.setattr(grpo_job, "get_task", lambda *_: Worse(rights))
     result = grpo_job.train_job(given, Compute(), lambda row, step: None)
     if result["trained"]:
         grpo_job.publish(given, grpo_job.Path(result["trained"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from astro.cloning.verbalize import load_phrases
-from astro.domains.countdown.sets import corpus
+from astro.tasks.countdown.sets import corpus
 from astro.training.wordlevel import EOS, PAD, UNK, WORDS, add_unspellable, build_tokenizer
 
 LARGEST = 60

@@ -98,7 +98,7 @@ def test_level_mix() -> None:
     assert not check_problems(sets, levels={3: 1.0}).success  # a level that was not asked for counts too
 
 
-def test_a_domain_can_say_when_problems_are_the_same() -> None:
+def test_a_task_can_say_when_problems_are_the_same() -> None:
     sets = replaced("train", question="in eval_four make 3")(world.problem_sets())
     assert check_problems(sets).success
     result = check_problems(sets, key=lambda p: " ".join(sorted(p.question.split())))

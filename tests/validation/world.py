@@ -14,7 +14,7 @@ PHRASES = Phrases(reflection=["But wait."], return_step=["Back to"], return_root
 
 
 def problem(name: str, question: str, *, gold: str = "4", level: int = 3, chance: float | None = 0.25) -> Problem:
-    return Problem(id=name, domain="countdown", question=question, gold=gold, level=level, chance=chance)
+    return Problem(id=name, task="countdown", question=question, gold=gold, level=level, chance=chance)
 
 
 def problem_sets() -> dict[str, list[Problem]]:

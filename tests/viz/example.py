@@ -24,7 +24,7 @@ DOUBT = "But wait, are we solving the problem correctly so far? Hmm..."
 
 def make_problem(name: str, target: int, numbers: list[int]) -> Problem:
     question = f"make {target} from {' '.join(map(str, numbers))}"
-    return Problem(id=name, domain="countdown", question=question, gold=str(target), level=len(numbers), chance=0.05)
+    return Problem(id=name, task="countdown", question=question, gold=str(target), level=len(numbers), chance=0.05)
 
 
 def _step(rng: random.Random, left: list[int]) -> tuple[str, list[int], bool]:
@@ -373,7 +373,7 @@ def make_report_data() -> ReportData:
             "grpo_direct": make_rl_metrics(pass_rate=None, first=0.205, last=0.402),
         },
         params={
-            "run": {"seed": 7, "domain": "countdown"},
+            "run": {"seed": 7, "task": "countdown"},
             "mcts": {"k": 4, "rollouts": 4, "iterations": 16, "c_puct": 1.0},
             "linearize": {"reflection": True, "phrases": True, "max_backtracks": 3},
             "eval": {"samples": 8, "majority": 8, "temperature": 1.0},

@@ -133,7 +133,7 @@ def test_model_text_is_data(data):
     trace = make_trace(make_tree(make_problem("y", 24, [3, 5, 7, 9]), seed=3), backtracks=1).model_copy(
         update={"id": HOSTILE, "problem_id": HOSTILE, "segments": pieces}
     )
-    question = Problem(id=HOSTILE, domain="countdown", question=HOSTILE, gold=HOSTILE, level=3, chance=None)
+    question = Problem(id=HOSTILE, task="countdown", question=HOSTILE, gold=HOSTILE, level=3, chance=None)
     pairs = [
         pair.model_copy(update={"better": HOSTILE, "worse": HOSTILE}) for pair in data.metrics.differences["numbers_3"]
     ]

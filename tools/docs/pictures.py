@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from astro.cloning.verbalize import load_phrases
-from astro.domains import get_domain
+from astro.tasks import get_task
 from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.labels import style
 from astro.viz.report import chain_view
@@ -165,7 +165,7 @@ def training_chain(found: Example) -> str:
     drawing, question = Drawing(), found.tree.problem.question
     drawing.text(PAD, PAD + 12, question, "head")
     right, _ = _lines(drawing, _training_lines(found), PAD, PAD + 26)
-    chain = get_domain("countdown", load_phrases(PHRASES)).parse_chain(found.tree.problem, found.trace.completion)
+    chain = get_task("countdown", load_phrases(PHRASES)).parse_chain(found.tree.problem, found.trace.completion)
     _graph(drawing, chain, question, right + 12, PAD + 26)
     return drawing.file(f"a training chain for {question}, and its graph")
 

@@ -1,4 +1,4 @@
-"""What a problem is: its prompt, the syntax of its steps, and its grading. One module per domain, one Protocol for all."""
+"""What a problem is: its prompt, the syntax of its steps, and its grading. One module per task, one Protocol for all."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -7,11 +7,11 @@ from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict
 from schemas.run import Reading
 
 if TYPE_CHECKING:
-    from astro.domains.chat import ChatTemplate
-    from astro.domains.math.chain import JumpWords
+    from astro.tasks.chat import ChatTemplate
+    from astro.tasks.math.chain import JumpWords
 
 
-class Domain(Protocol):
+class Task(Protocol):
     """All that search, linearization, training and evaluation need to know about a kind of problem."""
 
     step_end: str
@@ -45,7 +45,7 @@ class Domain(Protocol):
         """Final answer of a whole response; None: it holds none."""
 
     def extraction(self, text: str) -> Extraction | None:
-        """Where the final answer of a whole response stands; None: the domain has one way to give it."""
+        """Where the final answer of a whole response stands; None: the task has one way to give it."""
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """Grade of an extracted answer."""
@@ -57,7 +57,7 @@ class Domain(Protocol):
         """Equal for answers that say the same, e.g. with equal values."""
 
     def checks(self, problem: Problem, steps: Sequence[str]) -> list[StepChecks] | None:
-        """What can be checked in each step by itself; None: the domain has no such thing."""
+        """What can be checked in each step by itself; None: the task has no such thing."""
 
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Is every step of a finished solution legal, and what it says of its own result true?"""
@@ -79,25 +79,25 @@ class Domain(Protocol):
         """`parse_chain` of many, in order; at once, where that is faster."""
 
 
-def get_domain(
+def get_task(
     name: str, phrases: "JumpWords | None" = None, chat: "ChatTemplate | None" = None, answers: Reading = "box"
-) -> Domain:
-    """The domain called `name`.
+) -> Task:
+    """The task called `name`.
 
     Args:
         phrases: what chains say before they go back (`astro.cloning.verbalize.Phrases`), for `parse_chain`; None: unknown.
         chat: prompts are rendered through it, as messages to a chat model; None: plain text.
-        answers: params.run's: how a response gives its final answer, where the domain has several ways.
+        answers: params.run's: how a response gives its final answer, where the task has several ways.
 
     Raises:
         ValueError: there is none.
     """
     if name == "math":
-        from astro.domains.math.domain import Math
+        from astro.tasks.math.task import Math
 
         return Math(phrases, chat, answers)
     if name == "countdown":
-        from astro.domains.countdown.domain import Countdown
+        from astro.tasks.countdown.task import Countdown
 
         return Countdown(chat)
-    raise ValueError(f"run.domain: no domain is called {name!r}; there are: countdown, math")
+    raise ValueError(f"run.task: no task is called {name!r}; there are: countdown, math")

@@ -6,8 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from astro.domains.countdown.domain import Countdown
-from astro.domains.countdown.sets import (
+from astro.tasks.countdown.sets import (
     chance_of,
     corpus,
     draw_problem,
@@ -17,7 +16,8 @@ from astro.domains.countdown.sets import (
     problem_key,
     random_path,
 )
-from astro.domains.countdown.steps import apply_move, legal_moves, parse_question, write_solution
+from astro.tasks.countdown.steps import apply_move, legal_moves, parse_question, write_solution
+from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 
 WORLD = {"number_max": 6, "target_min": 5, "target_max": 30, "value_max": 40}
@@ -177,7 +177,7 @@ def split(document):
 
 def as_problem(target, numbers):
     return Problem(
-        id="p", domain="countdown", question=write_question(target, numbers), gold=str(target), level=2, chance=None
+        id="p", task="countdown", question=write_question(target, numbers), gold=str(target), level=2, chance=None
     )
 
 
@@ -186,16 +186,16 @@ def write_question(target, numbers):
 
 
 def test_corpus_solutions_are_faithful_right_or_wrong():
-    domain = Countdown()
+    task = Countdown()
     for document in documents(400):
         (target, numbers), steps = split(document)
-        chain = domain.parse_chain(as_problem(target, numbers), "\n".join(steps))
+        chain = task.parse_chain(as_problem(target, numbers), "\n".join(steps))
         assert [n.valid for n in chain.nodes] == [True] * (len(numbers) - 1)
         assert chain.back_edges == []  # nothing of the search stands in the base corpus
         assert len(chain.attempts) == 1
         end = chain.nodes[-1]
         assert end.claim is end.right
-        verdict = domain.grade(as_problem(target, numbers), domain.extract(document))
+        verdict = task.grade(as_problem(target, numbers), task.extract(document))
         assert verdict == ("correct" if end.right else "wrong")
 
 
@@ -237,12 +237,12 @@ def test_a_corpus_that_cannot_hit_any_target_is_an_error_and_no_endless_loop():
 
 
 def test_every_written_path_grades_as_its_result(sets):
-    domain, rng = Countdown(), random.Random(0)
+    task, rng = Countdown(), random.Random(0)
     for p in sets["train"]:
         target, numbers = parse_question(p.question)
         moves = random_path(rng, numbers, WORLD["value_max"])
         if moves is None:
             continue
         steps = write_solution(target, numbers, moves)
-        verdict = domain.grade(p, domain.extract(domain.response(steps)))
+        verdict = task.grade(p, task.extract(task.response(steps)))
         assert verdict == ("correct" if moves[-1].result == target else "wrong")

@@ -1,4 +1,4 @@
-"""What is done with a problem: a search tree, or whole solutions, graded. Search core, domain and parameters put together."""
+"""Jobs about a problem: a search tree, or whole solutions, graded. Search core, task and parameters put together."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import Field
 
-from astro.domains import Domain, get_domain
 from astro.execution.jobs import Runner, run_jobs
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job
@@ -15,12 +14,13 @@ from astro.inference.engine import Request
 from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, sample_tree, search
 from astro.search.core import IsTerminal, Key, Split
 from astro.seeds import node_seed
+from astro.tasks import Task, get_task
 from schemas.base import Strict
 from schemas.records import ROOT, Chain, Extraction, Problem, StepChecks, Tree, Verdict
 
 if TYPE_CHECKING:
     from astro.cloning.verbalize import Phrases
-    from astro.domains.chat import ChatTemplate
+    from astro.tasks.chat import ChatTemplate
     from schemas.mcts import MctsParams
     from schemas.run import Reading
 
@@ -36,7 +36,7 @@ class ToGrade:
 
 @dataclass(frozen=True, slots=True)
 class ToCheck:
-    """Steps whose equalities are to be checked, see `Domain.checks`."""
+    """Steps whose equalities are to be checked, see `Task.checks`."""
 
     problem: Problem
     steps: tuple[str, ...]
@@ -51,26 +51,26 @@ class _Shared(TypedDict):
     split: Split
 
 
-class DomainTask:
-    """What the tasks have in common: a domain, and the grading by it. Each is a frozen dataclass.
+class ProblemJobs:
+    """What these jobs have in common: a task, and the grading by it. Each is a frozen dataclass.
 
     Attributes:
-        domain: name of it.
+        task: name of it.
         seed: of the run.
         chat: renders prompts for a chat model; None: they are plain text.
         phrases: what chains say before they go back, where chains are read; None: unknown.
         answers: params.run's: how a response gives its final answer.
     """
 
-    domain: str
+    task: str
     seed: int
     chat: "ChatTemplate | None"
     phrases: "Phrases | None" = None
     answers: "Reading" = "box"
 
     @cached_property
-    def _domain(self) -> Domain:
-        return get_domain(self.domain, self.phrases, self.chat, self.answers)
+    def _task(self) -> Task:
+        return get_task(self.task, self.phrases, self.chat, self.answers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is cached."""
@@ -80,43 +80,43 @@ class DomainTask:
         """Results of a batch, in order; see the classes of what is wanted."""
         whole = [w for w in wanted if isinstance(w, ToGrade)]
         read = [w for w in whole if w.chain]
-        grades = iter(self._domain.grade_many([w.problem for w in whole], [w.text for w in whole]))
-        chains = iter(self._domain.parse_many([w.problem for w in read], [w.text for w in read]))
+        grades = iter(self._task.grade_many([w.problem for w in whole], [w.text for w in whole]))
+        chains = iter(self._task.parse_many([w.problem for w in read], [w.text for w in read]))
         found: list[Any] = []
         for w in wanted:
             if isinstance(w, ToCheck):
-                found.append(self._domain.checks(w.problem, w.steps))
+                found.append(self._task.checks(w.problem, w.steps))
             else:
                 grade = next(grades)
                 found.append((*grade, next(chains)) if w.chain else grade)
         return found
 
     def graded(self, wanted: Sequence[ToGrade | ToCheck]) -> Generator[list[Any], list[Any], list[Any]]:
-        """The results of a batch for a job: here and now where the domain grades in microseconds, else off this thread."""
+        """The results of a batch for a job: here and now where the task grades in microseconds, else off this thread."""
         if not wanted:
             return []
-        return self.grade(wanted) if self._domain.grades_inline else (yield list(wanted))
+        return self.grade(wanted) if self._task.grades_inline else (yield list(wanted))
 
 
 @dataclass(frozen=True)
-class SearchTask(DomainTask):
+class SearchJobs(ProblemJobs):
     """One search tree per problem.
 
     Attributes:
         settings: params.mcts.
-        domain, seed, chat, answers: as in `DomainTask`.
-        check_steps: nodes get what the domain can check in their steps.
+        task, seed, chat, answers: as in `ProblemJobs`.
+        check_steps: nodes get what the task can check in their steps.
     """
 
     settings: "MctsParams"
-    domain: str
+    task: str
     seed: int
     chat: "ChatTemplate | None" = None
     check_steps: bool = False
     answers: "Reading" = "box"
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
-        """As `Task`; the job returns a Tree."""
+        """As `Jobs`; the job returns a Tree."""
         return problem.id, self._job(problem)
 
     def _job(self, problem: Problem) -> Job:
@@ -130,26 +130,26 @@ class SearchTask(DomainTask):
     def request(self, problem: Problem, wanted: Expand | Simulate) -> Request:
         """What a search wants, as text. Prompts of children begin with their parent's: an engine with a prefix cache
         computes each step once."""
-        settings, domain = self.settings, self._domain
+        settings, task = self.settings, self._task
         expand = isinstance(wanted, Expand)
         return Request(
-            prompt=domain.prompt(problem) + "".join(step + domain.step_end for step in wanted.steps),
+            prompt=task.prompt(problem) + "".join(step + task.step_end for step in wanted.steps),
             n=wanted.n,
             max_tokens=settings.step_tokens if expand else settings.rollout_tokens,
             temperature=settings.temperature,
-            stop=domain.stops if expand else (),
+            stop=task.stops if expand else (),
             seed=wanted.seed,
             logprobs=expand and settings.prior in ("sequence", "token"),
         )
 
     def search(self, problem: Problem) -> Search:
         """The search of one problem; it yields `Expand`, `Simulate` and `Grade`."""
-        settings, domain = self.settings, self._domain
+        settings, task = self.settings, self._task
         shared: _Shared = {
             "seed": self.seed,
-            "is_terminal": domain.is_terminal,
-            "key": domain.state_key,
-            "split": domain.split,
+            "is_terminal": task.is_terminal,
+            "key": task.state_key,
+            "split": task.split,
         }
         if settings.method == "best_of_n":
             return sample_tree(problem, samples=settings.samples, max_depth=settings.max_depth, **shared)
@@ -160,11 +160,11 @@ class SearchTask(DomainTask):
 
     def _grader(self, problem: Problem) -> "Graders":
         """Grades solutions; with `savings.grade_once` equal ones once per tree (grading of mathematics takes milliseconds)."""
-        domain, once = self._domain, self.settings.savings.grade_once
+        task, once = self._task, self.settings.savings.grade_once
         known: dict[str, Graded] = {}
 
         def grade(wanted: Sequence[Grade]) -> Generator[list[Any], list[Any], list[Graded]]:
-            texts = [domain.response(w.steps, w.rest) for w in wanted]
+            texts = [task.response(w.steps, w.rest) for w in wanted]
             if not once:
                 return (yield from self.graded([ToGrade(problem, text) for text in texts]))
             new = [text for text in dict.fromkeys(texts) if text not in known]
@@ -175,7 +175,7 @@ class SearchTask(DomainTask):
         return grade
 
     def _checked(self, tree: Tree) -> Generator[list[Any], list[Any], Tree]:
-        """The tree with what the domain can check in each step; as it is, where the domain checks no steps."""
+        """The tree with what the task can check in each step; as it is, where the task checks no steps."""
         steps = tuple(node.text for node in tree.nodes[ROOT + 1 :])
         checks: list[StepChecks] | None = (yield from self.graded([ToCheck(tree.problem, steps)]))[0]
         if checks is None:
@@ -207,17 +207,17 @@ class Answers(Strict):
 
 
 @dataclass(frozen=True)
-class SampleTask(DomainTask):
+class SampleJobs(ProblemJobs):
     """The model answers each problem n times, and the answers are graded.
 
     Attributes:
-        domain, seed, chat, phrases, answers: as in `DomainTask`.
+        task, seed, chat, phrases, answers: as in `ProblemJobs`.
         purpose: what it is asked for; other purposes draw other samples.
         n, max_tokens, temperature: as in `Request`.
         chains: the samples are read as chains of thought, too.
     """
 
-    domain: str
+    task: str
     seed: int
     purpose: str
     n: int
@@ -229,12 +229,12 @@ class SampleTask(DomainTask):
     answers: "Reading" = "box"
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
-        """As `Task`; the job returns `Answers`."""
+        """As `Jobs`; the job returns `Answers`."""
         return problem.id, self._job(problem)
 
     def _job(self, problem: Problem) -> Job:
         request = Request(
-            prompt=self._domain.prompt(problem),
+            prompt=self._task.prompt(problem),
             n=self.n,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -253,7 +253,7 @@ class SampleTask(DomainTask):
                     finished=sample.finished,
                     answer=answer,
                     verdict=verdict,
-                    extraction=self._domain.extraction(sample.text),
+                    extraction=self._task.extraction(sample.text),
                     chain=chain[0] if chain else None,
                 )
                 for sample, (answer, verdict, *chain) in zip(samples, grades, strict=True)
@@ -288,16 +288,16 @@ class Additions(Strict):
 
 
 @dataclass(frozen=True)
-class ContinueTask(DomainTask):
+class ContinueJobs(ProblemJobs):
     """The model goes on with samples that were cut.
 
     Attributes:
-        domain, seed, chat, phrases: as in `DomainTask`.
-        purpose, temperature: as in `SampleTask`.
+        task, seed, chat, phrases: as in `ProblemJobs`.
+        purpose, temperature: as in `SampleJobs`.
         max_tokens: of the addition.
     """
 
-    domain: str
+    task: str
     seed: int
     purpose: str
     max_tokens: int
@@ -306,11 +306,11 @@ class ContinueTask(DomainTask):
     phrases: "Phrases | None" = None
 
     def __call__(self, item: Unfinished) -> tuple[str, Job]:
-        """As `Task`; the job returns `Additions`."""
+        """As `Jobs`; the job returns `Additions`."""
         return item.id, self._job(item)
 
     def _job(self, item: Unfinished) -> Job:
-        prompt = self._domain.prompt(item.problem)
+        prompt = self._task.prompt(item.problem)
         answers = yield [
             Request(
                 prompt=prompt + text,
@@ -330,7 +330,7 @@ class ContinueTask(DomainTask):
 
 
 def sample_answers(
-    task: SampleTask,
+    jobs: SampleJobs,
     problems: Sequence[Problem],
     *,
     store: ResultStore[Answers],
@@ -345,11 +345,11 @@ def sample_answers(
     Raises: as `run_jobs`.
     """
     run_jobs(
-        task,
+        jobs,
         lambda: problems,
         store=store,
         runner=runner,
-        in_flight=max(1, concurrency // task.n),
+        in_flight=max(1, concurrency // jobs.n),
         label=label,
         unit="problems",
     )

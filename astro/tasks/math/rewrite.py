@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from astro.domains.chat import ChatTemplate
-from astro.domains.math.domain import PROMPTS, Math, fill
-from astro.domains.math.facts import adds, keeps, named_step
-from astro.domains.math.text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from astro.runtime import UserError, explain
+from astro.tasks.chat import ChatTemplate
+from astro.tasks.math.facts import adds, keeps, named_step
+from astro.tasks.math.task import PROMPTS, Math, fill
+from astro.tasks.math.text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from schemas.base import Strict
 from schemas.linearize import Fault
 from schemas.records import Problem
@@ -89,8 +89,8 @@ class MathEditor:
 
     stop = STOP
 
-    def __init__(self, domain: Math, *, shots: int, phrases: Sequence[str] = ()):
-        """Of a domain, and in messages where that has a chat template.
+    def __init__(self, task: Math, *, shots: int, phrases: Sequence[str] = ()):
+        """Of a task, and in messages where that has a chat template.
 
         Args:
             shots: examples per prompt.
@@ -99,8 +99,8 @@ class MathEditor:
         Raises:
             UserError: the examples' file is broken.
         """
-        self._domain, self._shots = domain, shots
-        self._chat: ChatTemplate | None = domain.chat
+        self._task, self._shots = task, shots
+        self._chat: ChatTemplate | None = task.chat
         self._controls = self._chat.controls if self._chat is not None else ()
         self._examples = load_examples()
         self._heads = tuple(head for phrase in phrases if (head := same_text(phrase)))
@@ -187,7 +187,7 @@ class MathEditor:
         return "answer" if answer in same_text(piece.text) and answer not in same_text(text) else None
 
     def _equal(self, given: str, wanted: str) -> bool:
-        return same_text(given) == same_text(wanted) or self._domain.canonical(given) == self._domain.canonical(wanted)
+        return same_text(given) == same_text(wanted) or self._task.canonical(given) == self._task.canonical(wanted)
 
     def _fault_of_jump(
         self, piece: "Piece", chain: Sequence["Passage"], text: str, sources: Sequence[str]

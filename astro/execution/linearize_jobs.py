@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from astro.cloning.rewrite import Ask, Piece, chain_id, pieces_of, rewrite
-from astro.domains import Domain
-from astro.domains.editing import get_editor
+from astro.execution.problem_jobs import ProblemJobs, rendered
 from astro.execution.scheduler import Job
-from astro.execution.tasks import DomainTask, rendered
 from astro.inference.engine import Request
 from astro.seeds import node_seed
+from astro.tasks import Task
+from astro.tasks.editing import get_editor
 from schemas.base import Strict
 from schemas.records import Problem, Trace, Tree
 
 if TYPE_CHECKING:
-    from astro.domains.chat import ChatTemplate
-    from astro.domains.math.rewrite import MathEditor
+    from astro.tasks.chat import ChatTemplate
+    from astro.tasks.math.rewrite import MathEditor
     from schemas.linearize import RewriteParams, SelfEvalParams
 
 
@@ -51,26 +51,26 @@ def candidate_of(tree: Tree, node: int) -> Candidate:
 
 
 @dataclass(frozen=True)
-class VoteTask(DomainTask):
+class VoteJobs(ProblemJobs):
     """The model votes on each `Candidate`.
 
     Attributes:
         settings: params.linearize.self_eval.
-        domain, seed, chat: as in `DomainTask`.
+        task, seed, chat: as in `ProblemJobs`.
     """
 
     settings: "SelfEvalParams"
-    domain: str
+    task: str
     seed: int
     chat: "ChatTemplate | None" = None
 
     def __call__(self, item: Candidate) -> tuple[str, Job]:
-        """As `Task`; the job returns a `Ballot`."""
+        """As `Jobs`; the job returns a `Ballot`."""
         return item.id, self._job(item)
 
     def _job(self, item: Candidate) -> Job:
         request = Request(
-            prompt=self._domain.vote_prompt(item.problem, item.steps)[0],
+            prompt=self._task.vote_prompt(item.problem, item.steps)[0],
             n=self.settings.votes,
             max_tokens=self.settings.max_tokens,
             temperature=1.0,
@@ -101,31 +101,31 @@ class Draft:
     pieces: tuple[Piece, ...]
 
 
-def draft_of(tree: Tree, trace: Trace, domain: Domain) -> Draft:
+def draft_of(tree: Tree, trace: Trace, task: Task) -> Draft:
     """The draft of a trace of `tree`."""
-    pieces = pieces_of(tree, trace, step_end=domain.step_end, restate=lambda steps: domain.restate(tree.problem, steps))
+    pieces = pieces_of(tree, trace, step_end=task.step_end, restate=lambda steps: task.restate(tree.problem, steps))
     number = trace.id.removeprefix(f"{tree.problem.id}/")
     return Draft(chain_id(trace), tree.problem, number, tuple(pieces))
 
 
 @dataclass(frozen=True)
-class RewriteTask(DomainTask):
+class RewriteJobs(ProblemJobs):
     """The model rewrites each `Draft`.
 
     Attributes:
         settings: params.linearize.lm.
-        domain, seed, chat: as in `DomainTask`.
+        task, seed, chat: as in `ProblemJobs`.
         words: all phrases of the phrase file.
     """
 
     settings: "RewriteParams"
-    domain: str
+    task: str
     seed: int
     words: tuple[str, ...]
     chat: "ChatTemplate | None" = None
 
     def __call__(self, item: Draft) -> tuple[str, Job]:
-        """As `Task`; the job returns a `astro.cloning.rewrite.Rewritten`."""
+        """As `Jobs`; the job returns a `astro.cloning.rewrite.Rewritten`."""
         chain = rewrite(
             item.id,
             item.problem,
@@ -138,8 +138,8 @@ class RewriteTask(DomainTask):
 
     @cached_property
     def editor(self) -> "MathEditor":
-        """Raises UserError: the domain has none, or its few-shot examples cannot be read."""
-        return get_editor(self._domain, shots=self.settings.shots, phrases=self.words)
+        """Raises UserError: the task has none, or its few-shot examples cannot be read."""
+        return get_editor(self._task, shots=self.settings.shots, phrases=self.words)
 
     def _request(self, item: Draft, ask: Ask) -> Request:
         """Each try has a seed of its own: of the run, the problem, the chain, the segment and the try, and of nothing else."""

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from astro.domains.chat import ChatTemplate
+    from astro.tasks.chat import ChatTemplate
 
 NUMBER = r"\d{1,9}"
 STEP = re.compile(rf"({NUMBER}) ([-+*/]) ({NUMBER}) = ({NUMBER})")

@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from astro.domains.countdown.steps import (
+from astro.tasks.countdown.steps import (
     PLAIN,
     WORDS,
     Move,
@@ -19,7 +19,7 @@ from astro.domains.countdown.steps import (
 from schemas.records import Problem
 
 if TYPE_CHECKING:
-    from astro.domains.chat import ChatTemplate
+    from astro.tasks.chat import ChatTemplate
 
 MAX_TRIES = 1000
 """Draws without a new problem before the world is called exhausted."""
@@ -110,7 +110,7 @@ def make_problem(identifier: str, target: int, numbers: list[int], *, value_max:
     """The record of a problem, with its exact chance."""
     return Problem(
         id=identifier,
-        domain="countdown",
+        task="countdown",
         question=question(target, numbers),
         gold=str(target),
         level=len(numbers),
@@ -204,4 +204,4 @@ def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int
 
 
 LARGEST = 999_999_999
-"""Largest number that a question can hold (astro.domains.countdown reads nine digits)."""
+"""Largest number that a question can hold (astro.tasks.countdown reads nine digits)."""

@@ -22,17 +22,17 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from astro.domains.countdown.chain import read_chain
-from astro.domains.countdown.expression import ExpressionError, evaluate
-from astro.domains.countdown.steps import PLAIN, STEP, WORDS, YES, numbers_in, parse_question, prompt_of
+from astro.tasks.countdown.chain import read_chain
+from astro.tasks.countdown.expression import ExpressionError, evaluate
+from astro.tasks.countdown.steps import PLAIN, STEP, WORDS, YES, numbers_in, parse_question, prompt_of
 from schemas.records import Chain, Problem, Verdict
 
 if TYPE_CHECKING:
-    from astro.domains.chat import ChatTemplate
+    from astro.tasks.chat import ChatTemplate
 
 
 class Countdown:
-    """The embedded domain (see the module's docstring for its text)."""
+    """The embedded task (see the module's docstring for its text)."""
 
     step_end = "\n"
     stops: tuple[str, ...] = ("\n",)
@@ -139,7 +139,7 @@ class Countdown:
         return self.prompt(problem) + self.step_end.join([*steps[:-1], last]), YES
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """See `astro.domains.countdown.chain`."""
+        """See `astro.tasks.countdown.chain`."""
         return read_chain(*parse_question(problem.question), text, self.wording)
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:

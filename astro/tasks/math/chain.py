@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from astro.domains.math.facts import named_step
-from astro.domains.math.text import boxes, same_text, split_steps, unboxed, without_label
+from astro.tasks.math.facts import named_step
+from astro.tasks.math.text import boxes, same_text, split_steps, unboxed, without_label
 from schemas.records import Chain, ChainNode
 
 _MATH = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

@@ -1,4 +1,4 @@
-"""The embedded domain: grading, its text, and chains of thought read as graphs."""
+"""The embedded task: grading, its text, and chains of thought read as graphs."""
 
 import itertools
 
@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astro.domains import get_domain
-from astro.domains.countdown.domain import Countdown
-from astro.domains.countdown.steps import (
+from astro.tasks import get_task
+from astro.tasks.countdown.steps import (
     Move,
     apply_move,
     legal_moves,
@@ -16,15 +15,16 @@ from astro.domains.countdown.steps import (
     question,
     write_solution,
 )
+from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 
-DOMAIN = Countdown()
+TASK = Countdown()
 
 
 def problem(target=24, numbers=(3, 5, 7, 9), *, gold=None, text=None):
     return Problem(
         id="p",
-        domain="countdown",
+        task="countdown",
         question=text or question(target, numbers),
         gold=str(target) if gold is None else gold,
         level=len(numbers),
@@ -32,10 +32,10 @@ def problem(target=24, numbers=(3, 5, 7, 9), *, gold=None, text=None):
     )
 
 
-def test_the_domain_is_found_by_name():
-    assert isinstance(get_domain("countdown"), Countdown)
-    with pytest.raises(ValueError, match=r"run\.domain.*'chess'.*countdown"):
-        get_domain("chess")
+def test_the_task_is_found_by_name():
+    assert isinstance(get_task("countdown"), Countdown)
+    with pytest.raises(ValueError, match=r"run\.task.*'chess'.*countdown"):
+        get_task("chess")
 
 
 # --- moves ------------------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ GRADES = [
 
 @pytest.mark.parametrize(("answer", "given", "expected"), GRADES)
 def test_grades(answer, given, expected):
-    assert DOMAIN.grade(problem(*given), answer) == expected
+    assert TASK.grade(problem(*given), answer) == expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_grades(answer, given, expected):
 )
 @pytest.mark.parametrize("answer", ["3 * 8", "3 + 8", None])  # right, wrong, none: an unreadable gold never rewards
 def test_an_unreadable_gold_is_counted_apart(broken, answer):
-    assert DOMAIN.grade(broken, answer) == "unparseable_gold"
+    assert TASK.grade(broken, answer) == "unparseable_gold"
 
 
 EXTRACTS = [
@@ -172,21 +172,21 @@ EXTRACTS = [
 
 @pytest.mark.parametrize(("text", "expected"), EXTRACTS)
 def test_extract(text, expected):
-    assert DOMAIN.extract(text) == expected
+    assert TASK.extract(text) == expected
 
 
 @pytest.mark.parametrize("last", ["???", "", "3 * 8 )", "3 *"])
 def test_a_malformed_last_answer_never_scores_by_an_earlier_one(last):
     text = f"3 * 8 = 24 make 24 got 24 yes answer 3 * 8\nanswer {last}"
-    assert DOMAIN.grade(problem(24, (3, 8)), DOMAIN.extract(text)) == "unparseable_prediction"
+    assert TASK.grade(problem(24, (3, 8)), TASK.extract(text)) == "unparseable_prediction"
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="0123456789+-*/() answer\n×÷\x00x", max_size=60) | st.text(max_size=60))
 def test_no_text_breaks_the_grader_or_the_reader(text):
     given_problem = problem(24, (3, 8))
-    assert DOMAIN.grade(given_problem, text) in {"correct", "wrong", "unparseable_prediction"}
-    chain = DOMAIN.parse_chain(given_problem, text)
+    assert TASK.grade(given_problem, text) in {"correct", "wrong", "unparseable_prediction"}
+    chain = TASK.parse_chain(given_problem, text)
     assert all(node.parent < i for i, node in enumerate(chain.nodes))
     assert all(-1 <= to < len(chain.nodes) for _, to in chain.back_edges)
 
@@ -208,7 +208,7 @@ def test_a_written_solution_of_equal_numbers_uses_each_once():
     moves = [Move(4, "+", 4, 8), Move(8, "*", 4, 32)]
     *_, last = write_solution(32, [4, 4, 4], moves)
     assert last == "8 * 4 = 32 make 32 got 32 yes answer ( 4 + 4 ) * 4"
-    assert DOMAIN.grade(problem(32, (4, 4, 4)), DOMAIN.extract(last)) == "correct"
+    assert TASK.grade(problem(32, (4, 4, 4)), TASK.extract(last)) == "correct"
 
 
 STATES = [
@@ -233,7 +233,7 @@ STATES = [
 
 @pytest.mark.parametrize(("one", "other", "same"), STATES)
 def test_state_key(one, other, same):
-    assert (DOMAIN.state_key(one) == DOMAIN.state_key(other)) is same
+    assert (TASK.state_key(one) == TASK.state_key(other)) is same
 
 
 STEP, END = "9 - 5 = 4 left 6 4", "6 * 4 = 24 make 24 got 24 yes answer 6 * ( 9 - 5 )"
@@ -253,30 +253,30 @@ RESPONSES = [
 
 @pytest.mark.parametrize(("steps", "rest", "expected"), RESPONSES)
 def test_response(steps, rest, expected):
-    assert DOMAIN.response(steps, rest) == expected
+    assert TASK.response(steps, rest) == expected
 
 
 def test_prompt_and_terminal():
-    assert DOMAIN.prompt(problem(24, (6, 9, 5))) == "make 24 from 6 9 5\n"
-    assert (DOMAIN.is_terminal(STEP), DOMAIN.is_terminal(END)) == (False, True)
+    assert TASK.prompt(problem(24, (6, 9, 5))) == "make 24 from 6 9 5\n"
+    assert (TASK.is_terminal(STEP), TASK.is_terminal(END)) == (False, True)
 
 
 def test_an_abandoned_step_keeps_its_finding_and_holds_no_answer():
-    step, finding = DOMAIN.abandoned(END)
+    step, finding = TASK.abandoned(END)
     assert (step, finding) == ("6 * 4 = 24", " make 24 got 24 yes")
     kept = step + finding
-    assert DOMAIN.extract(kept) is None
-    assert not DOMAIN.is_terminal(kept)
-    assert DOMAIN.abandoned(STEP) == (STEP, "")
+    assert TASK.extract(kept) is None
+    assert not TASK.is_terminal(kept)
+    assert TASK.abandoned(STEP) == (STEP, "")
 
 
 def test_restate_reads_like_a_first_attempt():
-    assert DOMAIN.restate(problem(24, (6, 9, 5)), [STEP]) == f"make 24 from 6 9 5\n{STEP}\n"
-    assert DOMAIN.restate(problem(24, (6, 9, 5)), []) == DOMAIN.prompt(problem(24, (6, 9, 5)))
+    assert TASK.restate(problem(24, (6, 9, 5)), [STEP]) == f"make 24 from 6 9 5\n{STEP}\n"
+    assert TASK.restate(problem(24, (6, 9, 5)), []) == TASK.prompt(problem(24, (6, 9, 5)))
 
 
 def test_a_vote_is_asked_for_right_before_the_claim():
-    prompt, sound = DOMAIN.vote_prompt(problem(24, (6, 9, 5)), [STEP, END])
+    prompt, sound = TASK.vote_prompt(problem(24, (6, 9, 5)), [STEP, END])
     assert prompt == f"make 24 from 6 9 5\n{STEP}\n6 * 4 = 24 make 24 got 24"
     assert sound == "yes"
 
@@ -292,7 +292,7 @@ BACK = "Our solution may not be correct so far. Let's go back to where we had"
 
 
 def read(*lines):
-    return DOMAIN.parse_chain(problem(24, (6, 9, 5)), "\n".join(lines))
+    return TASK.parse_chain(problem(24, (6, 9, 5)), "\n".join(lines))
 
 
 # name: (lines, [(parent, valid, right)] of the nodes, back edges, attempts, repeats, unparsed)
@@ -513,10 +513,10 @@ def test_written_solutions_are_read_as_valid_whatever_they_combine():
         for first in legal_moves(numbers, 30):
             for second in legal_moves(apply_move(numbers, first), 30):
                 steps = write_solution(7, list(numbers), [first, second])
-                chain = DOMAIN.parse_chain(problem(7, numbers), "\n".join(steps))
+                chain = TASK.parse_chain(problem(7, numbers), "\n".join(steps))
                 assert [n.valid for n in chain.nodes] == [True, True]
                 assert chain.nodes[1].right is (second.result == 7) is chain.nodes[1].claim
-                verdict = DOMAIN.grade(problem(7, numbers), DOMAIN.extract(steps[-1]))
+                verdict = TASK.grade(problem(7, numbers), TASK.extract(steps[-1]))
                 assert verdict == ("correct" if second.result == 7 else "wrong")
 
 
@@ -525,9 +525,9 @@ def test_an_attempt_that_loses_a_number_is_never_right():
     given = problem(24, (3, 5, 7, 9, 2))
     text = "9 - 5 = 4 left 3 7 4\n7 - 4 = 3 left 3 3\n3 * 3 = 9 left 9\n4 * 6 = 24 make 24 got 24 yes answer 4 * 6"
     lost = "3 * 7 = 21 left 5 21\n5 - 2 = 3 left 21 3\n21 + 3 = 24 make 24 got 24 yes answer ( 3 * 7 ) + ( 5 - 2 )"
-    for chain in (DOMAIN.parse_chain(given, text), DOMAIN.parse_chain(given, lost)):
+    for chain in (TASK.parse_chain(given, text), TASK.parse_chain(given, lost)):
         assert not any(chain.nodes[end].right for end in chain.attempts)
-    assert not DOMAIN.parse_chain(given, lost).nodes[0].valid
+    assert not TASK.parse_chain(given, lost).nodes[0].valid
 
 
 @pytest.mark.parametrize(
@@ -541,7 +541,7 @@ def test_an_attempt_that_loses_a_number_is_never_right():
     ],
 )
 def test_answers_of_equal_value_are_one(one, other, same):
-    assert (DOMAIN.canonical(one) == DOMAIN.canonical(other)) is same
+    assert (TASK.canonical(one) == TASK.canonical(other)) is same
 
 
 CHECKED = [
@@ -557,4 +557,4 @@ CHECKED = [
 
 @pytest.mark.parametrize(("steps", "passes"), CHECKED)
 def test_a_checked_solution_is_true_throughout(steps, passes):
-    assert DOMAIN.checked(problem(20, (7, 3, 2)), steps) is passes
+    assert TASK.checked(problem(20, (7, 3, 2)), steps) is passes

@@ -3,14 +3,14 @@
 import pytest
 
 from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id, retold
-from astro.domains.chat import load_chat_template
-from astro.domains.math.domain import Math
-from astro.domains.math.rewrite import MathEditor
-from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, candidate_of, draft_of
+from astro.execution.linearize_jobs import Ballot, RewriteJobs, VoteJobs, candidate_of, draft_of
 from astro.inference.hf_engine import HfEngine
+from astro.tasks.chat import load_chat_template
+from astro.tasks.math.rewrite import MathEditor
+from astro.tasks.math.task import Math
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, examples_for, traces, triangle
-from tests.execution.test_linearize_tasks import run as run_tasks
+from tests.execution.test_linearize_jobs import run as run_tasks
 from tests.tiny_chat import teach, write_tiny_chat
 
 pytestmark = pytest.mark.slow
@@ -46,10 +46,10 @@ class Noting(HfEngine):
 
 def run(folder, kept, *, batch_size):
     engine = Noting(folder, batch_size=batch_size, dtype="float32", max_model_len=1024)
-    domain = Math(PHRASES, load_chat_template(folder))
-    drafts = {chain_id(t): draft_of(which, t, domain) for which, t in CHAINS}
-    task = RewriteTask(LM, "math", 1, tuple(PHRASES.all()), load_chat_template(folder))
-    return run_tasks(task, list(drafts.values()), Rewritten, engine, kept), engine
+    task = Math(PHRASES, load_chat_template(folder))
+    drafts = {chain_id(t): draft_of(which, t, task) for which, t in CHAINS}
+    jobs = RewriteJobs(LM, "math", 1, tuple(PHRASES.all()), load_chat_template(folder))
+    return run_tasks(jobs, list(drafts.values()), Rewritten, engine, kept), engine
 
 
 def test_chains_are_rewritten_by_a_chat_model(model, tmp_path):
@@ -79,8 +79,8 @@ def test_votes_of_a_chat_model_are_the_same_in_any_batch(model, tmp_path):
         engine = Noting(model, batch_size=size, dtype="float32", max_model_len=1024)
         settings = SelfEvalParams(votes=2, min_share=0.5, max_tokens=4)
         asked = [candidate_of(which, 3) for which in TREES]
-        task = VoteTask(settings, "math", 1, load_chat_template(model))
-        ballots.append({i: b.votes for i, b in run_tasks(task, asked, Ballot, engine, tmp_path / name).items()})
+        jobs = VoteJobs(settings, "math", 1, load_chat_template(model))
+        ballots.append({i: b.votes for i, b in run_tasks(jobs, asked, Ballot, engine, tmp_path / name).items()})
         assert all(r.prompt.endswith("assistant<|end_header_id|>\n\n") for r in engine.asked)
     assert ballots[0] == ballots[1]
     assert [len(votes) for votes in ballots[0].values()] == [2] * len(TREES)

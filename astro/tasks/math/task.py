@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from astro.domains.chat import ChatTemplate
-from astro.domains.math.chain import JumpWords, read_chain
-from astro.domains.math.text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
 from astro.grading import default_pool, extract
 from astro.grading.extract import found_in
 from astro.grading.steps import check_steps, exact_value
 from astro.special_tokens import inert
+from astro.tasks.chat import ChatTemplate
+from astro.tasks.math.chain import JumpWords, read_chain
+from astro.tasks.math.text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
 from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict
 from schemas.run import Reading
 
@@ -142,7 +142,7 @@ class Math:
         return (asked if self.chat is None else self.chat.render(asked)), "yes"
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """See `astro.domains.math.chain`."""
+        """See `astro.tasks.math.chain`."""
         return self.parse_many([problem], [text])[0]
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:

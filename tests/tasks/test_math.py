@@ -1,27 +1,27 @@
-"""The mathematics domain: its text, its grading, and chains read as graphs."""
+"""The mathematics task: its text, its grading, and chains read as graphs."""
 
 from pathlib import Path
 
 import pytest
 
 from astro.cloning.verbalize import load_phrases
-from astro.domains import get_domain
-from astro.domains.math.chain import answer_of
-from astro.domains.math.domain import Math
-from astro.domains.math.text import boxes, same_text, split_steps, unboxed, without_label, words_of
+from astro.tasks import get_task
+from astro.tasks.math.chain import answer_of
+from astro.tasks.math.task import Math
+from astro.tasks.math.text import boxes, same_text, split_steps, unboxed, without_label, words_of
 from schemas.records import Problem, StepChecks
 
 PHRASES = load_phrases(Path("phrases/math.yaml"))
 MATH = Math(PHRASES)
 PROBLEM = Problem(
-    id="p", domain="math", question=r"What is $\frac{1}{2} + 3$?", gold=r"\frac{7}{2}", level=1, chance=None
+    id="p", task="math", question=r"What is $\frac{1}{2} + 3$?", gold=r"\frac{7}{2}", level=1, chance=None
 )
 ONE, TWO = r"Step 1: $3 = \frac{6}{2}$.", r"Step 2: The sum is $\boxed{\frac{7}{2}}$."
 WRONG = r"Step 2: The sum is $\boxed{\frac{6}{2}}$."
 
 
-def test_the_domain_is_found_by_its_name():
-    assert isinstance(get_domain("math", PHRASES), Math)
+def test_the_task_is_found_by_its_name():
+    assert isinstance(get_task("math", PHRASES), Math)
 
 
 def test_the_prompt_holds_the_question_as_it_is():
@@ -35,15 +35,15 @@ def test_the_prompt_holds_the_question_as_it_is():
     assert (sound, asked[-1]) == ("yes", ":")
 
 
-def test_a_final_statement_counts_where_the_domain_reads_it():
+def test_a_final_statement_counts_where_the_task_reads_it():
     said = f"{ONE}\n\nThe answer is $3.5$."
-    strict, lenient = get_domain("math"), get_domain("math", answers="box_or_statement")
+    strict, lenient = get_task("math"), get_task("math", answers="box_or_statement")
     assert strict.grade_many([PROBLEM], [said]) == [(None, "unparseable_prediction")]
     assert lenient.grade_many([PROBLEM], [said]) == [("3.5", "correct")]
     texts = (said, f"{ONE}\n\n{TWO}", ONE, f"{said} \\boxed{{")
     assert [lenient.extraction(text) for text in texts] == ["statement", "box", "none", "none"]
     assert [strict.extraction(text) for text in texts] == ["none", "box", "none", "none"]
-    assert get_domain("countdown").extraction("answer 5") is None
+    assert get_task("countdown").extraction("answer 5") is None
 
 
 # text, its steps

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from astro.domains.countdown.expression import MAX_CHARACTERS, MAX_DEPTH, ExpressionError, evaluate
+from astro.tasks.countdown.expression import MAX_CHARACTERS, MAX_DEPTH, ExpressionError, evaluate
 
 VALUES = [
     # one number is an expression

@@ -10,7 +10,7 @@ from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.self_eval import sound_share
 from astro.cloning.walk import correct_terminals
 from astro.execution.jobs import LocalRunner, run_jobs
-from astro.execution.linearize_tasks import Ballot, RewriteTask, VoteTask, ballot_id, candidate_of, draft_of
+from astro.execution.linearize_jobs import Ballot, RewriteJobs, VoteJobs, ballot_id, candidate_of, draft_of
 from astro.execution.result_store import FILE, ResultStore
 from astro.inference.engine import EngineError
 from astro.runtime import UserError
@@ -23,20 +23,20 @@ LM = RewriteParams(shots=1, temperature=0.7, max_tokens=256, retries=2, on_failu
 WRITE = moody(lambda prompt: well(prompt) + " It is $777$.", 0.35)
 
 
-def run(task, items, record, engine, folder, *, in_flight=64):
+def run(jobs, items, record, engine, folder, *, in_flight=64):
     """All results by id, from the store in `folder` where they are there already."""
     with contextlib.closing(ResultStore(folder / FILE, record)) as store:
         runner = LocalRunner(lambda: engine)
         run_jobs(
-            task, lambda: items, store=store, runner=runner, in_flight=in_flight, label="linearize", unit="answers"
+            jobs, lambda: items, store=store, runner=runner, in_flight=in_flight, label="linearize", unit="answers"
         )
         return {item.id: store[item.id] for item in items}
 
 
 def rewrites(engine, folder, *, seed=1, in_flight=64, lm=LM):
     drafts = {chain_id(t): draft_of(which, t, MATH) for which, t in ARMS}
-    task = pickle.loads(pickle.dumps(RewriteTask(lm, "math", seed, tuple(PHRASES.all()))))  # it travels
-    return run(task, list(drafts.values()), Rewritten, engine, folder, in_flight=in_flight)
+    jobs = pickle.loads(pickle.dumps(RewriteJobs(lm, "math", seed, tuple(PHRASES.all()))))  # it travels
+    return run(jobs, list(drafts.values()), Rewritten, engine, folder, in_flight=in_flight)
 
 
 def stored(folder, record):
@@ -124,7 +124,7 @@ def judge(prompt, seed):
 
 def votes(engine, folder, *, in_flight=8):
     asked = [candidate_of(which, node) for which in TREES for node in correct_terminals(which)]
-    found = run(VoteTask(EVAL, "math", 1), asked, Ballot, engine, folder, in_flight=in_flight)
+    found = run(VoteJobs(EVAL, "math", 1), asked, Ballot, engine, folder, in_flight=in_flight)
     return {identifier: ballot.votes for identifier, ballot in found.items()}
 
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from astro.domains import get_domain
-from astro.domains.chat import chat_template_of
-from astro.domains.countdown.domain import Countdown
-from astro.domains.countdown.sets import corpus
-from astro.domains.countdown.steps import PLAIN, SYSTEM, WORDS, Move, question, write_solution
+from astro.tasks import get_task
+from astro.tasks.chat import chat_template_of
+from astro.tasks.countdown.sets import corpus
+from astro.tasks.countdown.steps import PLAIN, SYSTEM, WORDS, Move, question, write_solution
+from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 from tests.tiny_chat import chat_tokenizer
 
@@ -23,7 +23,7 @@ MOVES = [Move(9, "-", 5, 4), Move(7, "+", 4, 11), Move(3, "*", 11, 33)]
 def problem(target, numbers):
     return Problem(
         id="p",
-        domain="countdown",
+        task="countdown",
         question=question(target, numbers),
         gold=str(target),
         level=len(numbers),
@@ -40,7 +40,7 @@ def test_a_solution_reads_as_a_person_would_write_it():
 
 
 def test_a_problem_is_a_message_and_the_prompt_ends_where_the_model_answers():
-    prompt = get_domain("countdown", chat=CHAT).prompt(problem(24, [3, 8]))
+    prompt = get_task("countdown", chat=CHAT).prompt(problem(24, [3, 8]))
     assert prompt == (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nMake 24 from 3 and 8.<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -92,17 +92,17 @@ def test_both_wordings_have_the_same_graph_grade_and_states():
 def test_a_chain_that_goes_back_is_read_like_the_plain_one():
     asked, wrong = problem(24, [3, 5, 7, 9]), write_solution
     texts = []
-    for domain, wording in ((BARE, PLAIN), (SAID, WORDS)):
+    for task, wording in ((BARE, PLAIN), (SAID, WORDS)):
         first = wrong(24, [3, 5, 7, 9], MOVES, wording)
         then = wrong(24, [3, 5, 7, 9], [MOVES[0], Move(7, "-", 4, 3), Move(3, "*", 3, 9)], wording)
-        kept, finding = domain.abandoned(first[-1])
+        kept, finding = task.abandoned(first[-1])
         lines = [
             *first[:-1],
             kept + finding,
             "But wait, that is not right.",
-            domain.restate(asked, first[:1]).rstrip("\n"),
+            task.restate(asked, first[:1]).rstrip("\n"),
         ]
-        texts.append(domain.response([*lines, *then[1:]]))
+        texts.append(task.response([*lines, *then[1:]]))
     plain, said = BARE.parse_chain(asked, texts[0]), SAID.parse_chain(asked, texts[1])
     assert shape(plain) == shape(said)
     assert (len(said.back_edges), said.unparsed) == (1, 0)
