@@ -1,12 +1,13 @@
 """What code a stage depends on: a hash of every module that it can reach, and of the data files beside them.
 
-The stage `code` writes one file per task and stage, code/<task>/<stage>.json, and dvc.yaml names it as a dependency. The
-hashes are of syntax trees without docstrings, comments, `Field(description=...)` and annotations of signatures. So an edit that
-changes no behaviour runs nothing again.
+The stage `code` writes one file per stage, code/<stage>.json, and dvc.yaml names it as a dependency. The hashes are of syntax
+trees without docstrings, comments, `Field(description=...)` and annotations of signatures. So an edit that changes no behaviour
+runs nothing again.
 
 - The imports of a stage's script are followed, also those inside functions. `if TYPE_CHECKING` is not.
 - A module that says `AFFECTS_RESULTS = False` is left out, with all that only it imports: logging, preflight checks and the like.
 - A module or package named after a task (astro/tasks/math, astro/importing/math.py) belongs to that task alone.
+- The file of a task of the user's counts, with the files beside it that it imports.
 - Files that are not Python, such as prompts, belong to the package whose folder holds them, and count by content.
 
 No other module of the project is imported here, so that the stage starts fast.
@@ -58,6 +59,11 @@ def _is_script(root: Path, module: str) -> bool:
     return module.startswith("stages.") and "run_stage(" in (root / f"{module.replace('.', '/')}.py").read_text("utf-8")
 
 
+def package_of(task: str) -> str:
+    """The package of astro/tasks that a task belongs to; those of the user's share one."""
+    return "user" if task.endswith(".py") or ":" in task else task
+
+
 def identity(stage: str, task: str, root: Path = ROOT) -> dict[str, str]:
     """Path of each source that `stage` depends on in `task`, relative to `root` -> its hash.
 
@@ -67,9 +73,9 @@ def identity(stage: str, task: str, root: Path = ROOT) -> dict[str, str]:
     return sources(root).identity(stage, task)
 
 
-def path_of(stage: str, task: str) -> Path:
+def path_of(stage: str) -> Path:
     """The file that holds the identity of a stage."""
-    return OUT / task / f"{stage}.json"
+    return OUT / f"{stage}.json"
 
 
 def text_of(found: Mapping[str, str]) -> str:
@@ -79,7 +85,7 @@ def text_of(found: Mapping[str, str]) -> str:
 
 def stale_code(script: str, task: str) -> list[str]:
     """Sources of a stage that are not as the file of its identity says; [] where there is no such file yet."""
-    path = path_of(script, task)
+    path = path_of(script)
     return differences(json.loads(path.read_bytes()), identity(script, task)) if path.is_file() else []
 
 
@@ -107,11 +113,34 @@ class Sources:
 
     def identity(self, stage: str, task: str) -> dict[str, str]:
         """See the function of this name."""
-        modules = self.reached(f"stages.{stage}", task)
-        files = {str(self.modules[m].relative_to(self.root)): self.hash(m) for m in modules}
+        modules = self.reached(f"stages.{stage}", package_of(task))
+        files = self.of_user(Path(task)) if task.endswith(".py") and "astro.tasks" in modules else {}
+        files |= {str(self.modules[m].relative_to(self.root)): self.hash(m) for m in modules}
         for folder in {self.modules[m].parent for m in modules}:
             files |= {str(p.relative_to(self.root)): _digest(p.read_bytes()) for p in _data_files(folder)}
         return dict(sorted(files.items()))
+
+    def of_user(self, path: Path) -> dict[str, str]:
+        """Path -> hash of a user's file and of the modules beside it that it imports, also in turn. {}: there is no such file."""
+        found: dict[str, str] = {}
+        todo = [path]
+        while todo:
+            here = todo.pop()
+            if str(here) in found or not here.is_file():
+                continue
+            try:
+                tree = ast.parse(here.read_bytes())
+            except (SyntaxError, ValueError) as error:
+                line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+                raise IdentityError(f"{here}{line}: {getattr(error, 'msg', error)}: the file cannot be read") from None
+            found[str(here)] = _digest(_text(tree).encode())
+            for node in ast.walk(tree):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                for name in names:
+                    beside = path.parent / name.replace(".", "/")
+                    todo += [beside.with_suffix(".py"), beside / "__init__.py"]
+        return found
 
     def reached(self, module: str, task: str) -> set[str]:
         """All modules that running `module` may import, as far as results depend on them.
@@ -309,12 +338,11 @@ def _counts(node: ast.AST, *, documented: bool, inside: bool) -> bool:
     return not isinstance(node, ast.Pass) and not _is_type_checking(node)
 
 
-def write_all(root: Path = ROOT, out: Path = OUT) -> Iterable[Path]:
-    """Write the identity of every stage in every task below `out`; yields the files."""
+def write_all(task: str, root: Path = ROOT, out: Path = OUT) -> Iterable[Path]:
+    """Write the identity of every stage for `task` below `out`; yields the files."""
     found = Sources(root)
-    for task in tasks(root):
-        for stage in scripts(root):
-            target = out / task / f"{stage}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text_of(found.identity(stage, task)), encoding="utf-8")
-            yield target
+    out.mkdir(parents=True, exist_ok=True)
+    for stage in scripts(root):
+        target = out / f"{stage}.json"
+        target.write_text(text_of(found.identity(stage, task)), encoding="utf-8")
+        yield target

@@ -131,7 +131,7 @@ def main() -> None:
     problems = list(read_jsonl(PROBLEMS, Problem))[:count]
     if len(problems) < count:
         raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
-    make = partial(SearchJobs, task=params.run.task, seed=seed)
+    make = partial(SearchJobs, task=params.run.spec, seed=seed)
     tree_settings = params.mcts.model_copy(update={"method": "mcts"})
     search = make(tree_settings)
     engine = open_engine(params.engine, params.execution, MODEL)

@@ -30,7 +30,7 @@ def grow(engine: Engine, params: Params, problems: Sequence[Problem], **changes:
     """Trees with changed params.mcts (savings by their own names), and seconds."""
     savings = {k: changes.pop(k) for k in list(changes) if k in type(params.mcts.savings).model_fields}
     changes["savings"] = params.mcts.savings.model_copy(update=savings)
-    jobs = SearchJobs(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.task, params.run.seed)
+    jobs = SearchJobs(params.mcts.model_copy(update={"method": "mcts", **changes}), params.run.spec, params.run.seed)
     getattr(engine, "reset_prefix_cache", lambda: None)()
     began = time.perf_counter()
     found = run_searches(

@@ -81,7 +81,7 @@ def main() -> None:
     if len(problems) < count + 8:
         raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
     warm, problems = problems[count:], problems[:count]
-    jobs = SearchJobs(params.mcts, params.run.task, params.run.seed)
+    jobs = SearchJobs(params.mcts, params.run.spec, params.run.seed)
     raw, concurrency = open_engine(params.engine, params.execution, MODEL), params.execution.concurrency
     search(raw, jobs, warm, 8)  # first batches pay for allocations
 

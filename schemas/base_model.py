@@ -42,7 +42,7 @@ class CorpusParams(Strict):
     rows: int = Field(ge=1, description="packed rows; one optimizer step takes batch_size of them")
     row_tokens: int = Field(ge=32, description="tokens of a row; at most model.context")
     miss_share: float = Field(ge=0, lt=1, description="share of solutions that miss the target (and say so)")
-    levels: dict[str, float] = Field(description="numbers per problem -> share")
+    levels: dict[str, float] = Field(description="level -> share; Countdown's levels are numbers per problem")
 
 
 class PretrainingParams(Strict):

@@ -17,7 +17,7 @@ from schemas.linearize import LinearizeParams
 from schemas.mcts import MctsParams
 from schemas.problems import ProblemsParams
 from schemas.report import ReportParams
-from schemas.run import RunParams
+from schemas.run import TASKS, RunParams
 from schemas.sft import SftParams
 from schemas.tracking import TrackingParams
 
@@ -86,6 +86,14 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _task_has_what_is_asked_of_it(self) -> "Params":
+        if self.run.task in TASKS and self.run.options:
+            raise ValueError(f"run.options: run.task {self.run.task} has no options; set it to {{}}")
+        if self.run.task == "countdown":
+            wanted = {"problems.levels": self.problems.levels, "base.corpus.levels": self.base.corpus.levels}
+            wanted |= {f"problems.eval.{name}.level": {str(s.level): 1.0} for name, s in self.problems.eval.items()}
+            for where, levels in wanted.items():
+                if bad := [level for level in levels if not (level.isdigit() and 2 <= int(level) <= 6)]:
+                    raise ValueError(f"{where}: levels of run.task countdown are 2..6 numbers per problem, not {bad}")
         if self.run.task == "math" and self.problems.source == "generated":
             raise ValueError(
                 "run.task math: problems.source generated makes Countdown problems only; set problems.source to files and "

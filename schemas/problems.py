@@ -11,7 +11,7 @@ from schemas.base import Strict
 class EvalSet(Strict):
     """One generated eval set."""
 
-    numbers: int = Field(ge=2, le=6, description="how many numbers per problem")
+    level: int = Field(ge=1, description="of its problems; Countdown: how many numbers")
     size: int = Field(ge=1, description="problems in the set")
 
 
@@ -75,10 +75,10 @@ class OverlapParams(Strict):
 class ProblemsParams(Strict):
     """Where problems come from."""
 
-    source: Literal["generated", "files"] = Field(description="Countdown problems made here, or sets of your own")
+    source: Literal["generated", "files"] = Field(description="problems that the task makes, or sets of your own")
     train: int = Field(ge=1, description="generated: problems for mcts")
     rl: int = Field(ge=1, description="generated: problems for grpo")
-    levels: dict[str, float] = Field(description="generated: numbers per problem -> share, for train and rl")
+    levels: dict[str, float] = Field(description="generated: level -> share, for train and rl")
     eval: dict[str, EvalSet] = Field(min_length=1, description="generated: name -> eval set")
     number_max: int = Field(ge=2, le=99, description="operands are drawn from 1..number_max")
     target_min: int = Field(ge=1, description="smallest target")
@@ -101,9 +101,9 @@ class ProblemsParams(Strict):
             raise ValueError(f"target_max {self.target_max} is above value_max {self.value_max}")
         if self.number_max > self.value_max:
             raise ValueError(f"number_max {self.number_max} is above value_max {self.value_max}")
-        bad = [k for k in self.levels if not (k.isdigit() and 2 <= int(k) <= 6)]
+        bad = [k for k in self.levels if not (k.isdigit() and int(k))]
         if bad:
-            raise ValueError(f"levels: keys are 2..6 numbers per problem, not {bad}")
+            raise ValueError(f"levels: keys are levels, whole numbers from 1 on, not {bad}")
         if any(v < 0 for v in self.levels.values()) or abs(sum(self.levels.values()) - 1) > 1e-6:
             raise ValueError(f"levels: shares must be >= 0 and add up to 1, not {dict(self.levels)}")
         bad = [name for name in self.eval if not name.replace("_", "").isalnum()]

@@ -5,7 +5,7 @@ Every field says its unit, its range and what "absent" (None) means. Records are
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from schemas.base import Strict
 
@@ -26,12 +26,17 @@ class Problem(Strict):
     """One problem of one set."""
 
     id: str = Field(min_length=1, description="unique over all sets of a run")
-    task: Literal["countdown", "math"] = Field(description="which module of astro/tasks reads it")
+    task: str = Field(min_length=1, description="which task reads it, see run.task")
     question: str = Field(min_length=1, description='what the model is asked, e.g. "make 24 from 3 5 7 9"')
     gold: str = Field(min_length=1, description='reference for the grader, e.g. "24"')
     level: int = Field(ge=1, description="difficulty; Countdown: how many numbers; math: 1 where the source has none")
     chance: float | None = Field(
         ge=0, le=1, description="exact share of random legal paths that succeed; None: unknown"
+    )
+    data: JsonValue = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # so that the problems of a task without it keep their bytes
+        description="what else the task needs to grade an answer; None: nothing",
     )
 
 

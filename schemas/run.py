@@ -1,8 +1,11 @@
 """`run`: the params that every stage shares."""
 
+import difflib
+import json
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, field_validator
 
 from schemas.base import Strict
 
@@ -11,12 +14,18 @@ Reading = Literal["box", "box_or_statement"]
 
 READINGS: tuple[Reading, ...] = ("box", "box_or_statement")
 
+TASKS = ("countdown", "math")
+"""Tasks of this project."""
+
 
 class RunParams(Strict):
     """What every stage shares."""
 
     seed: int = Field(ge=0, lt=2**31, description="root of every seed of the run")
-    task: Literal["countdown", "math"] = Field(description="module of astro/tasks")
+    task: str = Field(
+        description="countdown, math, a file of your own (my_task.py), or gym:<name> of reasoning-gym; docs/tasks.md"
+    )
+    options: dict[str, JsonValue] = Field(description="what the task leaves to its user; empty: its own defaults")
     prompt: Literal["plain", "chat"] = Field(
         description="chat: problems are messages to a chat model, rendered by its chat template; plain: text to be continued"
     )
@@ -24,3 +33,19 @@ class RunParams(Strict):
         description="math: box: only what the last box holds is an answer; box_or_statement: where there is no box, also an "
         'explicit final statement ("The answer is 34")'
     )
+
+    @property
+    def spec(self) -> str:
+        """The task with its options, as `astro.tasks.get_task` takes it."""
+        return f"{self.task} {json.dumps(self.options, sort_keys=True)}" if self.options else self.task
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name in TASKS or (name.endswith(".py") and " " not in name) or re.fullmatch(r"gym:\w+", name):
+            return name
+        close = difflib.get_close_matches(name, TASKS, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ValueError(
+            f"no task is called {name!r}; {hint}There are: {', '.join(TASKS)}, gym:<name>, and files (my_task.py, without spaces)"
+        )

@@ -7,13 +7,14 @@ one go; a good part of them miss the target and say so, none goes back (docs/log
 such solutions first (`base.warmup`), which the paper's 70B model does not need.
 """
 
-import random
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.compute import identity, load_compute, split_batch
 from astro.runtime import UserError, atomic_path, discard, read_shards, run_stage
+from astro.tasks import TaskError, get_task
 from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.base_model import BaseModelMetrics
@@ -29,24 +30,23 @@ RAW = Path("models/base_raw")
 """A pretrained base before its warm-up; empty where there is none."""
 
 EVAL_SETS = Path("data/problems/eval")
+SEEN = 20_000
+"""Solutions whose words make the vocabulary, where the task does not know them beforehand."""
 
 
 def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
     """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
-    from astro.tasks.countdown.sets import corpus, problem_key
-    from astro.tasks.countdown.steps import parse_question
+    excluded = list(read_shards(EVAL_SETS, Problem))
+    task = get_task(s.params.run.spec, chat=chat)
+    try:
+        yield from task.corpus(s.params.base.corpus, s.params.problems, excluded, s.params.run.seed)
+    except TaskError as error:
+        raise UserError(str(error)) from None
 
-    params, world = s.params.base, s.params.problems
-    bounds = {k: getattr(world, k) for k in ("number_max", "target_min", "target_max", "value_max")}
-    excluded = {problem_key(*parse_question(p.question)) for p in read_shards(EVAL_SETS, Problem)}
-    return corpus(
-        random.Random(f"corpus/{s.params.run.seed}"),
-        levels=params.corpus.levels,
-        miss_share=params.corpus.miss_share,
-        excluded=excluded,
-        world=bounds,
-        chat=chat,
-    )
+
+def vocabulary(s: Stage) -> list[str]:
+    """The words of the tokenizer."""
+    return get_task(s.params.run.spec).vocabulary(s.params.problems, itertools.islice(documents(s), SEEN))
 
 
 def train(s: Stage) -> BaseModelMetrics:
@@ -56,7 +56,7 @@ def train(s: Stage) -> BaseModelMetrics:
     from astro.training.wordlevel import build_tokenizer
 
     params = s.params.base
-    tokenizer = build_tokenizer(s.params.problems.value_max, params.model.context)
+    tokenizer = build_tokenizer(vocabulary(s), params.model.context)
     rows = pack(documents(s), tokenizer, rows=params.corpus.rows, row_tokens=params.corpus.row_tokens)
     with s.work() as work:
         model, curve = pretrain(

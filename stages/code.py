@@ -1,4 +1,4 @@
-"""Write down what code each stage depends on: code/<task>/<stage>.json, hashes of the modules that it reaches.
+"""Write down what code each stage depends on: code/<stage>.json, hashes of the modules that it reaches.
 
     python -m stages.code
 
@@ -14,13 +14,23 @@ from astro.code_identity import write_all
 from astro.params import load_params
 from astro.pipeline import warn_of_lost_edits
 from astro.runtime import run_stage
+from astro.tasks import get_task
+from schemas.run import TASKS, RunParams
+
+
+def require_task(run: RunParams) -> None:
+    """Raises UserError: a task of the user's cannot be loaded, or lacks what it needs."""
+    if run.task not in TASKS:
+        get_task(run.spec)
 
 
 def main() -> None:
     """Check the params, and write all files."""
     warn_of_lost_edits()
-    require_arms(load_params())
-    for _ in write_all():
+    params = load_params()
+    require_arms(params)
+    require_task(params.run)
+    for _ in write_all(params.run.task):
         pass
 
 

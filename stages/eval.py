@@ -74,7 +74,7 @@ def complete(
     """All completions of one model. Models of equal bytes (a training of 0 steps) are measured once."""
     params, run = s.params.eval, s.params.run
     jobs = SampleJobs(
-        run.task,
+        run.spec,
         run.seed,
         "eval",
         params.samples,
@@ -135,7 +135,7 @@ def long_chains(
         items = [Unfinished(problem=problems[i], samples=samples) for i, samples in cut.items()]
         more = params.longest - params.max_tokens
         chat = chat_for(run.prompt, MODELS / name)
-        jobs = ContinueJobs(run.task, run.seed, "eval long", more, params.temperature, chat)
+        jobs = ContinueJobs(run.spec, run.seed, "eval long", more, params.temperature, chat)
         asked = {"long": params.longest, **params.model_dump(include=set(ASKED))}
         with measured(s, asked, name, Additions) as store:
             run_jobs(
@@ -165,7 +165,7 @@ def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
     engine, wanted = s.params.engine, s.params.eval.longest
     if engine.kind == "endpoint" or wanted <= s.params.eval.max_tokens:
         return
-    task = get_task(s.params.run.task, chat=chat_for(s.params.run.prompt, MODELS / name))
+    task = get_task(s.params.run.spec, chat=chat_for(s.params.run.prompt, MODELS / name))
     tokenizer = load_tokenizer(MODELS / name)
     longest, identifier = max((len(encode_prompt(tokenizer, task.prompt(p))), p.id) for p in problems)
     if longest + wanted > engine.max_model_len:
@@ -183,7 +183,7 @@ def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Pro
     for name, all_chains in chains.items():
         tokenizer = load_tokenizer(MODELS / name)
         task = get_task(
-            run.task,
+            run.spec,
             load_phrases(Path(s.params.linearize.phrase_file)),
             chat_for(run.prompt, MODELS / name),
             run.answers,  # as the whole chains are read
@@ -221,7 +221,7 @@ def search_at_test_time(
         return []
     settings, run = search_settings(s), s.params.run
     chat = chat_for(run.prompt, MODELS / BASE)
-    jobs = MeteredSearchJobs(settings, run.task, run.seed, chat, answers=run.answers)
+    jobs = MeteredSearchJobs(settings, run.spec, run.seed, chat, answers=run.answers)
     asked = {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}
     with measured(s, asked, BASE, Searched) as store:
         run_jobs(
@@ -240,11 +240,11 @@ def base_by_reading(
     s: Stage, completions: list[Completion], sets: dict[str, list[Problem]]
 ) -> dict[str, dict[Reading, Estimate]]:
     """pass@1 of the base model on each set, its answers read in every way: what of it is form. {}: the task has one."""
-    if s.params.run.task != "math":
+    if not get_task(s.params.run.spec).readings:
         return {}
     found: dict[str, dict[Reading, Estimate]] = {name: {} for name in sets}
     for reading in READINGS:
-        task = get_task(s.params.run.task, answers=reading)
+        task = get_task(s.params.run.spec, answers=reading)
         for name, members in sets.items():
             problems, done = {p.id: p for p in members}, [c for c in completions if c.set == name]
             grades = task.grade_many([problems[c.problem_id] for c in done], [c.text for c in done])

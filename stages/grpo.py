@@ -61,7 +61,7 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
     again."""
     settings, run = s.params.grpo, s.params.run
     jobs = SampleJobs(
-        run.task,
+        run.spec,
         run.seed,
         "pass rate",
         settings.pass_rate.samples,
@@ -130,7 +130,7 @@ def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem],
     others = {str(PROBLEMS) + " before them": problems, str(TRACED): list(read_jsonl(TRACED, Problem))}
     for path in sorted(EVAL_SETS.glob("*.jsonl")):
         others[str(path)] = list(read_jsonl(path, Problem))
-    check_held_out(held_out, others, identity=get_task(s.params.run.task).identity)
+    check_held_out(held_out, others, identity=get_task(s.params.run.spec).identity)
 
 
 def check(
@@ -170,7 +170,7 @@ def check(
     check_quantize(settings.lora.quantize, compute, gpus, stage="grpo")
     check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
     limit = context if settings.generation == "hf" else vllm.max_model_len or context
-    prompt = get_task(s.params.run.task, chat=chat_for(s.params.run.prompt, model)).prompt
+    prompt = get_task(s.params.run.spec, chat=chat_for(s.params.run.prompt, model)).prompt
     lengths = [(p.id, len(encode(prompt(p)))) for p in [*problems, *held_out]]
     longer = overlong(lengths, max_completion=settings.max_completion, limit=min(limit, context))
     for identifier, tokens in longer.items():
@@ -304,7 +304,7 @@ def train(
         "name": s.name,
         "model": str(sft_model(s)),
         "target": str(Path("models") / s.name),
-        "task": s.params.run.task,
+        "task": s.params.run.spec,
         "prompt": s.params.run.prompt,
         "answers": s.params.run.answers,
         "phrases": s.params.linearize.phrase_file,

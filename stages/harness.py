@@ -81,9 +81,7 @@ class Stage:
             without: keys of params.yaml on which no finished item of the work depends.
         """
         values = _without(self.state.params, without)
-        inputs = {
-            dep: hash_of(dep) for dep in self.entry.deps if Path(dep) != path_of(self.script, self.params.run.task)
-        }
+        inputs = {dep: hash_of(dep) for dep in self.entry.deps if Path(dep) != path_of(self.script)}
         return digest(values, inputs, self.state.code, *more)
 
     @contextlib.contextmanager
@@ -197,12 +195,12 @@ def _overlap(dep: str, out: str) -> bool:
 
 
 def require_current(script: str, task: str) -> None:
-    """The code must be what code/<task>/<stage>.json says: DVC would record that file as the code that made the outs.
+    """The code must be what code/<stage>.json says: DVC would record that file as the code that made the outs.
 
     Raises:
         UserError: it is not; or the file is missing where DVC runs the stage.
     """
-    path = path_of(script, task)
+    path = path_of(script)
     if not path.is_file():
         if not os.environ.get("DVC_STAGE"):
             return  # by hand: nothing is recorded

@@ -136,7 +136,7 @@ def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], b
         ),
     )
     run_jobs(
-        VoteJobs(settings, run.task, run.seed, chat_for(run.prompt, MODEL)),
+        VoteJobs(settings, run.spec, run.seed, chat_for(run.prompt, MODEL)),
         lambda: read_jsonl(asked, Candidate),
         store=ballots,
         runner=ask.runner,
@@ -213,7 +213,7 @@ def by_lm(
 
     with contextlib.closing(ResultStore(ask.work / "rewrites.sqlite", Rewritten)) as store:
         run_jobs(
-            RewriteJobs(settings, run.task, run.seed, tuple(phrases.all()), chat_for(run.prompt, MODEL)),
+            RewriteJobs(settings, run.spec, run.seed, tuple(phrases.all()), chat_for(run.prompt, MODEL)),
             chains,
             store=store,
             runner=ask.runner,
@@ -249,7 +249,7 @@ def main() -> None:
             raise UserError(f"{TREES}: holds no .jsonl shard")
         phrases = load_phrases(Path(params.phrase_file))
         run = s.params.run
-        task = get_task(run.task, chat=chat_for(run.prompt, MODEL), answers=run.answers)
+        task = get_task(run.spec, chat=chat_for(run.prompt, MODEL), answers=run.answers)
         counts = {"trees_used": 0, "trees_unsolved": 0, "trees_filtered": 0}
         figures, rewrites = TraceFigures(), RewriteFigures()
         with asking(s) as ask, filtering(s, task, ask) as accept, contextlib.ExitStack() as stack:

@@ -69,7 +69,7 @@ def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
     """Search every problem that the store does not hold yet. Returns how busy the engines were."""
     run, meter = s.params.run, Meter()
     chat = chat_for(run.prompt, MODEL)
-    jobs = SearchJobs(s.params.mcts, run.task, run.seed, chat, check_steps=True, answers=run.answers)
+    jobs = SearchJobs(s.params.mcts, run.spec, run.seed, chat, check_steps=True, answers=run.answers)
     with open_runner(s.params.engine, s.params.execution, MODEL) as runner:
         run_jobs(
             jobs,

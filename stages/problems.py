@@ -9,8 +9,8 @@ imported (`problems.source: files`, `run.task: math`), and train and rl lose wha
 from pathlib import Path
 
 from astro.importing.imported import Imported
-from astro.runtime import atomic_path, run_stage, write_jsonl
-from astro.tasks import get_task
+from astro.runtime import UserError, atomic_path, run_stage, write_jsonl
+from astro.tasks import TaskError, get_task
 from astro.validation import check_problems, require
 from schemas.problems import ProblemsMetrics, ProblemsParams, SetMetrics
 from schemas.records import Problem
@@ -41,18 +41,19 @@ def import_sets(task: str, params: ProblemsParams) -> Imported:
 def main() -> None:
     """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of what was left out."""
     with stage("problems") as s:
-        params = s.params.problems
+        params, task = s.params.problems, get_task(s.params.run.spec)
         if params.source == "generated":
-            from astro.tasks.countdown.sets import make_sets
-
-            sets, dropped = make_sets(params.model_dump(), seed=s.params.run.seed)
             found = None
+            try:
+                sets, dropped = task.make_sets(params, s.params.run.seed)
+            except TaskError as error:
+                raise UserError(str(error)) from None
         else:
-            found = import_sets(s.params.run.task, params)
+            found = import_sets(task.name, params)
             sets = found.sets
             dropped = found.lost("exact", "ngram", "repeated", evals=False)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None
-        gate = check_problems(sets, levels=levels, key=get_task(s.params.run.task).identity)
+        gate = check_problems(sets, levels=levels, key=task.identity)
         require(gate, METRICS / "gate_problems.json", REPORTS / "data_docs")
         for name in ("train", "rl"):
             write_jsonl(OUT / f"{name}.jsonl", sets[name])

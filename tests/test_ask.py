@@ -94,11 +94,12 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("asked")
     for name in ("params.yaml", "arms.yaml", "phrases"):
         (folder / name).symlink_to(ROOT / name)
+    from astro.tasks.countdown.steps import vocabulary
     from astro.training.train_base import new_llama
     from astro.training.wordlevel import build_tokenizer
 
     for name in ("base", "sft", "grpo_direct"):
-        tokenizer = build_tokenizer(60, 512)
+        tokenizer = build_tokenizer(vocabulary(60), 512)
         model = new_llama(tokenizer, hidden=64, layers=2, heads=2, ffn=48, context=512)
         model.save_pretrained(folder / "models" / name)
         tokenizer.save_pretrained(folder / "models" / name)

@@ -66,9 +66,7 @@ def test_a_profile_changes_what_it_names_and_nothing_else(repository):
 
 
 def test_free_mappings_are_replaced_and_not_merged(repository):
-    write_profile(
-        repository, "problems:\n  eval:\n    only:\n      numbers: 2\n      size: 5\n  levels:\n    '2': 1.0\n"
-    )
+    write_profile(repository, "problems:\n  eval:\n    only:\n      level: 2\n      size: 5\n  levels:\n    '2': 1.0\n")
     profiles.apply("mine")
     problems = load_params().problems
     assert set(problems.eval) == {"only"}

@@ -12,10 +12,11 @@ from astro.special_tokens import (
     read_control,
 )
 from astro.tasks.chat import chat_template_of
+from astro.tasks.countdown.steps import vocabulary
 from astro.training.wordlevel import build_tokenizer
 from tests.tiny_chat import SPECIAL, chat_tokenizer
 
-LLAMA, QWEN, WORDS = chat_tokenizer("llama"), chat_tokenizer("qwen"), build_tokenizer(20, 96)
+LLAMA, QWEN, WORDS = chat_tokenizer("llama"), chat_tokenizer("qwen"), build_tokenizer(vocabulary(20), 96)
 RENDERED = {t: chat_template_of(t, source="it").render("What is $12+7$?") for t in (LLAMA, QWEN)}
 COMPLETIONS = [
     "Step 1: We add the numbers: $12+7=19$.\n\nStep 2: The answer is $\\boxed{19}$.",

@@ -39,6 +39,7 @@ class _Settings(TypedDict):
     time_limit: float
     memory_limit: int
     cache_size: int
+    home: str
 
 
 class Pool:
@@ -55,6 +56,7 @@ class Pool:
         time_limit: float = TIME_LIMIT,
         memory_limit: int = MEMORY_LIMIT,
         cache_size: int = CACHE_SIZE,
+        home: str = PACKAGE,
     ) -> None:
         """A pool; nothing is started yet.
 
@@ -64,6 +66,7 @@ class Pool:
                 that and a second.
             memory_limit: bytes that one worker may add to what it was started with.
             cache_size: pairs whose grades are kept; 0: none.
+            home: what the functions that the workers run begin with: a package and a dot, or a module and a colon.
         """
         if (workers is not None and workers < 1) or time_limit <= 0 or memory_limit <= 0 or cache_size < 0:
             raise ValueError(
@@ -75,12 +78,15 @@ class Pool:
             "time_limit": time_limit,
             "memory_limit": memory_limit,
             "cache_size": cache_size,
+            "home": home,
         }
         self._start()
 
     def _start(self) -> None:
         size = self._settings["workers"] or len(os.sched_getaffinity(0))
-        self._workers = Workers(size, self._settings["time_limit"], self._settings["memory_limit"])
+        self._workers = Workers(
+            size, self._settings["time_limit"], self._settings["memory_limit"], self._settings["home"]
+        )
         self._cache = Cache(self._settings["cache_size"])
         self._finalizer = weakref.finalize(self, self._workers.close)
         _pools.add(self)
@@ -185,10 +191,14 @@ class Pool:
 
     def call_batch(self, function: str, arguments: Sequence[Sequence[str]], *, failed: Any = None) -> list[Any]:
         """`call` for each of `arguments`, in order, on all workers."""
-        if not function.startswith(PACKAGE) or ":" not in function:
-            raise ValueError(f"expected {PACKAGE}<module>:<function>, got {function!r}")
-        values = run_tasks(self._workers, [(function, given) for given in arguments])
-        return [failed if isinstance(value, Failed) else value for value in values]
+        return [failed if isinstance(value, Failed) else value for value in self.run_batch(function, arguments)]
+
+    def run_batch(self, function: str, arguments: Sequence[Sequence[str]]) -> list[Any]:
+        """As `call_batch`; `Failed`, which says why, where a call gave no value."""
+        home = self._settings["home"]
+        if not function.startswith(home) or ":" not in function:
+            raise ValueError(f"expected {home}..., got {function!r}")
+        return run_tasks(self._workers, [(function, given) for given in arguments])
 
     def close(self) -> None:
         """End the workers. A later call starts new ones."""

@@ -7,6 +7,7 @@ at its death is reliable (the kernel sends it at the death of the thread that fo
 
 import contextlib
 import gc
+import importlib
 import logging
 import os
 import select
@@ -15,6 +16,8 @@ import socket
 import struct
 import sys
 from multiprocessing.connection import Connection
+
+from astro.grading.worker import OUT_OF_MEMORY, PACKAGE, serve
 
 FORK, END = b"F", b"E"
 REQUEST = struct.Struct("!cq d q")
@@ -35,20 +38,23 @@ WARM_UP = (
 _workers: set[int] = set()
 
 
-def main(descriptor: int, parent: int) -> None:
-    """Serve requests on the socket until the parent is gone."""
+def main(descriptor: int, parent: int, home: str) -> None:
+    """Serve requests on the socket until the parent is gone. The workers run functions of `home`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     control = socket.socket(fileno=descriptor)
-    prepare()
+    if home == PACKAGE:
+        prepare()
+    else:
+        importlib.import_module(home.partition(":")[0])  # imports what a literal names
     with contextlib.suppress(ConnectionError):  # the caller is gone
         control.sendall(REPLY.pack(0))  # ready
-        serve_requests(control, parent)
+        serve_requests(control, parent, home)
     for pid in list(_workers):  # nobody else would bury them
         end(pid)
 
 
-def serve_requests(control: socket.socket, parent: int) -> None:
+def serve_requests(control: socket.socket, parent: int, home: str) -> None:
     """Fork and end workers, until the other side closes the socket or is gone."""
     while True:
         ready, _, _ = select.select([control], [], [], LOOK_S)
@@ -61,7 +67,7 @@ def serve_requests(control: socket.socket, parent: int) -> None:
             return
         kind, pid, seconds, memory = REQUEST.unpack(request)
         if kind == FORK:
-            reply = fork(control, descriptors[0], seconds, memory)
+            reply = fork(control, descriptors[0], seconds, memory, home)
             os.close(descriptors[0])
         else:
             reply = end(pid)
@@ -79,10 +85,8 @@ def prepare() -> None:
     gc.freeze()
 
 
-def fork(control: socket.socket, descriptor: int, seconds: float, memory: int) -> int:
+def fork(control: socket.socket, descriptor: int, seconds: float, memory: int, home: str) -> int:
     """A worker on the other end of `descriptor`; its process id, or minus the error number where the system refuses."""
-    from astro.grading.worker import OUT_OF_MEMORY, serve
-
     try:
         pid = os.fork()
     except OSError as error:
@@ -92,7 +96,7 @@ def fork(control: socket.socket, descriptor: int, seconds: float, memory: int) -
         return pid
     try:
         control.close()
-        serve(Connection(os.dup(descriptor)), time_limit=seconds, memory_limit=memory)
+        serve(Connection(os.dup(descriptor)), time_limit=seconds, memory_limit=memory, home=home)
     except MemoryError:  # the texts alone are too much
         os._exit(OUT_OF_MEMORY)
     finally:
@@ -113,4 +117,4 @@ def end(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), PACKAGE)

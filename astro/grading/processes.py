@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from astro.grading.fork_server import END, FORK, REPLY, REQUEST
-from astro.grading.worker import OUT_OF_MEMORY
+from astro.grading.worker import OUT_OF_MEMORY, PACKAGE
 from astro.runtime import MachineFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ OWN_FAULTS = {
 
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[3]); "
-    "from astro.grading.fork_server import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    "from astro.grading.fork_server import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[4])"
 )
 
 
@@ -75,9 +75,11 @@ class Worker:
 class Zygote:
     """The process that workers are forked from, and the requests to it. Used under its pool's lock of requests."""
 
-    def __init__(self) -> None:
-        """Raises:
-        OSError: the system refuses a process, or it ends at once.
+    def __init__(self, home: str) -> None:
+        """The workers run functions of `home`.
+
+        Raises:
+            OSError: the system refuses a process, or it ends at once.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -90,6 +92,7 @@ class Zygote:
                 str(theirs.fileno()),
                 str(os.getpid()),
                 str(ROOT),
+                home,
             ]
             # one hash seed: what sympy finds must not depend on the run
             environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
@@ -169,8 +172,8 @@ class Zygote:
 class Workers:
     """Up to `size` workers, handed out to threads."""
 
-    def __init__(self, size: int, time_limit: float, memory_limit: int) -> None:
-        self.size, self.time_limit, self.memory_limit = size, time_limit, memory_limit
+    def __init__(self, size: int, time_limit: float, memory_limit: int, home: str = PACKAGE) -> None:
+        self.size, self.time_limit, self.memory_limit, self.home = size, time_limit, memory_limit, home
         self._fresh()
 
     def _fresh(self) -> None:
@@ -253,7 +256,7 @@ class Workers:
             try:
                 with self._requests:
                     try:
-                        self._zygote = self._zygote or Zygote()
+                        self._zygote = self._zygote or Zygote(self.home)
                         return self._zygote.fork(self.time_limit, self.memory_limit)
                     except (ConnectionError, TimeoutError):
                         self._drop_zygote()

@@ -24,10 +24,11 @@ GROWN = 128 << 20
 """Bytes that a worker may grow (sympy's caches) before it is replaced."""
 
 PACKAGE = "astro.grading."
+"""Whose functions workers run, where their pool names no other home."""
 
 
-def serve(pipe: Connection, *, time_limit: float, memory_limit: int) -> None:
-    """Answer batches of tasks until the other side closes the pipe.
+def serve(pipe: Connection, *, time_limit: float, memory_limit: int, home: str) -> None:
+    """Answer batches of tasks until the other side closes the pipe. Their functions are those of `home`.
 
     A batch is a JSON list of [function, arguments]; each task is answered by itself, in order, as soon as it is done:
     {"value": ...}, {"failed": why} or, where not the task failed but the machine, {"broken": why}. The last answer of a batch
@@ -38,7 +39,7 @@ def serve(pipe: Connection, *, time_limit: float, memory_limit: int) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default ends the process
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF, signal.SIGTERM})
     limit_memory(memory_limit)
-    began = resident()
+    began = 0
     while True:
         try:
             tasks = json.loads(pipe.recv_bytes())
@@ -46,8 +47,9 @@ def serve(pipe: Connection, *, time_limit: float, memory_limit: int) -> None:
             return
         for number, (function, arguments) in enumerate(tasks, 1):
             signal.setitimer(signal.ITIMER_PROF, time_limit)
-            answer = run(function, arguments)
+            answer = run(function, arguments, home)
             signal.setitimer(signal.ITIMER_PROF, 0)
+            began = began or resident()  # after the first: it may have loaded what all others use
             if number == len(tasks):
                 answer["leaves"] = resident() - began > GROWN
             try:
@@ -60,10 +62,10 @@ def serve(pipe: Connection, *, time_limit: float, memory_limit: int) -> None:
             return
 
 
-def run(function: str, arguments: list[str]) -> dict:
-    """Call "astro.grading.module:function"."""
+def run(function: str, arguments: list[str], home: str = PACKAGE) -> dict:
+    """Call "<home>module:function"."""
     try:
-        return {"value": find(function)(*arguments)}
+        return {"value": find(function, home)(*arguments)}
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except RecursionError:
@@ -75,15 +77,15 @@ def run(function: str, arguments: list[str]) -> dict:
 
 
 @cache
-def find(function: str) -> Callable:
+def find(function: str, home: str) -> Callable:
     """The function of that name.
 
     Raises:
-        ValueError: it is not in this package. Workers run no other code.
+        ValueError: it is not of `home`. Workers run no other code.
     """
     module, _, name = function.partition(":")
-    if not module.startswith(PACKAGE) or name.startswith("_"):
-        raise ValueError(f"{function}: workers run functions of {PACKAGE}* only")
+    if not function.startswith(home) or name.startswith("_"):
+        raise ValueError(f"{function}: these workers run functions of {home}* only")
     return getattr(importlib.import_module(module), name)  # imports what a literal names
 
 

@@ -80,7 +80,7 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
     """Of the longest questions of the problem files; none where a set is not a file here, or cannot be read."""
     if params.problems.source != "files":
         return []
-    task, found = get_task(params.run.task, chat=chat), []
+    task, found = get_task(params.run.spec, chat=chat), []
     for name, spec in params.problems.files.items():
         if not spec.path or place_of(spec.path, params.problems.folder) is None:
             return []

@@ -44,14 +44,14 @@ def template(params: Params, shape: Shape) -> Rendered:
     if params.run.prompt == "plain":
         found.lines = ["run.prompt plain: none is used"]
         if params.run.task == ASKED.task:
-            found.frame = framed(get_task(params.run.task).prompt(ASKED), None)
+            found.frame = framed(get_task(params.run.spec).prompt(ASKED), None)
         return found
     try:
         chat, note = chosen(shape)
         if chat is None:
             found.lines, found.frame = [note], "the prompt's frame is not known"
             return found
-        text = get_task(params.run.task, chat=chat).prompt(ASKED)
+        text = get_task(params.run.spec, chat=chat).prompt(ASKED)
     except UserError as error:
         found.faults.append(str(error))
         return found

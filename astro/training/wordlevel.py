@@ -1,16 +1,17 @@
-"""The tokenizer of the embedded world: each whole number, operator and word is one token, so text and tokens map exactly."""
+"""The tokenizer of an embedded base: each word is one token, so text and tokens map exactly."""
+
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
-WORDS = ["\n", "make", "from", "left", "got", "yes", "no", "answer", "+", "-", "*", "/", "=", "(", ")"]
 
 
-def build_tokenizer(largest: int, context: int) -> PreTrainedTokenizerFast:
-    """Tokenizer over 0..largest and the words of Countdown. Words are parted by single spaces; a line end is a token."""
-    vocabulary = [PAD, EOS, UNK, *WORDS, *map(str, range(largest + 1))]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNK))
+def build_tokenizer(words: Sequence[str], context: int) -> PreTrainedTokenizerFast:
+    """Tokenizer over `words`, in this order. Words are parted by single spaces; a line end is a token."""
+    vocabulary = {word: i for i, word in enumerate([PAD, EOS, UNK, *words])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(Regex(" +"), "removed")]
     )

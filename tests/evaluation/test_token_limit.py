@@ -6,6 +6,7 @@ from astro.evaluation.token_limit import LongChain, limit_curve, limits
 from astro.execution.problem_jobs import ContinueJobs, Unfinished
 from astro.search.requests import Sample
 from astro.special_tokens import cut_text
+from astro.tasks.countdown.steps import vocabulary
 from astro.training.wordlevel import build_tokenizer
 from schemas.records import Problem
 
@@ -110,7 +111,7 @@ def test_the_limits(longest, asked, expected):
 
 
 def test_a_text_is_cut_between_the_tokens_that_made_it():
-    tokenizer = build_tokenizer(60, 256)
+    tokenizer = build_tokenizer(vocabulary(60), 256)
     text = "3 + 8 = 11 left 1 11\n11 + 1 = 12 make 24 got 12 no\n"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     for count, seen in enumerate(cut_text(tokenizer, text, range(len(ids) + 2))):

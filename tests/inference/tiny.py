@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from astro.tasks.countdown.steps import vocabulary
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import build_tokenizer
 
@@ -20,7 +21,7 @@ def save_tiny_model(folder: Path, *, seed: int = 0, heads: int = 2, sharpness: f
     Two heads are 32 wide each: the narrowest that vLLM's attention takes on CPU.
     """
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(20, CONTEXT)
+    tokenizer = build_tokenizer(vocabulary(20), CONTEXT)
     model = new_llama(tokenizer, hidden=64, layers=2, heads=heads, ffn=48, context=CONTEXT)
     with torch.no_grad():
         model.lm_head.weight.mul_(sharpness)

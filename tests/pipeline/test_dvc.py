@@ -187,7 +187,7 @@ def test_an_edit_while_a_stage_runs_is_told_and_not_recorded(edit, named: str, c
 def test_a_stage_on_the_identity_of_older_code_is_refused(clean: Checkout):
     """By hand, and by `dvc repro -s`, which leaves the stage `code` out."""
     (clean.root / "astro/cloning/walk.py").write_text(other((clean.root / "astro/cloning/walk.py").read_text()))
-    said = "error: code/countdown/linearize.json is not of the code as it is now; changed: astro/cloning/walk.py. Run `dvc repro"
+    said = "error: code/linearize.json is not of the code as it is now; changed: astro/cloning/walk.py. Run `dvc repro"
     done = clean.run("python", "-m", "stages.linearize", ok=False)
     assert (done.code, said in done.err, "Traceback" in done.err) == (2, True, False), done
     forced = clean.run("dvc", "repro", "-s", "-f", "linearize", ok=False)

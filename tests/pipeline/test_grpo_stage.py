@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from astro.cloning.verbalize import load_phrases
 from astro.params import plain, read_yaml
+from astro.tasks.countdown.steps import vocabulary
 from astro.training.common import save_model
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer
@@ -54,7 +55,7 @@ def folder(tmp_path_factory):
         shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "arms.yaml"):
         shutil.copy(ROOT / name, made / name)
-    tokenizer = build_tokenizer(60, 256)
+    tokenizer = build_tokenizer(vocabulary(60), 256)
     add_unspellable(tokenizer, load_phrases(ROOT / "phrases" / "countdown.yaml").all())
     torch.manual_seed(0)
     model = new_llama(tokenizer, hidden=32, layers=2, heads=2, ffn=48, context=512)

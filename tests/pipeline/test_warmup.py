@@ -30,7 +30,7 @@ CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests",
 SETTINGS = {
     "engine.kind": "hf",
     "problems.train": 4,
-    "problems.eval": {"n2": {"numbers": 2, "size": 3}},
+    "problems.eval": {"n2": {"level": 2, "size": 3}},
     "base.source": "pretrained",
     "base.pretrained.path": "pretrained",
     "base.corpus.row_tokens": 128,
@@ -152,7 +152,7 @@ SITE = os.environ.get("PYTHONPATH", "")
 SHORT = {
     "problems.train": 6,
     "problems.rl": 8,
-    "problems.eval": {"n3": {"numbers": 3, "size": 4}},
+    "problems.eval": {"n3": {"level": 3, "size": 4}},
     "base.warmup.steps": 3,
     "base.warmup.batch_size": 2,
     "base.warmup.save_every": 1,

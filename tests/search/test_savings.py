@@ -142,12 +142,12 @@ def test_frequency_is_the_share_of_the_samples():
 def grown(problem, **savings):
     """A tree, and how often the task graded."""
     plain = settings(k=4, rollouts=4, savings=settings().savings.model_dump() | savings)
-    task = SearchJobs(plain, "countdown", 3)
+    jobs = SearchJobs(plain, "countdown", 3)
     graded = []
     task = type("Counting", (type(get_task("countdown")),), {})()
     task.grade = lambda p, a: graded.append(a) or get_task("countdown").grade(p, a)
-    task.__dict__["_task"] = task
-    _, job = task(problem)
+    jobs.__dict__["_task"] = task
+    _, job = jobs(problem)
     answers, policy = None, Policy()
     try:
         while True:
@@ -169,10 +169,10 @@ def test_a_task_travels():
     import pickle
 
     (problem,) = problems(1)
-    task = SearchJobs(settings(), "countdown", 3)
-    task.request(problem, Expand((), 1, 0))
-    again = pickle.loads(pickle.dumps(task))
-    assert again == task
+    jobs = SearchJobs(settings(), "countdown", 3)
+    jobs.request(problem, Expand((), 1, 0))
+    again = pickle.loads(pickle.dumps(jobs))
+    assert again == jobs
     assert "_task" not in again.__dict__
 
 

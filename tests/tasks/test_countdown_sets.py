@@ -26,7 +26,7 @@ PARAMS = {
     "train": 60,
     "rl": 30,
     "levels": {"2": 0.1, "3": 0.9},
-    "eval": {"easy": {"numbers": 2, "size": 4}, "hard": {"numbers": 3, "size": 20}},
+    "eval": {"easy": {"level": 2, "size": 4}, "hard": {"level": 3, "size": 20}},
 }
 
 

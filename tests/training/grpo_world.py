@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from astro.tasks.countdown.steps import vocabulary
 from astro.tasks.countdown.task import Countdown
 from astro.training.grpo import reinforce
 from astro.training.train_base import new_llama
@@ -72,7 +73,7 @@ class EvenSum(Countdown):
 
 def tiny(**sizes):
     """(model, tokenizer): a Llama with random weights."""
-    tokenizer = build_tokenizer(60, 256)
+    tokenizer = build_tokenizer(vocabulary(60), 256)
     torch.manual_seed(0)
     shape = {"hidden": 32, "layers": 2, "heads": 2, "ffn": 48, "context": 128} | sizes
     return new_llama(tokenizer, **shape), tokenizer

@@ -159,9 +159,10 @@ def test_what_is_no_model_is_refused_by_parameter_and_path(tmp_path):
 
 
 def test_a_model_without_weights_is_refused(tmp_path):
+    from astro.tasks.countdown.steps import vocabulary
     from astro.training.wordlevel import build_tokenizer
 
-    build_tokenizer(20, 64).save_pretrained(tmp_path)
+    build_tokenizer(vocabulary(20), 64).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match=r"models/sft: .* is no model"):
         load_causal_lm(tmp_path, name="models/sft")

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from astro.runtime import UserError
 from astro.tasks.chat import chat_template_of
+from astro.tasks.countdown.steps import vocabulary
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer
@@ -17,7 +18,7 @@ DOUBT, BACK = "But wait. Hmm...", "Back to where we had"
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    made = build_tokenizer(60, 128)
+    made = build_tokenizer(vocabulary(60), 128)
     add_unspellable(made, [DOUBT, BACK])
     return made
 

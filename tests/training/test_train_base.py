@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from astro.runtime import UserError
+from astro.tasks.countdown.steps import vocabulary
 from astro.training.train_base import pretrain
 from astro.training.wordlevel import build_tokenizer
 
@@ -19,7 +20,7 @@ def test_a_training_that_is_not_finite_stops_and_keeps_good_checkpoints(tmp_path
     with pytest.raises(UserError, match=r"base: step \d+: .*(loss|grad_norm|not finite).*base\.training\.lr"):
         pretrain(
             rows,
-            build_tokenizer(60, 128),
+            build_tokenizer(vocabulary(60), 128),
             architecture=SHAPE,
             training=TRAINING | {"lr": lr},
             seed=1,

@@ -191,7 +191,7 @@ def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int
     taken: set[tuple[int, ...]] = set()
     sets: dict[str, list[Problem]] = {}
     dropped = 0
-    wanted = {f"eval_{name}": [spec["numbers"]] * spec["size"] for name, spec in params["eval"].items()}
+    wanted = {f"eval_{name}": [spec["level"]] * spec["size"] for name, spec in params["eval"].items()}
     for name in ("train", "rl"):
         rng = random.Random(f"levels/{seed}/{name}")
         sizes, weights = [int(k) for k in params["levels"]], list(params["levels"].values())

@@ -186,3 +186,9 @@ def write_solution(target: int, numbers: Sequence[int], moves: Sequence[Move], w
         else:
             steps.append(step + wording.leaves.format(numbers=wording.listed([n for n, _ in names])))
     return steps
+
+
+def vocabulary(largest: int) -> list[str]:
+    """The words of the plain wording, and the whole numbers up to `largest`."""
+    words = ["\n", "make", "from", "left", "got", "yes", "no", "answer", "+", "-", "*", "/", "=", "(", ")"]
+    return [*words, *map(str, range(largest + 1))]

@@ -18,29 +18,40 @@ A chat model is asked by messages, and writes what a person would:
     3 * 11 = 33. We need 24 and have 33: no. Answer: 3 * (7 + (9 - 5))
 """
 
+import random
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
+from astro.tasks.base import Task
 from astro.tasks.countdown.chain import read_chain
 from astro.tasks.countdown.expression import ExpressionError, evaluate
-from astro.tasks.countdown.steps import PLAIN, STEP, WORDS, YES, numbers_in, parse_question, prompt_of
+from astro.tasks.countdown.steps import (
+    PLAIN,
+    STEP,
+    WORDS,
+    YES,
+    Wording,
+    numbers_in,
+    parse_question,
+    prompt_of,
+    vocabulary,
+)
+from schemas.base_model import CorpusParams
+from schemas.problems import ProblemsParams
 from schemas.records import Chain, Problem, Verdict
 
-if TYPE_CHECKING:
-    from astro.tasks.chat import ChatTemplate
 
-
-class Countdown:
+class Countdown(Task):
     """The embedded task (see the module's docstring for its text)."""
 
     step_end = "\n"
-    stops: tuple[str, ...] = ("\n",)
+    name = "countdown"
     grades_inline = True
 
-    def __init__(self, chat: "ChatTemplate | None" = None):
-        """chat: renders prompts for a chat model; None: they are plain text."""
-        self.chat, self.wording = chat, WORDS if chat else PLAIN
+    @property
+    def wording(self) -> Wording:
+        """The words of its steps."""
+        return WORDS if self.chat else PLAIN
 
     def identity(self, problem: Problem) -> str:
         """The target and the sorted numbers. Raises ValueError on a question that is none."""
@@ -50,13 +61,6 @@ class Countdown:
     def prompt(self, problem: Problem) -> str:
         """The question and a line end; for a chat model a conversation that ends where the model answers."""
         return prompt_of(problem.question, self.chat)
-
-    def response(self, steps: Sequence[str], rest: str = "") -> str:
-        """Steps, one per line; a terminal step ends the response without a line end."""
-        if not steps:
-            return rest
-        joined = self.step_end.join(steps)
-        return joined if self.is_terminal(steps[-1]) and not rest else joined + self.step_end + rest
 
     def split(self, text: str) -> list[str]:
         """One step per line."""
@@ -77,9 +81,6 @@ class Countdown:
         answer = tail.partition("\n")[0].strip() if mark else ""
         return (answer.removesuffix(".") if self.chat else answer) or None  # a person ends a sentence
 
-    def extraction(self, text: str) -> None:
-        """There is one way to give an answer."""
-
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """Exact: the expression equals the target and uses each given number once."""
         try:
@@ -96,20 +97,12 @@ class Countdown:
             return "unparseable_prediction"
         return "correct" if value == target and sorted(used) == sorted(numbers) else "wrong"
 
-    def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:
-        """One by one: a grade takes microseconds."""
-        answers = [self.extract(text) for text in texts]
-        return [(answer, self.grade(problem, answer)) for problem, answer in zip(problems, answers, strict=True)]
-
     def canonical(self, answer: str) -> str:
         """The value of the expression: 7 + 15 and 15 + 7 are one answer. What is no expression stands for itself."""
         try:
             return str(evaluate(answer)[0])
         except ExpressionError:
             return answer
-
-    def checks(self, problem: Problem, steps: Sequence[str]) -> None:
-        """None: a step is legal or not in the state that it continues, see `parse_chain`."""
 
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Legal and faithful to the end, and the closing yes / no agrees with the numbers and with the grade."""
@@ -145,3 +138,28 @@ class Countdown:
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
         """One by one."""
         return [self.parse_chain(problem, text) for problem, text in zip(problems, texts, strict=True)]
+
+    def make_sets(self, params: ProblemsParams, seed: int) -> tuple[dict[str, list[Problem]], int]:
+        """As `Task.make_sets`, each problem with its exact chance."""
+        from astro.tasks.countdown.sets import make_sets
+
+        return make_sets(params.model_dump(), seed=seed)
+
+    def corpus(
+        self, params: CorpusParams, world: ProblemsParams, excluded: Sequence[Problem], seed: int
+    ) -> Iterator[str]:
+        """As `Task.corpus`; a share of the solutions misses the target and says so."""
+        from astro.tasks.countdown.sets import corpus, problem_key
+
+        return corpus(
+            random.Random(f"corpus/{seed}"),
+            levels=params.levels,
+            miss_share=params.miss_share,
+            excluded={problem_key(*parse_question(p.question)) for p in excluded},
+            world=world.model_dump(include={"number_max", "target_min", "target_max", "value_max"}),
+            chat=self.chat,
+        )
+
+    def vocabulary(self, world: ProblemsParams, texts: Iterable[str]) -> list[str]:
+        """Each word and each whole number up to `value_max`."""
+        return vocabulary(world.value_max)

@@ -19,11 +19,22 @@ from astro.grading import default_pool, extract
 from astro.grading.extract import found_in
 from astro.grading.steps import check_steps, exact_value
 from astro.special_tokens import inert
-from astro.tasks.chat import ChatTemplate
-from astro.tasks.math.chain import JumpWords, read_chain
-from astro.tasks.math.text import BOXED, STEP_END, STOPS, same_text, split_steps, unboxed, without_label
-from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict
-from schemas.run import Reading
+from astro.tasks.base import Task
+from astro.tasks.chain import Draft
+from astro.tasks.math.facts import named_step
+from astro.tasks.math.text import (
+    BOXED,
+    STEP_END,
+    STOPS,
+    answer_of,
+    boxes,
+    same_text,
+    split_steps,
+    unboxed,
+    without_label,
+)
+from schemas.records import Extraction, Problem, StepChecks, Verdict
+from schemas.run import READINGS
 
 PROMPTS = Path(__file__).parent / "prompts"
 """The texts that a model is asked with; `{question}` and `{solution}` are filled in."""
@@ -42,26 +53,17 @@ def fill(name: str, **values: str) -> str:
     return re.sub(rf"\{{({places})\}}", lambda place: values[place[1]], template(name))
 
 
-class Math:
+class Math(Task):
     """MATH-style problems (see the module's docstring for their text)."""
 
     step_end = STEP_END
-    stops: tuple[str, ...] = STOPS
-    grades_inline = False
+    stops = STOPS
+    name = "math"
+    readings = READINGS
 
-    def __init__(self, phrases: JumpWords | None = None, chat: ChatTemplate | None = None, answers: Reading = "box"):
-        """Of plain models, or of those that take messages.
-
-        Args:
-            phrases: what chains say before they go back, for `parse_chain`; None: returns are known by restated steps only.
-            chat: renders prompts; None: they are plain text.
-            answers: what of a response is its answer, see `astro.grading.extract`.
-        """
-        self.phrases, self.chat, self.answers = phrases, chat, answers
-
-    def identity(self, problem: Problem) -> str:
-        """The question without what only lays it out."""
-        return same_text(problem.question)
+    def same(self, text: str) -> str:
+        """The text without what only lays it out."""
+        return same_text(text)
 
     def prompt(self, problem: Problem) -> str:
         """`prompts/math.txt` about the question; for a chat model `math_chat.txt`, as its user's message."""
@@ -69,13 +71,6 @@ class Math:
             return fill("math", question=problem.question.strip())
         asked = fill("math_chat", question=problem.question.strip()).rstrip("\n")
         return self.chat.render(asked, system=template("math_system").rstrip("\n"))
-
-    def response(self, steps: Sequence[str], rest: str = "") -> str:
-        """Steps, blank lines between them; a terminal step ends the response."""
-        if not steps:
-            return rest
-        joined = STEP_END.join(steps)
-        return joined if self.is_terminal(steps[-1]) and not rest else joined + STEP_END + rest
 
     def split(self, text: str) -> list[str]:
         """Numbered steps or paragraphs."""
@@ -101,11 +96,10 @@ class Math:
         """By `astro.grading`; no answer is an unparseable prediction, where the gold can be read."""
         return default_pool().grade_answer(problem.gold, answer or "").verdict
 
-    def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:
+    def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
         """All at once, on all workers."""
-        answers = [self.extract(text) for text in texts]
-        golds = [problem.gold for problem in problems]
-        return list(zip(answers, self._verdicts(list(zip(golds, answers, strict=True))), strict=True))
+        pairs = [(problem.gold, answer or "") for problem, answer in zip(problems, answers, strict=True)]
+        return [grade.verdict for grade in default_pool().grade_batch(pairs)]
 
     def canonical(self, answer: str) -> str:
         """The exact value of a number, however it is written; else the answer without its layout."""
@@ -141,24 +135,24 @@ class Math:
         asked = fill("math_vote", question=problem.question.strip(), solution=STEP_END.join(steps)).rstrip("\n")
         return (asked if self.chat is None else self.chat.render(asked)), "yes"
 
-    def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """See `astro.tasks.math.chain`."""
-        return self.parse_many([problem], [text])[0]
-
-    def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
-        """All at once: every step checked and every attempt graded in one batch."""
-        drafts = [read_chain(p.question, text, self.phrases) for p, text in zip(problems, texts, strict=True)]
-        pairs = list(zip(problems, drafts, strict=True))
-        grades = iter(self._verdicts([(p.gold, d.answers[end]) for p, d in pairs for end in d.answers]))
-        checks = iter(check_steps([(unboxed(step), p.question) for p, d in pairs for step in d.texts]))
+    def sound_steps(self, drafts: Sequence[tuple[Problem, Draft]]) -> list[bool]:
+        """No equality of the step is false; every step of every chain is checked in one batch."""
         return [
-            draft.finish(
-                sound=[not next(checks).false for _ in draft.texts],
-                right={end: next(grades) == "correct" for end in draft.answers},
-            )
-            for draft in drafts
+            not check.false for check in check_steps([(unboxed(s), p.question) for p, d in drafts for s in d.texts])
         ]
 
-    def _verdicts(self, pairs: Sequence[tuple[str, str | None]]) -> list[Verdict]:
-        """Of (gold, answer) pairs."""
-        return [grade.verdict for grade in default_pool().grade_batch([(gold, answer or "") for gold, answer in pairs])]
+    def step_key(self, step: str) -> str:
+        """The step without its number, its box and its layout."""
+        return same_text(unboxed(without_label(step)))
+
+    def ends(self, step: str) -> bool:
+        """A box ends an attempt."""
+        return bool(boxes(step))
+
+    def attempt(self, step: str) -> str | None:
+        """The last box, else (given up, the box was taken away) the last formula or number."""
+        return answer_of(step)
+
+    def named_step(self, sentence: str, steps: Sequence[str]) -> int | None:
+        """See `astro.tasks.math.facts`."""
+        return named_step(sentence, steps)

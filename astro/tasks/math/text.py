@@ -24,6 +24,8 @@ _DELIMITERS = re.compile(r"\\[()\[\]]|\\?\$|[{}]")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PUNCTUATION = re.compile(r"""[?"`;:]|(?<=[a-z]{2})!+|(?<![\da-z)!])!+|(?<!\d)[.,]|[.,](?!\d)""")  # 5! stays
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_MATH = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _APOSTROPHE = re.compile(r"(?<=[a-z]{2})['’]")  # f' stays
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -128,3 +130,16 @@ def unboxed(text: str) -> str:
         pieces += [text[at:start], text[content : end - 1]]
         at = end
     return BOXED.sub("", "".join([*pieces, text[at:]]))
+
+
+def answer_of(step: str) -> str | None:
+    """The answer that an attempt ends with: its last box, else (given up, the box was taken away) its last formula or number."""
+    found = boxes(step)
+    if found:
+        _, start, end = found[-1]
+        return step[start : end - 1].strip() or None
+    formulas = list(_MATH.finditer(step))
+    if formulas:
+        return next(part for part in formulas[-1].groups() if part).strip() or None
+    numbers = _NUMBER.findall(step)
+    return numbers[-1] if numbers else None

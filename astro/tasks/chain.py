@@ -1,16 +1,13 @@
-"""Reads a generated mathematics solution as a directed graph. What has to be checked or graded is left open: see `Draft`."""
+"""Reads a generated chain of thought as a directed graph, by the steps that it writes again when it goes back.
 
-import re
+What has to be graded or checked is left open (`Draft`), so that a caller does it for many chains at once.
+"""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from astro.tasks.math.facts import named_step
-from astro.tasks.math.text import boxes, same_text, split_steps, unboxed, without_label
 from schemas.records import Chain, ChainNode
-
-_MATH = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 
 
 class JumpWords(Protocol):
@@ -24,6 +21,28 @@ class JumpWords(Protocol):
 
     @property
     def return_root(self) -> Sequence[str]: ...
+
+
+class StepText(Protocol):
+    """How the steps of a kind of problem are written."""
+
+    def split(self, text: str) -> list[str]:
+        """The steps of a response, in order."""
+
+    def same(self, text: str) -> str:
+        """Equal for texts that say the same."""
+
+    def step_key(self, step: str) -> str:
+        """Equal for a step and its restatement, which may lack the label or the mark of the answer."""
+
+    def ends(self, step: str) -> bool:
+        """Does the step end an attempt, whatever follows?"""
+
+    def attempt(self, step: str) -> str | None:
+        """The answer that an attempt comes to which ends with this step, given or given up; None: none can be read."""
+
+    def named_step(self, sentence: str, steps: Sequence[str]) -> int | None:
+        """Which of `steps` the rest of a sentence names that returns to a step; None: none."""
 
 
 @dataclass
@@ -44,8 +63,16 @@ class Draft:
     repeats: int = 0
     unparsed: int = 0
 
+    def path(self, index: int) -> list[str]:
+        """Texts of the steps from the first one to `index`."""
+        steps: list[str] = []
+        while index >= 0:
+            steps.append(self.texts[index])
+            index = self.parents[index]
+        return steps[::-1]
+
     def finish(self, sound: Sequence[bool], right: Mapping[int, bool]) -> Chain:
-        """The chain; sound: (steps,) no equality of the step is false; right: end of an attempt -> is its answer right."""
+        """The chain; sound: (steps,) no fault was found in the step; right: end of an attempt -> is its answer right."""
         nodes = [
             ChainNode(
                 text=text,
@@ -66,43 +93,29 @@ class Draft:
         )
 
 
-def read_chain(question: str, text: str, words: JumpWords | None) -> Draft:
+def read_chain(question: str, text: str, words: JumpWords | None, how: StepText) -> Draft:
     """The graph of `text`, a response to `question`; see `_Reader`."""
-    reader = _Reader(question, words)
-    for step in split_steps(text):
-        reader.read(step)
+    reader = _Reader(question, words, how)
+    reader.read(how.split(text))
     reader.settle()
     return reader.draft
 
 
-def answer_of(step: str) -> str | None:
-    """The answer that an attempt ends with: its last box, else (given up, the box was taken away) its last formula or number."""
-    found = boxes(step)
-    if found:
-        _, start, end = found[-1]
-        return step[start : end - 1].strip() or None
-    formulas = list(_MATH.finditer(step))
-    if formulas:
-        return next(part for part in formulas[-1].groups() if part).strip() or None
-    numbers = _NUMBER.findall(step)
-    return numbers[-1] if numbers else None
-
-
 class _Reader:
-    """Reads a chain paragraph by paragraph.
+    """Reads a chain step by step.
 
     A jump back is a phrase of `words`, or a step of the path (or the problem) written again word for word. What is
     restated after it is followed, not added: the jump's target is the deepest step so restated; so is a step that the sentence
-    of a return to a step names in words of its own (`math_facts.named_step`); a return phrase with nothing known after it goes
-    to the problem. An attempt ends at a box, and at a step after which the chain doubts or
-    goes back. A step that is the one before it once more is counted as unparsed.
+    of a return to a step names in words of its own (`StepText.named_step`); a return phrase with nothing known after it goes
+    to the problem. An attempt ends at a step that gives an answer, and at a step after which the chain doubts or goes back. A
+    step that is the one before it once more is counted as unparsed.
     """
 
-    def __init__(self, question: str, words: JumpWords | None):
-        self.draft = Draft()
-        self.question = same_text(question)
-        self.doubts = _heads(words.reflection if words else ())
-        self.returns = _heads([*words.return_step, *words.return_root] if words else ())
+    def __init__(self, question: str, words: JumpWords | None, how: StepText):
+        self.draft, self.how = Draft(), how
+        self.question = [how.same(line) for line in how.split(question)]
+        self.doubts = self._heads(words.reflection if words else ())
+        self.returns = self._heads([*words.return_step, *words.return_root] if words else ())
         self.return_phrases = tuple(words.return_step) if words else ()
         self.keys: list[str] = []
         self.children: dict[tuple[int, str], int] = {}
@@ -110,18 +123,28 @@ class _Reader:
         self.jump_from: int | None = None  # a return is under way; the step written before it
         self.restated = False  # and something was restated since
 
-    def read(self, step: str) -> None:
-        """One paragraph."""
-        plain = same_text(step)
-        if plain.startswith(self.doubts):
-            self._end()
-        elif plain.startswith(self.returns) or plain == self.question:
-            named = self._named(step)
-            self._go_back(-1 if named is None else named, restated=named is not None or plain == self.question)
-        else:
-            self._step(step, same_text(unboxed(without_label(step))))
+    def read(self, steps: Sequence[str]) -> None:
+        """All steps. The question may take several of them."""
+        plain, asked = [self.how.same(step) for step in steps], len(self.question)
+        at = 0
+        while at < len(steps):
+            if plain[at].startswith(self.doubts):
+                self._end()
+            elif asked and plain[at : at + asked] == self.question:
+                self._return(steps[at], to_problem=True)
+                at += asked - 1
+            elif plain[at].startswith(self.returns):
+                self._return(steps[at], to_problem=False)
+            else:
+                self._step(steps[at])
+            at += 1
 
-    def _step(self, step: str, key: str) -> None:
+    def _return(self, step: str, *, to_problem: bool) -> None:
+        named = self._named(step)
+        self._go_back(-1 if named is None else named, restated=named is not None or to_problem)
+
+    def _step(self, step: str) -> None:
+        key = self.how.step_key(step)
         known = self._known(key)
         if known is not None and self.jump_from is not None:
             if known in self.draft.answers and self.restated:
@@ -140,7 +163,7 @@ class _Reader:
     def _named(self, sentence: str) -> int | None:
         """The step that a return goes back to, if its sentence goes on behind the phrase and names one."""
         phrase = next((phrase for phrase in self.return_phrases if sentence.startswith(phrase)), None)
-        return None if phrase is None else named_step(sentence[len(phrase) :], self.draft.texts)
+        return None if phrase is None else self.how.named_step(sentence[len(phrase) :], self.draft.texts)
 
     def _known(self, key: str) -> int | None:
         """The step that this one restates, if it does."""
@@ -171,14 +194,14 @@ class _Reader:
         self.draft.texts.append(step)
         self.draft.parents.append(self.at)
         self.at = index
-        if boxes(step):
+        if self.how.ends(step):
             self._end()
 
     def _end(self) -> None:
         """The step written last ends an attempt (unless a return is under way: then it has ended already)."""
         if self.at < 0 or self.jump_from is not None or self.at in self.draft.answers:
             return
-        self.draft.answers[self.at] = answer_of(self.draft.texts[self.at])
+        self.draft.answers[self.at] = self.how.attempt(self.draft.texts[self.at])
         self.draft.attempts.append(self.at)
 
     def settle(self) -> None:
@@ -187,7 +210,6 @@ class _Reader:
             self.draft.back_edges.append((self.jump_from, self.at))
         self.jump_from, self.restated = None, False
 
-
-def _heads(phrases: Sequence[str]) -> tuple[str, ...]:
-    """Beginnings to look for; a phrase without letters would match everything."""
-    return tuple(found for phrase in phrases if (found := same_text(phrase)))
+    def _heads(self, phrases: Sequence[str]) -> tuple[str, ...]:
+        """Beginnings to look for; a phrase without letters would match everything."""
+        return tuple(found for phrase in phrases if (found := self.how.same(phrase)))

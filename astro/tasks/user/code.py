@@ -1,0 +1,202 @@
+"""Runs a task that is not part of this project: a file of the user's, or one of reasoning-gym. Only in workers with limits.
+
+What crosses the border is JSON text. Whatever the code does, its worker answers or ends, and the stage goes on.
+"""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+import random
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from astro.tasks.base import Task
+from schemas.records import Problem
+
+HOME = "astro.tasks.user.code:"
+"""What the names of the functions that workers run begin with."""
+
+MAY_DEFINE = ("problem", "score", "ask", "solution", "extract", "valid", "state_key")
+MAY_SET = ("step_end", "answer_mark", "answer_end", "tried_mark", "system", "right_from", "defaults")
+GYM = "gym:"
+
+
+class Refused(Exception):
+    """The task cannot be used; says why."""
+
+
+def describe(source: str, options: str) -> dict[str, Any]:
+    """What a task sets and defines: {"sets": {...}, "defines": [...], "digest": ...}, or {"error": why}."""
+    try:
+        task = _opened(source, options)
+        return {
+            "sets": {name: getattr(task, name) for name in MAY_SET},
+            "options": task.options,
+            "defines": [name for name in MAY_DEFINE if getattr(type(task), name) is not getattr(Task, name)],
+            "digest": digest(source),
+            "doc": (type(task).__doc__ or "").strip().partition("\n")[0],
+        }
+    except MemoryError:
+        raise
+    except BaseException as error:
+        return {"error": _told(error, source)}
+
+
+def call(source: str, options: str, known: str, method: str, arguments: str) -> dict[str, Any]:
+    """Call a method with the arguments of a JSON list: {"value": ...}, or {"error": why}.
+
+    Args:
+        known: digest of the file when the stage began. Another one: it was edited since.
+    """
+    if digest(source) != known:
+        return {"error": f"{source} was edited while the stage ran; run it again", "edited": True}
+    try:
+        return {"value": _CALLS[method](_opened(source, options), *json.loads(arguments))}
+    except MemoryError:
+        raise
+    except BaseException as error:
+        return {"error": _told(error, source)}
+
+
+def digest(source: str) -> str:
+    """Hash of a task's file; "": it has none."""
+    return "" if source.startswith(GYM) else hashlib.sha256(Path(source).read_bytes()).hexdigest()
+
+
+@cache
+def _opened(source: str, options: str) -> Task:
+    """The task, loaded once in a worker."""
+    os.register_at_fork(after_in_child=lambda: os._exit(1))  # a copy of this worker must not answer for it
+    kind = _gym(source) if source.startswith(GYM) else _loaded(source)
+    task = kind(json.loads(options))
+    task.name = source
+    _check(task, kind)
+    return task
+
+
+def _gym(source: str) -> Callable[[Mapping[str, Any]], Task]:
+    try:
+        from astro.tasks.user.gym import open_gym
+    except ImportError as error:
+        raise Refused(f"{source}: {error}; reasoning-gym is an extra: make gym") from None
+    return lambda options: open_gym(source.removeprefix(GYM), options)
+
+
+def _loaded(source: str) -> type[Task]:
+    """The one subclass of Task that a file holds."""
+    path = Path(source)
+    sys.path.insert(0, str(path.resolve().parent))  # files beside it can be imported
+    spec = importlib.util.spec_from_file_location(f"task_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise Refused(f"{source}: this is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses and the like look their module up
+    spec.loader.exec_module(module)
+    kinds = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__
+    ]
+    kinds = [kind for kind in kinds if not any(other is not kind and issubclass(other, kind) for other in kinds)]
+    if len(kinds) != 1:
+        found = f"{len(kinds)}: {', '.join(kind.__name__ for kind in kinds)}; keep one" if kinds else "none"
+        raise Refused(f"{source}: expected one class that subclasses astro.tasks.Task, found {found}")
+    return kinds[0]
+
+
+def _check(task: Task, kind: object) -> None:
+    """The class holds what it must, and nothing that would not be used."""
+    own = type(task)
+    if own.score is Task.score:
+        raise Refused(f"{task.name}: class {own.__name__} has no score(self, problem, answer)")
+    if isinstance(kind, type):
+        known = {*MAY_DEFINE, *MAY_SET}
+        outside = [n for n in vars(Task) if n not in known and not n.startswith("_")]
+        bad = [n for n in [*outside, "__init__"] if any(n in vars(c) for c in own.__mro__[: own.__mro__.index(Task)])]
+        if bad:
+            raise Refused(
+                f"{task.name}: class {own.__name__} overrides {', '.join(sorted(bad))}, which the stages do not ask it for; it "
+                f"may define {', '.join(MAY_DEFINE)} and set {', '.join(MAY_SET)}"
+            )
+    unknown = sorted(set(task.options) - set(task.defaults))
+    if unknown:
+        offered = ", ".join(sorted(task.defaults)) or "none"
+        raise Refused(f"run.options.{unknown[0]}: {task.name} has no such option; it has: {offered}")
+    for name in ("step_end", "answer_mark", "answer_end", "tried_mark", "system"):
+        if not isinstance(getattr(task, name), str):
+            raise Refused(f"{task.name}: {name} must be text, not {getattr(task, name)!r}")
+    for name in ("step_end", "answer_mark", "tried_mark"):
+        if not getattr(task, name) or (name != "step_end" and not getattr(task, name).strip()):
+            raise Refused(f"{task.name}: {name} is empty")
+    if task.answer_mark.strip() in task.tried_mark or task.tried_mark.strip() in task.answer_mark:
+        raise Refused(
+            f"{task.name}: answer_mark {task.answer_mark!r} and tried_mark {task.tried_mark!r} hold one another"
+        )
+
+
+# --- the methods, from JSON to JSON ------------------------------------------------------------------------------------
+
+
+def _problem(task: Task, seed: str, level: int) -> dict[str, Any]:
+    made = task.problem(random.Random(seed), level)
+    if not isinstance(made, Mapping):
+        raise TypeError(f"problem() must return a mapping, not {made!r:.100}")
+    json.dumps(made)
+    return dict(made)
+
+
+def _score(task: Task, problem: dict, answer: str) -> float:
+    score = float(task.score(Problem(**problem), answer))
+    if math.isnan(score):
+        raise ValueError("the score is not a number (NaN)")
+    return score
+
+
+def _text(value: object, method: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{method}() must return text, not {value!r:.100}")
+    return value
+
+
+def _solution(task: Task, seed: str, problem: dict) -> list[str]:
+    return [_text(step, "solution") for step in task.solution(random.Random(seed), Problem(**problem))]
+
+
+def _extract(task: Task, text: str) -> str | None:
+    found = task.extract(text)
+    return found if found is None else _text(found, "extract")
+
+
+def _valid(task: Task, problem: dict, steps: Sequence[str]) -> bool:
+    return bool(task.valid(Problem(**problem), list(steps)))
+
+
+_CALLS: Mapping[str, Callable[..., Any]] = {
+    "problem": _problem,
+    "score": _score,
+    "ask": lambda task, problem: _text(task.ask(Problem(**problem)), "ask"),
+    "solution": _solution,
+    "extract": _extract,
+    "valid": _valid,
+    "state_key": lambda task, steps: _text(task.state_key(steps), "state_key"),
+}
+
+
+def _told(error: BaseException, source: str) -> str:
+    """An exception in one line, with the line of the task's file that it comes from."""
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).name == Path(source).name:
+        return f"{source}, line {error.lineno}: {error.msg}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == Path(source).absolute()]
+    where = f", line {lines[-1]}" if lines else ""
+    if isinstance(error, NotImplementedError) and not lines:
+        return f"{source}: it is not defined"
+    said = " ".join(str(error).split())[:300]
+    return f"{source}{where}: {type(error).__name__}{f': {said}' if said else ''}"

@@ -1,0 +1,208 @@
+"""A task of the user's, as the stages see it: its own code runs in workers with limits, the rest here."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from astro.grading import Pool
+from astro.grading.batch import Failed
+from astro.runtime import UserError
+from astro.tasks.base import Task, TaskError
+from astro.tasks.chain import JumpWords
+from astro.tasks.user.code import HOME
+from schemas.records import Problem, Verdict
+from schemas.run import Reading
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from astro.tasks.chat import ChatTemplate
+
+TIME_LIMIT = 10.0
+"""Seconds of processor time for one call; loading the file is one."""
+
+MEMORY_LIMIT = 2 << 30
+"""Bytes that a worker may add to what it was started with."""
+
+REMEMBERED = 1 << 14
+"""Answers of methods that are kept: a search asks for the same prompt many times."""
+
+_log = logging.getLogger(__name__)
+
+
+@cache
+def pool() -> Pool:
+    """The workers of this process."""
+    return Pool(time_limit=TIME_LIMIT, memory_limit=MEMORY_LIMIT, home=HOME, cache_size=0)
+
+
+class UserTask(Task):
+    """The task of a file, or one of reasoning-gym ("gym:<name>")."""
+
+    def __init__(
+        self,
+        source: str,
+        options: Mapping[str, Any] | None = None,
+        phrases: JumpWords | None = None,
+        chat: "ChatTemplate | None" = None,
+        answers: Reading = "box",
+    ):
+        """Loads it.
+
+        Raises:
+            UserError: it cannot be loaded, or is no task; names file and line.
+        """
+        self.name, self._given = source, json.dumps(dict(options or {}), sort_keys=True)
+        if source.endswith(".py") and not Path(source).is_file():
+            raise UserError(f"run.task: there is no file {source}")
+        about = pool().run_batch(f"{HOME}describe", [(source, self._given)])[0]
+        if isinstance(about, Failed):
+            raise UserError(f"{source}: it cannot be loaded: {self._limit(about)}")
+        if "error" in about:
+            raise UserError(about["error"])
+        super().__init__(about["options"], phrases, chat, answers)
+        for name, value in about["sets"].items():
+            setattr(self, name, value)
+        self.about, self.defines, self._digest = about["doc"], frozenset(about["defines"]), about["digest"]
+        self._told: set[str] = set()
+        self._one = lru_cache(maxsize=REMEMBERED)(self._call)
+
+    # --- what its own code does
+
+    def problem_many(self, seeds: Sequence[tuple[str, int]]) -> list[Mapping[str, Any]]:
+        """As `Task.problem_many`."""
+        if "problem" not in self.defines:
+            raise TaskError(
+                f"problems.source generated: {self.name} has no problem(self, random, level); define it, or set problems.source "
+                "to files"
+            )
+        return self._many("problem", [[seed, level] for seed, level in seeds])
+
+    def solutions(self, seeds: Sequence[str], problems: Sequence[Problem]) -> list[Sequence[str]]:
+        """As `Task.solutions`."""
+        if "solution" not in self.defines:
+            raise TaskError(
+                f"{self.name} has no solution(self, random, problem), which base.source train and base.warmup learn from; define "
+                "it, or take a pretrained base as it is"
+            )
+        return self._many("solution", [[seed, _plain(p)] for seed, p in zip(seeds, problems, strict=True)])
+
+    def ask(self, problem: Problem) -> str:
+        """As `Task.ask`."""
+        return self._one("ask", json.dumps([_plain(problem)])) if "ask" in self.defines else problem.question
+
+    def score(self, problem: Problem, answer: str) -> float:
+        """As `Task.score`."""
+        return self._one("score", json.dumps([_plain(problem), answer]))
+
+    def extract(self, text: str) -> str | None:
+        """As `Task.extract`; a text at which the task's own code fails holds no answer."""
+        if "extract" not in self.defines:
+            return super().extract(text)
+        try:
+            return self._one("extract", json.dumps([text]))
+        except TaskError as error:
+            self._tell("extract", error, "the text counts as one without an answer")
+            return None
+
+    def state_key(self, steps: Sequence[str]) -> str:
+        """As `Task.state_key`; steps at which the task's own code fails stand for themselves."""
+        if "state_key" in self.defines:
+            try:
+                return self._one("state_key", json.dumps([list(steps)]))
+            except TaskError as error:
+                self._tell("state_key", error, "the step stands for itself")
+        return super().state_key(steps)
+
+    def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
+        """As `Task.grade_answers`, all at once. What the task's own code cannot score is an unparseable prediction."""
+        asked = [(p, a) for p, a in zip(problems, answers, strict=True) if a is not None]
+        scores = iter(self._try_many("score", [[_plain(p), a] for p, a in asked]))
+        verdicts: list[Verdict] = []
+        for answer in answers:
+            score = None if answer is None else next(scores)
+            if isinstance(score, TaskError):
+                self._tell("score", score, "the answer counts as one that cannot be read")
+                score = None
+            verdicts.append("unparseable_prediction" if score is None else self._verdict(score))
+        return verdicts
+
+    def grade(self, problem: Problem, answer: str | None) -> Verdict:
+        """As `Task.grade`."""
+        return self.grade_answers([problem], [answer])[0]
+
+    def _verdict(self, score: float) -> Verdict:
+        return "correct" if score >= self.right_from else "wrong"
+
+    def valid_many(self, paths: Sequence[tuple[Problem, Sequence[str]]]) -> list[bool]:
+        """As `Task.valid_many`; a step at which the task's own code fails breaks the rules."""
+        if "valid" not in self.defines:
+            return [True] * len(paths)
+        found = self._try_many("valid", [[_plain(problem), list(steps)] for problem, steps in paths])
+        for error in found:
+            if isinstance(error, TaskError):
+                self._tell("valid", error, "the step counts as one that breaks the rules")
+        return [value is True for value in found]
+
+    def valid(self, problem: Problem, steps: Sequence[str]) -> bool:
+        """As `Task.valid`."""
+        return self.valid_many([(problem, steps)])[0]
+
+    def problem(self, random: "Random", level: int) -> Mapping[str, Any]:
+        """As `Task.problem`; its chance comes from one draw of `random`."""
+        return self.problem_many([(str(random.getrandbits(64)), level)])[0]
+
+    def solution(self, random: "Random", problem: Problem) -> Sequence[str]:
+        """As `Task.solution`; its chance comes from one draw of `random`."""
+        return self.solutions([str(random.getrandbits(64))], [problem])[0]
+
+    # --- over the border
+
+    def _call(self, method: str, arguments: str) -> Any:
+        return self._many_json(method, [arguments], fails=True)[0]
+
+    def _many(self, method: str, arguments: Sequence[list]) -> list[Any]:
+        """Values of all calls. Raises TaskError at the first that fails."""
+        return self._many_json(method, [json.dumps(given) for given in arguments], fails=True)
+
+    def _try_many(self, method: str, arguments: Sequence[list]) -> list[Any]:
+        """Values of all calls; a TaskError in the place of each that failed."""
+        return self._many_json(method, [json.dumps(given) for given in arguments], fails=False)
+
+    def _many_json(self, method: str, arguments: Sequence[str], *, fails: bool) -> list[Any]:
+        different = list(dict.fromkeys(arguments))
+        calls = [(self.name, self._given, self._digest, method, given) for given in different]
+        found: dict[str, Any] = {}
+        for given, answer in zip(different, pool().run_batch(f"{HOME}call", calls), strict=True):
+            value: Any = (
+                TaskError(f"{self.name}: {method}(): {self._limit(answer)}") if isinstance(answer, Failed) else None
+            )
+            if value is None and "error" in answer:
+                if answer.get("edited"):
+                    raise UserError(answer["error"])
+                value = TaskError(f"{answer['error']} (in {method})")
+            found[given] = answer["value"] if value is None else value
+            if fails and isinstance(value, TaskError):
+                raise value
+        return [found[given] for given in arguments]
+
+    def _limit(self, failed: Failed) -> str:
+        limits = {
+            "time limit": f"it ran longer than {TIME_LIMIT:.0f} s",
+            "memory limit": f"it took more than {MEMORY_LIMIT >> 30} GiB",
+            "crashed": "its process crashed",
+        }
+        return limits.get(failed.reason, failed.reason)
+
+    def _tell(self, method: str, error: TaskError, meaning: str) -> None:
+        """Say once for each method that its code failed."""
+        if method not in self._told:
+            self._told.add(method)
+            _log.warning("%s; %s (told once)", error, meaning)
+
+
+def _plain(problem: Problem) -> dict[str, Any]:
+    return problem.model_dump()
