@@ -13,7 +13,7 @@ COMMANDS = {
         "main",
         "what a profile will cost: requests, tokens, hours, disk, memory; --dry-run checks it",
     ),
-    "check": ("astro.profiles", "check_command", "check params.yaml"),
+    "check": ("astro.check", "main", "check params.yaml, or a task of your own (my_task.py)"),
     "profile": ("astro.profiles", "profile_command", "list the profiles, or lay one over params.yaml"),
     "ablations": ("astro.ablations.__main__", "main", "run, list, keep and compare ablations"),
     "export": ("astro.export.__main__", "main", "hand a run over: model, model card, data set"),

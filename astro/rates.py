@@ -26,9 +26,9 @@ class Rates:
 
 def search_of(params: Params) -> str:
     """The entry of `searches` in rates.yaml that a run is like."""
-    if params.run.task == "math":
-        return "mathematics"
-    return "countdown" if params.base.source == "train" else "countdown_pretrained"
+    if params.base.source == "train":
+        return "countdown"
+    return "countdown_pretrained" if params.run.task == "countdown" else "mathematics"
 
 
 def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:

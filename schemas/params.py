@@ -113,14 +113,14 @@ class Params(Strict):
                 "run.prompt chat: the model that is trained here (base.source train) knows no messages; set run.prompt to "
                 "plain, or base.source to pretrained"
             )
-        if self.run.task == "countdown" and self.run.answers != "box":
+        if self.run.task != "math" and self.run.answers != "box":
             raise ValueError(
-                f"run.answers {self.run.answers}: run.task countdown has a syntax of its own for its answers; set "
+                f"run.answers {self.run.answers}: run.task {self.run.task} has a syntax of its own for its answers; set "
                 "run.answers to box, or run.task to math"
             )
-        if self.run.task == "countdown" and self.linearize.writer == "lm":
+        if self.run.task != "math" and self.linearize.writer == "lm":
             raise ValueError(
-                "run.task countdown: its chains are read back by an exact syntax, which a rewrite would not keep; set "
+                f"run.task {self.run.task}: its chains are read back by an exact syntax, which a rewrite would not keep; set "
                 "linearize.writer to template"
             )
         return self

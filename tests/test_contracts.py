@@ -46,7 +46,7 @@ LAYERS = [
     {"astro.ablations", "astro.inference", "astro.export", "astro.importing", "astro.training"},
     {"astro.execution"},
     {"astro.preflight"},
-    {"astro.plan", "astro.ask"},
+    {"astro.plan", "astro.ask", "astro.check"},
     {"astro.__main__"},
     {"stages"},
 ]

@@ -21,9 +21,11 @@ from astro.export.text import (
     percent,
     public,
 )
+from astro.tasks import get_task
 from astro.viz.markdown import table
 from schemas.evaluate import ModelMetrics
 from schemas.grpo import GrpoMetrics
+from schemas.records import Problem
 from schemas.sft import SftMetrics
 
 
@@ -157,7 +159,7 @@ def serving(run: Run, name: str) -> str:
             "rendered already: no token is to be put before it."
         )
         asks = {
-            "chat/completions": {"messages": messages(run.question, params.run.task), **template_settings()},
+            "chat/completions": {"messages": messages(run.question, params.run.spec), **template_settings()},
             "completions": {"prompt": run.prompt, "add_special_tokens": False},
         }
     else:
@@ -176,18 +178,12 @@ A build of vLLM without the command: `python -m vllm.entrypoints.openai.api_serv
 In Python: `AutoModelForCausalLM` and `AutoTokenizer` of transformers, `.from_pretrained("<this folder>")`; no remote code."""
 
 
-def messages(question: str, task: str) -> list[dict[str, str]]:
+def messages(question: str, spec: str) -> list[dict[str, str]]:
     """A problem as the messages that the chat template renders."""
-    if task == "countdown":
-        from astro.tasks.countdown.steps import SYSTEM, WORDS, parse_question
-
-        said = WORDS.ask(*parse_question(question))
-        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": said}]
-    from astro.tasks.math.task import fill, template
-
-    asked = fill("math_chat", question=question.strip()).rstrip("\n")
-    system = template("math_system").rstrip("\n")
-    return [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+    task = get_task(spec)
+    system, said = task.messages(Problem(id="-", task=task.name, question=question, gold="?", level=1, chance=None))
+    told = [{"role": "system", "content": system}] if system else []
+    return [*told, {"role": "user", "content": said}]
 
 
 def template_settings() -> dict[str, Any]:

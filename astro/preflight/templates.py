@@ -10,19 +10,9 @@ from astro.runtime import UserError
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, load_chat_template
 from schemas.params import Params
-from schemas.records import Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-ASKED = Problem(
-    id="dry-run",
-    task="math",
-    question="What is the remainder when $2^{10}$ is divided by $7$?",
-    gold="2",
-    level=1,
-    chance=None,
-)
 
 
 @dataclass
@@ -43,15 +33,17 @@ def template(params: Params, shape: Shape) -> Rendered:
             return found
     if params.run.prompt == "plain":
         found.lines = ["run.prompt plain: none is used"]
-        if params.run.task == ASKED.task:
-            found.frame = framed(get_task(params.run.spec).prompt(ASKED), None)
+        task = get_task(params.run.spec)
+        if (text := task.prompt(task.example())) != task.example().question + "\n":
+            found.frame = framed(text, task.example().question, None)
         return found
     try:
         chat, note = chosen(shape)
         if chat is None:
             found.lines, found.frame = [note], "the prompt's frame is not known"
             return found
-        text = get_task(params.run.spec, chat=chat).prompt(ASKED)
+        task = get_task(params.run.spec, chat=chat)
+        text = task.prompt(task.example())
     except UserError as error:
         found.faults.append(str(error))
         return found
@@ -61,7 +53,7 @@ def template(params: Params, shape: Shape) -> Rendered:
         f"and ends {text[-60:]!r}",
         f"the assistant's turn ends {chat.turn_end()!r}",
     ]
-    found.frame = framed(text, tokenizer_of(shape))
+    found.frame = framed(text, task.example().question, tokenizer_of(shape))
     return found
 
 
@@ -123,11 +115,11 @@ def tokenizer_of(shape: Shape) -> "PreTrainedTokenizerBase | None":
     return AutoTokenizer.from_pretrained(str(shape.folder))
 
 
-def framed(text: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:
+def framed(text: str, question: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:
     """How much a prompt adds to its question."""
     if tokenizer is None:
-        return f"a prompt adds {len(text) - len(ASKED.question)} characters to its question"
+        return f"a prompt adds {len(text) - len(question)} characters to its question"
     from astro.special_tokens import encode_prompt
 
-    added = len(encode_prompt(tokenizer, text)) - len(encode_prompt(tokenizer, ASKED.question))
+    added = len(encode_prompt(tokenizer, text)) - len(encode_prompt(tokenizer, question))
     return f"a prompt adds {added} tokens to its question"

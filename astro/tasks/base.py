@@ -145,10 +145,18 @@ class Task:
 
     def prompt(self, problem: Problem) -> str:
         """The text that a model continues; for a chat model a conversation that ends where the model answers."""
-        asked = self.ask(problem)
         if self.chat is None:
-            return asked.rstrip("\n") + "\n"
-        return self.chat.render(asked, system=self.system or None)
+            return self.ask(problem).rstrip("\n") + "\n"
+        system, said = self.messages(problem)
+        return self.chat.render(said, system=system)
+
+    def messages(self, problem: Problem) -> tuple[str | None, str]:
+        """(what a chat model is told before, what its user says)."""
+        return self.system or None, self.ask(problem)
+
+    def example(self) -> Problem:
+        """A short problem, for dry runs."""
+        return Problem(id="example", task=self.name, question="?", gold="?", level=1, chance=None)
 
     def response(self, steps: Sequence[str], rest: str = "") -> str:
         """The continuation of the prompt that consists of `steps` and then the raw text `rest`."""

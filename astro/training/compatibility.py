@@ -11,7 +11,6 @@ from astro.special_tokens import encode_prompt, pad_fault
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_template_of
 from schemas.params import Params
-from schemas.records import Problem
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
@@ -84,14 +83,10 @@ def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends:
 
 
 def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", params: Params, chat: ChatTemplate | None) -> int:
-    """Tokens of the prompt of the shortest question: what every problem costs. 0 for plain Countdown, whose prompt is its
-    question."""
-    task = params.run.task
-    if task != "math" and chat is None:
-        return 0
-    question = "?" if task == "math" else "make 2 from 1 1"
-    shortest = Problem(id="-", task=task, question=question, gold="2", level=1, chance=None)
-    return len(encode_prompt(tokenizer, get_task(task, chat=chat).prompt(shortest)))
+    """Tokens of the prompt of a short question: what every problem costs. 0 where the prompt is the question alone."""
+    task = get_task(params.run.spec, chat=chat)
+    text = task.prompt(task.example())
+    return 0 if text == task.example().question + "\n" else len(encode_prompt(tokenizer, text))
 
 
 def _context_faults(context: int, asked: int, params: Params, source: str) -> list[str]:

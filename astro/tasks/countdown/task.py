@@ -28,12 +28,14 @@ from astro.tasks.countdown.expression import ExpressionError, evaluate
 from astro.tasks.countdown.steps import (
     PLAIN,
     STEP,
+    SYSTEM,
     WORDS,
     YES,
     Wording,
     numbers_in,
     parse_question,
     prompt_of,
+    question,
     vocabulary,
 )
 from schemas.base_model import CorpusParams
@@ -61,6 +63,14 @@ class Countdown(Task):
     def prompt(self, problem: Problem) -> str:
         """The question and a line end; for a chat model a conversation that ends where the model answers."""
         return prompt_of(problem.question, self.chat)
+
+    def messages(self, problem: Problem) -> tuple[str | None, str]:
+        """The rules, and the question as a person would put it."""
+        return SYSTEM, WORDS.ask(*parse_question(problem.question))
+
+    def example(self) -> Problem:
+        """The shortest one."""
+        return Problem(id="example", task=self.name, question=question(2, [1, 1]), gold="2", level=2, chance=None)
 
     def split(self, text: str) -> list[str]:
         """One step per line."""

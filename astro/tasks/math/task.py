@@ -69,8 +69,12 @@ class Math(Task):
         """`prompts/math.txt` about the question; for a chat model `math_chat.txt`, as its user's message."""
         if self.chat is None:
             return fill("math", question=problem.question.strip())
+        return super().prompt(problem)
+
+    def messages(self, problem: Problem) -> tuple[str | None, str]:
+        """`prompts/math_system.txt`, and `math_chat.txt` about the question."""
         asked = fill("math_chat", question=problem.question.strip()).rstrip("\n")
-        return self.chat.render(asked, system=template("math_system").rstrip("\n"))
+        return template("math_system").rstrip("\n"), asked
 
     def split(self, text: str) -> list[str]:
         """Numbered steps or paragraphs."""

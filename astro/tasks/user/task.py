@@ -151,6 +151,12 @@ class UserTask(Task):
         """As `Task.valid`."""
         return self.valid_many([(problem, steps)])[0]
 
+    def example(self) -> Problem:
+        """As `Task.example`: one that the task makes, if it makes any."""
+        if "problem" not in self.defines:
+            return super().example()
+        return self.made("example", self.problem_many([("example", 1)])[0], 1)
+
     def problem(self, random: "Random", level: int) -> Mapping[str, Any]:
         """As `Task.problem`; its chance comes from one draw of `random`."""
         return self.problem_many([(str(random.getrandbits(64)), level)])[0]

@@ -1,0 +1,313 @@
+"""`astro check my_task.py`: does a task keep its contract? Runs before anything long does, in seconds.
+
+astro check my_task.py
+astro check gym:mini_sudoku --options '{"min_empty": 6}'
+astro check my_task.py --level 3 --show 2
+"""
+
+import argparse
+import json
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from astro.runtime import UserError, read_jsonl
+from astro.tasks import TaskError, get_task
+from astro.tasks.base import Task
+from astro.tasks.user.task import UserTask, pool
+from schemas.records import Problem
+from schemas.run import RunParams
+
+AFFECTS_RESULTS = False
+
+PROBLEMS = 20
+"""How many are tried."""
+
+NONSENSE = ("", "no idea", "?", "[]", "0 0 0")
+"""Answers to nothing."""
+
+SLOW_MS = 20.0
+"""A call that takes longer holds a search up."""
+
+ASKED_FOR = Path("data/problems/train.jsonl")
+
+
+@dataclass
+class Report:
+    """What the check found, line by line."""
+
+    lines: list[str] = field(default_factory=list)
+    faults: int = 0
+
+    def ok(self, text: str) -> None:
+        """Something is as it must be."""
+        self.lines.append(f"  ok     {text}")
+
+    def note(self, text: str) -> None:
+        """Something may be meant so."""
+        self.lines.append(f"  note   {text}")
+
+    def fault(self, text: str) -> None:
+        """Something must be mended before a run."""
+        self.faults += 1
+        self.lines.append(f"  FAULT  {text}")
+
+    def either(self, good: bool, text: str, otherwise: str) -> None:
+        """ok or FAULT."""
+        (self.ok if good else self.fault)(text if good else otherwise)
+
+
+def check_task(task: UserTask, *, level: int) -> tuple[Report, list[Problem]]:
+    """Try all that the stages will ask of a task.
+
+    Args:
+        level: of the problems that it is tried on.
+
+    Raises:
+        UserError, TaskError: it cannot be tried at all.
+    """
+    report = Report()
+    report.ok(f"loaded; it defines {', '.join(sorted(task.defines))}")
+    problems = _problems(task, level, report)
+    if problems:
+        for part in (_grading, _prompts, _text, _solutions, _speed):
+            part(task, problems, report)
+    return report, problems
+
+
+def _problems(task: UserTask, level: int, report: Report) -> list[Problem]:
+    if "problem" not in task.defines:
+        try:
+            found = [
+                p for p, _ in zip(read_jsonl(ASKED_FOR, Problem), range(PROBLEMS), strict=False) if p.task == task.name
+            ]
+        except UserError:
+            found = []
+        if not found:
+            report.note(
+                "no problem(): its problems come from files; run `dvc repro problems` once, then all of it is checked"
+            )
+        return found
+    seeds = [(f"check/{n}", level) for n in range(PROBLEMS)]
+    made = task.problem_many(seeds)
+    problems = [task.made(f"check-{n:02d}", fields, level) for n, fields in enumerate(made)]
+    pool().close()  # other processes, with other hash seeds and states
+    again = task.problem_many(seeds)
+    differ = next((n for n, (one, two) in enumerate(zip(made, again, strict=True)) if one != two), None)
+    report.either(
+        differ is None,
+        "the same seed gives the same problem",
+        f"problem() gives another problem for the same seed: {made[differ or 0]['question']!r:.80} and then "
+        f"{again[differ or 0]['question']!r:.80}; all chance must come from `random`",
+    )
+    different = len({task.identity(p) for p in problems})
+    text = f"{different} of {PROBLEMS} problems of level {level} are different"
+    if different == 1:
+        report.fault(f"{text}: problem() ignores `random`?")
+    elif different < PROBLEMS:
+        report.note(f"{text}; a set holds each once, so it can hold as many as there are")
+    else:
+        report.ok(text)
+    return problems
+
+
+def _grading(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
+    golds = task.grade_answers(problems, [p.gold for p in problems])
+    bad = next((n for n, verdict in enumerate(golds) if verdict != "correct"), None)
+    report.either(
+        bad is None,
+        f"the gold answer is right ({len(problems)} of {len(problems)})",
+        f"{golds.count('correct')} of {len(golds)} gold answers are right; not this one: {problems[bad or 0].question!r:.120}, "
+        f"gold {problems[bad or 0].gold!r:.80}: {golds[bad or 0]}",
+    )
+    for called, answers in (("nonsense", NONSENSE), ("the gold with its characters in another order", None)):
+        pairs = [(p, a) for p in problems[:5] for a in answers or [_shuffled(p.gold)] if a != p.gold]
+        verdicts = task.grade_answers([p for p, _ in pairs], [a for _, a in pairs])
+        right = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict == "correct"]
+        if answers is None and len(right) < len(pairs):
+            report.ok(f"{called} is wrong ({len(pairs) - len(right)} of {len(pairs)})")
+        elif pairs:
+            shown = right[0] if right else pairs[0]
+            report.either(
+                not right,
+                f"{called} is wrong ({len(pairs)} answers)",
+                f"{called} is right: {shown[1]!r} for {shown[0].question!r:.100}; score() must be able to say no",
+            )
+    pairs = [(p, q.gold) for p, q in zip(problems, [*problems[1:], problems[0]], strict=True) if p.gold != q.gold]
+    verdicts = task.grade_answers([p for p, _ in pairs], [a for _, a in pairs])
+    right_ones = verdicts.count("correct")
+    text = f"the gold of another problem is right for {right_ones} of {len(pairs)}"
+    if pairs and right_ones > len(pairs) / 2:
+        report.fault(f"{text}: does score() look at the problem?")
+    elif pairs:
+        (report.note if right_ones else report.ok)(text)
+
+
+def _shuffled(text: str) -> str:
+    letters = list(text)
+    random.Random(0).shuffle(letters)
+    return "".join(letters)
+
+
+def _prompts(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
+    first = [task.prompt(p) for p in problems]
+    fresh = get_task(_spec(task))
+    report.either(
+        first == [fresh.prompt(p) for p in problems],
+        "the prompt is the same each time",
+        "ask() gives another text at each call",
+    )
+    report.either(all(text.strip() for text in first), "no prompt is empty", "ask() gives an empty prompt")
+    if len(set(first)) < len({task.identity(p) for p in problems}):
+        report.fault("different problems have the same prompt: does ask() hold the question?")
+
+
+def _text(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
+    """Steps are joined, parted, ended, given up and gone back to as the stages do it."""
+    problem = problems[0]
+    last = f"{task.answer_mark}{problem.gold}"
+    last += "" if not task.answer_end.strip() else task.answer_end
+    steps = ["a first thought", "a second thought", last]
+    text = task.response(steps)
+    report.either(
+        task.split(text) == steps,
+        "steps are joined and parted to the same text",
+        f"steps {steps} become {task.split(text)}: does the answer hold step_end {task.step_end!r}?",
+    )
+    ends = [task.is_terminal(step) for step in steps]
+    report.either(
+        ends == [False, False, True],
+        "the last step is known by its answer",
+        f"of the steps {steps} these end a solution: {ends}, expected the last one alone; look at answer_mark and extract()",
+    )
+    answer = task.extract(text)
+    verdict = task.grade(problem, answer)
+    report.either(
+        verdict == "correct",
+        "the answer is read from a response",
+        f"from {text!r:.200} the answer {answer!r:.80} is read, which is graded {verdict}",
+    )
+    given_up = task.abandoned(last)[0]
+    report.either(
+        task.extract(given_up) is None,
+        "an attempt that is given up gives no answer",
+        f"{given_up!r:.120} still gives an answer; extract() must look for answer_mark {task.answer_mark!r} only",
+    )
+    report.either(
+        task.attempt(given_up) is not None,
+        "what was tried can still be read",
+        f"in {given_up!r:.120} the answer that was tried cannot be read: extract() must know answer_mark by its text",
+    )
+    chain = (
+        text.replace(last, given_up)
+        + task.step_end
+        + task.restate(problem, steps[:1])
+        + task.response(["another thought", last])
+    )
+    read = task.parse_chain(problem, chain)
+    report.either(
+        len(read.back_edges) == 1 and read.back_edges[0][1] == 0 and len(read.attempts) == 2,
+        "a chain that goes back is read as one",
+        f"a chain that goes back once, to its first step, reads as {len(read.attempts)} attempts with returns {read.back_edges}",
+    )
+
+
+def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
+    if "solution" not in task.defines:
+        report.note("no solution(): the base must be a pretrained one, as it is")
+        return
+    seeds = [f"check/{n}" for n in range(len(problems))]
+    solved = task.solutions(seeds, problems)
+    pool().close()
+    report.either(
+        solved == task.solutions(seeds, problems),
+        "the same seed gives the same solution",
+        "solution() gives other steps for the same seed; all chance must come from `random`",
+    )
+    whole = [list(steps) for steps in solved]
+    for steps in whole:
+        if (
+            task.split(task.response(steps)) != steps
+            or not steps
+            or not task.is_terminal(steps[-1])
+            or any(map(task.is_terminal, steps[:-1]))
+        ):
+            report.fault(
+                f"solution() must return steps without step_end {task.step_end!r} in them, of which the last alone answers; got {steps}"
+            )
+            return
+    report.ok("solutions are steps, and the last one gives the answer")
+    verdicts = [verdict for _, verdict in task.grade_many(problems, [task.response(steps) for steps in whole])]
+    right = verdicts.count("correct")
+    report.ok(f"{right} of {len(verdicts)} solutions are right, {verdicts.count('wrong')} wrong")
+    if right == len(verdicts):
+        report.note("every solution is right: a base that never saw a wrong end will not doubt one; let some miss")
+    if not right:
+        report.fault("no solution is right: the base has nothing to learn")
+    if "valid" in task.defines:
+        checked = task.valid_many(
+            [(p, s[: n + 1]) for p, s in zip(problems, whole, strict=True) for n in range(len(s))]
+        )
+        report.ok(f"{sum(checked)} of {len(checked)} steps of solutions follow the rules")
+
+
+def _speed(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
+    tries: list[tuple[str, Callable[[], Any]]] = [
+        ("score", lambda: task._try_many("score", [[p.model_dump(), p.gold] for p in problems]))
+    ]
+    if "ask" in task.defines:
+        tries.append(("ask", lambda: task._try_many("ask", [[p.model_dump()] for p in problems])))
+    for method, run in tries:
+        began = time.perf_counter()
+        run()
+        each = 1000 * (time.perf_counter() - began) / len(problems)
+        (report.note if each > SLOW_MS else report.ok)(
+            f"{method}() takes {each:.1f} ms" + (": a search will wait for it" if each > SLOW_MS else "")
+        )
+
+
+def _spec(task: Task) -> str:
+    given = {key: value for key, value in task.options.items() if task.defaults.get(key) != value}
+    return f"{task.name} {json.dumps(given, sort_keys=True)}" if given else task.name
+
+
+def shown(task: UserTask, problems: Sequence[Problem], count: int) -> Iterator[str]:
+    """The first problems as a model sees them, with their golds."""
+    for problem in problems[:count]:
+        yield f"\n--- {problem.id}, level {problem.level}, gold {problem.gold!r:.100}"
+        yield task.prompt(problem).rstrip("\n")
+
+
+def main() -> int:
+    """Check the task that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="astro check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", help="my_task.py, or gym:<name>")
+    parser.add_argument("--level", type=int, default=1, help="of the problems that it is tried on")
+    parser.add_argument("--options", type=json.loads, default={}, help="run.options, as JSON")
+    parser.add_argument("--show", type=int, default=1, help="so many problems are printed")
+    given = parser.parse_args()
+    run = RunParams(seed=0, task=given.task, options=given.options, prompt="plain", answers="box")
+    logging.disable(logging.WARNING)  # that nonsense cannot be read is what is tried here
+    task = get_task(run.spec)
+    if not isinstance(task, UserTask):
+        raise UserError(f"{given.task} is a task of this project; a task of your own is a file, such as my_task.py")
+    print(f"{task.name}: {task.about}" if task.about else task.name, flush=True)
+    try:
+        report, problems = check_task(task, level=given.level)
+    except TaskError as error:
+        raise UserError(str(error)) from None
+    print("\n".join([*report.lines, *shown(task, problems, given.show)]))
+    print(
+        f"\n{report.faults} faults: mend them before a run"
+        if report.faults
+        else "\nno fault: set run.task in params.yaml",
+        file=sys.stdout,
+    )
+    return 1 if report.faults else 0
