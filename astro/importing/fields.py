@@ -87,7 +87,10 @@ def opened(value: object) -> object:
     try:
         if _QUOTED_LIST.fullmatch(text):  # NumPy writes no commas, and Python would join the texts
             return [ast.literal_eval(item) for item in re.findall(_QUOTED, text, re.DOTALL)]
-        made = json.loads(text, parse_float=Decimal) if '"' in text else ast.literal_eval(text)
+        try:
+            made = json.loads(text, parse_float=Decimal)
+        except ValueError:
+            made = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError, ArithmeticError):
         return value
     items = made if isinstance(made, list) else [made]

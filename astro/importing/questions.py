@@ -39,6 +39,11 @@ def read_question(row: Mapping, names: Sequence[str], map_name: str) -> tuple[st
         value: object = _filled(_OPTIONAL.sub(optional, name), row, map_name)
     else:
         name, value = found_in(row, names, "question", map_name)
+    messages = opened(value)
+    if (
+        isinstance(messages, list) and messages and isinstance(messages[0], Mapping)
+    ):  # a cell that writes them out is no question
+        value = messages
     if not isinstance(value, str) or not value.strip():
         raise Unreadable(f"field {name!r}: expected a text that is not blank, got {shown(value)}{inside(name, value)}")
     return value.strip(), name

@@ -83,6 +83,7 @@ ASKED = [
     ({"m": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "m[human].value", "q"),
     ({"prompt": '[{"role": "user", "content": "q"}]'}, "prompt[user].content", "q"),
     ({"prompt": "[{'role': 'user', 'content': 'it\\'s'}]"}, "prompt[user].content", "it's"),
+    ({"prompt": "[{'role': 'user', 'content': 'say \"it\"'}]"}, "prompt[user].content", 'say "it"'),
     ({"q": "Which?", "options": "['9', '18']"}, "{q} {options}", "Which?\nA. 9\nB. 18"),
     ({"q": "Which?", "options": "['A)9' 'B)18'\n 'C)20']"}, "{q} {options}", "Which?\nA)9\nB)18\nC)20"),
     ({"q": "Which?", "options": '{"A": "9", "B": "18"}'}, "{q} {options}", "Which?\nA. 9\nB. 18"),
@@ -108,6 +109,8 @@ def test_questions_from_columns(row, question, asked):
 NOT_ASKED = [
     # row, fields.question, message
     ({"Question": "How many?"}, "{Bdy} {Question}", r"field 'Bdy': missing \(map plain\); the row has: Question, answer"),
+    ({"q": []}, "q", "field 'q': expected a text that is not blank, got a list"),
+    ({"q": "[{'role': 'user', 'content': 'q'}]"}, "q", r"field 'q': expected a text .*name one item, such as q\[user\]\.content"),
     ({"Body": "", "Question": None}, "{Body} {Question}", "expected a text that is not blank"),
     ({"q": "Which?", "options": True}, "{q} {options}", "field 'options': expected a text, a number or a list"),
     ({"q": "Which?", "options": [["9"], ["1", "2"]]}, "{q} {options}", "field 'options': expected options as a list of texts"),
