@@ -14,6 +14,7 @@ COMMANDS = {
         "what a profile will cost: requests, tokens, hours, disk, memory; --dry-run checks it",
     ),
     "check": ("astro.check", "main", "check params.yaml, or a task of your own (my_task.py)"),
+    "check problems": ("astro.importing.preview", "main", "show what the problem sets would read, before a run"),
     "profile": ("astro.profiles", "profile_command", "list the profiles, or lay one over params.yaml"),
     "ablations": ("astro.ablations.__main__", "main", "run, list, keep and compare ablations"),
     "export": ("astro.export.__main__", "main", "hand a run over: model, model card, data set"),
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   astro ask "make 24 from 3 5 7 9" --samples 3 --page answer.html
   astro plan llama-3.1-8b --dry-run
   astro profile smoke
+  astro check problems sources/own.csv
   astro ablations run --only phrases-off --seeds 1
   astro export --model grpo --to /data/astro
   astro ui --port 5001"""
@@ -32,7 +34,7 @@ EXAMPLES = """examples:
 
 def usage() -> str:
     """The help text."""
-    commands = "\n".join(f"  {name:10} {what}" for name, (_, _, what) in COMMANDS.items())
+    commands = "\n".join(f"  {name:14} {what}" for name, (_, _, what) in COMMANDS.items())
     return f"usage: astro COMMAND [options]\n\ncommands:\n{commands}\n\n{EXAMPLES}\n\nastro COMMAND --help says more."
 
 
@@ -47,6 +49,8 @@ def main() -> None:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
         print(f"error: astro has no command {name!r}; {hint}", file=sys.stderr)
         sys.exit(2)
+    if rest and f"{name} {rest[0]}" in COMMANDS:
+        name = f"{name} {rest.pop(0)}"
     sys.argv = [f"astro {name}", *([name] if name == "ui" else []), *rest]
     module, function, _ = COMMANDS[name]
     loaded = importlib.import_module(module)  # imports what a literal names

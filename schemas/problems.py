@@ -15,39 +15,75 @@ class EvalSet(Strict):
     size: int = Field(ge=1, description="problems in the set")
 
 
-Preset = Literal["plain", "math", "math500", "amc2023", "aime2024", "gsm8k", "numina"]
+Preset = Literal[
+    "plain",
+    "math",
+    "math500",
+    "amc2023",
+    "aime2024",
+    "aime2025",
+    "gsm8k",
+    "numina",
+    "openr1",
+    "svamp",
+    "asdiv",
+    "aqua",
+    "olympiadbench",
+    "omnimath",
+    "dapo17k",
+    "deepscaler",
+    "bigmath",
+    "countdown3to4",
+]
 """A ready field map, see `astro.importing.presets`."""
+
+Cell = str | bool | int | float | None
+"""A value that a filter asks for; None: the cell is empty."""
 
 
 class FieldMap(Strict):
     """Where a source keeps what a problem needs.
 
-    "a.b" is field b of the object in field a, and "a[-1]" is the last item of the list in field a. "" takes the preset's field.
+    "a.b" is field b of the object in field a, "a[-1]" is the last item of the list in field a, and "a[user]" is the last
+    message of the role user in it. "" takes the preset's field.
     """
 
     id: str | Literal[False] = Field(
         default="", description="unique within the set; without one, or with false, the line's number is the id"
     )
     question: str = Field(
-        default="", description='what is asked, words and LaTeX; columns are joined by a template: "{Body} {Question}"'
+        default="",
+        description='what is asked, words and LaTeX; columns are joined by a template: "{Body} {Question}[[ in {unit}]]"',
+    )
+    trim: list[str] = Field(
+        default=[], description="texts that are taken off the front and the end of each question, such as instructions"
     )
     answer: str = Field(default="", description="the reference answer, or a text that holds it")
     level: str = Field(default="", description='difficulty: a number from 1 on, alone or labelled ("Level 5")')
     answer_in: Literal["", "plain", "boxed", "hashes"] = Field(
         default="", description='where in `answer` it stands: all of it, its last \\boxed{}, after its last "####"'
     )
+    several: Literal["", "all"] = Field(
+        default="", description='of a list of answers: "all" are asked for together; "": they must say the same'
+    )
 
 
 class SourceSpec(Strict):
     """Where one problem set comes from: a file, a folder of files, or a dataset of the Hugging Face hub."""
 
-    path: str = Field(default="", description="file: JSONL, a JSON array, CSV or Parquet; text also as .gz")
+    path: str = Field(default="", description="file: JSONL, a JSON array, a table or Parquet; text also as .gz")
     dataset: str = Field(default="", description="hub id, a local folder, or a file as in path")
     config: str = Field(default="", description='configuration of the dataset; "": its only one')
     split: str = Field(default="", description='split of the dataset, e.g. "train" or "test"; "": its only one')
     revision: str = Field(default="", description='commit or tag of a hub dataset; "": whatever the hub has now')
     preset: Preset = Field(default="plain", description="a ready field map; `fields` changes single fields of it")
     fields: FieldMap = FieldMap()
+    separator: str = Field(
+        default="", max_length=1, description='what separates the cells of a table: ";"; "": found in the file'
+    )
+    where: dict[str, Cell | list[Cell]] = Field(
+        default={}, description="column -> the value, or list of values, that a row must have there to be read"
+    )
     skip: int = Field(default=0, ge=0, description="rows left out at the front")
     limit: int = Field(default=0, ge=0, description="at most so many rows after that; 0: all")
     strict: bool = Field(default=False, description="stop at the first bad row instead of leaving it out")
@@ -135,6 +171,7 @@ class ImportMetrics(Strict):
     unparseable_gold: int = Field(ge=0, description="problems whose reference the grader cannot read")
     contradictory: int = Field(ge=0, description="problems whose question stands there with another answer too")
     unreadable: int = Field(ge=0, description="rows that hold no problem: broken, or without a field that is needed")
+    filtered: int = Field(ge=0, description="rows that `where` or the preset does not ask for")
     default_level: int = Field(ge=0, description="kept, with level 1 because the level given there is none")
     half_question: int = Field(ge=0, description="kept, though a column that belongs to the question is not read")
     long_question: int = Field(ge=0, description="kept, though the question is longer than most models can read")
@@ -152,7 +189,7 @@ class ProblemsMetrics(Strict):
     )
 
 
-Reason = Literal["exact", "ngram", "repeated", "unparseable_gold", "contradictory", "unreadable"]
+Reason = Literal["exact", "ngram", "repeated", "unparseable_gold", "contradictory", "unreadable", "filtered"]
 """Why a problem was left out; `ImportMetrics` says what each means."""
 
 

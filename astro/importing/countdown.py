@@ -1,10 +1,12 @@
 """Countdown, from files to problem sets."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from astro.importing.fields import Unreadable, as_object, found_in, identifier, shown, whole_number
+from astro.importing.fields import Cells, Unreadable, as_object, found_in, identifier, shown, whole_number
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.runtime import UserError
 from astro.tasks.countdown.sets import LARGEST, make_problem, problem_key
@@ -25,53 +27,58 @@ class _Row:
     target: int
 
 
-def import_countdown(params: ProblemsParams) -> Imported:
-    """All sets of Countdown problems, from rows with `numbers` and `target`.
+def import_countdown(params: ProblemsParams, found: Imported | None = None) -> Imported:
+    """All sets of Countdown problems, from rows with `numbers` and `target`. found: what they are added to.
 
     A train or rl problem is left out if it stands in an eval set, or twice, in whatever order its numbers are.
 
     Raises:
         UserError: a source is missing or empty, or keeps no problem.
     """
-    found = Imported(strict={name for name, spec in params.files.items() if spec.strict})
+    found = found or Imported()
+    found.strict |= {name for name, spec in params.files.items() if spec.strict}
     evals: dict[tuple[int, ...], str] = {}  # problem -> its place
     learnt: dict[tuple[int, ...], str] = {}
     ids: set[str] = set()
-    for name, spec in in_order(params):
-        _check(name, spec)
-        kept: list[Problem] = []
-        own: dict[tuple[int, ...], str] = {} if is_eval(name) else learnt
-        for where, number, row in each_row(name, spec, params.folder, partial(_read, spec.fields), found):
-            given = row.id if row.id is not None else f"{name}-{number:06d}"
-            key = problem_key(row.target, row.numbers)
-            if key in own or (key in evals and not is_eval(name)):
-                reason: Reason = "repeated" if key in own else "exact"
-                found.leave_out(name, reason, where=where, id=given, hits=own.get(key) or evals[key])
-                continue
-            problem = make_problem(
-                given if given not in ids else f"{name}-{given}", row.target, row.numbers, value_max=params.value_max
-            )
-            if problem.id in ids:
-                detail = f"field 'id': {row.id!r} stands there already; fields.id: false numbers the rows"
-                found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
-                continue
-            if not problem.chance:
-                way = f"no way from {row.numbers} to {row.target} by results up to {params.value_max}"
-                detail = f"{way} (problems.value_max)"
-                found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
-                continue
-            ids.add(problem.id)
-            own[key] = f"{name}:{problem.id}"
-            if is_eval(name):
-                evals.setdefault(key, own[key])
-            kept.append(problem)
-        found.close(name, kept, spec)
+    for name, spec in in_order(params, found):
+        with found.noting(name):
+            _check(name, spec)
+            kept: list[Problem] = []
+            own: dict[tuple[int, ...], str] = {} if is_eval(name) else learnt
+            for where, number, row in each_row(name, spec, params.folder, partial(_read, spec.fields), found):
+                given = row.id if row.id is not None else f"{name}-{number:06d}"
+                key = problem_key(row.target, row.numbers)
+                if key in own or (key in evals and not is_eval(name)):
+                    reason: Reason = "repeated" if key in own else "exact"
+                    found.leave_out(name, reason, where=where, id=given, hits=own.get(key) or evals[key])
+                    continue
+                problem = make_problem(
+                    given if given not in ids else f"{name}-{given}",
+                    row.target,
+                    row.numbers,
+                    value_max=params.value_max,
+                )
+                if problem.id in ids:
+                    detail = f"field 'id': {row.id!r} stands there already; fields.id: false numbers the rows"
+                    found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
+                    continue
+                if not problem.chance:
+                    way = f"no way from {row.numbers} to {row.target} by results up to {params.value_max}"
+                    detail = f"{way} (problems.value_max)"
+                    found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
+                    continue
+                ids.add(problem.id)
+                own[key] = f"{name}:{problem.id}"
+                if is_eval(name):
+                    evals.setdefault(key, own[key])
+                kept.append(problem)
+            found.close(name, kept, spec)
     return found
 
 
 def _check(name: str, spec: SourceSpec) -> None:
     """Raises UserError: the entry asks for what only mathematics has."""
-    if spec.preset != "plain" or spec.fields != FieldMap(id=spec.fields.id):
+    if spec.preset not in ("plain", "countdown3to4") or spec.fields != FieldMap(id=spec.fields.id):
         raise UserError(
             f"problems.files.{name}: preset and fields (but for fields.id) are for run.task math; Countdown's columns are "
             f"{' or '.join(NUMBERS)}, and {TARGETS[0]}"
@@ -81,6 +88,10 @@ def _check(name: str, spec: SourceSpec) -> None:
 def _read(fields: FieldMap, content: object) -> _Row:
     """The problem in a row; further fields are ignored. Raises Unreadable."""
     row = as_object(content)
+    if isinstance(row, Cells):
+        row = {
+            name: _number_in(cell) if name.casefold() in (*NUMBERS, *TARGETS) else cell for name, cell in row.items()
+        }
     names = () if fields.id is False else (fields.id or "id",)
     column, numbers = _column(row, NUMBERS)
     if not isinstance(numbers, list) or not FEWEST <= len(numbers) <= MOST:
@@ -95,6 +106,14 @@ def _read(fields: FieldMap, content: object) -> _Row:
 
 def _column(row: Mapping, names: tuple[str, ...]) -> tuple[str, object]:
     return found_in(row, names, "", "countdown")
+
+
+def _number_in(cell: str | None) -> object:
+    """The number or list of numbers that a cell of a table writes out; any other text as it is."""
+    try:
+        return json.loads(re.sub(r"(?<=\d)\s+(?=\d)", ", ", cell or ""))  # NumPy writes [20 31 6]
+    except ValueError:
+        return cell
 
 
 def _number(name: str, value: object) -> int:

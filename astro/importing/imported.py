@@ -5,12 +5,13 @@ reason are listed and printed, and a set of which no row can be read is an error
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from astro.importing.fields import Unreadable
-from astro.importing.sources import notes_on, read_rows, rows_inside
+from astro.importing.sources import Entry, Filter, notes_on, read_rows, rows_inside
 from astro.runtime import UserError
 from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
@@ -41,6 +42,8 @@ class Imported:
         rows: of each set's source.
         unsure: rows that were kept with a warning, by the entry of `ImportMetrics`.
         strict: the sets in which a bad row is an error.
+        notes: (set, what the user should know of it), as it was printed.
+        errors: set -> its first error, where one ends that set alone; None: it ends the import.
     """
 
     sets: dict[str, list[Problem]] = field(default_factory=dict)
@@ -49,6 +52,26 @@ class Imported:
     unsure: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     strict: set[str] = field(default_factory=set)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    errors: dict[str, str] | None = None
+
+    def fail(self, name: str, text: str) -> None:
+        """End the import by an error of set `name`, or note it where all sets are to be seen.
+
+        Raises:
+            UserError: the error.
+        """
+        if self.errors is None:
+            raise UserError(text)
+        self.errors.setdefault(name, text)
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """What is done for set `name`, whose error goes to `fail`."""
+        try:
+            yield
+        except UserError as error:
+            self.fail(name, str(error))
 
     def leave_out(
         self, name: str, reason: Reason, *, where: str, id: str = "", hits: str = "", detail: str = ""
@@ -68,7 +91,7 @@ class Imported:
             return
         text = f"{where}: {BAD[reason].format(printable(detail)[:300])}"
         if name in self.strict:
-            raise UserError(f"{text} (problems.files.{name}.strict)")
+            self.fail(name, f"{text} (problems.files.{name}.strict)")
         if number <= TOLD:
             print(f"[problems] {text}", flush=True)
         if number == TOLD + 1:
@@ -77,6 +100,7 @@ class Imported:
     def warn(self, name: str, kind: str, count: int, text: str) -> None:
         """Tell what the user should know of `count` rows that were kept."""
         self.unsure[kind] += count
+        self.notes.append((name, text))
         print(f"[problems] warning: {name}: {text}", flush=True)
 
     def close(self, name: str, problems: list[Problem], spec: SourceSpec) -> None:
@@ -113,10 +137,11 @@ def is_eval(name: str) -> bool:
     return name.startswith("eval_")
 
 
-def in_order(params: ProblemsParams) -> Iterator[tuple[str, SourceSpec]]:
+def in_order(params: ProblemsParams, found: Imported) -> Iterator[tuple[str, SourceSpec]]:
     """The sets as they claim problems, eval sets first, each with what the user should know of its source."""
     for name in sorted(params.files, key=lambda n: (not is_eval(n), n != "train", n)):
         for note in notes_on(name, params.files[name], params.folder):
+            found.notes.append((name, note))
             print(f"[problems] note: {note}", flush=True)
         yield name, params.files[name]
 
@@ -132,9 +157,16 @@ def printable(text: str) -> str:
 
 
 def each_row(
-    name: str, spec: SourceSpec, folder: str, read: Callable[[object], T], found: Imported
+    name: str,
+    spec: SourceSpec,
+    folder: str,
+    read: Callable[[object], T],
+    found: Imported,
+    filters: Sequence[Filter] | None = None,
 ) -> Iterator[tuple[str, int, T]]:
     """(where, number, what `read` makes of it) of each row of a source; those that cannot be read are left out.
+
+    filters: what rows must have to be read; None: what `where` asks for.
 
     Raises:
         UserError: the source holds no row, or none that can be read; names the row's fault.
@@ -142,7 +174,12 @@ def each_row(
     faults: Counter[str] = Counter()
     first: dict[str, str] = {}
     inside: str | None = None
-    for entry in read_rows(name, spec, folder):
+
+    def leave_out(entry: Entry, why: str) -> None:
+        found.rows[name] += 1
+        found.leave_out(name, "filtered", where=entry.where, detail=why)
+
+    for entry in read_rows(name, spec, folder, filters, leave_out):
         found.rows[name] += 1
         fault = entry.fault
         try:
@@ -156,7 +193,7 @@ def each_row(
             found.leave_out(name, "unreadable", where=entry.where, detail=fault)
         elif made is not None:
             yield entry.where, entry.number, made
-    rows = found.rows[name]
+    rows = found.rows[name] - found.counts[name, "filtered"]
     if not rows:
         taken = f" from row {spec.skip + 1} on" if spec.skip else ""
         raise UserError(f"{source_of(spec)}: holds no problem{taken} for set {name!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from astro.grading import Pool, grade_batch
 from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
-from astro.importing.presets import Row, map_of, read_row
+from astro.importing.presets import Row, filters_of, map_of, read_row
 from astro.importing.questions import joined_template
 from astro.runtime import Progress, UserError
 from astro.tasks.math.text import same_text
@@ -33,8 +33,8 @@ class _Given:
     row: Row
 
 
-def import_math(params: ProblemsParams) -> Imported:
-    """All sets of mathematics problems.
+def import_math(params: ProblemsParams, found: Imported | None = None) -> Imported:
+    """All sets of mathematics problems. found: what they are added to.
 
     Order of reasons for a problem to be left out: it cannot be read, its gold cannot be read, it stands there with another
     answer, it is an eval problem, it is there already.
@@ -42,11 +42,13 @@ def import_math(params: ProblemsParams) -> Imported:
     Raises:
         UserError: a source is missing or empty, or keeps no problem; or a row is bad where the set is strict.
     """
-    found = Imported(strict={name for name, spec in params.files.items() if spec.strict})
+    found = found or Imported()
+    found.strict |= {name for name, spec in params.files.items() if spec.strict}
     given: dict[str, list[_Given]] = {}
-    for name, spec in in_order(params):
-        given[name] = _readable(read_source(name, spec, params.folder, found), name, found)
-    for group in [[name] for name in given if is_eval(name)] + [["train", "rl"]]:
+    for name, spec in in_order(params, found):
+        with found.noting(name):
+            given[name] = _readable(read_source(name, spec, params.folder, found), name, found)
+    for group in [[name] for name in given if is_eval(name)] + [[name for name in ("train", "rl") if name in given]]:
         _leave_out_contradictions(group, given, found)
     seen: dict[str, str] = {}  # of train, for rl
     index: Index | None = None
@@ -58,7 +60,8 @@ def import_math(params: ProblemsParams) -> Imported:
                 index = Index(evals, ngram=params.overlap.ngram)
             entries = _clean(entries, name, index, golds, found)
         kept = _once(entries, name, {} if is_eval(name) else seen, found)
-        found.close(name, [entry.problem for entry in kept], params.files[name])
+        with found.noting(name):
+            found.close(name, [entry.problem for entry in kept], params.files[name])
     return found
 
 
@@ -69,11 +72,11 @@ def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None
         UserError: the source is missing or empty, or no row of it can be read.
     """
     found = found or Imported(strict={name} if spec.strict else set())
-    columns, short = map_of(spec.preset, spec.fields), name.removeprefix("eval_")
+    columns, short, filters = map_of(spec.preset, spec.fields), name.removeprefix("eval_"), filters_of(spec)
     given: list[_Given] = []
     ids: dict[str, tuple[str, str]] = {}  # id -> where, and the question
     copies: dict[tuple[str, str], str] = {}
-    for where, number, row in each_row(name, spec, folder, lambda content: read_row(content, columns), found):
+    for where, number, row in each_row(name, spec, folder, lambda content: read_row(content, columns), found, filters):
         identifier = f"{short}-{row.id if row.id is not None else f'{number:06d}'}"
         copied = copies.get((row.question, row.gold)) if row.gold is not None else None
         if copied is not None:
@@ -125,19 +128,35 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
 
 
 def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Given]:
-    """Those whose gold the grader reads: graded against itself it is correct."""
+    """Those whose gold the grader reads: graded against itself it is correct, and so is each further answer of its list."""
     verdicts = _graded({entry.row.gold for entry in given if entry.row.gold is not None})
+    pairs = list(dict.fromkeys((entry.row.gold or "", rival) for entry in given for rival in entry.row.rivals))
+    equal = {pair for pair, grade in zip(pairs, grade_batch(pairs), strict=True) if grade.verdict == "correct"}
     kept: list[_Given] = []
     for entry in given:
+        rivals = [rival for rival in entry.row.rivals if (entry.row.gold, rival) not in equal]
+        if rivals:
+            detail = (
+                f"field {entry.row.answered!r}: expected a text or a number, got a list of answers that differ, "
+                f"{entry.row.gold!r} and {rivals[0]!r}; fields.several: all asks for them together"
+            )
+            found.leave_out(name, "unreadable", where=entry.where, id=entry.problem.id, detail=detail)
+            continue
         if entry.row.gold is not None and verdicts[entry.row.gold] == "correct":
             kept.append(entry)
             continue
         shown = entry.row.given if entry.row.gold is None else entry.row.gold
         found.leave_out(name, "unparseable_gold", where=entry.where, id=entry.problem.id, detail=shown)
     if given and not kept:
+        column = given[0].row.answered
+        remedy = (
+            "do you mean fields.several: all?"
+            if given[0].row.rivals
+            else f"is problems.files.{name}.preset the right map?"
+        )
         raise UserError(
-            f"{given[0].where}: of {len(given)} problems for set {name!r} none has an answer that can be graded "
-            f"(the first: {given[0].row.given[:80]!r}); is problems.files.{name}.preset the right map?"
+            f"{given[0].where}: field {column!r}: of {len(given)} problems for set {name!r} none has an answer that can be "
+            f"graded (the first: {given[0].row.given[:80]!r}); {remedy}"
         )
     return kept
 

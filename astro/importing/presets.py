@@ -9,18 +9,42 @@
 | aime2024 | HuggingFaceH4/aime_2024, Maxwell-Jia/AIME_2024: id, problem, answer ("025"), also with capitals |
 | gsm8k | openai/gsm8k: question, answer with "#### 42" at its end |
 | numina | AI-MO/NuminaMath-CoT (boxed in solution), NuminaMath-1.5 (answer, "proof" or "notfound" where there is none) |
+| openr1 | open-r1/OpenR1-Math-220k: uuid, problem, solution, answer, problem_is_valid, solution_is_valid |
+| aime2025 | math-ai/aime25, opencompass/AIME2025, MathArena/aime_2025: problem or question, answer |
+| svamp | ChilleD/SVAMP and SVAMP.json: ID, Body, Question, Answer |
+| asdiv | EleutherAI/asdiv: body, question, answer ("9 (apples)") |
+| aqua | deepmind/aqua_rat: question, options (["A)21", ...]), correct ("A") |
+| olympiadbench | Hothan/OlympiadBench: id, context, question, final_answer (a list), unit, answer_type, error, modality |
+| omnimath | KbsdJames/Omni-MATH: problem, answer, difficulty (5.25) |
+| dapo17k | BytedTsinghua-SIA/DAPO-Math-17k: prompt (messages), reward_model.ground_truth; open-r1's copy: prompt (a text) |
+| deepscaler | agentica-org/DeepScaleR-Preview-Dataset: problem, answer, solution |
+| bigmath | SynthLabsAI/Big-Math-RL-Verified: problem, answer, source, domain, llama8b_solve_rate |
+
+`countdown3to4` is for Countdown (Jiayi-Pan/Countdown-Tasks-3to4: nums, target), whose importer knows these columns.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from astro.importing.fields import Unreadable, as_object, found_in, get, identifier, inside, number_text, shown
-from astro.importing.questions import read_question, unread_columns
-from astro.importing.sources import is_utf8
+from astro.importing.fields import (
+    Unreadable,
+    as_object,
+    first_of,
+    found_in,
+    identifier,
+    inside,
+    is_utf8,
+    number_text,
+    opened,
+    shown,
+)
+from astro.importing.questions import read_question, trimmed, unread_columns
+from astro.importing.sources import Filter, own_filters
+from astro.runtime import UserError
 from astro.tasks.math.text import boxes
-from schemas.problems import FieldMap
+from schemas.problems import Cell, FieldMap, SourceSpec
 
 NO_ANSWER = {"", "proof", "notfound", "not found", "none", "null", "n/a", "nan"}
 """What public sets write where a problem has no final answer (NuminaMath 1.5: "proof", "notfound")."""
@@ -46,6 +70,9 @@ class Map:
     Attributes:
         questions: names, or one template of names in braces.
         answers: (column, where in it the answer stands): plain, boxed or hashes.
+        trim: texts around a question that are no part of it.
+        several: whether the answers of a list are asked for together.
+        where: column -> the values of the rows that are read; a row without the column is read.
         own_id: the user named the id column, so a row must have it.
         own_level: the user named the level column.
     """
@@ -55,9 +82,19 @@ class Map:
     questions: tuple[str, ...]
     answers: tuple[tuple[str, str], ...]
     levels: tuple[str, ...] = ("level",)
+    trim: tuple[str, ...] = ()
+    several: bool = False
+    where: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
     own_id: bool = False
     own_level: bool = False
 
+
+_DAPO = (
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
+    "(without quotes) where $Answer is the answer to the problem.",
+    'Remember to put your answer on its own line after "Answer:".',
+)
+_PROBLEM_ANSWER = (("problem", "question"), (("answer", "plain"),))
 
 MAPS = {
     found.name: found
@@ -69,6 +106,39 @@ MAPS = {
         Map("aime2024", ("id", "ID"), ("problem", "Problem"), (("answer", "plain"), ("Answer", "plain"))),
         Map("gsm8k", ("id",), ("question",), (("answer", "hashes"),)),
         Map("numina", ("id",), ("problem",), (("answer", "plain"), ("solution", "boxed"))),
+        Map(
+            "openr1",
+            ("uuid", "id"),
+            *_PROBLEM_ANSWER,
+            where={"problem_is_valid": ["Yes"], "solution_is_valid": ["Yes"]},
+        ),
+        Map("aime2025", ("id", "problem_idx"), *_PROBLEM_ANSWER),
+        Map("svamp", ("id",), ("{Body} {Question}",), (("answer", "plain"),)),
+        Map("asdiv", ("id",), ("{body} {question}",), (("answer", "plain"),), ("grade",)),
+        Map("aqua", ("id",), ("{question} {options}",), (("correct", "plain"),)),
+        Map(
+            "olympiadbench",
+            ("id",),
+            ("[[{context}\n\n]]{question}[[\n\nGive the answer in {unit}.]]",),
+            (("final_answer", "plain"),),
+            several=True,
+            where={
+                "modality": ["Text-only"],
+                "question_type": ["Open-ended"],
+                "answer_type": ["Numerical", "Expression", "Equation", "Interval", "Tuple"],
+                "error": [None],  # a tolerance, which grading has not
+            },
+        ),
+        Map("omnimath", ("id",), *_PROBLEM_ANSWER, ("difficulty",)),
+        Map(
+            "dapo17k",
+            ("extra_info.index",),
+            ("prompt[user].content", "prompt"),
+            (("reward_model.ground_truth", "plain"), ("solution", "plain")),
+            trim=_DAPO,
+        ),
+        Map("deepscaler", ("id",), *_PROBLEM_ANSWER),
+        Map("bigmath", ("id",), *_PROBLEM_ANSWER),
     )
 }
 
@@ -81,7 +151,9 @@ class Row:
         id: None: the source has none.
         asked: the column or template that the question was read by.
         gold: None: the source has no answer where the map looks.
-        given: what is there in the answer's place.
+        rivals: further answers of its list, which must say the same.
+        answered: the column that the answer was read from.
+        given: what is there.
         level: 1 where there is none.
         no_level: what is there in the level's place but is no level; "": nothing, or a level.
         unread: columns beside the question that belong to it and are not read.
@@ -91,14 +163,22 @@ class Row:
     asked: str
     question: str
     gold: str | None
+    answered: str
     given: str
     level: int
     no_level: str = ""
-    unread: tuple[str, ...] = field(default=())
+    unread: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
 
 
 def map_of(preset: str, fields: FieldMap) -> Map:
-    """The map of `preset` with the user's own fields in place of its."""
+    """The map of `preset` with the user's own fields in place of its.
+
+    Raises:
+        UserError: it is for Countdown.
+    """
+    if preset not in MAPS:
+        raise UserError(f"preset {preset} is for run.task countdown")
     found = MAPS[preset]
     mode = fields.answer_in or found.answers[0][1]
     if fields.answer:
@@ -110,9 +190,20 @@ def map_of(preset: str, fields: FieldMap) -> Map:
         ids=() if fields.id is False else (fields.id,) if fields.id else found.ids,
         questions=(fields.question,) if fields.question else found.questions,
         levels=(fields.level,) if fields.level else found.levels,
+        trim=tuple(fields.trim) or found.trim,
+        several=bool(fields.several) or found.several,
         own_id=bool(fields.id),
         own_level=bool(fields.level),
     )
+
+
+def filters_of(spec: SourceSpec) -> list[Filter]:
+    """What the rows of a source must have: the preset's filters, and the user's own in place of those of the same columns."""
+    own = own_filters(spec)
+    given = MAPS[spec.preset].where if spec.preset in MAPS else {}
+    return [
+        Filter(column, tuple(values), own=False) for column, values in given.items() if column not in spec.where
+    ] + own
 
 
 def read_row(row: object, columns: Map) -> Row:
@@ -124,7 +215,12 @@ def read_row(row: object, columns: Map) -> Row:
     row = as_object(row)
     question, name = read_question(row, columns.questions, columns.name)
     column, value = found_in(row, tuple(column for column, _ in columns.answers), "answer", columns.name)
-    given = _answer_text(value, column)
+    question = trimmed(question, columns.trim)
+    items = _answer_texts(value, column)
+    mode = dict(columns.answers)[column]
+    golds = [gold for item in items if (gold := _answer(item, mode)) is not None]
+    golds = [", ".join(golds)] if golds and columns.several else list(dict.fromkeys(golds))
+    given = ", ".join(items)
     level, no_level = _level(row, columns)
     others = (*columns.ids, *columns.levels, *(answer for answer, _ in columns.answers))
     for text, where in ((question, name), (given, column)):
@@ -134,31 +230,27 @@ def read_row(row: object, columns: Map) -> Row:
         id=identifier(row, columns.ids, own=columns.own_id),
         asked=name,
         question=question,
-        gold=_answer(given, dict(columns.answers)[column]),
+        gold=golds[0] if golds else None,
+        answered=column,
         given=given,
         level=level,
         no_level=no_level,
         unread=tuple(unread_columns(row, name, others, question)),
+        rivals=tuple(golds[1:]),
     )
 
 
 # --- the answer and the level ------------------------------------------------------------------------------------------
 
 
-def _answer_text(value: object, name: str) -> str:
-    """An answer as text; the only item of a list as that item."""
-    given = value
-    if isinstance(value, list) and len({repr(item) for item in value}) == 1:
-        value = value[0]
-    if value is None or value == []:
-        return ""
-    text = value.strip() if isinstance(value, str) else number_text(value)
-    if text is None:
-        remedy = inside(name, given)
-        if isinstance(given, list) and not remedy:
-            remedy = f" of {len(given)} answers: which of them count is not said; write them as one text"
-        raise Unreadable(f"field {name!r}: expected a text or a number, got {shown(given)}{remedy}")
-    return text
+def _answer_texts(value: object, name: str) -> list[str]:
+    """The answers of a column as texts: one, or those of a list."""
+    listed = opened(value)
+    items = listed if isinstance(listed, list) else [value]
+    texts = [item.strip() if isinstance(item, str) else number_text(item) for item in items if item is not None]
+    if None in texts:
+        raise Unreadable(f"field {name!r}: expected a text or a number, got {shown(value)}{inside(name, value)}")
+    return [text for text in texts if text is not None]
 
 
 def _answer(given: str, mode: str) -> str | None:
@@ -175,10 +267,11 @@ def _answer(given: str, mode: str) -> str | None:
 
 def _level(row: Mapping, columns: Map) -> tuple[int, str]:
     """(level, what is there instead of one). A number from 1 on, alone or behind "Level"; a fraction counts as its whole part."""
-    value = next((v for name in columns.levels if (v := get(row, name)) is not None), None)
+    found = first_of(row, columns.levels)
+    value = found[1] if found else None
     if value is None:
         return 1, f"nothing in field {columns.levels[0]!r}" if columns.own_level else ""
     written = number_text(value) if not isinstance(value, str) else value
-    found = _LEVEL.fullmatch(written) if written is not None else None
-    level = int(Decimal(found[1])) if found else 0
+    number = _LEVEL.fullmatch(written) if written is not None else None
+    level = int(Decimal(number[1])) if number else 0
     return (level, "") if level >= 1 else (1, shown(value))

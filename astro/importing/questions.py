@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from astro.importing.fields import Unreadable, found_in, get, inside, number_text, shown
+from astro.importing.fields import Unreadable, found_in, get, inside, is_there, number_text, opened, shown
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
+_OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 _LETTERED = re.compile(r"\s*[(\[]?\s*([A-Za-z]|\d{1,2})\s*[).:\]、．]")
 
 BEFORE = ("body", "context", "passage", "premise", "background", "stem", "story", "table", "paragraph", "instruction")
@@ -16,29 +17,61 @@ _NUMBERED = re.compile(r"(?i)(?:option|choice)[\s_-]?[a-f1-6]")
 LETTERS, FEWEST_LETTERS = frozenset("ABCDEF"), 3
 """So are columns that are named by letters alone, if there are several."""
 
+LABELS, TEXTS = ("label", "key", "letter", "id"), ("text", "value", "content", "answer")
+"""Names in an object that is one option: of its letter, and of what it says."""
+
 
 def read_question(row: Mapping, names: Sequence[str], map_name: str) -> tuple[str, str]:
     """(what is asked, the name or template it was read by). names: of the columns that may hold it, or one template.
 
+    A part of a template in [[double brackets]] is left out where a column in it is empty or missing.
+
     Raises:
         Unreadable: a column is missing, or is no text, or all of it is blank.
     """
-    places = list(_PLACE.finditer(names[0]))
-    if places:
-        name, text, at = names[0], "", 0
-        for place in places:
-            part = rendered(found_in(row, (place[1],), "question", map_name)[1], place[1])
-            text += names[0][at : place.start()]
-            text = (
-                text.rstrip(" ") + part if part.startswith("\n") else text + part
-            )  # a list begins on a line of its own
-            at = place.end()
-        value: object = text + names[0][at:]
+    if _PLACE.search(names[0]):
+        name = names[0]
+
+        def optional(part: re.Match) -> str:
+            has = (is_there(row, n) and rendered(found_in(row, (n,), "", "")[1], n) for n in _PLACE.findall(part[1]))
+            return part[1] if all(has) else ""
+
+        value: object = _filled(_OPTIONAL.sub(optional, name), row, map_name)
     else:
         name, value = found_in(row, names, "question", map_name)
+    messages = opened(value)
+    if (
+        isinstance(messages, list) and messages and isinstance(messages[0], Mapping)
+    ):  # a cell that writes them out is no question
+        value = messages
     if not isinstance(value, str) or not value.strip():
         raise Unreadable(f"field {name!r}: expected a text that is not blank, got {shown(value)}{inside(name, value)}")
     return value.strip(), name
+
+
+def _filled(template: str, row: Mapping, map_name: str) -> str:
+    """The template with the columns that it names."""
+    text, at = "", 0
+    for place in _PLACE.finditer(template):
+        part = rendered(found_in(row, (place[1],), "question", map_name)[1], place[1])
+        text += template[at : place.start()]
+        text = text.rstrip(" ") + part if part.startswith("\n") else text + part  # a list begins on a line of its own
+        at = place.end()
+    return text + template[at:]
+
+
+def trimmed(question: str, texts: Iterable[str]) -> str:
+    """The question without these texts at its front and its end, however they are spaced.
+
+    Raises:
+        Unreadable: nothing else is asked.
+    """
+    for text in texts:
+        pattern = r"\s+".join(map(re.escape, text.split()))
+        question = re.sub(rf"\A\s*{pattern}|{pattern}\s*\Z", "", question).strip() if pattern else question
+    if not question:
+        raise Unreadable("nothing is asked beside the texts of fields.trim")
+    return question
 
 
 def rendered(value: object, name: str) -> str:
@@ -47,6 +80,7 @@ def rendered(value: object, name: str) -> str:
     Raises:
         Unreadable: it is neither a text, a number, nor a list or an object of these.
     """
+    value = opened(value)
     if value is None:
         return ""
     if isinstance(value, list | dict):
@@ -60,14 +94,17 @@ def rendered(value: object, name: str) -> str:
 
 
 def _options(value: list | dict, name: str) -> list[str]:
-    """The lines of a list of options: texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": text}]."""
+    """The lines of a list of options.
+
+    It may be texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": text}], [{"A": text}] or [["A", text]].
+    """
     labels: Sequence[object] = ()
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         labels, items = value.get("label") or (), value["text"]
     elif isinstance(value, dict):
         labels, items = list(value), list(value.values())
-    elif value and all(isinstance(item, dict) and "text" in item for item in value):
-        labels, items = [item.get("label") for item in value], [item["text"] for item in value]
+    elif value and all(pairs := [_pair(item) for item in value]):
+        labels, items = zip(*filter(None, pairs), strict=True)
     else:
         items = value
     texts = [rendered(item, name).strip("\n") for item in items]
@@ -82,6 +119,19 @@ def _options(value: list | dict, name: str) -> list[str]:
     return [f"{label}. {text}" for label, text in zip(named, texts, strict=True)]
 
 
+def _pair(option: object) -> tuple[object, object] | None:
+    """The letter of an option and what it says; None: it is no object and no list of these two."""
+    if isinstance(option, list):
+        pair = len(option) == 2 and isinstance(option[0], str) and re.fullmatch("[A-Za-z]", option[0])
+        return (option[0], option[1]) if pair else None
+    if not isinstance(option, dict):
+        return None
+    text = next((key for key in TEXTS if key in option), None)
+    if text is not None:
+        return next((option[key] for key in LABELS if key in option), None), option[text]
+    return next(iter(option.items())) if len(option) == 1 else None
+
+
 def unread_columns(row: Mapping, name: str, others: Iterable[str], question: str) -> Iterator[str]:
     """Names of columns that belong to the question, hold something that it does not say, and are not read.
 
@@ -90,7 +140,7 @@ def unread_columns(row: Mapping, name: str, others: Iterable[str], question: str
         others: the columns that are read for something else.
     """
     names = _PLACE.findall(name) or [name]
-    read = {*names, *others}
+    read = {name.casefold() for name in (*names, *others)}
     parent = names[0].rpartition(".")[0] if names[0] not in row else ""
     beside = get(row, parent) if parent else None
     for columns, prefix in ((row, ""), (beside, f"{parent}.")):
@@ -100,7 +150,8 @@ def unread_columns(row: Mapping, name: str, others: Iterable[str], question: str
         for key, value in columns.items():
             full = f"{prefix}{key}"
             known = str(key).casefold() in (*BEFORE, *AFTER) or _NUMBERED.fullmatch(str(key)) or key in choices
-            if not known or any(n == full or n.startswith((f"{full}.", f"{full}[")) for n in read):
+            folded = full.casefold()
+            if not known or any(n == folded or n.startswith((f"{folded}.", f"{folded}[")) for n in read):
                 continue
             if not _says(question, value, full):
                 yield full
@@ -114,7 +165,8 @@ def _says(question: str, value: object, name: str) -> bool:
         lines = rendered(value, name).strip().split("\n")
     except Unreadable:
         return False
-    said = [_LETTERED.sub("", line, count=1).strip() for line in lines] if isinstance(value, list | dict) else lines
+    listed = isinstance(opened(value), list | dict)
+    said = [_LETTERED.sub("", line, count=1).strip() for line in lines] if listed else lines
     return all(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", question) for text in said if text)
 
 

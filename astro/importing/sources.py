@@ -5,22 +5,30 @@ stay as they are written: pandas and `datasets` would turn whole numbers beside 
 """
 
 import csv
+import difflib
 import gzip
 import itertools
 import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 
+from astro.importing.fields import Cells, get, is_there, is_utf8, number_text
 from astro.runtime import UserError
-from schemas.problems import SourceSpec
+from schemas.problems import Cell, SourceSpec
 
-READ = "objects as .jsonl (one a line) or .json (an array), .csv or .parquet, all but the last also as .gz"
+READ = "objects as .jsonl (one a line) or .json (an array), .csv, .tsv or .parquet, all but the last also as .gz"
+
+TABLES = {".csv": ",;\t|", ".tsv": "\t,;|", ".tab": "\t,;|", ".psv": "|,;\t"}
+"""Names of tables -> what may separate their cells, the likeliest first."""
+
+SAMPLE = 500
+"""Lines of a table by which its separator is told."""
 
 HEAD = 1 << 16
 """Bytes at the front of a file that tell what it is."""
@@ -51,6 +59,7 @@ WRONG_KINDS = [
 ]
 
 _WRAPPED = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?=\[\s*\{)')
+_SEPARATOR = re.compile(r"\"?sep=(.)\"?\s*", re.DOTALL)  # Excel's first line
 _OF_OBJECTS = re.compile(r"\[\s*\{")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
 
@@ -63,6 +72,46 @@ class Entry:
     number: int
     content: object
     fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a row must have in a column to be read. own: the user asks for it, so some row must have the column."""
+
+    column: str
+    values: tuple[Cell, ...]
+    own: bool = True
+
+    def lacks(self, row: Mapping) -> str:
+        """What the row has there instead; "": it is read."""
+        cell = get(row, self.column, any_case=True)
+        if not self.own and not is_there(row, self.column):
+            return ""
+        cells = cell if isinstance(cell, list) and cell else [cell]
+        if any(_is_value(one, value) for one in cells for value in self.values):
+            return ""
+        return f"{self.column} is {cell!r}" if is_there(row, self.column) else f"there is no field {self.column!r}"
+
+
+def _is_value(cell: object, value: Cell) -> bool:
+    """Is the cell written as the value is? Numbers are compared as numbers, and true and false in any case."""
+    if cell in (None, "", []) or cell != cell or value is None:  # NaN differs from itself
+        return (cell in (None, "", []) or cell != cell) and value in (None, "")
+    written = str(cell).lower() if isinstance(cell, bool) else number_text(cell) or str(cell)
+    if isinstance(cell, bool) or isinstance(value, bool):
+        return written.strip().lower() == str(value).lower()
+    if isinstance(value, str):
+        return written.strip() == value.strip()
+    try:
+        return Decimal(written) == Decimal(str(value))
+    except InvalidOperation:
+        return False
+
+
+def own_filters(spec: SourceSpec) -> list[Filter]:
+    """The filters of `where`; an empty list asks for nothing."""
+    lists = {column: value if isinstance(value, list) else [value] for column, value in spec.where.items()}
+    return [Filter(column, tuple(values)) for column, values in lists.items() if values]
 
 
 def place_of(given: str, folder: str) -> Path | None:
@@ -93,17 +142,64 @@ def notes_on(name: str, spec: SourceSpec, folder: str) -> list[str]:
     ]
 
 
-def read_rows(name: str, spec: SourceSpec, folder: str) -> Iterator[Entry]:
+def read_rows(
+    name: str,
+    spec: SourceSpec,
+    folder: str,
+    filters: Sequence[Filter] | None = None,
+    leave_out: Callable[[Entry, str], None] = lambda entry, why: None,
+) -> Iterator[Entry]:
     """The rows that `spec` takes of its source; one that cannot be read says so and counts for `skip` and `limit`.
 
+    Args:
+        filters: what rows must have; None: those of `where`.
+        leave_out: is told of each row that has not, which does not count for `skip` and `limit`.
+
     Raises:
-        UserError: the source is not there, or is a file of a kind that is not read.
+        UserError: the source is not there, or is a file of a kind that is not read, or the filters leave nothing.
     """
-    rows = itertools.chain.from_iterable(read_file(*file) for file in _files(name, spec, folder))
+    filters = own_filters(spec) if filters is None else filters
     several = bool(spec.dataset) and not _is_file(spec, folder)
-    for position, entry in enumerate(itertools.islice(rows, spec.skip + spec.limit if spec.limit else None)):
-        if position >= spec.skip:
-            yield Entry(entry.where, position + 1, entry.content, entry.fault) if several else entry
+    files = _files(name, spec, folder)
+    rows = itertools.chain.from_iterable(read_file(*file, spec.separator, several=several) for file in files)
+    lacking: dict[str, Counter[str]] = {one.column: Counter() for one in filters}
+    taken, first, fits = 0, None, False
+    for number, entry in enumerate(rows, 1):
+        if filters and isinstance(entry.content, Mapping) and not entry.fault:
+            first = first or entry
+            lacks = {one.column: lack for one in filters if (lack := one.lacks(entry.content))}
+            for column, lack in lacks.items():
+                lacking[column][lack[:100]] += 1
+            if lacks:
+                leave_out(entry, next(iter(lacks.values())))
+                continue
+            fits = True
+        taken += 1
+        if taken > spec.skip:
+            yield Entry(entry.where, number, entry.content, entry.fault) if several else entry
+        if spec.limit and taken == spec.skip + spec.limit:
+            return
+    if first is not None and not fits:
+        _require_some(name, first, filters, lacking)
+
+
+def _require_some(name: str, first: Entry, filters: Sequence[Filter], lacking: Mapping[str, Counter[str]]) -> NoReturn:
+    """Raises UserError: no row has what the filters ask for; tells of a column that is not there, or what it holds."""
+    where, row = f"problems.files.{name}.where", cast("Mapping", first.content)
+    for one in filters:
+        if list(lacking[one.column]) == [f"there is no field {one.column!r}"] and not is_there(row, one.column):
+            near = difflib.get_close_matches(one.column, [*map(str, row)], n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(
+                f"{first.where}: {where}: there is no field {one.column!r}; {hint}the row has: {_names(row)}"
+            )
+    asked = "; ".join(f"{one.column} should be {' or '.join(map(repr, one.values))}" for one in filters)
+    has = ", ".join(f"{lack} ({n} rows)" for lacks in lacking.values() for lack, n in lacks.most_common(3))
+    raise UserError(f"{first.where}: {where} or the preset leaves no row: {asked}, but {has}")
+
+
+def _names(row: Mapping) -> str:
+    return ", ".join(sorted(map(str, row)))
 
 
 def _is_file(spec: SourceSpec, folder: str) -> bool:
@@ -174,8 +270,12 @@ def _causes(error: BaseException) -> str:
 # --- what a file holds -------------------------------------------------------------------------------------------------
 
 
-def read_file(path: Path, label: str) -> Iterator[Entry]:
+def read_file(path: Path, label: str, separator: str = "", *, several: bool = False) -> Iterator[Entry]:
     """The rows of a file, whatever kind it is.
+
+    Args:
+        separator: of the cells, where it is a table; "": it is found.
+        several: whether it is one of several files, each of which may hold one object, as in the archive of MATH.
 
     Raises:
         UserError: it is of a kind that is not read; names the file, what it is and what to do.
@@ -190,14 +290,17 @@ def read_file(path: Path, label: str) -> Iterator[Entry]:
         if re.match(begins, head):
             raise UserError(f"{label}, line 1: {what}: {remedy}")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if suffix == ".csv" and not start.startswith(b"{"):
-        return _csv(_lines(path, label, packed), label)
+    if separator or (suffix in TABLES and not start.startswith(b"{")):
+        return _table(_lines(path, label, packed), label, separator or TABLES[suffix])
     if start.startswith(b"[") or _WRAPPED.match(start.decode("utf-8", "replace")):
         rows = _array("".join(_lines(path, label, packed)), label)
         if rows is not None:
             return rows
     if re.match(rb"\{[ \t]*\r?\n", start):
-        _several_lines("".join(_lines(path, label, packed)), label)
+        content, fault = _parse("".join(_lines(path, label, packed)))
+        if not several or "Extra data" in fault:
+            _several_lines(content, label)
+        return iter([Entry(f"{label}, line 1", 1, content, fault)])
     if start and not re.search(rb"(?m)^[\s\xef\xbb\xbf]*[\[{]", head):
         _no_json(start, suffix, label)
     return _json_lines(_lines(path, label, packed), label)
@@ -257,8 +360,7 @@ def _is_foreign(lines: Iterable[bytes]) -> bool:
     return not wide and bad > FOREIGN_SHARE * total
 
 
-def _several_lines(text: str, label: str) -> NoReturn:
-    content, _ = _parse(text)
+def _several_lines(content: object, label: str) -> NoReturn:
     held = rows_inside(content)
     if held:
         raise UserError(
@@ -276,9 +378,9 @@ def rows_inside(content: object) -> str | None:
 def _no_json(start: bytes, suffix: str, label: str) -> NoReturn:
     line = start.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
     if suffix in (".tsv", ".tab") or "\t" in line:
-        kind = "a table with tabs: save it with commas as .csv"
-    elif "," in line or ";" in line:
-        kind = "a table, it seems: name it .csv, with commas"
+        kind = "a table with tabs, it seems: name it .tsv, or give its separator"
+    elif any(mark in line for mark in ",;|"):
+        kind = "a table, it seems: name it .csv, or give its separator"
     else:
         kind = "no JSON"
     raise UserError(f"{label}, line 1: {kind}; expected {READ} (the line: {line[:60]!r})")
@@ -310,15 +412,6 @@ def _parse(text: str) -> tuple[object, str]:
 
 
 _NOT_UTF8 = "the text is not UTF-8"
-
-
-def is_utf8(text: str) -> bool:
-    """Can the text be written? A lone surrogate cannot: a byte that was no UTF-8, or half of a pair in JSON."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _json_lines(lines: Iterator[str], label: str) -> Iterator[Entry]:
@@ -361,14 +454,19 @@ def _items(text: str, bounds: Sequence[int], label: str) -> Iterator[Entry]:
         line += text.count("\n", start, end)
 
 
-def _csv(lines: Iterator[str], label: str) -> Iterator[Entry]:
-    """Rows of a table with commas; every cell is a text, and an empty one is none."""
+def _table(lines: Iterator[str], label: str, separators: str) -> Iterator[Entry]:
+    """Rows of a table; every cell is a text, and an empty one is none. separators: the one, or several to choose from."""
     csv.field_size_limit(1 << 30)
-    reader = csv.reader(lines, strict=True)
+    sample = list(itertools.islice(lines, SAMPLE))
+    named = _SEPARATOR.fullmatch(sample[0]) if sample else None
+    if named:
+        separators = named[1]
+        del sample[0]
+    reader = csv.reader(itertools.chain(sample, lines), delimiter=_separator(sample, separators), strict=True)
     header: list[str] = []
     number = 0
     while True:
-        where = f"{label}, line {reader.line_num + 1}"
+        where = f"{label}, line {reader.line_num + 1 + bool(named)}"
         fault = ""
         try:
             cells = next(reader)
@@ -388,7 +486,29 @@ def _csv(lines: Iterator[str], label: str) -> Iterator[Entry]:
             fault = f"has {len(cells)} cells, but the table has {len(header)} columns"
         if not fault and not all(map(is_utf8, cells)):
             fault = _NOT_UTF8
-        yield Entry(where, number, {n: c or None for n, c in zip(header, cells, strict=False)}, fault)
+        yield Entry(where, number, Cells((n, c or None) for n, c in zip(header, cells, strict=False)), fault)
+
+
+def _separator(sample: Sequence[str], separators: str) -> str:
+    """That by which most rows have as many cells as the header, and among equals that of the most columns."""
+
+    def fits(separator: str) -> tuple[float, int]:
+        counts: list[int] = []
+        reader = csv.reader(sample, delimiter=separator, strict=True)
+        while True:
+            try:
+                counts.append(len(next(reader)))
+            except StopIteration:
+                break
+            except csv.Error as error:
+                if "unexpected end" in str(error):  # the sample ends inside of a cell
+                    break
+                counts.append(-1)
+        columns = next((count for count in counts if count), 0)
+        rows = [count for count in counts if count][1:]
+        return (sum(count == columns for count in rows) / max(len(rows), 1), columns) if columns > 1 else (-1.0, 0)
+
+    return max(separators, key=fits)
 
 
 def _header(cells: Sequence[str], where: str) -> list[str]:
@@ -396,8 +516,6 @@ def _header(cells: Sequence[str], where: str) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         raise UserError(f"{where}: column {twice[0]!r} stands twice")
-    if len(names) == 1 and (mark := next((m for m in ";\t|" if m in names[0]), "")):
-        raise UserError(f"{where}: the columns are not separated by commas but by {mark!r}: save the table with commas")
     return names
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from astro.arms import load_arms
 from astro.importing.fields import Unreadable
-from astro.importing.presets import map_of, read_row
+from astro.importing.presets import filters_of, map_of, read_row
 from astro.importing.sources import place_of, read_rows
 from astro.params import load_params
 from astro.preflight.settings import prompt_tokens
@@ -86,7 +86,7 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
             return []
         columns, questions = map_of(spec.preset, spec.fields), []
         try:
-            for entry in read_rows(name, spec, params.problems.folder):
+            for entry in read_rows(name, spec, params.problems.folder, filters_of(spec)):
                 with suppress(Unreadable):  # such a row is left out
                     questions += [] if entry.fault else [read_row(entry.content, columns).question]
         except UserError:  # the problems stage says it

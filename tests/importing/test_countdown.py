@@ -87,6 +87,26 @@ def test_other_kinds_of_file_and_parts_of_them(tmp_path):
     assert [(p.id, p.question) for p in found.sets["train"]] == [("train-000002", "make 7 from 2 5")]
 
 
+@pytest.mark.parametrize("numbers", ['"[3, 8]"', "[3 8]", '"[3,8]"'])
+def test_tables_have_lists_and_numbers_as_texts(tmp_path, numbers):
+    write(tmp_path / "own.csv", f"nums,target\n{numbers},24\n3 8,11\n{numbers},x\n")
+    found = import_countdown(params(tmp_path, train={"path": "own.csv", "preset": "countdown3to4"}))
+    assert [(p.id, p.question) for p in found.sets["train"]] == [("train-000001", "make 24 from 3 8")]
+    assert [d.detail for d in found.dropped] == [
+        "field 'nums': expected a list of 2 to 6 whole numbers, got str '3 8'",
+        "field 'target': expected a whole number from 1 to 999999999, got str 'x'",
+    ]
+
+
+def test_filters(tmp_path):
+    rows = [GOOD | {"id": "t0", "split": "a"}, {"id": "t1", "numbers": [2, 5], "target": 7, "split": "b"}]
+    found = import_countdown(
+        params(tmp_path, train={"path": write(tmp_path / "t.jsonl", rows), "where": {"split": "b"}})
+    )
+    assert [p.id for p in found.sets["train"]] == ["t1"]
+    assert [d.reason for d in found.dropped] == ["filtered"]
+
+
 def test_ids_can_be_switched_off_or_named(tmp_path):
     rows = [
         {"id": "x", "key": 7, "numbers": [3, 8], "target": 24},

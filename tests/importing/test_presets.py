@@ -79,6 +79,22 @@ ASKED = [
     ({"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}, "prompt[-1].content", "q"),
     ({"prompt": [{"role": "user", "content": "q"}]}, "prompt[0].content", "q"),
     ({"prompt": [{"role": "user", "content": "q"}]}, "Solve: {prompt[0].content}", "Solve: q"),
+    ({"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "prompt[user].content", "q"),
+    ({"m": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "m[human].value", "q"),
+    ({"prompt": '[{"role": "user", "content": "q"}]'}, "prompt[user].content", "q"),
+    ({"prompt": "[{'role': 'user', 'content': 'it\\'s'}]"}, "prompt[user].content", "it's"),
+    ({"prompt": "[{'role': 'user', 'content': 'say \"it\"'}]"}, "prompt[user].content", 'say "it"'),
+    ({"q": "Which?", "options": "['9', '18']"}, "{q} {options}", "Which?\nA. 9\nB. 18"),
+    ({"q": "Which?", "options": "['A)9' 'B)18'\n 'C)20']"}, "{q} {options}", "Which?\nA)9\nB)18\nC)20"),
+    ({"q": "Which?", "options": '{"A": "9", "B": "18"}'}, "{q} {options}", "Which?\nA. 9\nB. 18"),
+    ({"q": "How long is", "i": "[2, 3]"}, "{q} {i}?", "How long is [2, 3]?"),
+    ({"q": "Which?", "options": [{"A": "9"}, {"B": "18"}]}, "{q} {options}", "Which?\nA. 9\nB. 18"),
+    ({"q": "Which?", "options": [["A", "9"], ["B", "18"]]}, "{q} {options}", "Which?\nA. 9\nB. 18"),
+    ({"q": "Which?", "o": [{"id": "a", "content": "9"}, {"id": "b", "content": "8"}]}, "{q} {o}", "Which?\na. 9\nb. 8"),
+    ({"QUESTION": "Which?", "Options": ["9", "18"]}, "{question} {options}", "Which?\nA. 9\nB. 18"),
+    ({"q": "How fast?", "unit": "m/s"}, "{q}[[ Answer in {unit}.]]", "How fast? Answer in m/s."),
+    ({"q": "How fast?", "unit": ""}, "{q}[[ Answer in {unit}.]]", "How fast?"),
+    ({"q": "How fast?"}, "[[{context}\n]]{q}[[ Answer in {unit}.]]", "How fast?"),
     ({"a.b": "dotted", "a": {"b": "inner"}}, "a.b", "dotted"),
     ({"q": "Find $\\frac{1}{2}$ of {x}."}, "q", "Find $\\frac{1}{2}$ of {x}."),
 ]  # fmt: skip
@@ -93,9 +109,13 @@ def test_questions_from_columns(row, question, asked):
 NOT_ASKED = [
     # row, fields.question, message
     ({"Question": "How many?"}, "{Bdy} {Question}", r"field 'Bdy': missing \(map plain\); the row has: Question, answer"),
+    ({"q": []}, "q", "field 'q': expected a text that is not blank, got a list"),
+    ({"q": "[{'role': 'user', 'content': 'q'}]"}, "q", r"field 'q': expected a text .*name one item, such as q\[user\]\.content"),
     ({"Body": "", "Question": None}, "{Body} {Question}", "expected a text that is not blank"),
     ({"q": "Which?", "options": True}, "{q} {options}", "field 'options': expected a text, a number or a list"),
     ({"q": "Which?", "options": [["9"], ["1", "2"]]}, "{q} {options}", "field 'options': expected options as a list of texts"),
+    ({"prompt": [{"role": "user", "content": "q"}]}, "prompt[tool].content", r"field 'prompt\[tool\]\.content': missing"),
+    ({"question": "q", "Question": "r"}, "QUESTION", r"field 'QUESTION': missing"),
     ({"prompt": [{"content": "q"}]}, "prompt[3].content", r"field 'prompt\[3\]\.content': missing"),
 ]  # fmt: skip
 
@@ -150,10 +170,12 @@ def test_a_column_that_belongs_to_the_question_is_told(tmp_path, capsys, row, fi
 
 
 def test_answers_are_texts_numbers_or_one_of_a_list():
-    def gold(value):
-        return read_row({"question": "q", "answer": value}, map_of("plain", FieldMap())).gold
+    def gold(value, several=""):
+        return read_row({"question": "q", "answer": value}, map_of("plain", FieldMap(several=several))).gold
 
-    assert [gold(v) for v in (["24"], ["5", "5"], [7.0], [], None, "  x ")] == ["24", "5", "7", None, None, "x"]
-    for value in (["5", "4"], {"value": "64"}, True, float("nan"), b"12", [["1"], ["2"]]):
+    given = (["24"], ["5", "5"], [7.0], [], None, "  x ", '["24"]', "['1/2']", "[1, 2]", ["24", None])
+    assert [gold(v) for v in given] == ["24", "5", "7", None, None, "x", "24", "1/2", "[1, 2]", "24"]
+    assert [gold(v, "all") for v in (["5", 4.0], "['5' '4']", ["5"], "5; 4")] == ["5, 4", "5, 4", "5", "5; 4"]
+    for value in ({"value": "64"}, True, float("nan"), b"12", [["1"], ["2"]]):
         with pytest.raises(Unreadable, match="field 'answer': expected a text or a number"):
             gold(value)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from astro.importing.imported import Imported
 from astro.importing.math import import_math, read_source
 from astro.importing.sources import notes_on
 from astro.runtime import UserError
@@ -22,6 +23,16 @@ def params(folder: Path, *, ngram: int = 13, **files) -> ProblemsParams:
     }
     return params_of(folder, plain | files, ngram=ngram)
 
+
+DAPO = (
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
+    "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
+    'Remember to put your answer on its own line after "Answer:".'
+)
+OLYMPIAD = {
+    "id": 1606, "subfield": "Algebra", "context": None, "question": "q", "solution": ["$\\boxed{x}$"], "final_answer": ["24"],
+    "is_multiple_answer": False, "unit": None, "answer_type": "Numerical", "error": None, "question_type": "Open-ended",
+}  # fmt: skip
 
 # preset, rows as the public set has them, (id, gold, level) of the problems
 FORMATS = [
@@ -46,6 +57,35 @@ FORMATS = [
     ("numina", [{"source": "aops", "problem": "q", "solution": r"$\boxed{C}$", "messages": []}], [("s-000001", "C", 1)]),
     ("numina", [{"problem": "q", "solution": "...", "answer": "11", "problem_type": "Algebra"}], [("s-000001", "11", 1)]),
     ("plain", [{"id": "a", "question": "q", "answer": 0.5, "level": 3}], [("s-a", "0.5", 3)]),
+    ("plain", [{"ID": 7, "Question": "q", "ANSWER": "1", "Level": "Level 3"}], [("s-7", "1", 3)]),
+    ("openr1", [{"problem": "q", "solution": "...", "answer": "11", "question_type": "math-word-problem", "uuid": "u-1",
+                 "problem_is_valid": "Yes", "solution_is_valid": "Yes", "generations": ["..."],
+                 "messages": [{"role": "user", "content": "q"}]}], [("s-u-1", "11", 1)]),
+    ("openr1", [{"problem": "q", "answer": "11"}], [("s-000001", "11", 1)]),
+    ("aime2025", [{"question": "q", "answer": "070"}], [("s-000001", "070", 1)]),
+    ("aime2025", [{"problem_idx": 1, "problem": "q", "answer": 70, "problem_type": ["Algebra"]}], [("s-1", "70", 1)]),
+    ("svamp", [{"ID": "chal-1", "Body": " ", "Question": "q", "Equation": "( 8.0 - 3.0 )", "Answer": "5.0",
+                "Type": "Subtraction", "question_concat": "q"}], [("s-chal-1", "5.0", 1)]),
+    ("asdiv", [{"body": "", "question": "q", "solution_type": "Addition", "answer": "9 (apples)", "formula": "7+2=9"}],
+     [("s-000001", "9 (apples)", 1)]),
+    ("asdiv", [{"ID": "nluds-0001", "Grade": "3", "Body": "", "Question": "q", "Answer": "9 (apples)"}],
+     [("s-nluds-0001", "9 (apples)", 3)]),
+    ("aqua", [{"question": "q", "options": [], "rationale": "...", "correct": "E"}], [("s-000001", "E", 1)]),
+    ("omnimath", [{"domain": ["Algebra"], "difficulty": 5.25, "problem": "q", "solution": "", "answer": "2", "source": "HMMT_2"}],
+     [("s-000001", "2", 5)]),
+    ("deepscaler", [{"problem": "q", "answer": "-\\frac{2}{3}", "solution": ""}], [("s-000001", "-\\frac{2}{3}", 1)]),
+    ("bigmath", [{"problem": "q", "answer": "18", "source": "orca_math", "domain": ["Algebra"], "llama8b_solve_rate": 0.25}],
+     [("s-000001", "18", 1)]),
+    ("dapo17k", [{"data_source": "math_dapo", "prompt": [{"content": DAPO.format("q"), "role": "user"}], "ability": "MATH",
+                  "reward_model": {"ground_truth": "34", "style": "rule"}, "extra_info": {"index": "9a9b"}}],
+     [("s-9a9b", "34", 1)]),
+    ("dapo17k", [{"prompt": "q", "solution": "34", "source_prompt": [{"content": DAPO.format("q"), "role": "user"}],
+                  "reward_model": {"ground_truth": "34"}, "extra_info": {"index": "9a9b"}}], [("s-9a9b", "34", 1)]),
+    ("dapo17k", [{"prompt": [{"content": "q", "role": "user"}, {"content": "34", "role": "assistant"}], "solution": "34"}],
+     [("s-000001", "34", 1)]),
+    ("olympiadbench", [OLYMPIAD], [("s-1606", "24", 1)]),
+    ("olympiadbench", [OLYMPIAD | {"final_answer": ["5", "4"], "is_multiple_answer": True}], [("s-1606", "5, 4", 1)]),
+    ("olympiadbench", [OLYMPIAD | {"final_answer": ["$-2,0,2$"], "modality": "Text-only"}], [("s-1606", "$-2,0,2$", 1)]),
 ]  # fmt: skip
 
 
@@ -55,6 +95,113 @@ def test_ready_maps(tmp_path, preset, rows, expected):
     found = [g.problem for g in read_source("eval_s", spec(path=path, preset=preset), str(tmp_path))]
     assert [(p.id, p.gold, p.level) for p in found] == expected
     assert {(p.question, p.task, p.chance) for p in found} == {("q", "math", None)}
+
+
+OLYMPIADS = [
+    # what is different, the question, or why it is not read
+    ({}, "q"),
+    ({"context": "Let $n > 2$."}, "Let $n > 2$.\n\nq"),
+    ({"unit": "$\\mathrm{~m}$"}, "q\n\nGive the answer in $\\mathrm{~m}$."),
+    ({"error": "1e-2"}, "error is '1e-2'"),
+    ({"question_type": "Theorem proof", "answer_type": None}, "question_type is 'Theorem proof'"),
+    ({"answer_type": "Need_human_evaluate"}, "answer_type is 'Need_human_evaluate'"),
+    ({"modality": "Multimodal"}, "modality is 'Multimodal'"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), OLYMPIADS)
+def test_questions_and_filters_of_olympiadbench(tmp_path, change, expected):
+    path = write(tmp_path / "s.jsonl", [OLYMPIAD | change, OLYMPIAD | {"id": 2, "question": "other"}])
+    found = Imported()
+    first = read_source("eval_s", spec(path=path, preset="olympiadbench"), str(tmp_path), found)[0]
+    assert expected == (found.dropped[0].detail if found.dropped else first.problem.question)
+    assert first.row.unread == ()
+
+
+def test_a_filter_of_the_user_takes_the_place_of_the_presets(tmp_path):
+    rows = [
+        {"problem": q, "answer": 1, "problem_is_valid": v, "solution_is_valid": v}
+        for q, v in (("a", "Yes"), ("b", "No"))
+    ]
+    path = write(tmp_path / "s.jsonl", rows)
+
+    def questions(**where):
+        return [
+            g.problem.question
+            for g in read_source("eval_s", spec(path=path, preset="openr1", where=where), str(tmp_path))
+        ]
+
+    assert questions() == ["a"]
+    assert questions(problem_is_valid=[], solution_is_valid=["Yes", "No"]) == ["a", "b"]
+    assert questions(problem_is_valid="No", solution_is_valid=[]) == ["b"]
+
+
+def test_filtered_rows_are_counted_apart(tmp_path, capsys):
+    rows = [{"question": f"Is it ${i}$?", "answer": i, "ok": i % 3 == 0} for i in range(9)]
+    entry = {"path": write(tmp_path / "t.jsonl", rows), "where": {"ok": True}, "strict": True}
+    found = import_math(params(tmp_path, train=entry))
+    assert [p.id for p in found.sets["train"]] == ["train-000001", "train-000004", "train-000007"]
+    assert (found.metrics().filtered, found.metrics().unreadable) == (6, 0)
+    assert {(d.reason, d.detail) for d in found.dropped} == {("filtered", "ok is False")}
+    out = capsys.readouterr().out
+    assert "train: 3 of 9 rows of t.jsonl kept; left out: 6 filtered" in out
+    assert "line 2" not in out
+
+
+ANSWERS = [
+    # answers, fields.several, the gold; None: left out
+    (["1/2", "0.5", "\\frac12"], "", "1/2"),
+    (["5", "4"], "", None),
+    (["5", "4"], "all", "5, 4"),
+    ("['5' '4']", "all", "5, 4"),
+    (["5", "proof"], "", "5"),
+]
+
+
+@pytest.mark.parametrize(("answers", "several", "gold"), ANSWERS)
+def test_several_answers(tmp_path, answers, several, gold):
+    rows = [{"question": "Which?", "answer": answers}, {"question": "And?", "answer": 1}]
+    entry = {"path": write(tmp_path / "t.jsonl", rows), "fields": {"several": several}}
+    found = import_math(params(tmp_path, train=entry))
+    assert [p.gold for p in found.sets["train"]] == ([gold, "1"] if gold else ["1"])
+    assert [d.reason for d in found.dropped] == ([] if gold else ["unreadable"])
+
+
+def test_a_set_of_several_answers_alone_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"line 1: field 'answer': .*do you mean fields\.several: all\?"):
+        import_math(params(tmp_path, train=[{"question": "Which?", "answer": [1, 2]}]))
+
+
+def test_texts_around_a_question_are_taken_off(tmp_path):
+    wrapped = [f"Solve it:\n\n {q}  Let's think   step by step." for q in ("Why?", "Solve it: how?")]
+    rows = [{"question": q, "answer": 1} for q in (*wrapped, "As it is.", "Solve it: ")]
+    fields = {"trim": ["Solve it:", "Let's think step by step."]}
+    found = Imported()
+    given = read_source("eval_s", spec(path=write(tmp_path / "s.jsonl", rows), fields=fields), str(tmp_path), found)
+    assert [g.problem.question for g in given] == ["Why?", "Solve it: how?", "As it is."]
+    assert [d.detail for d in found.dropped] == ["nothing is asked beside the texts of fields.trim"]
+
+
+def test_the_archive_of_math(tmp_path):
+    """A folder per subject, a file per problem, on one line or several."""
+    for subject, indent in (("algebra", None), ("geometry", 4)):
+        (tmp_path / "MATH/train" / subject).mkdir(parents=True)
+        for i in (1, 2):
+            row = {
+                "problem": f"{subject} {i}",
+                "level": f"Level {i}",
+                "type": subject,
+                "solution": f"So $\\boxed{{{i}}}$.",
+            }
+            (tmp_path / f"MATH/train/{subject}/{i}.json").write_text(json.dumps(row, indent=indent))
+    (tmp_path / "MATH/train/geometry/3.json").write_text('{\n"problem": "cut')
+    whole = [("algebra 1", "1", 1), ("algebra 2", "2", 2), ("geometry 1", "1", 1), ("geometry 2", "2", 2)]
+    for given, expected in (("MATH", whole), ("MATH/train", whole), ("MATH/train/geometry", whole[2:])):
+        found = Imported()
+        read = read_source("eval_s", spec(dataset=given, preset="math"), str(tmp_path), found)
+        assert [(g.problem.question, g.problem.gold, g.problem.level) for g in read] == expected
+        assert [g.problem.id for g in read] == [f"s-{n:06d}" for n in range(1, len(expected) + 1)]
+        assert [d.where for d in found.dropped] == ([f"{tmp_path}/MATH/train/geometry/3.json, line 1"])
 
 
 def test_own_fields_take_the_place_of_the_maps(tmp_path):
@@ -145,7 +292,7 @@ FAULTS = [
     ('{"question": "\\ud800", "answer": "1"}\n', {}, r"line 1: field 'question': no valid text"),
     ('{"question": "q", "answer": {"a": 1}}\n', {}, r"line 1: field 'answer': expected .*, got an object .*answer\.a$"),
     ('{"question": "q", "answer": {"value": "1"}}\n', {"fields": {"answer": "answer.val"}}, r"field 'answer\.val': missing"),
-    ('{"question": [{"role": "user", "content": "q"}], "answer": "1"}\n', {}, r"got a list .*such as question\[-1\]\.content$"),
+    ('{"question": [{"role": "user", "content": "q"}], "answer": "1"}\n', {}, r"got a list .*such as question\[user\]\.content$"),
     ('{"question": "q", "answer": true}\n', {}, r"line 1: field 'answer': expected a text or a number, got bool True"),
     ('{"id": [1], "question": "q", "answer": "1"}\n', {}, r"line 1: field 'id': expected an id .*got a list.*fields\.id: false"),
     (GOOD, {"fields": {"id": "uid"}}, r"line 1: field 'uid': expected an id .*got nothing"),
@@ -175,7 +322,7 @@ BAD_ROWS = [
     ("# a remark", "no valid JSON"),
     ("[1, 2]", "expected a JSON object with named fields, got list"),
     ("[" * 5000 + "]" * 5000, "nested too deeply"),
-    ('{"question": "Is it?", "answer": ["4", "5"]}', "field 'answer': expected a text or a number, got a list ['4', '5'] of 2"),
+    ('{"question": "Is it?", "answer": ["4", "5"]}', "field 'answer': expected a text or a number, got a list of answers that "),
     ('{"question": "Is it?", "answer": NaN}', "field 'answer': expected a text or a number, got float nan"),
     ('{"question": "Is it?", "answer": -Infinity}', "got float -inf"),
     ('{"question": "Is it?", "answer": true}', "got bool True"),

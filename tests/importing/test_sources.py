@@ -49,6 +49,11 @@ READ = [
     ("a.jsonl", packed(LINES.encode())),
     ("a.json.gz", packed(json.dumps(ROWS).encode())),
     ("a.csv.gz", packed(CSV.encode())),
+    *[(name, CSV.replace(",", mark).encode()) for mark in ",;\t|" for name in ("a.csv", "a.tsv", "a.tab", "a.psv")],
+    ("a.csv", BOM + CSV.replace(",", ";").replace("\n", "\r\n").encode()),
+    ("a.csv", b"sep=;\r\n" + CSV.replace(",", ";").encode()),
+    ("a.csv", BOM + b'"sep=\t"\n' + CSV.replace(",", "\t").encode()),
+    ("a.tsv.gz", packed(CSV.replace(",", "\t").encode())),
 ]
 
 
@@ -87,10 +92,10 @@ REFUSED = [
     ("a.jsonl", (LINES * 2 + '{"question": "Zoë"}\n').encode("latin-1"), r"line 7: the text is not UTF-8 \(byte 0xeb\).*iconv"),
     ("a.csv", CSV.encode() + "r4,½ of 3?,1.5\n".encode("latin-1"), r"a\.csv, line 5: the text is not UTF-8 \(byte 0xbd\)"),
     ("a.json", json.dumps([{"q": "é"}], ensure_ascii=False).encode("latin-1"), r"line 1: the text is not UTF-8"),
-    ("a.tsv", CSV.replace(",", "\t").encode(), r"line 1: a table with tabs: save it with commas.*\.jsonl.*\.csv or \.parquet"),
-    ("a.csv", CSV.replace(",", "\t").encode(), r"line 1: the columns are not separated by commas but by '\\t'"),
-    ("a.csv", CSV.replace(",", ";").encode(), r"line 1: the columns are not separated by commas but by ';'"),
-    ("a.jsonl", CSV.encode(), r"line 1: a table, it seems: name it \.csv"),
+    ("a.jsonl", CSV.encode(), r"line 1: a table, it seems: name it \.csv, or give its separator; .*\.jsonl.*\.csv, \.tsv or"),
+    ("a.txt", CSV.replace(",", "|").encode(), r"line 1: a table, it seems: name it \.csv, or give its separator"),
+    ("a.txt", CSV.replace(",", "\t").encode(), r"line 1: a table with tabs, it seems: name it \.tsv, or give its separator"),
+    ("a.csv", CSV.replace(",", ";").encode("utf-16"), r"line 1: text in UTF-16"),
     ("a.jsonl", json.dumps(ROWS[0], indent=2).encode(), r"line 1: an object over several lines: write one object a line"),
     ("a.json", "\n".join(json.dumps(r, indent=4) for r in ROWS).encode(), r"line 1: an object over several lines"),
     ("a.json", json.dumps({"v": 1, "rows": ROWS}, indent=4).encode(), r"line 1: one object that holds its rows in 'rows'"),
@@ -150,6 +155,84 @@ def test_a_bad_item_of_an_array_ends_nothing(tmp_path):
     assert [entry.where.rpartition(".json, ")[2] for entry in entries if entry.fault] == [
         f"line {n}, item {n}" for n in (2, 3, 4)
     ]
+
+
+SEPARATED = [
+    # a table, how it is separated
+    ("id;question;answer\n1;Was ist 1,5 + 2, gerundet?;3,5\n2;Und 2,5 + 2?;4,5\n", ";"),
+    ('id,question,answer\n1,"Is a;b;c so?",4\n2,"Or a;b;c?",5\n', ","),
+    ('id;"question, or so";answer\n1;"A quoted; mark\nand a line";4\n2;B;5\n', ";"),
+    ("id\tquestion\tanswer\n1\tWhich, a, b; or c?\t3\n", "\t"),
+    ("id|question|answer\n1|What is, in the end, |-3|?|3\n2|So?|4\n3|And?|5\n", "|"),
+    ("question\nWhat is 1, 2; 3?\n", ","),
+    ("question,answer\n", ","),
+    ('question,answer\n"' + "one\n" * 700 + 'two",5\n', ","),  # the sample ends inside of a cell
+]
+
+
+@pytest.mark.parametrize(("content", "separator"), SEPARATED)
+def test_the_separator_of_a_table_is_found(tmp_path, content, separator):
+    write(tmp_path / "a.csv", content)
+    specs = spec(path="a.csv"), spec(path="a.csv", separator=separator)
+    found, given = (list(read_rows("eval_s", one, str(tmp_path))) for one in specs)
+    assert found == given
+    header = content.split("\n", 1)[0].replace('"', "").split(separator)
+    assert all(list(entry.content) == header[: len(entry.content)] for entry in found)
+
+
+def test_a_separator_can_be_given_for_any_file(tmp_path):
+    write(tmp_path / "a.txt", "question~answer\nWhat is 1, 2; 3?~6\n")
+    (entry,) = read_rows("eval_s", spec(path="a.txt", separator="~"), str(tmp_path))
+    assert entry.content == {"question": "What is 1, 2; 3?", "answer": "6"}
+
+
+FILTERED = [
+    # a cell as JSON, the value of `where`, is the row read
+    ('"Yes"', "Yes", True), ('" Yes "', "Yes", True), ('"yes"', "Yes", False), ('"No"', ["Yes", "No"], True),
+    ("null", "Yes", False), ("null", None, True), ('""', None, True), ("[]", None, True), ("NaN", None, True),
+    ('"x"', None, False),
+    ("true", True, True), ("true", "true", True), ("false", True, False), ('"True"', True, True), ('"FALSE"', False, True),
+    ("5", 5, True), ("5.0", 5, True), ('"5"', 5, True), ('"5.0"', 5, True), ("5", "5", True), ('"5.0"', "5", False),
+    ("0", None, False), ("0", False, False), ("0.5", 0.5, True), ('"0.50"', 0.5, True), ('"Level 5"', 5, False),
+    ('["Algebra", "Geometry"]', "Geometry", True), ('["Algebra"]', "Geometry", False), ('"anything"', [], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cell", "value", "read"), FILTERED)
+def test_rows_are_filtered_by_what_is_written(tmp_path, cell, value, read):
+    asked = json.dumps(value[0] if isinstance(value, list) and value else value)
+    write(tmp_path / "a.jsonl", f'{{"q": 1, "ok": {cell}}}\n{{"q": 2, "ok": {asked}}}\n')
+    out = []
+    given = spec(path="a.jsonl", where={"ok": value})
+    rows = read_rows("eval_s", given, str(tmp_path), leave_out=lambda entry, why: out.append((entry.number, why)))
+    assert [entry.number for entry in rows] == ([1, 2] if read else [2])
+    assert [number for number, _ in out] == ([] if read else [1])
+    assert all(why.startswith("ok is ") for _, why in out)
+
+
+def test_filters_come_before_skip_and_limit_and_look_inside(tmp_path):
+    rows = [{"q": i, "meta": {"Kind": "ab"[i % 2]}} for i in range(10)]
+    write(tmp_path / "a.jsonl", [rows[0], *rows[1:]])
+    given = spec(path="a.jsonl", where={"meta.kind": "b"}, skip=1, limit=2)
+    assert [entry.content["q"] for entry in read_rows("eval_s", given, str(tmp_path))] == [3, 5]
+
+
+FILTER_FAULTS = [
+    # where, message
+    ({"problem_valid": "Yes"}, r"a\.csv, line 2: problems\.files\.eval_s\.where: there is no field 'problem_valid'; did you mean "
+                               r"'problem_is_valid'\? the row has: answer, problem_is_valid, question$"),
+    ({"xyz": "Yes"}, r"there is no field 'xyz'; the row has: answer"),
+    ({"problem_is_valid": "yes"}, r"where or the preset leaves no row: problem_is_valid should be 'yes', but problem_is_valid is "
+                                  r"'Yes' \(2 rows\), problem_is_valid is None \(1 rows\)"),
+    ({"problem_is_valid": "Yes", "answer": 7}, r"leaves no row: .*answer should be 7, but .*answer is '1' \(1 rows\)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "expected"), FILTER_FAULTS)
+def test_a_filter_that_leaves_nothing_is_told(tmp_path, where, expected):
+    write(tmp_path / "a.csv", "question,answer,problem_is_valid\na,1,Yes\nb,2,Yes\nc,3,\n")
+    with pytest.raises(UserError, match=expected):
+        list(read_rows("eval_s", spec(path="a.csv", where=where), str(tmp_path)))
 
 
 def test_cells_of_a_table(tmp_path):

@@ -270,13 +270,17 @@ def adapter_for(folder: Path, base: str, width: int) -> Path:
 
 
 QUESTIONS = """
-problems: {source: files, folder: FOLDER, files: {train: {path: t.jsonl}, rl: {path: t.jsonl}, eval_x: {path: t.jsonl}}}
+problems: {source: files, folder: FOLDER, files: {train: &t {path: t.jsonl, where: {ok: "Yes"}}, rl: *t, eval_x: *t}}
 """
 
 
 def test_short_problem_files_are_measured_and_an_assumption_is_a_warning(model, tmp_path):
     """1,000 tokens assumed for a prompt do not fit; those that are asked do."""
-    (tmp_path / "t.jsonl").write_text('{"problem": "What is $1+1$?", "answer": "2"}\n')
+    rows = [
+        {"problem": "What is $1+1$?", "answer": "2", "ok": "Yes"},
+        {"problem": "1 " * 9000, "answer": "2", "ok": "No"},
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     search = {"prompt_tokens": 1000, "chain_tokens": 3000}
     assumed = tiny_report(model, search=search)
     assert assumed.faults == []

@@ -199,7 +199,7 @@ def cli_page() -> str:
         f"```text\n{usage().strip()}\n```",
     ]
     for name in COMMANDS:
-        parts += [f"## astro {name}", f"```text\n{help_of(name)}\n```"]
+        parts += [f"## astro {name}", f"```text\n{help_of(*name.split())}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,0 +1,139 @@
+"""`astro check problems`: what the problem sets would read, before a run. It is the import itself, and it writes nothing."""
+
+import argparse
+import contextlib
+import io
+import re
+import textwrap
+from pathlib import Path
+from typing import get_args
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from astro.importing.countdown import import_countdown
+from astro.importing.imported import Imported, source_of
+from astro.importing.math import import_math
+from astro.importing.presets import MAPS, filters_of, map_of
+from astro.importing.sources import place_of
+from astro.params import faults_of, load_params, plain
+from astro.runtime import UserError
+from schemas.problems import Preset, SourceSpec
+
+AFFECTS_RESULTS = False  # it shows what the stage would import
+
+IMPORTERS = {"countdown": import_countdown, "math": import_math}
+
+ROWS, PROBLEMS, WIDTH = 3, 2, 300
+"""What is shown of a set: rows of each reason, problems, and characters of a question."""
+
+EXAMPLES = """examples:
+  astro check problems                                     # the sets of params.yaml
+  astro check problems --set eval_own
+  astro check problems sources/svamp.json --preset svamp   # a file that is not in params.yaml yet
+  astro check problems own.csv --entry '{fields: {answer: result}, where: {checked: "Yes"}}'
+
+exit code 1: a set has no problem, or a bad row in a strict set"""
+
+
+def main() -> int:
+    """Print the report; 1: a set has a fault."""
+    parser = argparse.ArgumentParser(
+        prog="astro check problems",
+        description="Show what the problem sets would read: counts, first problems, what is left out and why.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", nargs="?", help="a file, a folder or a hub id; without one the sets of params.yaml")
+    parser.add_argument("--set", metavar="NAME", help="show this set alone")
+    presets = get_args(Preset)
+    parser.add_argument("--preset", choices=presets, metavar="NAME", help="of the file: " + ", ".join(presets))
+    parser.add_argument("--entry", metavar="YAML", help="of the file: the rest of its entry, as in problems.files")
+    parser.add_argument(
+        "--task", metavar="NAME", help="of the file: countdown or math; else that of the preset or of run.task"
+    )
+    given = parser.parse_args()
+    params = load_params()
+    task = given.task or params.run.task
+    problems = params.problems
+    if given.file:
+        place = place_of(given.file, problems.folder)
+        spec = spec_of(given.file, place, given.preset, given.entry)
+        folder = str(place.parent) if place else problems.folder
+        problems = problems.model_copy(update={"files": {"eval_file": spec}, "folder": folder})
+        if not given.task and spec.preset != "plain":
+            task = "math" if spec.preset in MAPS else "countdown"
+    elif given.preset or given.entry or given.task:
+        raise UserError("--preset, --entry and --task are for a file: astro check problems FILE --preset NAME")
+    elif problems.source == "generated":
+        raise UserError("problems.source is generated, so no file is read; name one: astro check problems FILE")
+    if given.set and given.set not in problems.files:
+        raise UserError(f"there is no set {given.set!r}; there are: {', '.join(problems.files)}")
+    if task not in IMPORTERS:
+        raise UserError(f"task {task!r} reads no file by columns; there are: {', '.join(IMPORTERS)}")
+    shown = [given.set] if given.set else list(problems.files)
+    found = Imported(errors={})
+    with contextlib.redirect_stdout(io.StringIO()):
+        IMPORTERS[task](problems, found)
+    for name in shown:
+        print("\n".join(report(name, problems.files[name], task, found)), end="\n\n")
+    bad = [name for name in shown if name in (found.errors or {})]
+    print(f"{len(bad)} of {len(shown)} sets have a fault: {', '.join(bad)}" if bad else "no fault")
+    return int(bool(bad))
+
+
+def spec_of(file: str, place: Path | None, preset: str | None, entry: str | None) -> SourceSpec:
+    """The entry of problems.files for a file. place: where it is.
+
+    Raises:
+        UserError: it is no valid entry; says why.
+    """
+    is_file = place.is_file() if place else bool(re.search(r"\.\w+$", file))
+    content = CommentedMap()
+    try:
+        content = YAML(typ="rt").load(entry or "{}")
+        content["path" if is_file else "dataset"] = place.name if place else file
+        if preset:
+            content["preset"] = preset
+        return SourceSpec.model_validate(plain(content))
+    except ValidationError as error:
+        raise UserError("\n       ".join(faults_of(error, content, Path("--entry"), "entry", SourceSpec))) from None
+    except (YAMLError, TypeError, ValueError) as error:
+        raise UserError(
+            f"--entry: expected YAML such as '{{limit: 100}}': {' '.join(str(error).split())[:200]}"
+        ) from None
+
+
+def report(name: str, spec: SourceSpec, task: str, found: Imported) -> list[str]:
+    """What is to be known of a set, line by line."""
+    kept = found.sets.get(name, [])
+    lines = [f"{name}: {source_of(spec)}: {found.rows[name]} rows, {len(kept)} kept"]
+    if task == "math" and spec.preset in MAPS:
+        lines += [f"  {line}" for line in columns_of(spec)]
+    for reason in dict.fromkeys(reason for of, reason in found.counts if of == name):
+        lines.append(f"  left out, {reason}: {found.counts[name, reason]}")
+        rows = [row for row in found.dropped if (row.set, row.reason) == (name, reason)]
+        for row in rows[:ROWS]:
+            lines.append(f"    {row.where}: {' '.join(filter(None, (row.hits and f'as {row.hits}', row.detail)))}")
+    lines += [f"  note: {text}" for of, text in found.notes if of == name]
+    for problem in kept[:PROBLEMS]:
+        lines.append(f"  {problem.id}, level {problem.level}, gold {problem.gold!r}:")
+        cut = "..." if len(problem.question) > WIDTH else ""
+        lines.append(textwrap.indent(problem.question[:WIDTH] + cut, "    "))
+    if error := (found.errors or {}).get(name):
+        lines.append(f"  error: {error}")
+    return lines
+
+
+def columns_of(spec: SourceSpec) -> list[str]:
+    """Where a problem's parts are looked for, and which rows are asked for."""
+    columns = map_of(spec.preset, spec.fields)
+    answers = " or ".join(f"{column!r}" + (f" ({mode})" if mode != "plain" else "") for column, mode in columns.answers)
+    lines = [
+        f"map {columns.name}: question {' or '.join(map(repr, columns.questions))}, answer {answers}, "
+        f"level {' or '.join(map(repr, columns.levels))}, id {' or '.join(map(repr, columns.ids)) or 'the row'}"
+    ]
+    lines += [f"only rows with {one.column}: {' or '.join(map(str, one.values))}" for one in filters_of(spec)]
+    return lines + [f"taken off the question: {text!r}" for text in columns.trim]
