@@ -6,7 +6,7 @@ runs nothing again.
 
 - The imports of a stage's script are followed, also those inside functions. `if TYPE_CHECKING` is not.
 - A module that says `AFFECTS_RESULTS = False` is left out, with all that only it imports: logging, preflight checks and the like.
-- A module or package named after a task (astro/tasks/math, astro/importing/math.py) belongs to that task alone.
+- A module or package named after a task (astro/tasks/math, astro/importing/countdown.py) belongs to that task alone.
 - The file of a task of the user's counts, with the files beside it that it imports.
 - Files that are not Python, such as prompts, belong to the package whose folder holds them, and count by content.
 

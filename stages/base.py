@@ -34,19 +34,25 @@ SEEN = 20_000
 """Solutions whose words make the vocabulary, where the task does not know them beforehand."""
 
 
+def world_of(s: Stage) -> dict[str, int]:
+    """Bounds of the numbers, for tasks of this project that have such."""
+    world = s.params.problems
+    return {k: getattr(world, k) for k in ("number_max", "target_min", "target_max", "value_max")}
+
+
 def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
     """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
     excluded = list(read_shards(EVAL_SETS, Problem))
     task = get_task(s.params.run.spec, chat=chat)
     try:
-        yield from task.corpus(s.params.base.corpus, s.params.problems, excluded, s.params.run.seed)
+        yield from task.corpus(s.params.base.corpus, world_of(s), excluded, s.params.run.seed)
     except TaskError as error:
         raise UserError(str(error)) from None
 
 
 def vocabulary(s: Stage) -> list[str]:
     """The words of the tokenizer."""
-    return get_task(s.params.run.spec).vocabulary(s.params.problems, itertools.islice(documents(s), SEEN))
+    return get_task(s.params.run.spec).vocabulary(world_of(s), itertools.islice(documents(s), SEEN))
 
 
 def train(s: Stage) -> BaseModelMetrics:

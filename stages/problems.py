@@ -8,11 +8,11 @@ imported (`problems.source: files`, `run.task: math`), and train and rl lose wha
 
 from pathlib import Path
 
-from astro.importing.imported import Imported
+from astro.importing import import_sets
 from astro.runtime import UserError, atomic_path, run_stage, write_jsonl
 from astro.tasks import TaskError, get_task
 from astro.validation import check_problems, require
-from schemas.problems import ProblemsMetrics, ProblemsParams, SetMetrics
+from schemas.problems import ProblemsMetrics, SetMetrics
 from schemas.records import Problem
 from stages.harness import METRICS, REPORTS, stage
 
@@ -27,17 +27,6 @@ def mean_chance(problems: list[Problem]) -> float | None:
     return round(sum(p.chance for p in problems if p.chance is not None) / len(problems), 6)
 
 
-def import_sets(task: str, params: ProblemsParams) -> Imported:
-    """The sets of `problems.files`, read as problems of `task`."""
-    if task == "math":
-        from astro.importing.math import import_math
-
-        return import_math(params)
-    from astro.importing.countdown import import_countdown
-
-    return import_countdown(params)
-
-
 def main() -> None:
     """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of what was left out."""
     with stage("problems") as s:
@@ -49,7 +38,7 @@ def main() -> None:
             except TaskError as error:
                 raise UserError(str(error)) from None
         else:
-            found = import_sets(task.name, params)
+            found = import_sets(params, task)
             sets = found.sets
             dropped = found.lost("exact", "ngram", "repeated", evals=False)
         levels = {int(k): v for k, v in params.levels.items()} if params.source == "generated" else None

@@ -193,7 +193,7 @@ def test_the_files_are_the_same_every_time_and_name_what_they_should(tmp_path):
     written = list(write_all("countdown", ROOT, tmp_path))
     assert len(written) == len(scripts())
     sources = Sources(ROOT)
-    assert (tmp_path / "countdown/sft.json").read_text() == text_of(sources.identity("sft", "countdown"))
+    assert (tmp_path / "sft.json").read_text() == text_of(sources.identity("sft", "countdown"))
     base = sources.identity("base", "countdown")
     assert "astro/training/train_base.py" in base
     assert not [path for path in base if path.startswith(("astro/search", "astro/inference", "astro/grading"))]

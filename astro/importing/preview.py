@@ -13,18 +13,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
-from astro.importing.countdown import import_countdown
+from astro.importing import import_sets
 from astro.importing.imported import Imported, source_of
-from astro.importing.math import import_math
 from astro.importing.presets import MAPS, filters_of, map_of
 from astro.importing.sources import place_of
 from astro.params import faults_of, load_params, plain
 from astro.runtime import UserError
+from astro.tasks import get_task
 from schemas.problems import Preset, SourceSpec
 
 AFFECTS_RESULTS = False  # it shows what the stage would import
-
-IMPORTERS = {"countdown": import_countdown, "math": import_math}
 
 ROWS, PROBLEMS, WIDTH = 3, 2, 300
 """What is shown of a set: rows of each reason, problems, and characters of a question."""
@@ -52,7 +50,9 @@ def main() -> int:
     parser.add_argument("--preset", choices=presets, metavar="NAME", help="of the file: " + ", ".join(presets))
     parser.add_argument("--entry", metavar="YAML", help="of the file: the rest of its entry, as in problems.files")
     parser.add_argument(
-        "--task", metavar="NAME", help="of the file: countdown or math; else that of the preset or of run.task"
+        "--task",
+        metavar="NAME",
+        help="of the file: countdown, math or my_task.py; else that of the preset or of run.task",
     )
     given = parser.parse_args()
     params = load_params()
@@ -71,12 +71,10 @@ def main() -> int:
         raise UserError("problems.source is generated, so no file is read; name one: astro check problems FILE")
     if given.set and given.set not in problems.files:
         raise UserError(f"there is no set {given.set!r}; there are: {', '.join(problems.files)}")
-    if task not in IMPORTERS:
-        raise UserError(f"task {task!r} reads no file by columns; there are: {', '.join(IMPORTERS)}")
     shown = [given.set] if given.set else list(problems.files)
     found = Imported(errors={})
     with contextlib.redirect_stdout(io.StringIO()):
-        IMPORTERS[task](problems, found)
+        import_sets(problems, get_task(params.run.spec if task == params.run.task else task), found)
     for name in shown:
         print("\n".join(report(name, problems.files[name], task, found)), end="\n\n")
     bad = [name for name in shown if name in (found.errors or {})]
@@ -110,7 +108,7 @@ def report(name: str, spec: SourceSpec, task: str, found: Imported) -> list[str]
     """What is to be known of a set, line by line."""
     kept = found.sets.get(name, [])
     lines = [f"{name}: {source_of(spec)}: {found.rows[name]} rows, {len(kept)} kept"]
-    if task == "math" and spec.preset in MAPS:
+    if spec.preset in MAPS and task != "countdown":
         lines += [f"  {line}" for line in columns_of(spec)]
     for reason in dict.fromkeys(reason for of, reason in found.counts if of == name):
         lines.append(f"  left out, {reason}: {found.counts[name, reason]}")

@@ -49,4 +49,4 @@ def get_task(
         raise ValueError(
             f"run.task: no task is called {name!r}; there are: countdown, math, gym:<name>, and files (my_task.py)"
         )
-    return make(json.loads(options or "{}"), phrases, chat, answers)
+    return make(phrases, chat, answers, json.loads(options or "{}"))

@@ -121,10 +121,10 @@ class Task:
 
     def __init__(
         self,
-        options: Mapping[str, Any] | None = None,
         phrases: JumpWords | None = None,
         chat: "ChatTemplate | None" = None,
         answers: Reading = "box",
+        options: Mapping[str, Any] | None = None,
     ):
         """See `astro.tasks.get_task`."""
         self.options = {**self.defaults, **(options or {})}
@@ -195,6 +195,10 @@ class Task:
     def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
         """Grades of extracted answers, in order."""
         return [self.grade(problem, answer) for problem, answer in zip(problems, answers, strict=True)]
+
+    def grade_golds(self, problems: Sequence[Problem]) -> list[Verdict]:
+        """The grade of each problem's own gold, which must be right: no answer can be graded against any other."""
+        return self.grade_answers(problems, [problem.gold for problem in problems])
 
     def canonical(self, answer: str) -> str:
         """Equal for answers that say the same, e.g. with equal values."""
@@ -369,13 +373,13 @@ class Task:
         return [self.solution(random.Random(seed), p) for seed, p in zip(seeds, problems, strict=True)]
 
     def corpus(
-        self, params: CorpusParams, world: ProblemsParams, excluded: Sequence[Problem], seed: int
+        self, params: CorpusParams, world: Mapping[str, int], excluded: Sequence[Problem], seed: int
     ) -> Iterator[str]:
         """Endless solutions in one go, each with its question, for the base to learn from. No problem of `excluded` appears.
 
         Args:
             params: params.yaml's `base.corpus`; of it the levels and their shares.
-            world: params.yaml's `problems`, for tasks of this project.
+            world: bounds of the numbers (`problems.number_max` and its like), for tasks of this project.
 
         Raises:
             TaskError: the task writes no solutions.
@@ -392,7 +396,7 @@ class Task:
             solved = self.solutions([s for s, _ in kept], [p for _, p in kept])
             yield from (self.prompt(p) + self.response(steps) for (_, p), steps in zip(kept, solved, strict=True))
 
-    def vocabulary(self, world: ProblemsParams, texts: Iterable[str]) -> list[str]:
+    def vocabulary(self, world: Mapping[str, int], texts: Iterable[str]) -> list[str]:
         """The words of the embedded base's tokenizer, which are parted by spaces and line ends.
 
         Args:

@@ -48,7 +48,7 @@ def test_a_converted_base_is_called_by_its_origin(tmp_path, monkeypatch, steps):
 
 def test_the_messages_of_countdown_are_those_of_its_prompt():
     tokenizer = chat_tokenizer("qwen")
-    task = Countdown(chat_template_of(tokenizer, source="qwen"))
+    task = Countdown(chat=chat_template_of(tokenizer, source="qwen"))
     asked = Problem(id="p", task="countdown", question="make 24 from 3 8", gold="24", level=2, chance=None)
     rendered = tokenizer.apply_chat_template(
         messages(asked.question, "countdown"), tokenize=False, add_generation_prompt=True

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from astro.importing.fields import Unreadable
-from astro.importing.math import import_math, read_source
 from astro.importing.presets import map_of, read_row
 from schemas.problems import FieldMap
-from tests.importing.world import params_of, spec, write
+from tests.importing.world import import_math, params_of, read_source, spec, write
 
 LEVELS = [
     # as it stands in JSON, the level; None: it is none, so 1

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from astro.importing.imported import Imported
-from astro.importing.math import import_math, read_source
 from astro.importing.sources import notes_on
 from astro.runtime import UserError
 from schemas.problems import ProblemsParams
-from tests.importing.world import params_of, spec, write
+from tests.importing.world import import_math, params_of, read_source, spec, write
 
 
 def params(folder: Path, *, ngram: int = 13, **files) -> ProblemsParams:

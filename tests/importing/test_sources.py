@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from astro.importing.math import read_source
 from astro.importing.sources import read_rows
 from astro.runtime import UserError
-from tests.importing.world import spec, write
+from tests.importing.world import read_source, spec, write
 
 ROWS = [{"id": f"r{i}", "question": f"What is {i} plus {i}?", "answer": str(2 * i)} for i in range(1, 4)]
 

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+from astro.importing import import_sets, problem_sets
+from astro.importing.imported import Imported
 from astro.params import load_params
+from astro.tasks import get_task
 from schemas.problems import ProblemsParams, SourceSpec
 
 PROBLEMS = load_params().problems.model_dump()
@@ -29,3 +32,13 @@ def params_of(folder: Path, sets: dict, *, ngram: int = 13, **values) -> Problem
     }
     fixed = {"source": "files", "folder": str(folder), "files": given, "overlap": {"ngram": ngram}}
     return ProblemsParams.model_validate(PROBLEMS | fixed | values)
+
+
+def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None = None) -> list:
+    """A source of mathematics."""
+    return problem_sets.read_source(name, spec, folder, get_task("math"), found)
+
+
+def import_math(params: ProblemsParams, found: Imported | None = None) -> Imported:
+    """Sets of mathematics."""
+    return import_sets(params, get_task("math"), found)

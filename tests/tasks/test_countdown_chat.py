@@ -15,7 +15,7 @@ from schemas.records import Problem
 from tests.tiny_chat import chat_tokenizer
 
 CHAT = chat_template_of(chat_tokenizer("qwen"), source="qwen")
-SAID, BARE = Countdown(CHAT), Countdown()
+SAID, BARE = Countdown(chat=CHAT), Countdown()
 WORLD = {"number_max": 12, "target_min": 5, "target_max": 60, "value_max": 60}
 MOVES = [Move(9, "-", 5, 4), Move(7, "+", 4, 11), Move(3, "*", 11, 33)]
 

@@ -20,7 +20,7 @@ A chat model is asked by messages, and writes what a person would:
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from astro.tasks.base import Task
 from astro.tasks.countdown.chain import read_chain
@@ -156,7 +156,7 @@ class Countdown(Task):
         return make_sets(params.model_dump(), seed=seed)
 
     def corpus(
-        self, params: CorpusParams, world: ProblemsParams, excluded: Sequence[Problem], seed: int
+        self, params: CorpusParams, world: Mapping[str, int], excluded: Sequence[Problem], seed: int
     ) -> Iterator[str]:
         """As `Task.corpus`; a share of the solutions misses the target and says so."""
         from astro.tasks.countdown.sets import corpus, problem_key
@@ -166,10 +166,10 @@ class Countdown(Task):
             levels=params.levels,
             miss_share=params.miss_share,
             excluded={problem_key(*parse_question(p.question)) for p in excluded},
-            world=world.model_dump(include={"number_max", "target_min", "target_max", "value_max"}),
+            world=dict(world),
             chat=self.chat,
         )
 
-    def vocabulary(self, world: ProblemsParams, texts: Iterable[str]) -> list[str]:
+    def vocabulary(self, world: Mapping[str, int], texts: Iterable[str]) -> list[str]:
         """Each word and each whole number up to `value_max`."""
-        return vocabulary(world.value_max)
+        return vocabulary(world["value_max"])

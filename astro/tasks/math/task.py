@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from astro.grading import default_pool, extract
+from astro.grading import Pool, default_pool, extract
 from astro.grading.extract import found_in
 from astro.grading.steps import check_steps, exact_value
 from astro.special_tokens import inert
@@ -35,6 +35,9 @@ from astro.tasks.math.text import (
 )
 from schemas.records import Extraction, Problem, StepChecks, Verdict
 from schemas.run import READINGS
+
+PATIENT_S = 20.0
+"""Seconds that a gold may take before it counts as unreadable."""
 
 PROMPTS = Path(__file__).parent / "prompts"
 """The texts that a model is asked with; `{question}` and `{solution}` are filled in."""
@@ -104,6 +107,19 @@ class Math(Task):
         """All at once, on all workers."""
         pairs = [(problem.gold, answer or "") for problem, answer in zip(problems, answers, strict=True)]
         return [grade.verdict for grade in default_pool().grade_batch(pairs)]
+
+    def grade_golds(self, problems: Sequence[Problem]) -> list[Verdict]:
+        """All at once; then once more, with patience, what was not right: a busy machine must not decide what is a problem."""
+        pairs = [(problem.gold, problem.gold) for problem in problems]
+        verdicts = {pair: grade.verdict for pair, grade in zip(pairs, default_pool().grade_batch(pairs), strict=True)}
+        doubtful = [pair for pair, verdict in verdicts.items() if verdict != "correct"]
+        if doubtful:
+            pool = Pool(workers=1, time_limit=PATIENT_S)
+            try:
+                verdicts.update((pair, g.verdict) for pair, g in zip(doubtful, pool.grade_batch(doubtful), strict=True))
+            finally:
+                pool.close()
+        return [verdicts[pair] for pair in pairs]
 
     def canonical(self, answer: str) -> str:
         """The exact value of a number, however it is written; else the answer without its layout."""

@@ -238,7 +238,7 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
             or any(map(task.is_terminal, steps[:-1]))
         ):
             report.fault(
-                f"solution() must return steps without step_end {task.step_end!r} in them, the last of which alone answers: {steps}"
+                f"solution() must return steps without {task.step_end!r} in them, of which only the last gives an answer: {steps}"
             )
             return
     report.ok("solutions are steps, and the last one gives the answer")

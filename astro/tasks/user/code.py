@@ -74,18 +74,18 @@ def _opened(source: str, options: str) -> Task:
     """The task, loaded once in a worker."""
     os.register_at_fork(after_in_child=lambda: os._exit(1))  # a copy of this worker must not answer for it
     kind = _gym(source) if source.startswith(GYM) else _loaded(source)
-    task = kind(json.loads(options))
+    task = kind(options=json.loads(options))
     task.name = source
     _check(task, kind)
     return task
 
 
-def _gym(source: str) -> Callable[[Mapping[str, Any]], Task]:
+def _gym(source: str) -> Callable[..., Task]:
     try:
         from astro.tasks.user.gym import open_gym
     except ImportError as error:
         raise Refused(f"{source}: {error}; reasoning-gym is an extra: make gym") from None
-    return lambda options: open_gym(source.removeprefix(GYM), options)
+    return lambda *, options: open_gym(source.removeprefix(GYM), options)
 
 
 def _loaded(source: str) -> type[Task]:

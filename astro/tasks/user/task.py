@@ -45,10 +45,10 @@ class UserTask(Task):
     def __init__(
         self,
         source: str,
-        options: Mapping[str, Any] | None = None,
         phrases: JumpWords | None = None,
         chat: "ChatTemplate | None" = None,
         answers: Reading = "box",
+        options: Mapping[str, Any] | None = None,
     ):
         """Loads it.
 
@@ -63,7 +63,7 @@ class UserTask(Task):
             raise UserError(f"{source}: it cannot be loaded: {self._limit(about)}")
         if "error" in about:
             raise UserError(about["error"])
-        super().__init__(about["options"], phrases, chat, answers)
+        super().__init__(phrases, chat, answers, about["options"])
         for name, value in about["sets"].items():
             setattr(self, name, value)
         self.about, self.defines, self._digest = about["doc"], frozenset(about["defines"]), about["digest"]

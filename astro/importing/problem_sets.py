@@ -1,24 +1,20 @@
-"""Mathematics, from sources to problem sets: eval sets first, then train and rl without what they hold."""
+"""Questions with answers, from sources to problem sets: eval sets first, then train and rl without what they hold."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from astro.grading import Pool, grade_batch
 from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.presets import Row, filters_of, map_of, read_row
 from astro.importing.questions import joined_template
 from astro.runtime import Progress, UserError
-from astro.tasks.math.text import same_text
+from astro.tasks import Task
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
 
 GRADED_AT_ONCE = 2000
 """Golds per batch, between two lines of progress."""
-
-PATIENT_S = 20.0
-"""Seconds that a gold may take before it counts as unreadable."""
 
 LONG = 20_000
 """Characters of a question beyond which most models cannot read it with its answer."""
@@ -33,8 +29,8 @@ class _Given:
     row: Row
 
 
-def import_math(params: ProblemsParams, found: Imported | None = None) -> Imported:
-    """All sets of mathematics problems. found: what they are added to.
+def import_problems(params: ProblemsParams, task: Task, found: Imported | None = None) -> Imported:
+    """All sets of problems that `task` grades. found: what they are added to.
 
     Order of reasons for a problem to be left out: it cannot be read, its gold cannot be read, it stands there with another
     answer, it is an eval problem, it is there already.
@@ -47,9 +43,9 @@ def import_math(params: ProblemsParams, found: Imported | None = None) -> Import
     given: dict[str, list[_Given]] = {}
     for name, spec in in_order(params, found):
         with found.noting(name):
-            given[name] = _readable(read_source(name, spec, params.folder, found), name, found)
+            given[name] = _readable(read_source(name, spec, params.folder, task, found), name, task, found)
     for group in [[name] for name in given if is_eval(name)] + [[name for name in ("train", "rl") if name in given]]:
-        _leave_out_contradictions(group, given, found)
+        _leave_out_contradictions(group, given, task, found)
     seen: dict[str, str] = {}  # of train, for rl
     index: Index | None = None
     for name, entries in given.items():
@@ -59,13 +55,13 @@ def import_math(params: ProblemsParams, found: Imported | None = None) -> Import
                 golds = {f"{n}:{p.id}": p.gold for n, problems in found.sets.items() for p in problems}
                 index = Index(evals, ngram=params.overlap.ngram)
             entries = _clean(entries, name, index, golds, found)
-        kept = _once(entries, name, {} if is_eval(name) else seen, found)
+        kept = _once(entries, name, {} if is_eval(name) else seen, task, found)
         with found.noting(name):
             found.close(name, [entry.problem for entry in kept], params.files[name])
     return found
 
 
-def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None = None) -> list[_Given]:
+def read_source(name: str, spec: SourceSpec, folder: str, task: Task, found: Imported | None = None) -> list[_Given]:
     """The problems of one source, in its order; what cannot be read, or is the copy of a row before it, goes to `found`.
 
     Raises:
@@ -84,18 +80,18 @@ def read_source(name: str, spec: SourceSpec, folder: str, found: Imported | None
             continue
         if identifier in ids:
             place, asked = ids[identifier]
-            if asked != same_text(row.question):
+            if asked != task.same(row.question):
                 detail = (
                     f"field {columns.ids[0]!r}: {row.id!r} stands already in {place}; fields.id: false numbers the rows"
                 )
                 found.leave_out(name, "unreadable", where=where, id=identifier, detail=detail)
                 continue
             identifier = f"{identifier}#{number}"  # the same question: repeated, or contradictory
-        ids[identifier] = where, same_text(row.question)
+        ids[identifier] = where, task.same(row.question)
         if row.gold is not None:
             copies[row.question, row.gold] = identifier
         problem = Problem(
-            id=identifier, task="math", question=row.question, gold=row.gold or "none", level=row.level, chance=None
+            id=identifier, task=task.name, question=row.question, gold=row.gold or "none", level=row.level, chance=None
         )
         given.append(_Given(problem, where, row))
     _warn(given, name, found)
@@ -127,11 +123,12 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
         found.warn(name, "half_question", len(halves), text)
 
 
-def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Given]:
+def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -> list[_Given]:
     """Those whose gold the grader reads: graded against itself it is correct, and so is each further answer of its list."""
-    verdicts = _graded({entry.row.gold for entry in given if entry.row.gold is not None})
-    pairs = list(dict.fromkeys((entry.row.gold or "", rival) for entry in given for rival in entry.row.rivals))
-    equal = {pair for pair, grade in zip(pairs, grade_batch(pairs), strict=True) if grade.verdict == "correct"}
+    sound = _graded([entry.problem for entry in given if entry.row.gold is not None], task)
+    asked = [(entry.problem, rival) for entry in given for rival in entry.row.rivals]
+    verdicts = task.grade_answers([problem for problem, _ in asked], [rival for _, rival in asked])
+    equal = {(p.gold, rival) for (p, rival), verdict in zip(asked, verdicts, strict=True) if verdict == "correct"}
     kept: list[_Given] = []
     for entry in given:
         rivals = [rival for rival in entry.row.rivals if (entry.row.gold, rival) not in equal]
@@ -142,7 +139,7 @@ def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Give
             )
             found.leave_out(name, "unreadable", where=entry.where, id=entry.problem.id, detail=detail)
             continue
-        if entry.row.gold is not None and verdicts[entry.row.gold] == "correct":
+        if entry.row.gold is not None and entry.problem.id in sound:
             kept.append(entry)
             continue
         shown = entry.row.given if entry.row.gold is None else entry.row.gold
@@ -161,54 +158,42 @@ def _readable(given: Sequence[_Given], name: str, found: Imported) -> list[_Give
     return kept
 
 
-def _graded(golds: Iterable[str]) -> dict[str, str]:
-    """The verdict of each gold against itself."""
-    ordered = sorted(golds)
-    progress = Progress("problems", len(ordered), unit="golds")
-    verdicts: dict[str, str] = {}
-    for at in range(0, len(ordered), GRADED_AT_ONCE):
-        batch = ordered[at : at + GRADED_AT_ONCE]
-        grades = grade_batch([(gold, gold) for gold in batch])
-        verdicts.update((gold, grade.verdict) for gold, grade in zip(batch, grades, strict=True))
-        progress.update(len(verdicts))
-    # Once more, with patience, what was not readable: a busy machine must not decide which problems there are.
-    doubtful = [gold for gold in ordered if verdicts[gold] != "correct"]
-    if doubtful:
-        pool = Pool(workers=1, time_limit=PATIENT_S)
-        try:
-            again = pool.grade_batch([(gold, gold) for gold in doubtful])
-            verdicts.update((gold, grade.verdict) for gold, grade in zip(doubtful, again, strict=True))
-        finally:
-            pool.close()
-    return verdicts
+def _graded(problems: Sequence[Problem], task: Task) -> set[str]:
+    """Ids of the problems whose gold is graded right."""
+    progress = Progress("problems", len(problems), unit="golds")
+    right: set[str] = set()
+    for at in range(0, len(problems), GRADED_AT_ONCE):
+        batch = problems[at : at + GRADED_AT_ONCE]
+        right |= {p.id for p, verdict in zip(batch, task.grade_golds(batch), strict=True) if verdict == "correct"}
+        progress.update(min(at + GRADED_AT_ONCE, len(problems)))
+    return right
 
 
-def _leave_out_contradictions(group: Sequence[str], given: dict[str, list[_Given]], found: Imported) -> None:
+def _leave_out_contradictions(
+    group: Sequence[str], given: dict[str, list[_Given]], task: Task, found: Imported
+) -> None:
     """Take from the sets of `group` every question that stands there with two different answers: nobody knows the right one."""
     asked: dict[str, list[tuple[str, _Given]]] = defaultdict(list)
     for name in group:
         for entry in given[name]:
-            asked[same_text(entry.problem.question)].append((name, entry))
-    pairs: dict[tuple[str, str], None] = {}  # the first answer to a question, and another
+            asked[task.same(entry.problem.question)].append((name, entry))
+    pairs: dict[tuple[str, str], tuple[Problem, Problem]] = {}  # the first answer to a question, and another
     for entries in asked.values():
-        golds = list(dict.fromkeys(entry.problem.gold for _, entry in entries))
-        pairs.update(((golds[0], other), None) for other in golds[1:])
-    one_way = grade_batch(list(pairs))
-    other_way = grade_batch([(other, gold) for gold, other in pairs])
-    differ = {
-        pair
-        for pair, one, other in zip(pairs, one_way, other_way, strict=True)
-        if "correct" not in (one.verdict, other.verdict)
-    }
+        first, *others = dict.fromkeys(entry.problem.gold for _, entry in entries)
+        by_gold = {entry.problem.gold: entry.problem for _, entry in entries}
+        pairs.update(((first, other), (by_gold[first], by_gold[other])) for other in others)
+    one_way = task.grade_answers([one for one, _ in pairs.values()], [other.gold for _, other in pairs.values()])
+    other_way = task.grade_answers([other for _, other in pairs.values()], [one.gold for one, _ in pairs.values()])
+    differ = {pair for pair, *both in zip(pairs, one_way, other_way, strict=True) if "correct" not in both}
     lost: set[str] = set()
     for entries in asked.values():
-        first = entries[0]
-        against = next((e for e in entries if (first[1].problem.gold, e[1].problem.gold) in differ), None)
+        leading = entries[0]
+        against = next((e for e in entries if (leading[1].problem.gold, e[1].problem.gold) in differ), None)
         if against is None:
             continue
         for name, entry in entries:
-            agrees = (first[1].problem.gold, entry.problem.gold) not in differ
-            other, rival = against if agrees else first
+            agrees = (leading[1].problem.gold, entry.problem.gold) not in differ
+            other, rival = against if agrees else leading
             found.leave_out(
                 name,
                 "contradictory",
@@ -236,11 +221,11 @@ def _clean(given: Sequence[_Given], name: str, index: Index, golds: dict[str, st
     return kept
 
 
-def _once(given: Sequence[_Given], name: str, seen: dict[str, str], found: Imported) -> list[_Given]:
+def _once(given: Sequence[_Given], name: str, seen: dict[str, str], task: Task, found: Imported) -> list[_Given]:
     """Those that say something new; `seen` (question -> place) grows."""
     kept = []
     for entry in given:
-        key = same_text(entry.problem.question)
+        key = task.same(entry.problem.question)
         if key in seen:
             found.leave_out(name, "repeated", where=entry.where, id=entry.problem.id, hits=seen[key])
         else:
