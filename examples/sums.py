@@ -6,9 +6,11 @@ from astro.tasks import Task
 class Sums(Task):
     """Add numbers, two at a time."""
 
+    defaults = {"largest": 50}
+
     def problem(self, random, level):
         """One more number for each level."""
-        numbers = [random.randint(1, 50) for _ in range(level + 1)]
+        numbers = [random.randint(1, self.options["largest"]) for _ in range(level + 1)]
         return {"question": "add " + " ".join(map(str, numbers)), "gold": str(sum(numbers))}
 
     def score(self, problem, answer):

@@ -1,0 +1,82 @@
+"""A task in one file through all stages, each by its real command: a small base trained from scratch on its own solutions."""
+
+import pytest
+
+from astro.profiles import merged
+from astro.runtime import read_json, read_jsonl, read_shards
+from schemas.evaluate import EvalMetrics
+from schemas.records import Completion, Problem, Trace, Tree
+from tests.pipeline.checkout import REPOSITORY, Checkout, environment
+
+pytestmark = pytest.mark.slow
+
+CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "examples", "dvc.yaml", "arms.yaml")
+SETTINGS = {
+    "run.task": "examples/sums.py",
+    "run.options": {"largest": 9},
+    "engine.kind": "hf",
+    "problems.train": 24,
+    "problems.rl": 12,
+    "problems.levels": {"2": 1.0},
+    "problems.eval": {"two": {"level": 2, "size": 8}},
+    "base.corpus.levels": {"1": 0.3, "2": 0.7},
+    "base.corpus.rows": 4000,
+    "mcts.problems": 24,
+    "mcts.rollouts": 1,
+    "sft.epochs": 4.0,
+    "grpo.steps": 2,
+    "grpo.max_completion": 64,
+    "grpo.pass_rate.high": 1.0,
+    "grpo.pass_rate.problems": 12,
+    "eval.max_tokens": 64,
+    "eval.search": 2,
+}
+
+STAGES = """
+import runpy, sys
+for stage in ("code", "problems", "base", "mcts", "linearize", "sft astro", "sft direct", "grpo astro", "grpo direct", "eval", "report"):
+    name, *sys.argv[1:] = stage.split()
+    runpy.run_module(f"stages.{name}", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """All stages, run in order in a folder of their own."""
+    root = tmp_path_factory.mktemp("task") / "astro"
+    root.mkdir()
+    for name in CODE:
+        (root / name).symlink_to(REPOSITORY / name)
+    smoke = merged(REPOSITORY / "profiles/smoke.yaml", (REPOSITORY / "params.yaml").read_text())
+    (root / "params.yaml").write_text(smoke)
+    checkout = Checkout(root, environment(ASTRO_TRACKING="off"))
+    for name, value in SETTINGS.items():
+        checkout.set_param(name, value)
+    print(checkout.run("python", "-c", STAGES).out)
+    return checkout
+
+
+def test_every_stage_works_on_it(done):
+    root = done.root
+    assert len(list(read_jsonl(root / "data/problems/train.jsonl", Problem))) == 24
+    trees = list(read_shards(root / "data/trees", Tree))
+    assert any(n.verdict == "correct" for t in trees for n in t.nodes)
+    assert {n.answer is not None for t in trees for n in t.nodes if n.verdict in ("correct", "wrong")} == {True}
+    traces = list(read_jsonl(root / "data/traces/train.jsonl", Trace))
+    searched = [t for t in traces if t.kind == "search"]
+    assert searched
+    for trace in searched:
+        assert "Tried: " in trace.completion
+        assert trace.completion.count("Answer: ") == 1
+    metrics = read_json(root / "metrics/eval.json", EvalMetrics)
+    assert set(metrics.sets) == {"two"}
+    assert {c.problem_id for c in read_jsonl(root / "data/completions/sft.jsonl", Completion)} == {
+        f"eval_two-{n:05d}" for n in range(8)
+    }
+    assert (root / "reports/report.html").is_file()
+    assert '"examples/sums.py"' in (root / "code/mcts.json").read_text()
+
+
+def test_one_can_ask_its_models(done):
+    asked = done.run("python", "-m", "astro", "ask", "add 3 4 5", "--samples", "1", NO_COLOR="1")
+    assert "add 3 4 5" in asked.out
