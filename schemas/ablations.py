@@ -26,6 +26,7 @@ class Ablations(Strict):
     """ablations.yaml. Whether the keys exist and the values are allowed is checked against params.yaml."""
 
     seeds: list[int] = Field(min_length=1, description="run.seed of the runs of each ablation")
+    profile: str = Field(default="", description='laid over params.yaml for all runs; "": params.yaml as it is')
     ablations: list[Ablation] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ REPORT = Path("reports/ablations.json")
 
 def show(planned: list[Planned]) -> None:
     """Each run, and whether it is done."""
-    known, base = experiments(head()), committed_params()
+    known, base = experiments(head()), committed_params(planned[0].profile)
     for one in planned:
         state = "done" if done(one, known) else "kept" if kept(one) else "-"
         same = one.ablation.set and one.params == {**base, "run": {**base["run"], "seed": one.seed}}
@@ -29,14 +29,15 @@ def show(planned: list[Planned]) -> None:
 def tabulate(planned: list[Planned], file: Path) -> None:
     """Read what is there, write reports/ablations.json, .md and .html, print the table."""
     commit = head()
-    known, base = experiments(commit), committed_params()
+    known, base = experiments(commit), committed_params(planned[0].profile)
     seeds = list(dict.fromkeys(p.seed for p in planned))
     compared = {p.name: p for p in [*plan(file, only=[BASELINE], seeds=seeds), *planned]}
     here = {name: rev for name, p in compared.items() if (rev := done(p, known))}
     elsewhere = all_kept({name: p for name, p in compared.items() if name not in here})
     earlier = {} if here or elsewhere else of_an_earlier_default(compared)
     elsewhere |= earlier
-    found_by_name = {n: read(n, rev) for n, rev in here.items()} | {n: result_of(k) for n, k in elsewhere.items()}
+    found_by_name = {n: read(n, rev) for n, rev in here.items()}
+    found_by_name |= {n: result_of(run, compared[n].folder) for n, run in elsewhere.items()}
     commits = here | {name: run.commit for name, run in elsewhere.items()}
     results = {(compared[n].ablation.name, compared[n].seed): result for n, result in found_by_name.items()}
     found = table.report(
@@ -54,7 +55,7 @@ def tabulate(planned: list[Planned], file: Path) -> None:
 
 
 def keep_all(planned: list[Planned]) -> None:
-    """Write the runs done on this commit to `kept.FOLDER`."""
+    """Write the runs done on this commit into `results`."""
     commit = head()
     known = experiments(commit)
     written = [keep(p, read(p.name, rev), commit=commit) for p in planned if (rev := done(p, known))]

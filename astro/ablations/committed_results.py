@@ -19,8 +19,6 @@ from schemas.ablations import BASELINE
 from schemas.base import Strict
 from schemas.params import laid_over
 
-FOLDER = Path("results/runs")
-
 
 class KeptQuestions(Strict):
     """What the runs of a seed were asked; one file for all of them that were asked the same."""
@@ -40,7 +38,7 @@ class KeptRun(Strict):
     )
 
 
-def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER) -> Path:
+def keep(planned: Planned, result: Result, *, commit: str, folder: Path | None = None) -> Path:
     """Write the run; the same run again gives the same bytes."""
     samples = planned.params["eval"]["samples"]
     questions = {name: dict(sorted(asked.items())) for name, asked in sorted(result.questions.items())}
@@ -48,6 +46,7 @@ def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER
     right: dict[str, dict[str, list[int]]] = {}
     for (set_name, model), scores in sorted(result.scores.items()):
         right.setdefault(set_name, {})[model] = [round(scores[i] * samples) for i in questions[set_name]]
+    folder = folder or planned.folder
     path = folder / f"{planned.name}.json"
     run = KeptRun(commit=commit, params=_science(planned.params), questions=asked, samples=samples, right=right)
     for target, record in ((folder / asked, KeptQuestions(questions=questions)), (path, run)):
@@ -55,16 +54,31 @@ def keep(planned: Planned, result: Result, *, commit: str, folder: Path = FOLDER
     return path
 
 
-def kept(planned: Planned, folder: Path = FOLDER) -> KeptRun | None:
+def read_run(path: Path) -> KeptRun:
+    """A kept run, its params under the names that they have now.
+
+    Raises:
+        UserError: the file does not hold a run; names file and field.
+    """
+    run = read_json(path, KeptRun)
+    renamed = [(run.params.get("run", {}), "domain", "task")]
+    renamed += [(spec, "numbers", "level") for spec in run.params.get("problems", {}).get("eval", {}).values()]
+    for section, was, now in renamed:
+        if was in section:
+            section[now] = section.pop(was)
+    return run
+
+
+def kept(planned: Planned, folder: Path | None = None) -> KeptRun | None:
     """The kept run of this name, if it was made with the params wanted.
 
     Raises:
         UserError: the file does not hold a run; names file and field.
     """
-    path = folder / f"{planned.name}.json"
+    path = (folder or planned.folder) / f"{planned.name}.json"
     if not path.is_file():
         return None
-    run = read_json(path, KeptRun)
+    run = read_run(path)
     return run if _fits(run.params, _science(planned.params), committed_params()) else None
 
 
@@ -90,7 +104,7 @@ def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
     return True
 
 
-def result_of(run: KeptRun, folder: Path = FOLDER) -> Result:
+def result_of(run: KeptRun, folder: Path) -> Result:
     """What the run found.
 
     Raises:
@@ -109,23 +123,23 @@ def result_of(run: KeptRun, folder: Path = FOLDER) -> Result:
     return Result(questions, scores)
 
 
-def all_kept(planned: Mapping[str, Planned], folder: Path = FOLDER) -> dict[str, KeptRun]:
+def all_kept(planned: Mapping[str, Planned], folder: Path | None = None) -> dict[str, KeptRun]:
     """Name -> kept run, of those that there are."""
     found = {name: kept(one, folder) for name, one in planned.items()}
     return {name: run for name, run in found.items() if run}
 
 
-def of_an_earlier_default(planned: Mapping[str, Planned], folder: Path = FOLDER) -> dict[str, KeptRun]:
+def of_an_earlier_default(planned: Mapping[str, Planned], folder: Path | None = None) -> dict[str, KeptRun]:
     """Name -> kept run, of those that differ from the default kept for their seed by nothing but the settings of their ablation.
 
     The default may have changed since they were made. They still answer their question: the default of that time is among them.
     """
     found, today = {}, committed_params()
     for name, one in planned.items():
-        paths = [folder / f"{ablation}-s{one.seed}.json" for ablation in (BASELINE, one.ablation.name)]
+        paths = [(folder or one.folder) / f"{ablation}-s{one.seed}.json" for ablation in (BASELINE, one.ablation.name)]
         if not all(path.is_file() for path in paths):
             continue
-        default, run = (read_json(path, KeptRun) for path in paths)
+        default, run = map(read_run, paths)
         then = laid_over(today, default.params)  # with what is new since then at its default
         try:
             wanted = overlaid(then, one.ablation.set, str(paths[0]))

@@ -15,8 +15,8 @@ from pathlib import Path
 from astro.ablations.checkout import close_checkout, environment, open_checkout, take_over
 from astro.ablations.committed_results import kept
 from astro.ablations.experiments import dirty, done, experiments, head
-from astro.ablations.spec import Planned
-from astro.runtime import die_with_parent, work_folder
+from astro.ablations.spec import Planned, committed_params
+from astro.runtime import UserError, die_with_parent, work_folder
 
 GRACE_S = 10.0
 """How long DVC may take to end by itself after Ctrl-C, which reaches it too, before it is ended."""
@@ -31,6 +31,11 @@ def run(planned: Sequence[Planned]) -> list[str]:
         UserError: no git commit, or a second runner at work.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the next call goes on.
     """
+    if planned and planned[0].profile and committed_params() != committed_params(planned[0].profile):
+        name = planned[0].profile
+        raise UserError(
+            f"these ablations are of profile {name}; lay it over params.yaml (astro profile {name}) and commit that first"
+        )
     with work_folder("ablations", ".") as folder, _sigterm_interrupts():
         commit = head()
         if files := dirty():

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from astro.params import PARAMS_FILE, nearest, plain, read_yaml
-from astro.profiles import committed
+from astro.profiles import committed, find, merged
 from astro.runtime import UserError, explain
 from schemas.ablations import Ablation, Ablations
 from schemas.params import Params
@@ -28,6 +28,14 @@ class Planned:
     seed: int
     params: dict
     """The whole of params.yaml that the run shall have, as plain values."""
+
+    profile: str = ""
+    """Laid over params.yaml."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its result is kept."""
+        return Path("results") / (self.profile or "runs")
 
     @property
     def name(self) -> str:
@@ -84,7 +92,8 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
         known = ", ".join(a.name for a in file.ablations)
         raise UserError(f"{path}: no ablation {', '.join(unknown)}; there are: {known}")
     chosen = list(dict.fromkeys(seeds or file.seeds))
-    here, at_commit = plain(read_yaml(PARAMS_FILE)), committed_params()
+    at_commit = committed_params(file.profile)
+    here = at_commit if file.profile else plain(read_yaml(PARAMS_FILE))
     params = {}
     for number, ablation in enumerate(file.ablations):
         where = f"{_where(path, content, ('ablations', number))}: ablation {ablation.name}"
@@ -95,12 +104,14 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
                 params[ablation.name, seed] = overlaid(at_commit, settings, where)
             except UserError:  # a parameter that is not committed yet: no run can have it
                 params[ablation.name, seed] = checked
-    return [Planned(a, s, params[a.name, s]) for s in chosen for a in file.ablations if not only or a.name in only]
+    wanted = [(a, s) for s in chosen for a in file.ablations if not only or a.name in only]
+    return [Planned(a, s, params[a.name, s], file.profile) for a, s in wanted]
 
 
-def committed_params() -> dict:
-    """params.yaml of the last commit, as plain values; what is in the workspace, where there is no commit."""
-    return plain(YAML(typ="rt").load(committed(PARAMS_FILE)))
+def committed_params(profile: str = "") -> dict:
+    """params.yaml of the last commit with a profile laid over it, as plain values; of the workspace, where there is no commit."""
+    text = committed(PARAMS_FILE)
+    return plain(YAML(typ="rt").load(merged(find(profile), text) if profile else text))
 
 
 def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:

@@ -34,7 +34,8 @@ SETTINGS = {
 
 STAGES = """
 import runpy, sys
-for stage in ("code", "problems", "base", "mcts", "linearize", "sft astro", "sft direct", "grpo astro", "grpo direct", "eval", "report"):
+trained = ("sft astro", "sft direct", "grpo astro", "grpo direct")
+for stage in ("code", "problems", "base", "mcts", "linearize", *trained, "eval", "report"):
     name, *sys.argv[1:] = stage.split()
     runpy.run_module(f"stages.{name}", run_name="__main__")
 """

@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from astro.ablations.committed_results import FOLDER as RUNS
-from astro.ablations.committed_results import KeptRun, result_of
+from astro.ablations.committed_results import KeptRun, read_run, result_of
 from astro.ablations.results import Result
 from astro.ablations.spec import load
 from astro.ablations.table import arms, figure
@@ -19,6 +18,8 @@ from astro.viz.markdown import table
 from schemas.ablations import BASELINE, Ablation
 from schemas.evaluate import Estimate, EvalMetrics
 from tools.docs.example import RESULTS, example, figures, run
+
+RUNS = RESULTS / "runs"
 
 PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
 SETS = ("n3", "n4")
@@ -107,11 +108,11 @@ def stages_table() -> str:
 
 def _runs(name: str, seeds: list[int]) -> dict[tuple[str, int], KeptRun]:
     paths = {(name, seed): RUNS / f"{name}-s{seed}.json" for seed in seeds}
-    return {key: read_json(path, KeptRun) for key, path in paths.items() if path.is_file()}
+    return {key: read_run(path) for key, path in paths.items() if path.is_file()}
 
 
 def _results(runs: Mapping[tuple[str, int], KeptRun]) -> dict[tuple[str, int], Result]:
-    return {key: result_of(one) for key, one in runs.items()}
+    return {key: result_of(one, RUNS) for key, one in runs.items()}
 
 
 def _plan() -> tuple[list[int], list[Ablation]]:

@@ -246,7 +246,9 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
     right = verdicts.count("correct")
     report.ok(f"{right} of {len(verdicts)} solutions are right, {verdicts.count('wrong')} wrong")
     if unread := verdicts.count("unparseable_prediction"):
-        report.note(f"{unread} answers cannot be read: chains go back from attempts that score() calls wrong, and from no other")
+        report.note(
+            f"{unread} answers cannot be read: chains go back from attempts that score() calls wrong, and from no other"
+        )
     if right == len(verdicts):
         report.note("every solution is right: a base that never saw a wrong end will not doubt one; let some miss")
     if not right:
