@@ -6,7 +6,7 @@ from schemas.base import Strict
 from schemas.evaluate import Estimate
 
 BASELINE = "default"
-"""The ablation that changes nothing; all others are compared with it."""
+"""The ablation that changes nothing; all others are compared with it. That of a profile may, e.g. leave RL out."""
 
 
 def twice(values: list) -> list:
@@ -35,7 +35,8 @@ class Ablations(Strict):
             raise ValueError(f"names come twice: {', '.join(again)}")
         if again := twice(self.seeds):
             raise ValueError(f"seeds come twice: {', '.join(map(str, again))}")
-        if [a.set for a in self.ablations if a.name == BASELINE] != [[]]:
+        default = [a.set for a in self.ablations if a.name == BASELINE]
+        if not default or (default != [[]] and not self.profile):
             raise ValueError(
                 f"one ablation must be named {BASELINE!r} and set nothing: the others are compared with it"
             )
