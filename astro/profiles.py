@@ -129,13 +129,6 @@ def profile_command() -> None:
         show()
 
 
-def check_command() -> None:
-    """`astro check`."""
-    argparse.ArgumentParser(prog="astro check", description="Check params.yaml against the schemas.").parse_args()
-    validate(read_yaml(PARAMS_FILE), PARAMS_FILE)
-    print("params.yaml: valid")
-
-
 def main() -> None:
     """See the module's docstring."""
     warn_of_lost_edits()

@@ -63,6 +63,7 @@ class FieldMap(Strict):
     answer_in: Literal["", "plain", "boxed", "hashes"] = Field(
         default="", description='where in `answer` it stands: all of it, its last \\boxed{}, after its last "####"'
     )
+    data: list[str] = Field(default=[], description="columns that a task of your own needs: they are its problem.data")
     several: Literal["", "all"] = Field(
         default="", description='of a list of answers: "all" are asked for together; "": they must say the same'
     )

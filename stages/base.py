@@ -30,6 +30,9 @@ RAW = Path("models/base_raw")
 """A pretrained base before its warm-up; empty where there is none."""
 
 EVAL_SETS = Path("data/problems/eval")
+CORPUS = Path("data/problems/corpus")
+"""Problems whose solutions the base learns from, where the task makes none; else empty."""
+
 SEEN = 20_000
 """Solutions whose words make the vocabulary, where the task does not know them beforehand."""
 
@@ -44,7 +47,10 @@ def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
     """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
     excluded = list(read_shards(EVAL_SETS, Problem))
     task = get_task(s.params.run.spec, chat=chat)
+    given = list(read_shards(CORPUS, Problem))
     try:
+        if given:
+            yield from task.corpus_of(given, s.params.run.seed)
         yield from task.corpus(s.params.base.corpus, world_of(s), excluded, s.params.run.seed)
     except TaskError as error:
         raise UserError(str(error)) from None

@@ -73,6 +73,9 @@ class Example(Strict):
 Examples = Iterator[tuple[Tree, Example]]
 """Tree by tree, each example with its tree."""
 
+FEW = 0.2
+"""Below this share of chains that go back, the arms hardly differ."""
+
 
 @dataclass
 class Asking:
@@ -293,6 +296,12 @@ def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rew
         if params.writer == "lm":
             require_most(s, rewrites.metrics())
         require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
+        if params.reflection and figures.share < FEW:
+            print(
+                f"[linearize] warning: {figures.share:.0%} of the chains go back; trees with right and wrong ends make them: "
+                "look at valid in metrics/mcts.json, and raise mcts.iterations",
+                flush=True,
+            )
 
 
 class TraceFigures:
@@ -308,6 +317,11 @@ class TraceFigures:
         self._backtracks += trace.backtracks
         self._characters += len(trace.completion)
         self._longest = max(self._longest, len(trace.completion))
+
+    @property
+    def share(self) -> float:
+        """Chains that go back, as a share of all."""
+        return self._search / self._traces if self._traces else 0.0
 
     def metrics(self) -> dict:
         """The values, of at least one trace."""

@@ -47,6 +47,9 @@ def main() -> None:
         for name in ("train", "rl"):
             write_jsonl(OUT / f"{name}.jsonl", sets[name])
         write_jsonl(OUT / "dropped.jsonl", found.dropped if found else [])
+        with atomic_path(OUT / "corpus") as folder:
+            if not task.makes_problems:
+                write_jsonl(folder / "train.jsonl", sets["train"])
         with atomic_path(OUT / "eval") as folder:
             for name, problems in sets.items():
                 if name.startswith("eval_"):

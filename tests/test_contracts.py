@@ -46,7 +46,8 @@ LAYERS = [
     {"astro.ablations", "astro.inference", "astro.export", "astro.importing", "astro.training"},
     {"astro.execution"},
     {"astro.preflight"},
-    {"astro.plan", "astro.ask", "astro.check"},
+    {"astro.plan", "astro.ask", "astro.task_check"},
+    {"astro.check"},
     {"astro.__main__"},
     {"stages"},
 ]

@@ -23,6 +23,7 @@
 `countdown3to4` is for Countdown (Jiayi-Pan/Countdown-Tasks-3to4: nums, target), whose importer knows these columns.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,7 @@ class Map:
         answers: (column, where in it the answer stands): plain, boxed or hashes.
         trim: texts around a question that are no part of it.
         several: whether the answers of a list are asked for together.
+        data: columns that the task asks for.
         where: column -> the values of the rows that are read; a row without the column is read.
         own_id: the user named the id column, so a row must have it.
         own_level: the user named the level column.
@@ -84,6 +86,7 @@ class Map:
     levels: tuple[str, ...] = ("level",)
     trim: tuple[str, ...] = ()
     several: bool = False
+    data: tuple[str, ...] = ()
     where: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
     own_id: bool = False
     own_level: bool = False
@@ -157,6 +160,7 @@ class Row:
         level: 1 where there is none.
         no_level: what is there in the level's place but is no level; "": nothing, or a level.
         unread: columns beside the question that belong to it and are not read.
+        data: what the task asks for, by column.
     """
 
     id: str | None
@@ -169,6 +173,7 @@ class Row:
     no_level: str = ""
     unread: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
+    data: dict | None = None
 
 
 def map_of(preset: str, fields: FieldMap) -> Map:
@@ -192,6 +197,7 @@ def map_of(preset: str, fields: FieldMap) -> Map:
         levels=(fields.level,) if fields.level else found.levels,
         trim=tuple(fields.trim) or found.trim,
         several=bool(fields.several) or found.several,
+        data=tuple(fields.data),
         own_id=bool(fields.id),
         own_level=bool(fields.level),
     )
@@ -237,7 +243,20 @@ def read_row(row: object, columns: Map) -> Row:
         no_level=no_level,
         unread=tuple(unread_columns(row, name, others, question)),
         rivals=tuple(golds[1:]),
+        data={name: plain_json(found_in(row, (name,), "data", columns.name)[1], name) for name in columns.data} or None,
     )
+
+
+def plain_json(value: object, name: str) -> object:
+    """A cell as JSON has it, so that a problem can hold it.
+
+    Raises:
+        Unreadable: it cannot be written as JSON.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        raise Unreadable(f"field {name!r}: expected texts, numbers, lists and objects, got {shown(value)}") from None
 
 
 # --- the answer and the level ------------------------------------------------------------------------------------------

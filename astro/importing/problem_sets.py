@@ -12,6 +12,7 @@ from astro.runtime import Progress, UserError
 from astro.tasks import Task
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
+from schemas.run import TASKS
 
 GRADED_AT_ONCE = 2000
 """Golds per batch, between two lines of progress."""
@@ -91,7 +92,13 @@ def read_source(name: str, spec: SourceSpec, folder: str, task: Task, found: Imp
         if row.gold is not None:
             copies[row.question, row.gold] = identifier
         problem = Problem(
-            id=identifier, task=task.name, question=row.question, gold=row.gold or "none", level=row.level, chance=None
+            id=identifier,
+            task=task.name,
+            question=row.question,
+            gold=row.gold or "none",
+            level=row.level,
+            chance=None,
+            data=row.data,
         )
         given.append(_Given(problem, where, row))
     _warn(given, name, found)
@@ -143,6 +150,10 @@ def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -
             kept.append(entry)
             continue
         shown = entry.row.given if entry.row.gold is None else entry.row.gold
+        if not shown:
+            shown = "(empty)"
+        elif task.name not in TASKS:
+            shown = f"{shown} (score() does not call it right)"
         found.leave_out(name, "unparseable_gold", where=entry.where, id=entry.problem.id, detail=shown)
     if given and not kept:
         column = given[0].row.answered
@@ -151,6 +162,8 @@ def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -
             if given[0].row.rivals
             else f"is problems.files.{name}.preset the right map?"
         )
+        if task.name not in TASKS:
+            remedy = f"score() of {task.name} must call each row's own answer right; look at score, or at fields.answer"
         raise UserError(
             f"{given[0].where}: field {column!r}: of {len(given)} problems for set {name!r} none has an answer that can be "
             f"graded (the first: {given[0].row.given[:80]!r}); {remedy}"

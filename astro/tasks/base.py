@@ -116,6 +116,8 @@ class Task:
     name: str = ""
     readings: tuple[Reading, ...] = ()
     """The ways to read an answer, where there are several."""
+    makes_problems: bool = True
+    """Whether `problem` is defined: else all problems come from files."""
     grades_inline: bool = False
     """Grades and parses in microseconds: it is not worth a thread."""
 
@@ -395,6 +397,19 @@ class Task:
                 raise TaskError(f"base.corpus: {self.name} made {len(seeds)} problems, and each stands in an eval set")
             solved = self.solutions([s for s, _ in kept], [p for _, p in kept])
             yield from (self.prompt(p) + self.response(steps) for (_, p), steps in zip(kept, solved, strict=True))
+
+    def corpus_of(self, problems: Sequence[Problem], seed: int) -> Iterator[str]:
+        """As `corpus`, of given problems: each in turn, again and again, each time with another solution.
+
+        Raises:
+            TaskError: the task writes no solutions.
+        """
+        for turn in itertools.count():
+            order = random.Random(f"corpus/{seed}/{turn}").sample(problems, len(problems))
+            for at in range(0, len(order), CORPUS_BATCH):
+                batch = order[at : at + CORPUS_BATCH]
+                solved = self.solutions([f"corpus/{seed}/{turn}/{p.id}" for p in batch], batch)
+                yield from (self.prompt(p) + self.response(steps) for p, steps in zip(batch, solved, strict=True))
 
     def vocabulary(self, world: Mapping[str, int], texts: Iterable[str]) -> list[str]:
         """The words of the embedded base's tokenizer, which are parted by spaces and line ends.

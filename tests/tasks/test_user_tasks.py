@@ -8,9 +8,9 @@ import pytest
 from astro.code_identity import ROOT, Sources
 from astro.params import load_params
 from astro.runtime import UserError
+from astro.task_check import check_task, main
 from astro.tasks import TaskError, get_task
 from astro.tasks.user import task as user_task
-from astro.tasks.user.check import check_task, main
 from schemas.problems import EvalSet
 from schemas.records import Problem
 
@@ -313,3 +313,54 @@ def test_params_name_a_task():
             type(PARAMS).model_validate(values | {"run": values["run"] | {"task": name, "options": options}})
     run = type(PARAMS).model_validate(values | {"run": values["run"] | {"task": SUMS, "options": {"a": 1}}}).run
     assert json.loads(run.spec.partition(" ")[2]) == {"a": 1}
+
+
+def files(tmp_path, rows: str, **fields):
+    """The params of a run on a file of the task's problems."""
+    (tmp_path / "train.csv").write_text(rows)
+    entry = {"path": "train.csv", "fields": {"question": "asked", "answer": "right", **fields}}
+    values = PARAMS.model_dump()
+    values["run"] |= {"task": SUMS}
+    values["problems"] |= {
+        "source": "files",
+        "folder": str(tmp_path),
+        "files": {"train": entry, "rl": "rl.csv", "eval_a": "a.csv"},
+    }
+    return type(PARAMS).model_validate(values)
+
+
+def test_problems_of_files_are_checked_as_the_stage_reads_them(write, tmp_path):
+    rows = "asked,right,unit\n" + "".join(f"add {n} 1,{n + 1},m\n" for n in range(30))
+    params = files(tmp_path, rows + "add 7 7,15,m\n", data=["unit"])
+    task = own(
+        write,
+        "def score(self, problem, answer):\n    return int(answer) == sum(map(int, problem.question.split()[1:]))",
+    )
+    report, problems = check_task(task, level=1, params=params)
+    assert not report.faults, report.lines
+    assert any("30 of the first 200 rows" in line for line in report.lines)
+    assert (len(problems), problems[3].data) == (20, {"unit": "m"})
+    wrong = own(write, "def score(self, problem, answer):\n    return 0.5", "wrong.py")
+    report, _ = check_task(wrong, level=1, params=params)
+    assert any("score() of" in line and "must call each row's own answer right" in line for line in report.lines)
+
+
+def test_without_problems_anywhere_the_check_does_not_pass(write):
+    task = get_task(write("from astro.tasks import Task\nclass A(Task):\n    def score(self, p, a): return 1"))
+    report, _ = check_task(task, level=1)
+    assert report.faults == 1
+
+
+def test_a_score_that_never_ends_stops_the_import_soon(write, short):
+    task = own(write, "def score(self, problem, answer):\n    while True: pass")
+    with pytest.raises(UserError, match=r"score\(\): it ran longer than .* at each of the first golds"):
+        task.grade_golds([asked()] * 500)
+
+
+def test_the_corpus_of_a_file_goes_round_with_other_solutions():
+    task = get_task(SUMS)
+    given = [asked(f"add {n} {n}", str(2 * n)).model_copy(update={"id": str(n)}) for n in range(1, 9)]
+    documents = [text for text, _ in zip(task.corpus_of(given, 1), range(160), strict=False)]
+    assert {text.split("\n")[0] for text in documents[:8]} == {p.question for p in given}
+    assert len(set(documents)) > 16
+    assert documents == [text for text, _ in zip(task.corpus_of(given, 1), range(160), strict=False)]

@@ -27,6 +27,9 @@ TIME_LIMIT = 10.0
 MEMORY_LIMIT = 2 << 30
 """Bytes that a worker may add to what it was started with."""
 
+TRIED = 3
+"""Golds that are graded one by one before all others."""
+
 REMEMBERED = 1 << 14
 """Answers of methods that are kept: a search asks for the same prompt many times."""
 
@@ -67,6 +70,7 @@ class UserTask(Task):
         for name, value in about["sets"].items():
             setattr(self, name, value)
         self.about, self.defines, self._digest = about["doc"], frozenset(about["defines"]), about["digest"]
+        self.makes_problems = "problem" in self.defines
         self._told: set[str] = set()
         self._one = lru_cache(maxsize=REMEMBERED)(self._call)
 
@@ -129,6 +133,23 @@ class UserTask(Task):
                 score = None
             verdicts.append("unparseable_prediction" if score is None else self._verdict(score))
         return verdicts
+
+    def grade_golds(self, problems: Sequence[Problem]) -> list[Verdict]:
+        """As `Task.grade_golds`.
+
+        Raises:
+            UserError: `score` overruns its limits at the first ones. Hours would pass before it has done so at all.
+        """
+        for problem in problems[:TRIED]:
+            asked = [(self.name, self._given, self._digest, "score", json.dumps([_plain(problem), problem.gold]))]
+            answer = pool().run_batch(f"{HOME}call", asked)[0]
+            if not isinstance(answer, Failed):
+                return super().grade_golds(problems)
+        if not problems:
+            return []
+        raise UserError(
+            f"{self.name}: score(): {self._limit(answer)}, at each of the first golds; the last: {problem.gold!r:.80}"
+        )
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """As `Task.grade`."""

@@ -6,6 +6,8 @@ astro check my_task.py --level 3 --show 2
 """
 
 import argparse
+import contextlib
+import io
 import json
 import logging
 import random
@@ -13,13 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from astro.runtime import UserError, read_jsonl
+from astro.importing import import_sets
+from astro.importing.imported import Imported
+from astro.params import load_params
+from astro.runtime import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.base import Task
 from astro.tasks.user.task import UserTask, pool
+from schemas.params import Params
 from schemas.records import Problem
 from schemas.run import RunParams
 
@@ -34,7 +39,8 @@ NONSENSE = ("", "no idea", "?", "[]", "0 0 0")
 SLOW_MS = 20.0
 """A call that takes longer holds a search up."""
 
-ASKED_FOR = Path("data/problems/train.jsonl")
+READ = 200
+"""Rows of a file that are read."""
 
 
 @dataclass
@@ -62,37 +68,33 @@ class Report:
         (self.ok if good else self.fault)(text if good else otherwise)
 
 
-def check_task(task: UserTask, *, level: int) -> tuple[Report, list[Problem]]:
+def check_task(task: UserTask, *, level: int, params: Params | None = None) -> tuple[Report, list[Problem]]:
     """Try all that the stages will ask of a task.
 
     Args:
         level: of the problems that it is tried on.
+        params: where they name this task; its problems may be in their files.
 
     Raises:
         UserError, TaskError: it cannot be tried at all.
     """
     report = Report()
     report.ok(f"loaded; it defines {', '.join(sorted(task.defines))}")
-    problems = _problems(task, level, report)
+    problems = _problems(task, level, params, report)
     if problems:
         for part in (_grading, _prompts, _text, _solutions, _speed):
             part(task, problems, report)
     return report, problems
 
 
-def _problems(task: UserTask, level: int, report: Report) -> list[Problem]:
-    if "problem" not in task.defines:
-        try:
-            found = [
-                p for p, _ in zip(read_jsonl(ASKED_FOR, Problem), range(PROBLEMS), strict=False) if p.task == task.name
-            ]
-        except UserError:
-            found = []
-        if not found:
-            report.note(
-                "no problem(): its problems come from files; run `dvc repro problems` once, then all of it is checked"
-            )
-        return found
+def _problems(task: UserTask, level: int, params: Params | None, report: Report) -> list[Problem]:
+    if params is not None and params.problems.source == "files":
+        return _from_files(task, params, report)
+    if not task.makes_problems:
+        report.fault(
+            "no problem(), and no files of problems: set run.task and problems.source: files in params.yaml, and check again"
+        )
+        return []
     seeds = [(f"check/{n}", level) for n in range(PROBLEMS)]
     made = task.problem_many(seeds)
     problems = [task.made(f"check-{n:02d}", fields, level) for n, fields in enumerate(made)]
@@ -114,6 +116,26 @@ def _problems(task: UserTask, level: int, report: Report) -> list[Problem]:
     else:
         report.ok(text)
     return problems
+
+
+def _from_files(task: UserTask, params: Params, report: Report) -> list[Problem]:
+    """The first problems of the train set, read as the stage reads them."""
+    entry = params.problems.files["train"]
+    limit = min(entry.limit or READ, READ)
+    files = {"eval_train": entry.model_copy(update={"limit": limit})}  # an eval set alone: no other set is looked at
+    found = Imported(errors={})
+    with contextlib.redirect_stdout(io.StringIO()):
+        import_sets(params.problems.model_copy(update={"files": files}), task, found)
+    for error in (found.errors or {}).values():
+        report.fault(error)
+    problems = found.sets.get("eval_train", [])
+    if problems:
+        report.ok(
+            f"{len(problems)} of the first {limit} rows of the set train are problems; astro check problems says more"
+        )
+    if task.makes_problems:
+        report.note("problem() is not used, because problems.source is files")
+    return problems[:PROBLEMS]
 
 
 def _grading(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
@@ -281,10 +303,12 @@ def _spec(task: Task) -> str:
 
 
 def shown(task: UserTask, problems: Sequence[Problem], count: int) -> Iterator[str]:
-    """The first problems as a model sees them, with their golds."""
+    """The first problems as a model sees them, each with its gold and a solution."""
     for problem in problems[:count]:
         yield f"\n--- {problem.id}, level {problem.level}, gold {problem.gold!r:.100}"
         yield task.prompt(problem).rstrip("\n")
+        if "solution" in task.defines:
+            yield task.response(task.solutions([problem.id], [problem])[0])
 
 
 def main() -> int:
@@ -303,8 +327,9 @@ def main() -> int:
     if not isinstance(task, UserTask):
         raise UserError(f"{given.task} is a task of this project; a task of your own is a file, such as my_task.py")
     print(f"{task.name}: {task.about}" if task.about else task.name, flush=True)
+    here = load_params()
     try:
-        report, problems = check_task(task, level=given.level)
+        report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
     except TaskError as error:
         raise UserError(str(error)) from None
     print("\n".join([*report.lines, *shown(task, problems, given.show)]))
