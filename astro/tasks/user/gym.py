@@ -1,11 +1,277 @@
-"""Tasks of reasoning-gym. Imported in workers alone: some of its scorers evaluate what a model wrote."""
+"""Tasks of reasoning-gym: `run.task: gym:mini_sudoku`. What passes, and what is left out and why: docs/gym.md.
 
-from collections.abc import Mapping
+Workers run `call` and `describe` of this module, so that the process that they are forked from imports the package once. No
+other process imports it.
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from random import Random
 from typing import Any
 
 from astro.tasks.base import Task
+from astro.tasks.user.code import Refused, call, describe
+from schemas.records import Problem
+
+try:
+    from reasoning_gym.factory import DATASETS
+
+    MISSING = ""
+except ImportError as error:  # the extra is not installed, or not all of it
+    DATASETS, MISSING = {}, str(error)
+
+__all__ = ["GOLD_ALONE", "OWN", "REFUSED", "GymTask", "call", "describe", "open_gym"]
+
+SYMPY = "its scorer hands what a model wrote to sympy's parse_expr, which evaluates it as Python"
+REFUSED: Mapping[str, str] = {
+    "composite": "it mixes other tasks; name one of them",
+    "countdown": f"{SYMPY}; run.task countdown is this project's own",
+    "intermediate_integration": SYMPY,
+    "polynomial_multiplication": SYMPY,
+    "puzzle24": f"{SYMPY}, and it does not check which numbers were used",
+    "simple_integration": SYMPY,
+    "codeio": "it runs programs that a language model wrote",
+    "boxnet": "it has no gold answer",
+    "rush_hour": "it has no gold answer",
+    "coin_flip": 'the first characters of a probability are right, too: "0" for 0.25',
+    "sokoban": "some of its problems take longer to make than the ten seconds that a worker has",
+    "propositional_logic": "a premise that is copied from the question is right",
+}
+"""Tasks that are left out, and why."""
+
+EVAL = "its scorer evaluates what a model wrote as Python"
+GOLD_ALONE: Mapping[str, str] = {
+    "binary_matrix": EVAL,
+    "n_queens": EVAL,
+    "spiral_matrix": EVAL,
+    "string_insertion": EVAL,
+    "decimal_arithmetic": "its scorer takes an answer that is 0.001 off",
+    "figlet_font": "its scorer takes ten letters of a longer word",
+    "game_of_life": "its scorer takes rows and cells too many",
+    "game_of_life_halting": "its scorer takes any text",
+    "gsm_symbolic": "its scorer takes the first number of any text, without its sign",
+    "letter_jumble": "its scorer takes words too many",
+    "number_sorting": "its scorer takes numbers that are 1 off, and NaN",
+    "word_sorting": "its scorer takes words too many",
+}
+"""Tasks that are scored here, and why: the gold answer is right, however it is laid out, and no other one."""
+
+GOLDS: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "graph_color": lambda metadata: json.dumps(metadata["possible_answer"]),
+    "rubiks_cube": lambda metadata: metadata["example_correct_answer"],
+}
+"""Where a right answer stands, if the entry's own is empty since there are many."""
+
+ALL_GOLDS: Mapping[str, str] = {"n_queens": "valid_answers"}
+"""Where all right answers stand, if a task of `GOLD_ALONE` has several."""
+
+OWN: Mapping[str, Any] = {"right_from": 1.0, "levels": {}}
+"""Options that are not the data set's."""
+
+OURS = {
+    "seed": "run.seed makes the problems",
+    "size": "the sizes of the sets stand in problems",
+}
+"""Fields of the data sets that are not options."""
+
+INDICES = 1 << 31
+"""Problems of a data set are drawn from so many. numpy wants seed + index below 2**32."""
+
+SIZE = 5
+"""Of a data set that is made as a whole. Acre wants five, to have each of its kinds."""
+
+SEED = 0
+"""Of every data set. A problem is drawn with Random(seed + index): other seeds would have the same problems, shifted."""
+
+TRIES = 100
+"""Draws until there is a problem with an answer."""
+
+REMEMBERED = 1 << 10
+"""Problems that a worker keeps, to score many answers to one."""
+
+NAN = re.compile(r"(?<![a-z])nan(?=[ij]?(?![a-z]))", re.IGNORECASE)
+"""Not a number. Comparisons with it let some scorers call it right."""
 
 
-def open_gym(name: str, options: Mapping[str, Any]) -> Task:
-    """The task `name` of reasoning-gym; options: its configuration."""
-    raise NotImplementedError(name, options)
+def open_gym(name: str, options: Mapping[str, Any]) -> "GymTask":
+    """The task `name` of reasoning-gym.
+
+    Args:
+        options: fields of its configuration, and those of `OWN`.
+
+    Raises:
+        Refused: there is none, it is left out, or its configuration is refused.
+    """
+    if MISSING:
+        raise Refused(f"gym:{name}: {MISSING}; reasoning-gym is an extra: make gym")
+    if name in REFUSED:
+        raise Refused(f"gym:{name} is left out: {REFUSED[name]}; docs/gym.md lists those that are not")
+    if name not in DATASETS:
+        raise Refused(f"run.task: reasoning-gym has no task {name!r}{_nearest(name, sorted({*DATASETS} - {*REFUSED}))}")
+    return GymTask(name, options)
+
+
+class GymTask(Task):
+    """A task of reasoning-gym."""
+
+    step_end = "\n\n"
+    answer_mark = "<answer>"
+    answer_end = "</answer>"
+    tried_mark = "<answer given up>"
+
+    def __init__(self, kind: str, options: Mapping[str, Any]):
+        """See `open_gym`."""
+        self.kind, self.name = kind, f"gym:{kind}"
+        self._make, config = DATASETS[kind]
+        self._config = config
+        self._fields = {f.name: f for f in dataclasses.fields(config) if f.name not in OURS}
+        self.defaults = {**{name: _plain(_default(field)) for name, field in self._fields.items()}, **OWN}  # type: ignore[misc]
+        self._given = {name: value for name, value in options.items() if name not in OWN}
+        super().__init__(options=options)
+        self.right_from = self._share("right_from")
+        self.levels = self._levels()
+        self._dataset = lru_cache(maxsize=64)(self._open)
+        self._entry = lru_cache(maxsize=REMEMBERED)(self._drawn)
+        for level in self.levels or {1: {}}:
+            self._dataset(level, SEED)
+
+    # --- problems
+
+    def problem(self, random: Random, level: int) -> Mapping[str, Any]:
+        """A problem of its data set; its index is drawn."""
+        level = level if self.levels else 1
+        for _ in range(TRIES):
+            data = {"index": random.randrange(INDICES), "level": level}
+            entry = self._entry(data["index"], level)
+            gold = self._gold(entry)
+            if gold.strip():
+                return {"question": entry["question"], "gold": gold, "data": data}
+        raise ValueError(f"{TRIES} problems in a row have an empty answer")
+
+    def ask(self, problem: Problem) -> str:
+        """The question, and how to answer. The tags stand side by side, so that the text itself holds no answer."""
+        return (
+            f"{problem.question.strip()}\n\nThink step by step, with a blank line between steps, and end with your answer "
+            f"between {self.answer_mark}{self.answer_end}."
+        )
+
+    def score(self, problem: Problem, answer: str) -> float:
+        """What the data set's own scorer says, but for those of `GOLD_ALONE`."""
+        place = problem.data if isinstance(problem.data, dict) else {}
+        index, level = place.get("index"), place.get("level")
+        if not isinstance(index, int) or not isinstance(level, int):
+            raise Refused(f"problem {problem.id} was not made by {self.name}: it has no index and level in its data")
+        entry = self._entry(index, level)
+        if entry["question"] != problem.question:
+            raise Refused(
+                f"problem {problem.id} is another one here: options or reasoning-gym changed; make problems again"
+            )
+        gold = self._gold(entry)
+        if self.kind in GOLD_ALONE:
+            golds = entry["metadata"][ALL_GOLDS[self.kind]] if self.kind in ALL_GOLDS else [gold]
+            return float(_value(answer) in [_value(one) for one in golds])
+        if NAN.search(answer) and not NAN.search(gold):
+            return 0.0
+        score = float(self._dataset(level, SEED).score_answer(answer, deepcopy(entry)))
+        if not 0 <= score <= 1:
+            raise ValueError(f"its scorer says {score}, which is not from 0 to 1")
+        return score
+
+    def _gold(self, entry: Mapping[str, Any]) -> str:
+        gold = entry["answer"]
+        return str(GOLDS[self.kind](entry["metadata"]) if gold is None and self.kind in GOLDS else gold or "")
+
+    def _drawn(self, index: int, level: int) -> dict[str, Any]:
+        """The entry of an index: from the one data set, or, where that is made as a whole, from one with a seed of its own."""
+        try:
+            return self._dataset(level, SEED)[index]
+        except IndexError:
+            return self._open(level, index)[0]
+
+    def _open(self, level: int, seed: int) -> Any:
+        if self.levels and level not in self.levels:
+            offered = ", ".join(map(str, sorted(self.levels)))
+            raise Refused(f"run.options.levels: {self.name} has no level {level}; it has {offered}")
+        given = {**self._given, **self.levels.get(level, {})}
+        try:
+            config = self._config(
+                **{name: self._fitting(name, value) for name, value in given.items()}, seed=seed, size=SIZE
+            )
+            if hasattr(config, "validate"):
+                config.validate()
+            return self._make(config)
+        except Refused:
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            where = f" (level {level})" if self.levels else ""
+            raise Refused(f"run.options: {self.name}{where} refuses {json.dumps(given)}: {said:.300}") from None
+
+    # --- options
+
+    def _fitting(self, name: str, value: Any) -> Any:
+        """The value of a field as its default is written: YAML has no tuples."""
+        if name in OURS:
+            raise Refused(f"run.options.{name}: {self.name} takes none; {OURS[name]}")
+        if name not in self._fields:
+            raise Refused(f"run.options.{name}: {self.name} has no such option{_nearest(name, sorted(self.defaults))}")
+        default = _default(self._fields[name])
+        for kind, said in ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")):
+            if isinstance(default, kind):
+                fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (
+                    kind is bool
+                )
+                if not fits and not (value is None and "Optional" in str(self._fields[name].type)):
+                    raise Refused(f"run.options.{name}: {self.name} wants {said}, not {json.dumps(value)}")
+                break
+        return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
+
+    def _share(self, name: str) -> float:
+        value = self.options[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise Refused(f"run.options.{name}: a score above 0 and up to 1, not {json.dumps(value)}")
+        return float(value)
+
+    def _levels(self) -> dict[int, dict[str, Any]]:
+        levels = self.options["levels"]
+        fits = isinstance(levels, dict) and all(isinstance(over, dict) for over in levels.values())
+        if not fits or not all(re.fullmatch("[1-9][0-9]*", str(level)) for level in levels):
+            raise Refused(
+                f"run.options.levels: options for each level, such as {{1: {{...}}, 2: {{...}}}}, not {json.dumps(levels)}"
+            )
+        return {int(level): over for level, over in levels.items()}
+
+
+def _default(field: Any) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _value(text: str) -> Any:
+    """Equal for texts that say the same in another layout: numbers and lists of them by their values, all else by its words."""
+    try:
+        value = json.loads(text.replace("'", '"'), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        value = None
+    kinds = (int, float, list, dict)
+    return value if isinstance(value, kinds) and not isinstance(value, bool) else " ".join(text.split()).lower()
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(text)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 3, 0.5)
+    return f"; near it are: {', '.join(close)}" if close else f"; it has: {', '.join(known)}"

@@ -12,7 +12,7 @@ from astro.grading.batch import Failed
 from astro.runtime import UserError
 from astro.tasks.base import Task, TaskError
 from astro.tasks.chain import JumpWords
-from astro.tasks.user.code import HOME
+from astro.tasks.user.code import home_of
 from schemas.records import Problem, Verdict
 from schemas.run import Reading
 
@@ -37,9 +37,9 @@ _log = logging.getLogger(__name__)
 
 
 @cache
-def pool() -> Pool:
-    """The workers of this process."""
-    return Pool(time_limit=TIME_LIMIT, memory_limit=MEMORY_LIMIT, home=HOME, cache_size=0)
+def pool(home: str) -> Pool:
+    """The workers of this process that run functions of `home`."""
+    return Pool(time_limit=TIME_LIMIT, memory_limit=MEMORY_LIMIT, home=home, cache_size=0)
 
 
 class UserTask(Task):
@@ -61,7 +61,8 @@ class UserTask(Task):
         self.name, self._given = source, json.dumps(dict(options or {}), sort_keys=True)
         if source.endswith(".py") and not Path(source).is_file():
             raise UserError(f"run.task: there is no file {source}")
-        about = pool().run_batch(f"{HOME}describe", [(source, self._given)])[0]
+        self._home = home_of(source)
+        about = self.workers.run_batch(f"{self._home}describe", [(source, self._given)])[0]
         if isinstance(about, Failed):
             raise UserError(f"{source}: it cannot be loaded: {self._limit(about)}")
         if "error" in about:
@@ -73,6 +74,11 @@ class UserTask(Task):
         self.makes_problems = "problem" in self.defines
         self._told: set[str] = set()
         self._one = lru_cache(maxsize=REMEMBERED)(self._call)
+
+    @property
+    def workers(self) -> Pool:
+        """The processes that its own code runs in."""
+        return pool(self._home)
 
     # --- what its own code does
 
@@ -142,7 +148,7 @@ class UserTask(Task):
         """
         for problem in problems[:TRIED]:
             asked = [(self.name, self._given, self._digest, "score", json.dumps([_plain(problem), problem.gold]))]
-            answer = pool().run_batch(f"{HOME}call", asked)[0]
+            answer = self.workers.run_batch(f"{self._home}call", asked)[0]
             if not isinstance(answer, Failed):
                 return super().grade_golds(problems)
         if not problems:
@@ -203,12 +209,12 @@ class UserTask(Task):
         different = list(dict.fromkeys(arguments))
         calls = [(self.name, self._given, self._digest, method, given) for given in different]
         found: dict[str, Any] = {}
-        for given, answer in zip(different, pool().run_batch(f"{HOME}call", calls), strict=True):
+        for given, answer in zip(different, self.workers.run_batch(f"{self._home}call", calls), strict=True):
             value: Any = (
                 TaskError(f"{self.name}: {method}(): {self._limit(answer)}") if isinstance(answer, Failed) else None
             )
             if value is None and "error" in answer:
-                if answer.get("edited"):
+                if answer.get("refused"):
                     raise UserError(answer["error"])
                 value = TaskError(f"{answer['error']} (in {method})")
             found[given] = answer["value"] if value is None else value
