@@ -48,6 +48,7 @@ def main() -> None:
             write_jsonl(OUT / f"{name}.jsonl", sets[name])
         write_jsonl(OUT / "dropped.jsonl", found.dropped if found else [])
         with atomic_path(OUT / "corpus") as folder:
+            folder.mkdir()
             if not task.makes_problems:
                 write_jsonl(folder / "train.jsonl", sets["train"])
         with atomic_path(OUT / "eval") as folder:
