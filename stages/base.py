@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.compute import identity, load_compute, split_batch
-from astro.runtime import UserError, atomic_path, discard, read_shards, run_stage
+from astro.runtime import UserError, atomic_path, discard, read_jsonl, read_shards, run_stage
 from astro.tasks import TaskError, get_task
 from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus
@@ -30,8 +30,8 @@ RAW = Path("models/base_raw")
 """A pretrained base before its warm-up; empty where there is none."""
 
 EVAL_SETS = Path("data/problems/eval")
-CORPUS = Path("data/problems/corpus")
-"""Problems whose solutions the base learns from, where the task makes none; else empty."""
+CORPUS = Path("data/problems/corpus/train.jsonl")
+"""Problems whose solutions the base learns from, where the task makes none."""
 
 SEEN = 20_000
 """Solutions whose words make the vocabulary, where the task does not know them beforehand."""
@@ -47,7 +47,7 @@ def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
     """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
     excluded = list(read_shards(EVAL_SETS, Problem))
     task = get_task(s.params.run.spec, chat=chat)
-    given = list(read_shards(CORPUS, Problem))
+    given = list(read_jsonl(CORPUS, Problem)) if CORPUS.is_file() else []
     try:
         if given:
             yield from task.corpus_of(given, s.params.run.seed)

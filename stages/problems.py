@@ -9,7 +9,7 @@ imported (`problems.source: files`, `run.task: math`), and train and rl lose wha
 from pathlib import Path
 
 from astro.importing import import_sets
-from astro.runtime import UserError, atomic_path, run_stage, write_jsonl
+from astro.runtime import UserError, atomic_path, run_stage, write_jsonl, write_text
 from astro.tasks import TaskError, get_task
 from astro.validation import check_problems, require
 from schemas.problems import ProblemsMetrics, SetMetrics
@@ -48,7 +48,7 @@ def main() -> None:
             write_jsonl(OUT / f"{name}.jsonl", sets[name])
         write_jsonl(OUT / "dropped.jsonl", found.dropped if found else [])
         with atomic_path(OUT / "corpus") as folder:
-            folder.mkdir()
+            write_text(folder / "source.txt", "the task\n" if task.makes_problems else "train.jsonl\n")
             if not task.makes_problems:
                 write_jsonl(folder / "train.jsonl", sets["train"])
         with atomic_path(OUT / "eval") as folder:
