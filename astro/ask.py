@@ -21,7 +21,7 @@ from astro.execution.jobs import LocalRunner, Meter
 from astro.execution.problem_jobs import SearchJobs
 from astro.inference.engine import EngineError, Request
 from astro.params import load_params
-from astro.runtime import UserError, program, run_stage, write_text
+from astro.runtime import UserError, program, read_jsonl, run_stage, write_text
 from astro.seeds import node_seed
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
@@ -42,6 +42,9 @@ SET = "asked"
 COUNTDOWN = re.compile(
     r"\s*(?:make\s+)?(\d{1,9})\s+(?:from|with|of|using)\s+(\d{1,9}(?:[\s,]+(?:and\s+)?\d{1,9})+)\s*[.?!]?\s*", re.I
 )
+
+UNKNOWN = "?"
+"""The reference of a problem that was typed without one."""
 
 
 def main() -> None:
@@ -95,6 +98,16 @@ def arguments() -> argparse.Namespace:
     return given
 
 
+def known_problem(text: str) -> Problem | None:
+    """The problem of the run's sets that asks just this, with its reference; None: none does."""
+    for path in sorted(Path("data/problems").glob("**/*.jsonl")):
+        if path.name != "dropped.jsonl":
+            for problem in read_jsonl(path, Problem):
+                if problem.question.strip() == text.strip():
+                    return problem.model_copy(update={"id": SET})
+    return None
+
+
 def read_problem(text: str, gold: str | None, params: Params) -> Problem:
     """The problem that a user typed.
 
@@ -104,7 +117,8 @@ def read_problem(text: str, gold: str | None, params: Params) -> Problem:
     if params.run.task != "countdown":
         if not text.strip():
             raise UserError("the problem is empty")
-        return Problem(id=SET, task=params.run.task, question=text, gold=gold or "?", level=1, chance=None)
+        known = None if gold else known_problem(text)
+        return known or Problem(id=SET, task=params.run.task, question=text, gold=gold or UNKNOWN, level=1, chance=None)
     match = COUNTDOWN.fullmatch(text)
     if not match:
         raise UserError(f'{text!r} is no Countdown problem; write one like "make 24 from 3 5 7 9"')
@@ -169,7 +183,7 @@ def ask(
 ) -> list[Completion]:
     """Have one model answer, and print what it writes as it writes it."""
     phrases = load_phrases(Path(params.linearize.phrase_file))
-    task = get_task(problem.task, phrases, chat_for(params.run.prompt, folder), params.run.answers)
+    task = get_task(params.run.spec, phrases, chat_for(params.run.prompt, folder), params.run.answers)
     prompt, answers = task.prompt(problem), []
     printer: ChainPrinter | None = None
 
@@ -179,7 +193,7 @@ def ask(
 
     engine = opened(folder, params, watch=watch)
     if unknown := engine.unknown(prompt):
-        raise UserError(f"{folder}: the model has no token for {unknown!r}: it was made for another jobs")
+        raise UserError(f"{folder}: the model has no token for {unknown!r}: it was made for another task")
     for number in range(samples):
         terminal.line()
         title = style(name).label
@@ -200,6 +214,8 @@ def ask(
         )
         ((_, (sample,)),) = engine.poll()
         answer, verdict = task.grade_many([problem], [sample.text])[0]
+        if problem.gold == UNKNOWN:
+            verdict = "unparseable_gold" if answer else "unparseable_prediction"
         completion = Completion(
             model=name,
             set=SET,
@@ -222,7 +238,7 @@ def ask(
 def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tree:
     """The search tree of the problem, by the model in `folder`."""
     run, chat = params.run, chat_for(params.run.prompt, folder)
-    jobs = SearchJobs(params.mcts, problem.task, seed, chat, check_steps=True, answers=run.answers)
+    jobs = SearchJobs(params.mcts, params.run.spec, seed, chat, check_steps=True, answers=run.answers)
     runner = LocalRunner(lambda: opened(folder, params))
     try:
         return next(tree for _, tree in runner.run(jobs, [problem], total=1, in_flight=1, meter=Meter()))

@@ -22,8 +22,19 @@ def main() -> int:
         prog="astro check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     from astro.params import load_params
-    from astro.tasks import get_task
+    from astro.runtime import UserError
+    from astro.tasks import TaskError, get_task
+    from schemas.run import TASKS
 
-    get_task(load_params().run.spec)
+    params = load_params()
+    task = get_task(params.run.spec)
+    if params.run.task not in TASKS and params.problems.source == "generated":
+        levels = {spec.level: f"problems.eval.{name}.level" for name, spec in params.problems.eval.items()}
+        levels |= {int(level): "problems.levels" for level in params.problems.levels}
+        for level, where in levels.items():
+            try:
+                task.problem_many([("check", level)])
+            except TaskError as error:
+                raise UserError(f"{where}: level {level}: {error}") from None
     print("params.yaml: valid")
     return 0

@@ -1,7 +1,7 @@
 """`astro check my_task.py`: does a task keep its contract? Runs before anything long does, in seconds.
 
 astro check my_task.py
-astro check gym:mini_sudoku --options '{"min_empty": 6}'
+astro check gym:mini_sudoku --options '{min_empty: 6}'
 astro check my_task.py --level 3 --show 2
 """
 
@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from astro.importing import import_sets
 from astro.importing.imported import Imported
@@ -139,7 +142,15 @@ def _from_files(task: UserTask, params: Params, report: Report) -> list[Problem]
 
 
 def _grading(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
-    golds = task.grade_answers(problems, [p.gold for p in problems])
+    golds = task.grade_golds(problems)
+    failed = [
+        error
+        for error in task.try_many("score", [[p.model_dump(), p.gold] for p in problems[:1]])
+        if isinstance(error, TaskError)
+    ]
+    if failed:
+        report.fault(f"score() fails at a gold answer: {failed[0]}")
+        return
     bad = next((n for n, verdict in enumerate(golds) if verdict != "correct"), None)
     report.either(
         bad is None,
@@ -260,7 +271,7 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
             or any(map(task.is_terminal, steps[:-1]))
         ):
             report.fault(
-                f"solution() must return steps without {task.step_end!r} in them, of which only the last gives an answer: {steps}"
+                f"solution() must return steps without {task.step_end!r} in them, and only the last may give an answer: {steps}"
             )
             return
     report.ok("solutions are steps, and the last one gives the answer")
@@ -275,7 +286,30 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
         report.note("every solution is right: a base that never saw a wrong end will not doubt one; let some miss")
     if not right:
         report.fault("no solution is right: the base has nothing to learn")
+    if "state_key" in task.defines:
+        keys = task.try_many("state_key", [[s[: n + 1]] for s in whole[:5] for n in range(len(s))])
+        failed = [key for key in keys if isinstance(key, TaskError)]
+        report.either(
+            not failed,
+            "state_key() gives a text for each step",
+            f"state_key() fails at a step: {failed[0] if failed else ''}",
+        )
     if "valid" in task.defines:
+        paths = [[p.model_dump(), s[: n + 1]] for p, s in zip(problems, whole, strict=True) for n in range(len(s))]
+        failed = [error for error in task.try_many("valid", paths) if isinstance(error, TaskError)]
+        if failed:
+            report.note(
+                f"valid() fails at {len(failed)} of {len(paths)} steps, which then break the rules: {failed[0]}"
+            )
+        sound = [
+            all(task.valid_many([(p, s[: n + 1]) for n in range(len(s))]))
+            for p, s, verdict in zip(problems, whole, verdicts, strict=True)
+            if verdict == "correct"
+        ]
+        if sound and not all(sound):
+            (report.note if any(sound) else report.fault)(
+                f"{sound.count(False)} of {len(sound)} right solutions hold a step that valid() refuses: no chain is made of them"
+            )
         checked = task.valid_many(
             [(p, s[: n + 1]) for p, s in zip(problems, whole, strict=True) for n in range(len(s))]
         )
@@ -284,10 +318,10 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
 
 def _speed(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
     tries: list[tuple[str, Callable[[], Any]]] = [
-        ("score", lambda: task._try_many("score", [[p.model_dump(), p.gold] for p in problems]))
+        ("score", lambda: task.try_many("score", [[p.model_dump(), p.gold] for p in problems]))
     ]
     if "ask" in task.defines:
-        tries.append(("ask", lambda: task._try_many("ask", [[p.model_dump()] for p in problems])))
+        tries.append(("ask", lambda: task.try_many("ask", [[p.model_dump()] for p in problems])))
     for method, run in tries:
         began = time.perf_counter()
         run()
@@ -311,14 +345,32 @@ def shown(task: UserTask, problems: Sequence[Problem], count: int) -> Iterator[s
             yield task.response(task.solutions([problem.id], [problem])[0])
 
 
+def level(text: str) -> int:
+    """A level of the command line."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: levels are whole numbers from 1 on")
+    return int(text)
+
+
+def options(text: str) -> dict[str, Any]:
+    """Options of the command line, as params.yaml has them."""
+    try:
+        found = YAML(typ="safe").load(text)
+    except YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names and values, such as '{{largest: 9}}'")
+    return found
+
+
 def main() -> int:
     """Check the task that the command line names."""
     parser = argparse.ArgumentParser(
         prog="astro check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task", help="my_task.py, or gym:<name>")
-    parser.add_argument("--level", type=int, default=1, help="of the problems that it is tried on")
-    parser.add_argument("--options", type=json.loads, default={}, help="run.options, as JSON")
+    parser.add_argument("--level", type=level, default=1, help="of the problems that it is tried on")
+    parser.add_argument("--options", type=options, default={}, help="run.options, e.g. '{largest: 9}'")
     parser.add_argument("--show", type=int, default=1, help="so many problems are printed")
     given = parser.parse_args()
     run = RunParams(seed=0, task=given.task, options=given.options, prompt="plain", answers="box")
@@ -334,7 +386,7 @@ def main() -> int:
         raise UserError(str(error)) from None
     print("\n".join([*report.lines, *shown(task, problems, given.show)]))
     print(
-        f"\n{report.faults} faults: mend them before a run"
+        f"\n{report.faults} fault{'s' * (report.faults > 1)}: mend before a run"
         if report.faults
         else "\nno fault: set run.task in params.yaml",
         file=sys.stdout,

@@ -20,7 +20,7 @@ from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
 from astro.tasks.chat import chat_for
-from astro.validation import check_trees, require
+from astro.validation import GateError, check_trees, require
 from schemas.mcts import MctsMetrics
 from schemas.records import Problem, Tree
 from stages.harness import METRICS, REPORTS, Stage, stage, tell_unanswered
@@ -96,6 +96,12 @@ def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
     tell_unanswered("mcts", unanswered)
 
 
+REMEDY = (
+    "where too few trees hold right and wrong ends: more mcts.iterations or mcts.k, easier problems (problems.levels), or a "
+    "base that knows the task better (base.corpus.rows, base.warmup.steps)"
+)
+
+
 def main() -> None:
     """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
     with stage("mcts") as s:
@@ -107,7 +113,10 @@ def main() -> None:
             figures = TreeFigures()
             trees = counted((store[p.id] for p in problems(s)), figures)
             gate = check_trees(trees, searched=s.params.mcts.method == "mcts", **s.params.mcts.gate.model_dump())
-            require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
+            try:
+                require(gate, METRICS / "gate_mcts.json", REPORTS / "data_docs")
+            except GateError as error:
+                raise GateError(f"{error}\n  {REMEDY}") from None
             s.require_unchanged()
             write_shards(OUT, store.lines(p.id for p in problems(s)), count=count, shards=s.params.mcts.shards)
         s.finish(MctsMetrics(**figures.metrics()))

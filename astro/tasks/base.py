@@ -16,6 +16,9 @@ from schemas.run import Reading
 if TYPE_CHECKING:
     from astro.tasks.chat import ChatTemplate
 
+GOLDS_TRIED = 20
+"""Golds of generated problems that are graded before anything long runs."""
+
 MAX_TRIES = 200
 """Draws without a new problem before a generator is called exhausted."""
 
@@ -326,6 +329,13 @@ class Task:
         for name, levels in wanted.items():
             sets[name], lost = self._make_set(name, levels, seed, taken)
             dropped += lost
+        tried = sets["train"][:GOLDS_TRIED]
+        for problem, verdict in zip(tried, self.grade_golds(tried), strict=True):
+            if verdict != "correct":
+                raise TaskError(
+                    f"{self.name}: score() does not call the problem's own gold right: {problem.question!r:.120}, gold "
+                    f"{problem.gold!r:.80}: {verdict}; astro check {self.name} says more"
+                )
         return sets, dropped
 
     def _make_set(self, name: str, levels: list[int], seed: int, taken: set[str]) -> tuple[list[Problem], int]:

@@ -49,6 +49,7 @@ def write_outs(root: Path) -> None:
     for name, some in (("train", problems), ("rl", problems[:2]), ("eval/numbers_4", problems[2:])):
         write_jsonl(data / f"problems/{name}.jsonl", some)
     write_jsonl(data / "problems/dropped.jsonl", [])
+    write_text(data / "problems/corpus/source.txt", "the task\n")
     write_jsonl(data / "trees/00.jsonl", trees[:2])
     write_jsonl(data / "trees/01.jsonl", trees[2:])
     write_jsonl(data / "traces/train.jsonl", searching)

@@ -167,6 +167,10 @@ BAD_FILES = [
         r"answer_mark is empty",
     ),
     ("import sys\nsys.exit(0)", r"own.py, line 2: SystemExit"),
+    (
+        "from astro.tasks import Task\nclass A(Task):\n    def score(self, p, a): return 1\n    soluton = None",
+        r"class A has soluton: did you mean solution\?",
+    ),
 ]
 
 
@@ -280,6 +284,15 @@ FAULTS = [
     ("def solution(self, random, problem):\n    return ['a', 'b']", "solution() must return steps"),
     ("def solution(self, random, problem):\n    return ['a', 'Answer: y']", "no solution is right"),
     ("answer_end = '.'\nstep_end = 'x'", "FAULT  steps"),
+    ("def score(self, problem, answer):\n    return nothing", "NameError: name 'nothing' is not defined (in score)"),
+    (
+        "def solution(self, random, problem):\n    return ['a', 'Answer: x']\ndef state_key(self, steps):\n    return None",
+        "state_key() fails at a step",
+    ),
+    (
+        "def solution(self, random, problem):\n    return ['a', 'Answer: x']\ndef valid(self, problem, steps):\n    return False",
+        "20 of 20 right solutions hold a step that valid() refuses",
+    ),
 ]
 
 
@@ -365,3 +378,25 @@ def test_the_corpus_of_a_file_goes_round_with_other_solutions():
     assert {text.split("\n")[0] for text in documents[:8]} == {p.question for p in given}
     assert len(set(documents)) > 16
     assert documents == [text for text, _ in zip(task.corpus_of(given, 1), range(160), strict=False)]
+
+
+def test_generated_problems_whose_own_gold_is_wrong_stop_the_run_at_once(write):
+    task = own(write, "def score(self, problem, answer):\n    return answer != problem.gold")
+    with pytest.raises(
+        TaskError, match=r"score\(\) does not call the problem's own gold right: 'double \d+', gold 'x': wrong"
+    ):
+        task.make_sets(WORLD, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--level", "0"], "levels are whole numbers from 1 on"),
+        (["--options", "3"], "expected names and values, such as"),
+    ],
+)
+def test_what_the_command_line_refuses(monkeypatch, capsys, arguments, said):
+    monkeypatch.setattr("sys.argv", ["astro check", SUMS, *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert said in capsys.readouterr().err

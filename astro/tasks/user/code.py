@@ -3,6 +3,7 @@
 What crosses the border is JSON text. Whatever the code does, its worker answers or ends, and the stage goes on.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -130,6 +131,10 @@ def _check(task: Task, kind: object) -> None:
                 f"{task.name}: class {own.__name__} overrides {', '.join(sorted(bad))}, which the stages do not ask it for; it "
                 f"may define {', '.join(MAY_DEFINE)} and set {', '.join(MAY_SET)}"
             )
+        for name in [n for c in own.__mro__[: own.__mro__.index(Task)] for n in vars(c) if not n.startswith("_")]:
+            close = [] if hasattr(Task, name) else difflib.get_close_matches(name, [*MAY_DEFINE, *MAY_SET], 1, 0.8)
+            if close and close[0] not in vars(own):
+                raise Refused(f"{task.name}: class {own.__name__} has {name}: did you mean {close[0]}?")
     unknown = sorted(set(task.options) - set(task.defaults))
     if unknown:
         offered = ", ".join(sorted(task.defaults)) or "none"

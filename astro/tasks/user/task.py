@@ -130,7 +130,7 @@ class UserTask(Task):
     def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
         """As `Task.grade_answers`, all at once. What the task's own code cannot score is an unparseable prediction."""
         asked = [(p, a) for p, a in zip(problems, answers, strict=True) if a is not None]
-        scores = iter(self._try_many("score", [[_plain(p), a] for p, a in asked]))
+        scores = iter(self.try_many("score", [[_plain(p), a] for p, a in asked]))
         verdicts: list[Verdict] = []
         for answer in answers:
             score = None if answer is None else next(scores)
@@ -168,7 +168,7 @@ class UserTask(Task):
         """As `Task.valid_many`; a step at which the task's own code fails breaks the rules."""
         if "valid" not in self.defines:
             return [True] * len(paths)
-        found = self._try_many("valid", [[_plain(problem), list(steps)] for problem, steps in paths])
+        found = self.try_many("valid", [[_plain(problem), list(steps)] for problem, steps in paths])
         for error in found:
             if isinstance(error, TaskError):
                 self._tell("valid", error, "the step counts as one that breaks the rules")
@@ -201,7 +201,7 @@ class UserTask(Task):
         """Values of all calls. Raises TaskError at the first that fails."""
         return self._many_json(method, [json.dumps(given) for given in arguments], fails=True)
 
-    def _try_many(self, method: str, arguments: Sequence[list]) -> list[Any]:
+    def try_many(self, method: str, arguments: Sequence[list]) -> list[Any]:
         """Values of all calls; a TaskError in the place of each that failed."""
         return self._many_json(method, [json.dumps(given) for given in arguments], fails=False)
 
