@@ -147,7 +147,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr("astro.grading.batch.HOPELESS_S", 0.2)
 
 
-def refused(self):
+def refused(self, *_):
     raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
