@@ -1,8 +1,9 @@
 """`astro check`: params.yaml, or a task, before anything long runs.
 
-astro check                     # params.yaml
-astro check my_task.py          # a task of your own, see astro.task_check
+astro check                     # params.yaml, and that its task can be loaded
+astro check my_task.py          # a task of your own; astro check my_task.py --help says more
 astro check gym:mini_sudoku
+astro check problems            # what the files of problems hold
 """
 
 import argparse

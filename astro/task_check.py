@@ -8,10 +8,8 @@ astro check my_task.py --level 3 --show 2
 import argparse
 import contextlib
 import io
-import json
 import logging
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +23,9 @@ from astro.importing.imported import Imported
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.tasks import TaskError, get_task
-from astro.tasks.base import Task
 from astro.tasks.user.task import UserTask
 from schemas.params import Params
-from schemas.records import Problem
+from schemas.records import Problem, Verdict
 from schemas.run import RunParams
 
 AFFECTS_RESULTS = False
@@ -189,7 +186,7 @@ def _shuffled(text: str) -> str:
 
 def _prompts(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
     first = [task.prompt(p) for p in problems]
-    fresh = get_task(_spec(task))
+    fresh = task.fresh()
     report.either(
         first == [fresh.prompt(p) for p in problems],
         "the prompt is the same each time",
@@ -286,34 +283,40 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
         report.note("every solution is right: a base that never saw a wrong end will not doubt one; let some miss")
     if not right:
         report.fault("no solution is right: the base has nothing to learn")
+    _rules(task, problems, whole, verdicts, report)
+
+
+def _rules(
+    task: UserTask,
+    problems: Sequence[Problem],
+    solved: Sequence[list[str]],
+    verdicts: Sequence[Verdict],
+    report: Report,
+) -> None:
+    """`state_key` and `valid` at each step of the solutions."""
     if "state_key" in task.defines:
-        keys = task.try_many("state_key", [[s[: n + 1]] for s in whole[:5] for n in range(len(s))])
+        keys = task.try_many("state_key", [[s[: n + 1]] for s in solved[:5] for n in range(len(s))])
         failed = [key for key in keys if isinstance(key, TaskError)]
         report.either(
             not failed,
             "state_key() gives a text for each step",
             f"state_key() fails at a step: {failed[0] if failed else ''}",
         )
-    if "valid" in task.defines:
-        paths = [[p.model_dump(), s[: n + 1]] for p, s in zip(problems, whole, strict=True) for n in range(len(s))]
-        failed = [error for error in task.try_many("valid", paths) if isinstance(error, TaskError)]
-        if failed:
-            report.note(
-                f"valid() fails at {len(failed)} of {len(paths)} steps, which then break the rules: {failed[0]}"
-            )
-        sound = [
-            all(task.valid_many([(p, s[: n + 1]) for n in range(len(s))]))
-            for p, s, verdict in zip(problems, whole, verdicts, strict=True)
-            if verdict == "correct"
-        ]
-        if sound and not all(sound):
-            (report.note if any(sound) else report.fault)(
-                f"{sound.count(False)} of {len(sound)} right solutions hold a step that valid() refuses: no chain is made of them"
-            )
-        checked = task.valid_many(
-            [(p, s[: n + 1]) for p, s in zip(problems, whole, strict=True) for n in range(len(s))]
+    if "valid" not in task.defines:
+        return
+    paths = [[p.model_dump(), s[: n + 1]] for p, s in zip(problems, solved, strict=True) for n in range(len(s))]
+    found = task.try_many("valid", paths)
+    failed = [error for error in found if isinstance(error, TaskError)]
+    if failed:
+        report.note(f"valid() fails at {len(failed)} of {len(paths)} steps, which then break the rules: {failed[0]}")
+    steps = iter(found)
+    whole = [sum(next(steps) is True for _ in s) == len(s) for s in solved]
+    sound = [kept for kept, verdict in zip(whole, verdicts, strict=True) if verdict == "correct"]
+    if sound and not all(sound):
+        (report.note if any(sound) else report.fault)(
+            f"{sound.count(False)} of {len(sound)} right solutions hold a step that valid() refuses: no chain is made of them"
         )
-        report.ok(f"{sum(checked)} of {len(checked)} steps of solutions follow the rules")
+    report.ok(f"{found.count(True)} of {len(found)} steps of solutions follow the rules")
 
 
 def _speed(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
@@ -329,11 +332,6 @@ def _speed(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
         (report.note if each > SLOW_MS else report.ok)(
             f"{method}() takes {each:.1f} ms" + (": a search will wait for it" if each > SLOW_MS else "")
         )
-
-
-def _spec(task: Task) -> str:
-    given = {key: value for key, value in task.options.items() if task.defaults.get(key) != value}
-    return f"{task.name} {json.dumps(given, sort_keys=True)}" if given else task.name
 
 
 def shown(task: UserTask, problems: Sequence[Problem], count: int) -> Iterator[str]:
@@ -380,15 +378,11 @@ def main() -> int:
         raise UserError(f"{given.task} is a task of this project; a task of your own is a file, such as my_task.py")
     print(f"{task.name}: {task.about}" if task.about else task.name, flush=True)
     here = load_params()
-    try:
-        report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
-    except TaskError as error:
-        raise UserError(str(error)) from None
+    report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
     print("\n".join([*report.lines, *shown(task, problems, given.show)]))
     print(
         f"\n{report.faults} fault{'s' * (report.faults > 1)}: mend before a run"
         if report.faults
-        else "\nno fault: set run.task in params.yaml",
-        file=sys.stdout,
+        else "\nno fault: set run.task in params.yaml"
     )
     return 1 if report.faults else 0

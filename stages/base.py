@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from astro.compute import identity, load_compute, split_batch
 from astro.runtime import UserError, atomic_path, discard, read_jsonl, read_shards, run_stage
-from astro.tasks import TaskError, get_task
+from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.base_model import BaseModelMetrics
@@ -48,12 +48,9 @@ def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
     excluded = list(read_shards(EVAL_SETS, Problem))
     task = get_task(s.params.run.spec, chat=chat)
     given = list(read_jsonl(CORPUS, Problem)) if CORPUS.is_file() else []
-    try:
-        if given:
-            yield from task.corpus_of(given, s.params.run.seed)
-        yield from task.corpus(s.params.base.corpus, world_of(s), excluded, s.params.run.seed)
-    except TaskError as error:
-        raise UserError(str(error)) from None
+    if given:
+        yield from task.corpus_of(given, s.params.run.seed)
+    yield from task.corpus(s.params.base.corpus, world_of(s), excluded, s.params.run.seed)
 
 
 def vocabulary(s: Stage) -> list[str]:

@@ -9,8 +9,8 @@ imported (`problems.source: files`, `run.task: math`), and train and rl lose wha
 from pathlib import Path
 
 from astro.importing import import_sets
-from astro.runtime import UserError, atomic_path, run_stage, write_jsonl, write_text
-from astro.tasks import TaskError, get_task
+from astro.runtime import atomic_path, run_stage, write_jsonl, write_text
+from astro.tasks import get_task
 from astro.validation import check_problems, require
 from schemas.problems import ProblemsMetrics, SetMetrics
 from schemas.records import Problem
@@ -33,10 +33,7 @@ def main() -> None:
         params, task = s.params.problems, get_task(s.params.run.spec)
         if params.source == "generated":
             found = None
-            try:
-                sets, dropped = task.make_sets(params, s.params.run.seed)
-            except TaskError as error:
-                raise UserError(str(error)) from None
+            sets, dropped = task.make_sets(params, s.params.run.seed)
         else:
             found = import_sets(params, task)
             sets = found.sets

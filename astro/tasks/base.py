@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from astro.runtime import UserError
 from astro.special_tokens import inert
 from astro.tasks.chain import Draft, JumpWords, read_chain
 from schemas.base_model import CorpusParams
@@ -23,7 +24,7 @@ MAX_TRIES = 200
 """Draws without a new problem before a generator is called exhausted."""
 
 
-class TaskError(ValueError):
+class TaskError(UserError):
     """A task cannot do what is asked of it; says what and why."""
 
 
@@ -190,6 +191,10 @@ class Task:
             score = float(self.score(problem, answer))
         except Exception:  # a task may leave it to Python to say that "abc" is no number
             return "unparseable_prediction"
+        return self.verdict_of(score)
+
+    def verdict_of(self, score: float) -> Verdict:
+        """Whether a score counts as right."""
         return "correct" if score >= self.right_from else "wrong"
 
     def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:

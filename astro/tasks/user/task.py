@@ -42,6 +42,10 @@ def pool(home: str) -> Pool:
     return Pool(time_limit=TIME_LIMIT, memory_limit=MEMORY_LIMIT, home=home, cache_size=0)
 
 
+class Overrun(TaskError):
+    """Its own code ran into a limit of its worker."""
+
+
 class UserTask(Task):
     """The task of a file, or one of reasoning-gym ("gym:<name>")."""
 
@@ -79,6 +83,10 @@ class UserTask(Task):
     def workers(self) -> Pool:
         """The processes that its own code runs in."""
         return pool(self._home)
+
+    def fresh(self) -> "UserTask":
+        """The same task, loaded anew."""
+        return UserTask(self.name, self.phrases, self.chat, self.answers, json.loads(self._given))
 
     # --- what its own code does
 
@@ -137,7 +145,7 @@ class UserTask(Task):
             if isinstance(score, TaskError):
                 self._tell("score", score, "the answer counts as one that cannot be read")
                 score = None
-            verdicts.append("unparseable_prediction" if score is None else self._verdict(score))
+            verdicts.append("unparseable_prediction" if score is None else self.verdict_of(score))
         return verdicts
 
     def grade_golds(self, problems: Sequence[Problem]) -> list[Verdict]:
@@ -147,22 +155,16 @@ class UserTask(Task):
             UserError: `score` overruns its limits at the first ones. Hours would pass before it has done so at all.
         """
         for problem in problems[:TRIED]:
-            asked = [(self.name, self._given, self._digest, "score", json.dumps([_plain(problem), problem.gold]))]
-            answer = self.workers.run_batch(f"{self._home}call", asked)[0]
-            if not isinstance(answer, Failed):
+            score = self.try_many("score", [[_plain(problem), problem.gold]])[0]
+            if not isinstance(score, Overrun):
                 return super().grade_golds(problems)
         if not problems:
             return []
-        raise UserError(
-            f"{self.name}: score(): {self._limit(answer)}, at each of the first golds; the last: {problem.gold!r:.80}"
-        )
+        raise UserError(f"{score}, at each of the first golds; the last: {problem.gold!r:.80}")
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """As `Task.grade`."""
         return self.grade_answers([problem], [answer])[0]
-
-    def _verdict(self, score: float) -> Verdict:
-        return "correct" if score >= self.right_from else "wrong"
 
     def valid_many(self, paths: Sequence[tuple[Problem, Sequence[str]]]) -> list[bool]:
         """As `Task.valid_many`; a step at which the task's own code fails breaks the rules."""
@@ -211,7 +213,7 @@ class UserTask(Task):
         found: dict[str, Any] = {}
         for given, answer in zip(different, self.workers.run_batch(f"{self._home}call", calls), strict=True):
             value: Any = (
-                TaskError(f"{self.name}: {method}(): {self._limit(answer)}") if isinstance(answer, Failed) else None
+                Overrun(f"{self.name}: {method}(): {self._limit(answer)}") if isinstance(answer, Failed) else None
             )
             if value is None and "error" in answer:
                 if answer.get("refused"):
