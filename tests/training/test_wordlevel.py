@@ -8,14 +8,15 @@ import pytest
 
 from astro.cloning.verbalize import load_phrases
 from astro.tasks.countdown.sets import corpus
-from astro.training.wordlevel import EOS, PAD, UNK, WORDS, add_unspellable, build_tokenizer
+from astro.tasks.countdown.steps import vocabulary
+from astro.training.wordlevel import EOS, PAD, UNK, add_unspellable, build_tokenizer
 
 LARGEST = 60
 
 
 @pytest.fixture
 def tokenizer():
-    return build_tokenizer(LARGEST, 128)
+    return build_tokenizer(vocabulary(LARGEST), 128)
 
 
 def spelled(tokenizer, text):
@@ -59,8 +60,8 @@ def test_every_text_of_the_corpus_survives_the_round_trip(tokenizer):
         assert len(tokenizer(text)["input_ids"]) == len(text.replace("\n", " \n ").split(" "))
 
 
-def test_the_vocabulary_is_specials_words_and_numbers(tokenizer):
-    assert len(tokenizer) == 3 + len(WORDS) + LARGEST + 1
+def test_the_vocabulary_is_specials_and_the_words_of_the_task(tokenizer):
+    assert len(tokenizer) == 3 + len(vocabulary(LARGEST))
     assert tokenizer.convert_ids_to_tokens([tokenizer.pad_token_id, tokenizer.eos_token_id]) == [PAD, EOS]
 
 
