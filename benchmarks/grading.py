@@ -19,8 +19,8 @@ from math_verify import parse, verify
 
 from astro.grading import Pool, grade_batch
 from astro.runtime import run_stage
+from benchmarks.grading_concurrency import stress
 from benchmarks.grading_killed import killed
-from benchmarks.grading_stress import stress
 from tests.grading.tables import table
 
 DEFAULT_GRADINGS = 1000

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 
 from astro.grading import Pool
-from benchmarks.grading_stress import drawn
+from benchmarks.grading_concurrency import drawn
 
 ZYGOTE_SHARE = 0.02
 """Of the kills: its successor imports sympy again, for seconds."""

@@ -31,8 +31,8 @@ from astro.runtime import (
     write_text,
 )
 from astro.training.rollouts import PROBLEMS, home_of, kind_of, read_problems, read_shard, shards, step_of
+from astro.viz.chain_selection import Example, examples
 from astro.viz.console import console_table
-from astro.viz.gallery import Example, examples
 from astro.viz.report import ReportData, StageProvenance, render
 from astro.viz.rollouts_page import ArmRollouts, completion_of, spaced, telling
 from astro.viz.rollouts_page import render as render_rollouts

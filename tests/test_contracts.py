@@ -140,7 +140,7 @@ def test_the_reader_of_imports_sees_what_it_should():
     assert "schemas.engine" not in imports("astro.inference.factory", for_types=False)
     assert "schemas.engine" in imports("astro.inference.factory", for_types=True)
     assert "astro.tracking" in imports("stages.harness", for_types=False)
-    assert "astro.evaluation.behaviour" in imports("astro.evaluation.summary", for_types=False)
+    assert "astro.evaluation.backtracking" in imports("astro.evaluation.summary", for_types=False)
 
 
 # --- 1. arrows ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from astro.ablations.results import Result
+from astro.ablations.experiment_results import Result
 from astro.ablations.spec import SEED_KEY, Planned, committed_params, overlaid
 from astro.params import UNTRACKED
 from astro.runtime import UserError, digest, read_json, write_text

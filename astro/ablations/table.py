@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from astro.ablations.results import Result
+from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned
 from astro.arms import baselines, models
 from astro.evaluation.intervals import paired_difference, rounded

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from astro.evaluation import behaviour
+from astro.evaluation import backtracking
 from astro.evaluation.accuracy import maj_at_k, pass_at_1, problem_means
 from astro.evaluation.intervals import bootstrap_mean, paired_difference, rounded
 from astro.evaluation.partial_correlation import partial_correlations
@@ -86,23 +86,23 @@ def _model_metrics(
     def mean(values: Sequence[float]) -> float:
         return rounded(sum(values) / len(values))
 
-    went_back = [behaviour.backtracks(c) for c in completions]
+    went_back = [backtracking.backtracks(c) for c in completions]
     by_backtracks, by_tokens = partial_correlations(completions, resamples=resamples, rng=np.random.default_rng(seed))
     return ModelMetrics(
         pass_at_1=estimate(scores),
         maj_at_k=estimate(maj_at_k(completions, k=majority)),
-        first_attempt=estimate(problem_means(completions, behaviour.first_attempt_right)),
+        first_attempt=estimate(problem_means(completions, backtracking.first_attempt_right)),
         tokens=mean([c.tokens for c in completions]),
         backtracks=mean(went_back),
         backtracking_share=mean([n > 0 for n in went_back]),
-        repeat_share=behaviour.repeat_share(completions),
-        valid_steps=behaviour.valid_steps(completions),
+        repeat_share=backtracking.repeat_share(completions),
+        valid_steps=backtracking.valid_steps(completions),
         truncated=mean([not c.finished for c in completions]),
         unparseable=mean([c.verdict == "unparseable_prediction" for c in completions]),
-        by_backtracks=behaviour.by_backtracks(completions),
-        by_attempt=behaviour.by_attempt(completions),
-        decisions=behaviour.decisions(completions),
-        backtracks_score_r=behaviour.backtracks_score_r(completions),
+        by_backtracks=backtracking.by_backtracks(completions),
+        by_attempt=backtracking.by_attempt(completions),
+        decisions=backtracking.decisions(completions),
+        backtracks_score_r=backtracking.backtracks_score_r(completions),
         backtracks_at_equal_tokens=by_backtracks,
         tokens_at_equal_backtracks=by_tokens,
     )

@@ -75,7 +75,7 @@ def write(run: Run, to: Path, name: str) -> None:
     """The whole folder, or nothing. The same run gives the same bytes."""
     from astro.export.card import model_card  # pyarrow, datasets: not needed to refuse
     from astro.export.data import write_dataset
-    from astro.export.files import copy_files, licence_files, model_files
+    from astro.export.model_files import copy_files, licence_files, model_files
 
     files = model_files(run.folder)
     with atomic_path(to) as folder:

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ruamel.yaml import YAML
 
 from astro.arms import all_models, models
-from astro.export.files import config_of, licence_fields
+from astro.export.model_files import config_of, licence_fields
 from astro.export.state import Run, titles
 from astro.export.text import (
     HUB_ID,

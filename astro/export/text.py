@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astro.export.files import BASE, licence_fields
+from astro.export.model_files import BASE, licence_fields
 from astro.export.state import Run
 from schemas.evaluate import Estimate
 

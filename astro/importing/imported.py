@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from astro.importing.fields import Unreadable
+from astro.importing.row_fields import Unreadable
 from astro.importing.sources import Entry, Filter, notes_on, read_rows, rows_inside
 from astro.runtime import UserError
 from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec

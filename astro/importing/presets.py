@@ -29,7 +29,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from astro.importing.fields import (
+from astro.importing.questions import read_question, trimmed, unread_columns
+from astro.importing.row_fields import (
     Unreadable,
     as_object,
     first_of,
@@ -41,7 +42,6 @@ from astro.importing.fields import (
     opened,
     shown,
 )
-from astro.importing.questions import read_question, trimmed, unread_columns
 from astro.importing.sources import Filter, own_filters
 from astro.runtime import UserError
 from astro.tasks.math.text import boxes

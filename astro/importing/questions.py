@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from astro.importing.fields import Unreadable, found_in, get, inside, is_there, number_text, opened, shown
+from astro.importing.row_fields import Unreadable, found_in, get, inside, is_there, number_text, opened, shown
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)

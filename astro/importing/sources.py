@@ -18,7 +18,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 
-from astro.importing.fields import Cells, get, is_there, is_utf8, number_text
+from astro.importing.row_fields import Cells, get, is_there, is_utf8, number_text
 from astro.runtime import UserError
 from schemas.problems import Cell, SourceSpec
 

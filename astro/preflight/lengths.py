@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.arms import load_arms
-from astro.importing.fields import Unreadable
 from astro.importing.presets import filters_of, map_of, read_row
+from astro.importing.row_fields import Unreadable
 from astro.importing.sources import place_of, read_rows
 from astro.params import load_params
 from astro.preflight.settings import prompt_tokens

@@ -4,9 +4,9 @@ One tree's search is a plain generator: it yields what it needs generated or gra
 runs under a test, over a continuously fed engine, over an endpoint or on a cluster. It knows no engine and no task.
 """
 
+from astro.search.best_of_n import sample_tree
 from astro.search.core import Search, SearchConfig, last_step, search
 from astro.search.requests import Expand, Grade, Graded, Sample, Simulate
-from astro.search.sampling import sample_tree
 
 __all__ = [
     "Expand",

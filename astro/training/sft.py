@@ -28,7 +28,7 @@ from astro.training.lora import lora_config, merge, quantization
 from astro.training.packing import PackedRows, pack
 from astro.training.safetensors_io import in_dtype
 from astro.training.step_sampler import IGNORED
-from astro.training.trl_patches import steps_trainer
+from astro.training.trl_overrides import steps_trainer
 from astro.training.wordlevel import add_unspellable
 from schemas.compute import Compute
 from schemas.records import Trace

@@ -70,7 +70,7 @@ def check_trees(
         min_solved: smallest share of trees with a correct terminal node.
         min_valid: smallest share with a correct and a wrong one, which a search trace needs (paper: 0.68).
         min_readable_gold: smallest share of trees whose reference answer the grader can read.
-        searched: False: of independent solutions (`astro.search.sampling`), whose N and Q follow no simulation.
+        searched: False: of independent solutions (`astro.search.best_of_n`), whose N and Q follow no simulation.
     """
     e = load().expectations
 

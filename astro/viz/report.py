@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from astro.arms import RAW, all_models, baselines, rl_models
 from astro.viz import chain_graph, plots, trace_view, tree_view
-from astro.viz.gallery import Example, outcome
+from astro.viz.chain_selection import Example, outcome
 from astro.viz.labels import (
     MINUS,
     clear_of_zero,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from astro.ablations.committed_results import changed, keep, kept, of_an_earlier_default, result_of
-from astro.ablations.results import Result
+from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.runtime import UserError
 from schemas.ablations import BASELINE, Ablation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from astro.ablations import table
-from astro.ablations.results import Result
+from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned
 from astro.evaluation.intervals import bootstrap_mean
 from astro.runtime import UserError

@@ -241,7 +241,7 @@ SPOILED = [
 
 @pytest.mark.parametrize(("name", "content", "said"), SPOILED)
 def test_a_folder_that_could_not_be_loaded_is_refused(name: str, content: object, said: str, workspace: Checkout):
-    from astro.export.files import model_files
+    from astro.export.model_files import model_files
 
     path = workspace.root / "models/grpo" / name
     if content is None:
@@ -253,7 +253,7 @@ def test_a_folder_that_could_not_be_loaded_is_refused(name: str, content: object
 
 
 def test_an_adapter_alone_is_refused_and_pickles_are_left_out(workspace: Checkout):
-    from astro.export.files import model_files
+    from astro.export.model_files import model_files
 
     folder = workspace.root / "models/grpo"
     (folder / "training_args.bin").write_bytes(b"pickle")

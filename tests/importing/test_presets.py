@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from astro.importing.fields import Unreadable
 from astro.importing.presets import map_of, read_row
+from astro.importing.row_fields import Unreadable
 from schemas.problems import FieldMap
 from tests.importing.world import import_math, params_of, read_source, spec, write
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from astro.runtime import UserError
 from astro.training.seeds import OwnNoise, sample_seed
-from astro.training.trl_patches import SeededClient, SeededLlm
+from astro.training.trl_overrides import SeededClient, SeededLlm
 from tests.training.grpo_world import PROBLEMS, run, tiny
 
 

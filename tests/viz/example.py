@@ -2,7 +2,7 @@
 
 import random
 
-from astro.viz.gallery import Example
+from astro.viz.chain_selection import Example
 from astro.viz.report import ReportData, StageProvenance
 from schemas.evaluate import (
     AfterBacktracks,

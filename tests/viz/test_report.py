@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from astro.viz import plots, report
-from astro.viz.gallery import Example
+from astro.viz.chain_selection import Example
 from astro.viz.report import ReportData, render
 from schemas.records import Problem, Segment
 from tests.viz.example import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from astro.ablations.committed_results import KeptRun, read_run, result_of
-from astro.ablations.results import Result
+from astro.ablations.experiment_results import Result
 from astro.ablations.spec import load
 from astro.ablations.table import arms, figure
 from astro.arms import BASE, all_models, baselines, contracts

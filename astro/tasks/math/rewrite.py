@@ -15,7 +15,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from astro.runtime import UserError, explain
 from astro.tasks.chat import ChatTemplate
-from astro.tasks.math.facts import adds, keeps, named_step
+from astro.tasks.math.rewrite_check import adds, keeps, named_step
 from astro.tasks.math.task import PROMPTS, Math, fill
 from astro.tasks.math.text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from schemas.base import Strict

@@ -21,7 +21,7 @@ from astro.grading.steps import check_steps, exact_value
 from astro.special_tokens import inert
 from astro.tasks.base import Task
 from astro.tasks.chain import Draft
-from astro.tasks.math.facts import named_step
+from astro.tasks.math.rewrite_check import named_step
 from astro.tasks.math.text import (
     BOXED,
     STEP_END,
@@ -174,5 +174,5 @@ class Math(Task):
         return answer_of(step)
 
     def named_step(self, sentence: str, steps: Sequence[str]) -> int | None:
-        """See `astro.tasks.math.facts`."""
+        """See `astro.tasks.math.rewrite_check`."""
         return named_step(sentence, steps)

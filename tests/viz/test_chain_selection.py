@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from astro.viz.gallery import choose, examples, outcome
+from astro.viz.chain_selection import choose, examples, outcome
 from tests.viz.example import make_completion, make_problem
 
 

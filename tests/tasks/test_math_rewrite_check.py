@@ -2,7 +2,7 @@
 
 import pytest
 
-from astro.tasks.math.facts import adds, formulas_of, keeps, named_step, numbers_of
+from astro.tasks.math.rewrite_check import adds, formulas_of, keeps, named_step, numbers_of
 
 NUMBERS = [
     ("Step 12: $x = 5$ or $1{,}000$ and 2.50.", {"5", "1000", "2.50"}),  # the step's own label is no number

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from astro.training.trl_patches import OVERRIDDEN, TRL
+from astro.training.trl_overrides import OVERRIDDEN, TRL
 
 SEEN = {
     "import_utils.py:is_vllm_available": "9a8613bc07f45567",
@@ -48,13 +48,13 @@ def test_what_is_overridden_has_not_changed(target):
     found = digest_of(source_of(target))
     assert found == SEEN[target], (
         f"TRL {importlib.metadata.version('trl')} changed {target} since {TRL}. Look again at: {OVERRIDDEN[target]} "
-        f"(astro/training/trl_patches.py), then set SEEN[{target!r}] = {found!r} here and TRL there"
+        f"(astro/training/trl_overrides.py), then set SEEN[{target!r}] = {found!r} here and TRL there"
     )
 
 
 def test_the_version_is_the_one_that_was_looked_at():
     assert importlib.metadata.version("trl") == TRL, (
-        "TRL was changed: see the other test here, then set trl_patches.TRL"
+        "TRL was changed: see the other test here, then set trl_overrides.TRL"
     )
 
 

@@ -1,6 +1,6 @@
 """All that we override, replace or rely on inside TRL, with the reason for each. Written against the version `TRL`.
 
-TRL promises nothing about these methods. `OVERRIDDEN` names each of them, and tests/training/test_trl_patches.py fails when the
+TRL promises nothing about these methods. `OVERRIDDEN` names each of them, and tests/training/test_trl_overrides.py fails when the
 source of one changes. Then look at the override again, and note the new hash there.
 
 TRL's GRPO is imported late, in functions: `spare_vllm` must come before it.

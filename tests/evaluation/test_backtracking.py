@@ -2,7 +2,7 @@
 
 import pytest
 
-from astro.evaluation import behaviour
+from astro.evaluation import backtracking
 from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 
@@ -26,7 +26,7 @@ def three(chain):
     ],
 )
 def test_first_attempt(chain, completion, rows, right):
-    assert behaviour.first_attempt_right(completion(chain=chain(*rows))) is right
+    assert backtracking.first_attempt_right(completion(chain=chain(*rows))) is right
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_first_attempt(chain, completion, rows, right):
     ],
 )
 def test_novelty(chain, rows, attempts, novel):
-    found = behaviour.novelty(chain(*rows, attempts=attempts))
+    found = backtracking.novelty(chain(*rows, attempts=attempts))
     assert found == novel
 
 
@@ -65,9 +65,9 @@ OTHER = "9 - 5 = 4 left 3 7 4\n7 + 4 = 11 left 3 11\n3 + 11 = 14 make 24 got 14 
 def test_novelty_agrees_with_the_task(completion, text, repeats):
     problem = Problem(id="p", task="countdown", question=QUESTION, gold="24", level=4, chance=None)
     read = Countdown().parse_chain(problem, text)
-    assert behaviour.novelty(read).count(False) == read.repeats == repeats
+    assert backtracking.novelty(read).count(False) == read.repeats == repeats
     # each restated question is one jump, and each attempt but the last is followed by one
-    decided = behaviour.decisions_in(completion("wrong", None, chain=read))
+    decided = backtracking.decisions_in(completion("wrong", None, chain=read))
     assert decided == ["went_back"] * text.count(QUESTION) + ["gave_up"] * bool(text)
 
 
@@ -80,13 +80,13 @@ def test_by_backtracks(chain, completion):
         completion("wrong", chain=one),
         completion("correct", chain=three),
     ]
-    assert [(row.backtracks, row.chains, row.accuracy) for row in behaviour.by_backtracks(done)] == [
+    assert [(row.backtracks, row.chains, row.accuracy) for row in backtracking.by_backtracks(done)] == [
         (0, 3, 0.333333),
         (1, 1, 0.0),
         (2, 0, None),  # nobody went back exactly twice: the row is there, without a figure
         (3, 1, 1.0),
     ]
-    assert behaviour.by_backtracks([]) == []
+    assert backtracking.by_backtracks([]) == []
 
 
 def test_by_attempt(chain, completion, three):
@@ -95,13 +95,13 @@ def test_by_attempt(chain, completion, three):
     )  # both attempts stand on an illegal step
     again = chain(("a", -1, "W"), back=[(0, -1)], attempts=[0, 0], repeats=1)
     unfinished = chain(("a", -1))
-    found = behaviour.by_attempt([completion(chain=c) for c in (three, spoiled, again, unfinished)])
+    found = backtracking.by_attempt([completion(chain=c) for c in (three, spoiled, again, unfinished)])
     assert [(row.attempt, row.chains, row.right, row.valid, row.novel) for row in found] == [
         (1, 3, 0.0, 0.666667, 1.0),  # spoiled is not valid; unfinished made no attempt
         (2, 3, 0.333333, 0.666667, 0.666667),  # spoiled's is right; again's repeats
         (3, 1, 1.0, 1.0, 1.0),
     ]
-    assert behaviour.by_attempt([completion()]) == []
+    assert backtracking.by_attempt([completion()]) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_by_attempt(chain, completion, three):
 )
 def test_decisions_in(chain, completion, rows, back, attempts, answer, finished, expected):
     one = completion("wrong", answer, finished=finished, chain=chain(*rows, back=back, attempts=attempts))
-    assert behaviour.decisions_in(one) == expected
+    assert backtracking.decisions_in(one) == expected
 
 
 def test_decisions(chain, completion, three):
@@ -139,7 +139,7 @@ def test_decisions(chain, completion, three):
         ),  # leaves right, stops at wrong
         completion(chain=chain(("a", -1, "y"))),  # a claim where no attempt ends: left out
     ]
-    found = behaviour.decisions(done)
+    found = backtracking.decisions(done)
     assert (found.right_attempts, found.wrong_attempts) == (3, 4)
     assert found.stop_when_right == 0.333333  # 1 of 3
     assert found.back_when_wrong == 0.5  # 2 of 4
@@ -148,7 +148,7 @@ def test_decisions(chain, completion, three):
 
 
 def test_decisions_of_nothing_have_no_figures(completion):
-    found = behaviour.decisions([completion()])
+    found = backtracking.decisions([completion()])
     assert found.model_dump(exclude={"right_attempts", "wrong_attempts"}) == dict.fromkeys(
         ["stop_when_right", "back_when_wrong", "stop_precision", "claim_accuracy"]
     )
@@ -159,16 +159,16 @@ def test_a_repeated_claim_counts_each_time_it_is_written(chain, completion):
         completion("wrong", chain=chain(("a", -1, "Wn"), back=[(0, -1)], attempts=[0, 0], repeats=1)),
         completion("wrong", chain=chain(("a", -1, "Wy"))),
     ]
-    assert behaviour.decisions(done).claim_accuracy == 0.666667
+    assert backtracking.decisions(done).claim_accuracy == 0.666667
 
 
 def test_shares_over_attempts_and_steps(chain, completion):
     again = chain(("a", -1, "W"), back=[(0, -1)], attempts=[0, 0], repeats=1)
     done = [completion(chain=again), completion(chain=chain(("a", -1, "!"), ("b", 0, "W")))]
-    assert behaviour.repeat_share(done) == 0.333333  # 1 of 3 attempts
-    assert behaviour.valid_steps(done) == 0.666667  # 2 of 3 steps
-    assert behaviour.repeat_share([completion()]) is None
-    assert behaviour.valid_steps([completion()]) is None
+    assert backtracking.repeat_share(done) == 0.333333  # 1 of 3 attempts
+    assert backtracking.valid_steps(done) == 0.666667  # 2 of 3 steps
+    assert backtracking.repeat_share([completion()]) is None
+    assert backtracking.valid_steps([completion()]) is None
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_backtracks_score_r(chain, completion, table, expected):
         )
         for i, (backtracks, sign) in enumerate(table)
     ]
-    assert behaviour.backtracks_score_r(done) == expected
+    assert backtracking.backtracks_score_r(done) == expected
 
 
 def test_backtracks_score_r_is_over_problem_means(chain, completion):
@@ -200,4 +200,4 @@ def test_backtracks_score_r_is_over_problem_means(chain, completion):
         completion(verdict, problem=problem, sample=i, chain=chain(("a", -1, "W"), back=[(0, -1)] * n))
         for i, (problem, n, verdict) in enumerate(rows)
     ]
-    assert behaviour.backtracks_score_r(done) == 1.0
+    assert backtracking.backtracks_score_r(done) == 1.0
