@@ -94,7 +94,7 @@ bench: setup
 	python -m benchmarks.scaling
 	python -m benchmarks.search
 	python -m benchmarks.savings
-	python -m benchmarks.quality
+	python -m benchmarks.search_quality
 
 # make plan P=paper: what a profile will cost
 plan: setup

@@ -27,7 +27,8 @@ from astro.cloning.traces import Accept, accepted, traces_of
 from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
 from astro.execution.jobs import Runner, open_runner, run_jobs
-from astro.execution.linearize_jobs import (
+from astro.execution.result_store import ResultStore
+from astro.execution.vote_and_rewrite_jobs import (
     Ballot,
     Candidate,
     Draft,
@@ -37,7 +38,6 @@ from astro.execution.linearize_jobs import (
     candidate_of,
     draft_of,
 )
-from astro.execution.result_store import ResultStore
 from astro.runtime import (
     UserError,
     atomic_path,

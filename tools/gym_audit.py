@@ -20,7 +20,7 @@ from astro.runtime import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.user.gym import DATASETS, GOLD_ALONE, GOLDS, MISSING, REFUSED
 from astro.tasks.user.task import UserTask
-from astro.viz.markdown import table
+from astro.viz.markdown_table import table
 from schemas.records import Problem
 
 PAGE = Path("docs/gym.md")

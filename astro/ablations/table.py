@@ -18,7 +18,7 @@ from astro.arms import baselines, models
 from astro.evaluation.intervals import paired_difference, rounded
 from astro.runtime import UserError
 from astro.viz.labels import style
-from astro.viz.markdown import table as piped
+from astro.viz.markdown_table import table as piped
 from schemas.ablations import (
     BASELINE,
     AblationFigure,

@@ -22,7 +22,7 @@ from astro.export.text import (
     public,
 )
 from astro.tasks import get_task
-from astro.viz.markdown import table
+from astro.viz.markdown_table import table
 from schemas.evaluate import ModelMetrics
 from schemas.grpo import GrpoMetrics
 from schemas.records import Problem

@@ -20,7 +20,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from astro.export.state import TRACES, Run
 from astro.export.text import SIZES, licence_lines, lineage_line
 from astro.runtime import UserError, read_jsonl, read_shards
-from astro.viz.markdown import table
+from astro.viz.markdown_table import table
 from schemas.records import ROOT, Trace, Tree
 
 TREES = Path("data/trees")

@@ -9,7 +9,7 @@ import unicodedata
 
 from astro.grading.brackets import Malformed, group_end
 from astro.grading.combinatorics import counted
-from astro.grading.environments import unlayered
+from astro.grading.latex_environments import unlayered
 
 MAX_LENGTH = 2000
 """Characters of an answer. The longest gold of MATH has 180; more is not an answer but an attempt at something else."""

@@ -50,7 +50,7 @@ def exact_value(answer: str) -> str | None:
 
 def check_text(step: str, problem: str = "") -> list[int]:
     """[true, false, not checkable]: how many equalities of the step are so."""
-    from astro.grading.equalities import find_equalities
+    from astro.grading.stated_equalities import find_equalities
 
     verdicts = []
     for equality in find_equalities(step, problem):

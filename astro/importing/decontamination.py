@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from astro.tasks.math.text import same_text, words_of
+from astro.tasks.math.solution_text import same_text, words_of
 
 SHORTEST = 8
 """Words of the shortest eval problem that is looked for as a whole inside a longer one."""

@@ -44,7 +44,7 @@ from astro.importing.row_fields import (
 )
 from astro.importing.sources import Filter, own_filters
 from astro.runtime import UserError
-from astro.tasks.math.text import boxes
+from astro.tasks.math.solution_text import boxes
 from schemas.problems import Cell, FieldMap, SourceSpec
 
 NO_ANSWER = {"", "proof", "notfound", "not found", "none", "null", "n/a", "nan"}

@@ -7,9 +7,9 @@ from pathlib import Path
 from astro.params import plain, read_yaml
 from astro.preflight import checks, lengths, settings
 from astro.preflight.disk import disk_needed, dvc_links, texts_of
-from astro.preflight.machine import Machine, machine
 from astro.preflight.memory import GIB, Memory, Serving, Training
 from astro.preflight.shapes import Shape, shape_of
+from astro.preflight.target_machine import Machine, machine
 from astro.preflight.templates import Rendered, template
 from astro.rates import RATES, search_of
 from astro.runtime import UserError

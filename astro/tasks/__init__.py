@@ -12,7 +12,7 @@ from astro.tasks.base import Task, TaskError
 from schemas.run import Reading
 
 if TYPE_CHECKING:
-    from astro.tasks.chain import JumpWords
+    from astro.tasks.chain_reader import JumpWords
     from astro.tasks.chat import ChatTemplate
 
 __all__ = ["Task", "TaskError", "get_task"]

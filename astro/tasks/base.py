@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from astro.runtime import UserError
 from astro.special_tokens import inert
-from astro.tasks.chain import Draft, JumpWords, read_chain
+from astro.tasks.chain_reader import Draft, JumpWords, read_chain
 from schemas.base_model import CorpusParams
 from schemas.problems import ProblemsParams
 from schemas.records import Chain, Extraction, Problem, StepChecks, Verdict

@@ -26,9 +26,9 @@ from astro.tasks import Task
 from astro.training.checkpoints import STATE
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 from astro.training.lora import lora_config
+from astro.training.rl_validation import Validation, points_of, read_rollouts, should_stop
 from astro.training.rollouts import FOLDER, RolloutWriter
 from astro.training.trl_overrides import colocated_on_cpu, rollouts_trainer, spare_vllm
-from astro.training.validation import Validation, points_of, read_rollouts, should_stop
 from schemas.grpo import ValidationPoint
 from schemas.records import Problem
 from schemas.rollouts import RlRollout

@@ -16,8 +16,8 @@ from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
 from astro.training.lora import merge, quantization
 from astro.training.restarts import Episode
+from astro.training.rl_validation import best_step, points_of
 from astro.training.safetensors_io import in_dtype
-from astro.training.validation import best_step, points_of
 from schemas.compute import Compute
 from schemas.records import Problem
 

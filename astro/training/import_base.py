@@ -181,9 +181,9 @@ def from_file(path: str, revision: str, source: Path, target: Path) -> None:
     """The model of a GGUF file as a folder.
 
     Raises:
-        UserError: see `astro.training.gguf_file`.
+        UserError: see `astro.training.gguf_import`.
     """
-    from astro.training.gguf_file import convert
+    from astro.training.gguf_import import convert
 
     called = file_of_package(path, revision)[1] if path.startswith(PACKAGE) else source.name
     convert(source, target, said=f"{PATH}: {path}", source=called)

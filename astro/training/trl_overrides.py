@@ -23,7 +23,7 @@ from transformers import LogitsProcessor
 
 from astro.seeds import hashed_seed
 from astro.special_tokens import encode_prompt
-from astro.training.seeds import OwnNoise, sample_seed
+from astro.training.seeded_sampling import OwnNoise, sample_seed
 from astro.training.step_sampler import loader_of
 
 TRL = "1.16.0"

@@ -12,8 +12,8 @@ from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals
 from astro.search import Sample
 from astro.tasks.math.rewrite import MathEditor
+from astro.tasks.math.solution_text import without_label
 from astro.tasks.math.task import Math
-from astro.tasks.math.text import without_label
 from schemas.records import Problem, Trace, Tree
 from tests.cloning.trees import tree
 

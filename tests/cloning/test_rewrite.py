@@ -11,7 +11,7 @@ from astro.search import Sample
 from astro.tasks.chat import ChatTemplate
 from astro.tasks.math import rewrite as math_rewrite
 from astro.tasks.math.rewrite import joined
-from astro.tasks.math.text import same_text
+from astro.tasks.math.solution_text import same_text
 from schemas.records import Problem
 from tests.cloning.rewriting import LEAD, MATH, PHRASES, editor, examples_for, pieces, traces, triangle, well
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from astro.importing.decontamination import Index
-from astro.tasks.math.text import words_of
+from astro.tasks.math.solution_text import words_of
 
 WORDS = [
     f"{a}{b}"

@@ -124,7 +124,7 @@ FILES = [
     ("astro/training/common.py", other, {"base", *SFT, *GRPO}),
     ("astro/search/puct.py", lambda text: text.replace("(1 + visits)", "(2 + visits)"), AFTER_SEARCH),
     ("astro/tasks/math/prompts/math.txt", comment, set()),  # Countdown does not reach it
-    ("astro/tasks/math/text.py", other, set()),
+    ("astro/tasks/math/solution_text.py", other, set()),
     ("astro/viz/templates/page.css", comment, {"report"}),
     ("phrases/countdown.yaml", comment, {"linearize", *SFT, *GRPO, "eval"}),  # eval and grpo read chains by them
     ("sources/README.md", comment, {"problems"}),  # a user's problem files stand beside it

@@ -6,8 +6,8 @@ import pytest
 
 from astro.cloning.verbalize import load_phrases
 from astro.tasks import get_task
+from astro.tasks.math.solution_text import answer_of, boxes, same_text, split_steps, unboxed, without_label, words_of
 from astro.tasks.math.task import Math
-from astro.tasks.math.text import answer_of, boxes, same_text, split_steps, unboxed, without_label, words_of
 from schemas.records import Problem, StepChecks
 
 PHRASES = load_phrases(Path("phrases/math.yaml"))

@@ -12,8 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astro.runtime import UserError
 from astro.special_tokens import pad_fault
-from astro.training import gguf_file
-from astro.training.gguf_file import known_ids, shortest
+from astro.training.gguf_import import known_ids, shortest
 from astro.training.import_base import take
 from tests.tiny_gguf import SMOLLM2, needs_gguf, needs_smollm2, set_type, write_gguf
 
@@ -179,7 +178,7 @@ def test_the_tokenizer_of_smollm2_is_that_of_llama_cpp(smollm2):
 def test_without_the_mend_the_tokenizer_is_refused(tmp_path, monkeypatch):
     """What transformers makes of the file: GPT-2's way to cut text."""
     gpt2 = {"smollm": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)}
-    monkeypatch.setattr(gguf_file, "PRE_TOKENIZERS", gpt2)
+    monkeypatch.setattr(gguf_import, "PRE_TOKENIZERS", gpt2)
     assert "has a tokenizer that is not the known 'smollm'" in refusal(SMOLLM2, tmp_path)
 
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from astro.runtime import UserError
-from astro.training.seeds import OwnNoise, sample_seed
+from astro.training.seeded_sampling import OwnNoise, sample_seed
 from astro.training.trl_overrides import SeededClient, SeededLlm
 from tests.training.grpo_world import PROBLEMS, run, tiny
 

@@ -14,7 +14,7 @@ from astro.ablations.table import arms, figure
 from astro.arms import BASE, all_models, baselines, contracts
 from astro.runtime import UserError, read_json
 from astro.viz.labels import MINUS, interval, percent, points, points_interval, style
-from astro.viz.markdown import table
+from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
 from schemas.evaluate import Estimate, EvalMetrics
 from tools.docs.example import RESULTS, example, figures, run

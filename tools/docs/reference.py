@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from astro.__main__ import COMMANDS, usage
 from astro.params import PARAMS_FILE, plain
 from astro.profiles import committed
-from astro.viz.markdown import table
+from astro.viz.markdown_table import table
 from schemas.params import Params
 
 FOLDER = Path("docs/reference")

@@ -16,8 +16,8 @@ from ruamel.yaml import YAML, YAMLError
 from astro.runtime import UserError, explain
 from astro.tasks.chat import ChatTemplate
 from astro.tasks.math.rewrite_check import adds, keeps, named_step
+from astro.tasks.math.solution_text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from astro.tasks.math.task import PROMPTS, Math, fill
-from astro.tasks.math.text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from schemas.base import Strict
 from schemas.linearize import Fault
 from schemas.records import Problem

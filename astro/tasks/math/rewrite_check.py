@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from astro.grading.equalities import find_equalities
-from astro.tasks.math.text import label_of, plain_text, same_text, without_label
+from astro.grading.stated_equalities import find_equalities
+from astro.tasks.math.solution_text import label_of, plain_text, same_text, without_label
 
 KEPT_FORMULAS = 0.5
 """Least share of a step's formulas whose sides its rewrite holds: "A = b = c" may become "A is b, which makes c"; some formulas

@@ -20,9 +20,9 @@ from astro.grading.extract import found_in
 from astro.grading.steps import check_steps, exact_value
 from astro.special_tokens import inert
 from astro.tasks.base import Task
-from astro.tasks.chain import Draft
+from astro.tasks.chain_reader import Draft
 from astro.tasks.math.rewrite_check import named_step
-from astro.tasks.math.text import (
+from astro.tasks.math.solution_text import (
     BOXED,
     STEP_END,
     STOPS,

@@ -11,7 +11,7 @@ from astro.grading import Pool
 from astro.grading.batch import Failed
 from astro.runtime import UserError
 from astro.tasks.base import Task, TaskError
-from astro.tasks.chain import JumpWords
+from astro.tasks.chain_reader import JumpWords
 from astro.tasks.user.code import home_of
 from schemas.records import Problem, Verdict
 from schemas.run import Reading

@@ -3,14 +3,14 @@
 import pytest
 
 from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id, retold
-from astro.execution.linearize_jobs import Ballot, RewriteJobs, VoteJobs, candidate_of, draft_of
+from astro.execution.vote_and_rewrite_jobs import Ballot, RewriteJobs, VoteJobs, candidate_of, draft_of
 from astro.inference.hf_engine import HfEngine
 from astro.tasks.chat import load_chat_template
 from astro.tasks.math.rewrite import MathEditor
 from astro.tasks.math.task import Math
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, examples_for, traces, triangle
-from tests.execution.test_linearize_jobs import run as run_tasks
+from tests.execution.test_vote_and_rewrite_jobs import run as run_tasks
 from tests.tiny_chat import teach, write_tiny_chat
 
 pytestmark = pytest.mark.slow

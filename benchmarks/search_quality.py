@@ -1,6 +1,6 @@
 """What the tokens buy: the search against best-of-N with as many tokens, and against the plain reference MCTS.
 
-    python -m benchmarks.quality [problems] [seed]
+    python -m benchmarks.search_quality [problems] [seed]
 
 Takes models/base and data/problems/train.jsonl of the workspace (make run first), engine and mcts of params.yaml. N is set so
 that N solutions cost as many tokens as a tree, measured on the first fifty problems. The reference (tests/search/reference.py)
