@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astro.runtime import UserError
 from astro.special_tokens import pad_fault
+from astro.training import gguf_import
 from astro.training.gguf_import import known_ids, shortest
 from astro.training.import_base import take
 from tests.tiny_gguf import SMOLLM2, needs_gguf, needs_smollm2, set_type, write_gguf
