@@ -1,4 +1,4 @@
-"""ablations.yaml, and reports/ablations.json that comes of it."""
+"""Contracts of ablations.yaml and of its result, reports/ablations.json."""
 
 from pydantic import Field, model_validator
 
@@ -6,27 +6,32 @@ from schemas.base import Strict
 from schemas.evaluate import Estimate
 
 BASELINE = "default"
-"""The ablation that changes nothing; all others are compared with it. That of a profile may, e.g. leave RL out."""
+"""The ablation that changes nothing and with which all others are compared. It may change what a profile sets, e.g. leave out
+RL."""
 
 
 def twice(values: list) -> list:
-    """What a list holds more than once, in order."""
+    """Values that occur more than once in a list, in order."""
     return sorted({v for v in values if values.count(v) > 1})
 
 
 class Ablation(Strict):
-    """One change of the parameters, and what it is to tell."""
+    """One change of the parameters, and the question that it answers."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="begins the experiment's name: <name>-s<seed>")
-    question: str = Field(min_length=1, description="what the comparison with the default answers")
-    set: list[str] = Field(description="key=value, as `dvc exp run -S` takes it; empty: the default")
+    name: str = Field(
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description=("beginning of the experiment's name: <name>-s<seed>")
+    )
+    question: str = Field(min_length=1, description="the question that the comparison with the default answers")
+    set: list[str] = Field(description="key=value, in the syntax of `dvc exp run -S`; empty: the default")
 
 
 class Ablations(Strict):
-    """ablations.yaml. Whether the keys exist and the values are allowed is checked against params.yaml."""
+    """The content of ablations.yaml. Keys and values are checked against params.yaml elsewhere."""
 
-    seeds: list[int] = Field(min_length=1, description="run.seed of the runs of each ablation")
-    profile: str = Field(default="", description='laid over params.yaml for all runs; "": params.yaml as it is')
+    seeds: list[int] = Field(min_length=1, description="values of run.seed; each ablation runs once per seed")
+    profile: str = Field(
+        default="", description=('profile applied to params.yaml for all runs; "": params.yaml unchanged')
+    )
     ablations: list[Ablation] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -47,11 +52,9 @@ class AblationRun(Strict):
     """One ablation with one seed."""
 
     seed: int
-    experiment: str = Field(description="DVC's name of it")
-    commit: str | None = Field(
-        description="of the experiment, or the one that a kept run was made on; None: not run yet"
-    )
-    command: str = Field(description="what runs it")
+    experiment: str = Field(description="name of the DVC experiment")
+    commit: str | None = Field(description="commit of the experiment, or of a kept run; None: not run yet")
+    command: str = Field(description="the command that runs it")
 
 
 class SeedDifference(Strict):
@@ -65,38 +68,41 @@ class AblationFigure(Strict):
     """pass@1 of one model on one eval set under one ablation, against the same model of the default."""
 
     set: str
-    model: str = Field(description="of an arm, after SFT or RL")
+    model: str = Field(description="model of an arm, after SFT or RL")
     pass_at_1: float | None = Field(description="mean over seeds and problems, 0..1; None: no run yet")
-    seeds: list[int] = Field(description="seeds in pass_at_1")
+    seeds: list[int] = Field(description="number of seeds in pass_at_1")
     difference: Estimate | None = Field(
-        description="to the default, paired on (seed, problem); n counts these pairs; None: no seed in both, or default"
+        description=(
+            "difference to the default, paired on (seed, problem); n is the number of pairs; None: no common seed, or"
+            " the default itself"
+        )
     )
-    by_seed: list[SeedDifference] = Field(description="one for each seed that both have")
+    by_seed: list[SeedDifference] = Field(description="one entry per seed that both have")
 
 
 class ArmsFigure(Strict):
-    """pass@1 of an arm whose chains search, minus its baseline's, within one ablation."""
+    """pass@1 of an arm minus that of its baseline, within one ablation."""
 
     set: str
-    model: str = Field(description="of an arm that has a baseline")
-    difference: Estimate = Field(description="paired on (seed, problem); n counts these pairs")
+    model: str = Field(description="model of an arm that has a baseline")
+    difference: Estimate = Field(description="paired on (seed, problem); n is the number of pairs")
     by_seed: list[SeedDifference]
 
 
 class AblationRow(Strict):
-    """All of one ablation."""
+    """All figures of one ablation."""
 
     name: str
     question: str
     set: list[str]
     runs: list[AblationRun]
     figures: list[AblationFigure]
-    arms: list[ArmsFigure] = Field(description="of the sets and arms that a run has measured")
+    arms: list[ArmsFigure] = Field(description="one entry per measured set and arm")
 
 
 class AblationReport(Strict):
     """reports/ablations.json"""
 
-    commit: str = Field(description="the present one; experiments stand on it, kept runs on their own (`runs`)")
-    seeds: list[int] = Field(description="seeds asked for")
+    commit: str = Field(description="the present commit; experiments belong to it, kept runs to their own (`runs`)")
+    seeds: list[int] = Field(description="requested seeds")
     rows: list[AblationRow]

@@ -1,4 +1,4 @@
-"""arms.yaml: what is trained side by side from the same trees. `arms` of params.yaml: what an arm's training does otherwise."""
+"""Contracts of arms.yaml (the arms that are trained from the same trees) and of `arms` in params.yaml (settings of one arm)."""
 
 from typing import Any, Literal
 
@@ -8,21 +8,25 @@ from schemas.base import Strict
 
 
 class Arm(Strict):
-    """One arm: its training set, its name and its look."""
+    """One arm: its training set, its names and its look in plots."""
 
-    suffix: str = Field(pattern=r"^(_[a-z0-9_]+)?$", description="of its files: models/sft<suffix>")
+    suffix: str = Field(pattern=r"^(_[a-z0-9_]+)?$", description="suffix of its files: models/sft<suffix>")
     label: str = Field(min_length=1, description="its models are called <label>-SFT and <label>-RL")
-    traces: Literal["train", "direct"] = Field(description="its training set, data/traces/<traces>.jsonl")
-    baseline: str = Field(default="", description='name of the arm that it is compared with; "": it is a baseline')
-    colours: list[str] = Field(
-        default=["#9a5fc0", "#7d3fa8"], min_length=2, max_length=2, description="in plots: after SFT, after RL"
+    traces: Literal["train", "direct"] = Field(description="training set, data/traces/<traces>.jsonl")
+    baseline: str = Field(
+        default="", description=('name of the arm that it is compared with; "": it is a baseline itself')
     )
-    markers: list[str] = Field(default=["P", "X"], min_length=2, max_length=2, description="in plots: matplotlib's")
-    description: str = Field(min_length=1, description="what it is fine-tuned on, for the model card")
+    colours: list[str] = Field(
+        default=["#9a5fc0", "#7d3fa8"], min_length=2, max_length=2, description="colours in plots: after SFT, after RL"
+    )
+    markers: list[str] = Field(
+        default=["P", "X"], min_length=2, max_length=2, description=("matplotlib markers in plots: after SFT, after RL")
+    )
+    description: str = Field(min_length=1, description="description of its training data, for the model card")
 
 
 class ArmTable(Strict):
-    """arms.yaml"""
+    """The content of arms.yaml."""
 
     table: dict[str, Arm] = Field(min_length=1)
 
@@ -42,7 +46,7 @@ class ArmTable(Strict):
 
 
 class ArmParams(Strict):
-    """What the training of one arm does otherwise: parameters of `sft` and `grpo` and their values."""
+    """Values of `sft` and `grpo` that differ for one arm."""
 
-    sft: dict[str, Any] = Field(description="laid over `sft`")
-    grpo: dict[str, Any] = Field(description="laid over `grpo`")
+    sft: dict[str, Any] = Field(description="changes to `sft`")
+    grpo: dict[str, Any] = Field(description="changes to `grpo`")

@@ -1,4 +1,4 @@
-"""What every contract shares: unknown keys are refused, nothing is coerced, nothing is mutated."""
+"""Base class of all contracts: unknown keys are refused, values are not converted, and objects are immutable."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,4 @@
-"""base stage: its params and metrics."""
+"""Contracts of the base stage: its params and metrics."""
 
 from typing import Literal
 
@@ -9,15 +9,15 @@ from schemas.lora import LoraParams, require_enabled
 
 
 class PretrainedParams(Strict):
-    """A model that exists."""
+    """An existing pretrained model."""
 
     path: str = Field(
-        description="local folder, hub id, GGUF file, or package:<name>: the GGUF file that an installed package carries"
+        description="local folder, hub id, GGUF file, or package:<name> for the GGUF file in an installed package"
     )
     revision: str = Field(
         description='commit or tag of a hub id; version of a package ("": as installed); "" for a folder or file'
     )
-    adapter: str = Field(description='folder of a PEFT adapter made for this model, merged into it; "": none')
+    adapter: str = Field(description='folder of a PEFT adapter made for this model, to be merged into it; "": none')
 
 
 class ArchitectureParams(Strict):
@@ -27,7 +27,7 @@ class ArchitectureParams(Strict):
     layers: int = Field(ge=1, description="transformer blocks")
     heads: int = Field(ge=1, description="attention heads of a block")
     ffn: int = Field(ge=16, description="intermediate size of the MLP")
-    context: int = Field(ge=64, description="longest sequence, tokens (prompt and chain)")
+    context: int = Field(ge=64, description="longest sequence in tokens (prompt and chain)")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "ArchitectureParams":
@@ -37,38 +37,40 @@ class ArchitectureParams(Strict):
 
 
 class CorpusParams(Strict):
-    """The base corpus: solutions written in one go, several problems to a row, no search among them."""
+    """The base corpus: direct solutions, several problems to a row, without any search."""
 
-    rows: int = Field(ge=1, description="packed rows; one optimizer step takes batch_size of them")
-    row_tokens: int = Field(ge=32, description="tokens of a row; at most model.context")
-    miss_share: float = Field(ge=0, lt=1, description="share of solutions that miss the target (and say so)")
-    levels: dict[str, float] = Field(description="level -> share; Countdown's levels are numbers per problem")
+    rows: int = Field(ge=1, description="packed rows; an optimizer step uses batch_size of them")
+    row_tokens: int = Field(ge=32, description="tokens per row; at most model.context")
+    miss_share: float = Field(ge=0, lt=1, description="share of solutions that miss the target and say so")
+    levels: dict[str, float] = Field(
+        description=("level -> share; in Countdown the level is the number of given numbers")
+    )
 
 
 class PretrainingParams(Strict):
-    """Optimisation, one epoch over the corpus."""
+    """Optimisation of the base: one epoch over the corpus."""
 
-    batch_size: int = Field(ge=1, description="rows per step")
+    batch_size: int = Field(ge=1, description="rows per optimizer step")
     lr: float = Field(gt=0, description="peak learning rate")
-    warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(ge=0, description="of AdamW")
-    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
+    warmup: float = Field(ge=0, lt=1, description="share of the steps during which the learning rate rises")
+    weight_decay: float = Field(ge=0, description="weight decay of AdamW")
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: if the hardware supports it")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
 
 
 class WarmupParams(Strict):
-    """First training of a pretrained base: solutions of base.corpus, written in one go, in rows of corpus.row_tokens tokens."""
+    """Warm-up of a pretrained base on the direct solutions of base.corpus, in rows of corpus.row_tokens tokens."""
 
-    steps: int = Field(ge=0, description="optimizer steps; 0: the model as it is")
-    batch_size: int = Field(ge=1, description="rows per step, in all")
+    steps: int = Field(ge=0, description="optimizer steps; 0: no warm-up")
+    batch_size: int = Field(ge=1, description="rows per optimizer step, over all processes")
     lr: float = Field(gt=0, description="peak learning rate")
-    warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(ge=0, description="of AdamW")
+    warmup: float = Field(ge=0, lt=1, description="share of the steps during which the learning rate rises")
+    weight_decay: float = Field(ge=0, description="weight decay of AdamW")
     dtype: Literal["float32", "bfloat16"] = Field(
-        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+        description="precision of the loaded and saved weights; bf16 sets that of the arithmetic"
     )
-    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
-    gradient_checkpointing: bool = Field(description="compute activations twice to save memory")
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: if the hardware supports it")
+    gradient_checkpointing: bool = Field(description="recompute activations to save memory")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     lora: LoraParams
 
@@ -79,9 +81,11 @@ class WarmupParams(Strict):
 
 
 class BaseModelParams(Strict):
-    """Where the base model comes from."""
+    """The origin of the base model."""
 
-    source: Literal["train", "pretrained"] = Field(description="a small Llama trained here, or a model that exists")
+    source: Literal["train", "pretrained"] = Field(
+        description=("train: a small Llama trained here; pretrained: an existing model")
+    )
     pretrained: PretrainedParams
     model: ArchitectureParams
     corpus: CorpusParams
@@ -103,11 +107,11 @@ class BaseModelParams(Strict):
 
 
 class BaseModelMetrics(Strict):
-    """metrics/base.json"""
+    """Content of metrics/base.json."""
 
     parameters: int = Field(ge=1)
     vocabulary: int = Field(ge=1)
-    tokens: int = Field(ge=0, description="trained on; of a pretrained base those of its warm-up")
+    tokens: int = Field(ge=0, description="trained tokens; for a pretrained base those of its warm-up")
     loss: float | None = Field(
-        description="mean of the last 5 % of steps, nats per token; None: a pretrained base as it is"
+        description="mean of the last 5 % of steps, nats per token; None: pretrained base without warm-up"
     )

@@ -1,4 +1,5 @@
-"""compute/*.yaml: over how many processes and machines training is spread. No result depends on it, so no stage does."""
+"""Contract of compute/*.yaml: the number of processes and machines for training. Results do not depend on it, so no stage
+does."""
 
 from typing import Literal
 
@@ -6,33 +7,35 @@ from pydantic import Field, model_validator
 
 from schemas.base import Strict
 
-AFFECTS_RESULTS = False  # it says where training runs
+AFFECTS_RESULTS = False  # it only says where training runs
 
 
 class MicroBatch(Strict):
-    """Sequences per forward and backward pass on one device; the rest of a step is accumulated. 0: all of the device's share."""
+    """Sequences per forward and backward pass on one device; gradients are accumulated over the passes of a step. 0: one pass."""
 
-    sft: int = Field(default=0, ge=0, description="rows, if packed")
-    grpo: int = Field(default=0, ge=0, description="completions")
+    sft: int = Field(default=0, ge=0, description="rows if packed, else traces")
+    grpo: int = Field(default=0, ge=0, description="completions per pass")
 
 
 class Rendezvous(Strict):
-    """Where the processes of several machines meet."""
+    """Meeting point for the processes of several machines."""
 
-    address: str = Field(default="", description='machine 0; "": ASTRO_RENDEZVOUS says it')
+    address: str = Field(default="", description='address of machine 0; "": taken from ASTRO_RENDEZVOUS')
     port: int = Field(default=29400, ge=1, le=65535)
 
 
 class Compute(Strict):
-    """A compute profile. What is left out is one process in the stage itself."""
+    """A compute profile. The default is one process: the stage itself."""
 
-    device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="auto: GPUs where there are some")
-    processes: int = Field(default=1, ge=1, description="on each machine; on GPUs one to a GPU")
-    machines: int = Field(default=1, ge=1, description="they share the repository's folder")
+    device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="auto: GPUs if there are any")
+    processes: int = Field(default=1, ge=1, description="processes per machine; on GPUs one per GPU")
+    machines: int = Field(default=1, ge=1, description="number of machines; they share the repository's folder")
     strategy: Literal["none", "ddp", "fsdp2", "zero3"] = Field(
         default="none",
-        description="none: one process; ddp: the model whole in each; fsdp2, zero3: weights, gradients and optimizer "
-        "states sharded",
+        description=(
+            "none: one process; ddp: a full copy of the model in each; fsdp2, zero3: weights, gradients and optimizer"
+            " states sharded"
+        ),
     )
     accelerate: str = Field(default="", description="file for `accelerate launch` (fsdp2, zero3)")
     micro_batch: MicroBatch = MicroBatch()
@@ -40,7 +43,7 @@ class Compute(Strict):
 
     @property
     def world(self) -> int:
-        """Processes in all."""
+        """Number of processes on all machines."""
         return self.processes * self.machines
 
     @model_validator(mode="after")

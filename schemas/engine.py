@@ -1,4 +1,4 @@
-"""`engine`: who generates text. Shared by mcts, linearize (votes and rewrites), grpo (pass rates) and eval."""
+"""Contract of `engine`: the text generator. Shared by mcts, linearize (votes and rewrites), grpo (pass rates) and eval."""
 
 from typing import Literal
 
@@ -8,41 +8,41 @@ from schemas.base import Strict
 
 
 class VllmParams(Strict):
-    """vLLM in this process."""
+    """vLLM in the process of the stage."""
 
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        description="of weights and arithmetic; auto: the model's own"
+        description="precision of weights and arithmetic; auto: the model's own"
     )
     block_size: int = Field(ge=16, description="tokens per KV block")
-    enforce_eager: bool = Field(description="no CUDA graphs and no compilation, so that an engine starts faster")
+    enforce_eager: bool = Field(description="no CUDA graphs and no compilation, for a faster start")
     seeded: bool = Field(
-        description="samples depend on their request alone; false: faster by docs/log.md, and no two runs are alike"
+        description="samples depend only on their request; false: faster (docs/log.md), but no two runs are alike"
     )
-    prefix_caching: bool = Field(description="the steps that prompts share are computed once")
+    prefix_caching: bool = Field(description="compute the common beginning of several prompts only once")
 
 
 class HfParams(Strict):
-    """transformers' generate, batch by batch."""
+    """transformers' generate, in batches."""
 
     batch_size: int = Field(ge=1, description="sequences per generate call")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        description="of weights and arithmetic; auto: the model's own"
+        description="precision of weights and arithmetic; auto: the model's own"
     )
 
 
 class EndpointParams(Strict):
-    """Any OpenAI-compatible completions endpoint; `execution.endpoint` says where it is."""
+    """Any OpenAI-compatible completions endpoint. `execution.endpoint` holds its address."""
 
-    model: str = Field(description="name the server knows the model by; kind endpoint needs it")
+    model: str = Field(description="the server's name of the model; required by kind endpoint")
 
 
 class EngineParams(Strict):
-    """Who generates text, and with which arithmetic; `execution` says where and how fast."""
+    """The text generator and its arithmetic. `execution` says where and how fast it works."""
 
     kind: Literal["vllm", "hf", "endpoint"] = Field(
-        description="vLLM in this process, transformers' generate, or an OpenAI-compatible server"
+        description="vllm: vLLM in this process; hf: transformers' generate; endpoint: an OpenAI-compatible server"
     )
-    max_model_len: int = Field(ge=16, description="prompt and completion, tokens")
+    max_model_len: int = Field(ge=16, description="longest prompt and completion together, in tokens")
     vllm: VllmParams
     hf: HfParams
     endpoint: EndpointParams

@@ -1,4 +1,4 @@
-"""eval stage: its params and metrics."""
+"""Contracts of the eval stage: its params and metrics."""
 
 from typing import Annotated, Literal
 
@@ -9,20 +9,22 @@ from schemas.run import Reading
 
 
 class EvalParams(Strict):
-    """How models are measured (paper section 4)."""
+    """Measurement of the models (paper section 4)."""
 
     samples: int = Field(ge=1, description="completions per problem; pass@1 is their mean")
-    majority: int = Field(ge=1, description="k of maj@k; at most samples")
+    majority: int = Field(ge=1, description="the k of maj@k; at most samples")
     temperature: float = Field(ge=0, description="0: greedy")
-    max_tokens: int = Field(ge=1, description="longest completion")
+    max_tokens: int = Field(ge=1, description="longest completion in tokens")
     long_tokens: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
-        description="accuracy against the token limit, up to so many tokens; above max_tokens the chains that it cut go on; "
-        "auto: max_tokens, which samples nothing more; 0: no such curve"
+        description=(
+            "largest token limit of the accuracy curve; above max_tokens, cut chains are continued; auto: max_tokens,"
+            " without any further samples; 0: no curve"
+        )
     )
     search: int = Field(
-        ge=0, description="problems per eval set that the base model searches with params.mcts at test time; 0: none"
+        ge=0, description="problems per eval set for test-time search by the base model with params.mcts; 0: none"
     )
-    bootstrap: int = Field(ge=100, description="resamples of the problems for the 95 % interval")
+    bootstrap: int = Field(ge=100, description="resamples of the problems for the 95 % bootstrap interval")
 
     @model_validator(mode="after")
     def _k(self) -> "EvalParams":
@@ -36,60 +38,60 @@ class EvalParams(Strict):
 
     @property
     def longest(self) -> int:
-        """Highest limit of the curve; 0: there is none."""
+        """Largest limit of the curve; 0: there is no curve."""
         return self.max_tokens if self.long_tokens == "auto" else self.long_tokens
 
 
 class Estimate(Strict):
-    """A mean over problems with its 95 % percentile-bootstrap interval (problems resampled)."""
+    """A mean over problems with its 95 % percentile bootstrap interval (problems are resampled)."""
 
     value: float
     low: float
     high: float
-    n: int = Field(ge=0, description="problems")
+    n: int = Field(ge=0, description="number of problems")
 
 
 class AfterBacktracks(Strict):
-    """Chains that went back exactly so often."""
+    """Chains with exactly this number of returns."""
 
     backtracks: int = Field(ge=0)
     chains: int = Field(ge=0)
-    accuracy: float | None = Field(description="share of them that are correct; None: no such chain")
+    accuracy: float | None = Field(description="share of them that are correct; None: there are none")
 
 
 class AttemptMetrics(Strict):
-    """The i-th attempt of all chains that made one."""
+    """The i-th attempt of all chains that have one."""
 
     attempt: int = Field(ge=1)
-    chains: int = Field(ge=0, description="chains that ended an i-th attempt")
+    chains: int = Field(ge=0, description="number of chains with an i-th attempt")
     right: float | None = Field(description="share of these attempts that solve the problem")
-    valid: float | None = Field(description="share whose every step is legal")
-    novel: float | None = Field(description="share that repeat no earlier attempt of the chain")
+    valid: float | None = Field(description="share of these attempts in which every step is legal")
+    novel: float | None = Field(description="share of these attempts that differ from all earlier ones of the chain")
 
 
 class Decisions(Strict):
-    """Is it right so far? What the model does at the end of an attempt, against the truth."""
+    """Decisions at the end of an attempt (stop or go back), compared with whether it was correct."""
 
     stop_when_right: float | None = Field(
-        description="recall of stopping: right attempts after which the chain answers"
+        description="share of correct attempts after which the chain answers (recall of stopping)"
     )
-    back_when_wrong: float | None = Field(description="wrong attempts after which the chain goes back")
-    stop_precision: float | None = Field(description="of the attempts it stops at, share that are right")
+    back_when_wrong: float | None = Field(description="share of wrong attempts after which the chain goes back")
+    stop_precision: float | None = Field(description="share of correct attempts among those at which the chain stops")
     claim_accuracy: float | None = Field(description="share of explicit checks (yes / no) that are true")
     right_attempts: int = Field(ge=0)
     wrong_attempts: int = Field(ge=0)
 
 
 class ModelMetrics(Strict):
-    """One model on one eval set."""
+    """Figures of one model on one eval set."""
 
     pass_at_1: Estimate
     maj_at_k: Estimate
     first_attempt: Estimate = Field(description="share of chains whose first finished attempt solves the problem")
     tokens: float = Field(ge=0, description="mean generated tokens per chain")
-    backtracks: float = Field(ge=0, description="mean per chain")
+    backtracks: float = Field(ge=0, description="mean number of returns per chain")
     backtracking_share: float = Field(ge=0, le=1, description="share of chains that go back at least once")
-    repeat_share: float | None = Field(description="share of attempts that repeat one already made; None: no attempt")
+    repeat_share: float | None = Field(description="share of attempts that repeat an earlier one; None: no attempt")
     valid_steps: float | None = Field(description="share of legal steps; None: no step")
     truncated: float = Field(ge=0, le=1, description="share of chains cut by the length limit")
     unparseable: float = Field(ge=0, le=1, description="share of chains without a readable answer")
@@ -101,9 +103,14 @@ class ModelMetrics(Strict):
     )
     backtracks_at_equal_tokens: Estimate | None = Field(
         default=None,
-        description="partial correlation with the score over chains of the same problem, tokens held; None: no variance",
+        description=(
+            "partial correlation with the score over chains of the same problem, with tokens held constant; None: no "
+            "variance"
+        ),
     )
-    tokens_at_equal_backtracks: Estimate | None = Field(default=None, description="the same, backtracks held")
+    tokens_at_equal_backtracks: Estimate | None = Field(
+        default=None, description=("the same, with the number of returns held constant")
+    )
 
 
 class PairedDifference(Strict):
@@ -115,45 +122,49 @@ class PairedDifference(Strict):
 
 
 class BudgetPoint(Strict):
-    """One budget of one way to spend tokens."""
+    """One point of a budget curve."""
 
-    budget: int = Field(ge=1, description="one_sample, search: most tokens; best_of_n, majority: N samples")
-    tokens: float = Field(ge=0, description="generated per problem, mean over problems: the x of the plot")
+    budget: int = Field(
+        ge=1, description=("one_sample, search: largest number of tokens; best_of_n, majority: number of samples")
+    )
+    tokens: float = Field(ge=0, description="generated tokens per problem, mean over problems (the x axis)")
     accuracy: Estimate = Field(description="over problems, in 0..1")
 
 
 class BudgetCurve(Strict):
-    """Accuracy against generated tokens per problem, for one model and one way to spend them on one eval set."""
+    """Accuracy against generated tokens per problem, for one model, one eval set and one way to spend the tokens."""
 
-    label: str = Field(min_length=1, description="whose curve: the model")
+    label: str = Field(min_length=1, description="name of the model")
     method: Literal["one_sample", "best_of_n", "majority", "search"] = Field(
         description="one_sample: one chain, cut at the budget; best_of_n: N chains, the verifier chooses (oracle); "
         "majority: N chains vote; search: MCTS at test time, the verifier chooses (oracle)"
     )
-    points: list[BudgetPoint] = Field(min_length=1, description="budgets ascend")
+    points: list[BudgetPoint] = Field(min_length=1, description="points in ascending order of budgets")
 
 
 class EqualTokens(Strict):
-    """One uncut chain that searches in context (`better`), and another way to spend as many tokens (`worse`).
+    """Comparison of one uncut chain that searches in context (`better`) with another use of equally many tokens (`worse`).
 
-    The names say what is compared, as in PairedDifference, not who wins.
+    As in PairedDifference, the names say what is compared, not which one wins.
     """
 
-    better: str = Field(description="model whose chains search")
+    better: str = Field(description="model whose chains search in context")
     worse: str = Field(description="<label>_<method> of the other curve")
     tokens: float = Field(ge=0, description="mean generated tokens of better's chains per problem")
-    accuracy: float = Field(ge=0, le=1, description="of one chain of better")
+    accuracy: float = Field(ge=0, le=1, description="accuracy of one chain of better")
     other: float | None = Field(
-        ge=0, le=1, description="of the other at so many tokens, interpolated; None: its curve does not reach there"
+        ge=0,
+        le=1,
+        description=("accuracy of the other at the same number of tokens, interpolated; None: its curve ends before"),
     )
 
 
 class LimitPoint(Strict):
-    """All chains of a model, as they stand at one token limit."""
+    """All chains of a model, cut at one token limit."""
 
     limit: int = Field(ge=1, description="tokens after which a chain is cut")
-    accuracy: Estimate = Field(description="over problems; at eval.max_tokens this is pass@1")
-    tokens: float = Field(ge=0, description="mean tokens per chain, at most the limit each")
+    accuracy: Estimate = Field(description="accuracy over problems; at eval.max_tokens it equals pass@1")
+    tokens: float = Field(ge=0, description="mean tokens per chain after the cut")
     truncated: float = Field(ge=0, le=1, description="share of chains that had not ended by themselves")
 
 
@@ -161,27 +172,29 @@ class LimitCurve(Strict):
     """Accuracy against the token limit, from one set of chains."""
 
     model: str
-    points: list[LimitPoint] = Field(min_length=1, description="limits ascend")
+    points: list[LimitPoint] = Field(min_length=1, description="points in ascending order of limits")
 
 
 class EvalMetrics(Strict):
-    """metrics/eval.json: sets -> models -> figures."""
+    """Content of metrics/eval.json: sets -> models -> figures."""
 
     samples: int = Field(ge=1)
     seed: int
     sets: dict[str, dict[str, ModelMetrics]]
     differences: dict[str, list[PairedDifference]]
     budgets: dict[str, list[BudgetCurve]] = Field(
-        default={}, description="set -> curves; absent in metrics of before they were drawn"
+        default={}, description="set -> curves; missing in metrics of older versions"
     )
-    equal_tokens: dict[str, list[EqualTokens]] = Field(default={}, description="set -> rows; absent as budgets")
+    equal_tokens: dict[str, list[EqualTokens]] = Field(
+        default={}, description=("set -> comparisons; missing in metrics of older versions")
+    )
     base_by_reading: dict[str, dict[Reading, Estimate]] = Field(
         default={},
-        exclude_if=lambda value: not value,  # so that the metrics of a task without readings keep their bytes
+        exclude_if=lambda value: not value,  # keeps the bytes of metrics of tasks without several readings
         description="math: set -> reading of answers (run.answers) -> pass@1 of the base model",
     )
     token_limits: dict[str, list[LimitCurve]] = Field(
         default={},
         exclude_if=lambda value: not value,
-        description="set -> a curve per model; absent: eval.long_tokens is 0",
+        description="set -> one curve per model; missing if eval.long_tokens is 0",
     )

@@ -1,4 +1,4 @@
-"""grpo stage: its params and metrics."""
+"""Contracts of the grpo stage: its params and metrics."""
 
 from typing import Literal
 
@@ -9,39 +9,47 @@ from schemas.lora import LoraParams
 
 
 class PassRateParams(Strict):
-    """Moderate difficulty: problems that the SFT model solves sometimes (paper section 3.2). 0..1: all, unmeasured."""
+    """Filter for moderate difficulty: problems that the SFT model solves sometimes (paper section 3.2). 0..1: no filter."""
 
-    samples: int = Field(ge=1, description="per problem, to measure the pass rate")
-    low: float = Field(ge=0, le=1, description="lowest pass rate kept")
-    high: float = Field(ge=0, le=1, description="highest pass rate kept")
-    problems: int = Field(ge=1, description="use so many of the rl problems (the first ones)")
+    samples: int = Field(ge=1, description="samples per problem for measuring its pass rate")
+    low: float = Field(ge=0, le=1, description="lowest accepted pass rate")
+    high: float = Field(ge=0, le=1, description="highest accepted pass rate")
+    problems: int = Field(ge=1, description="number of rl problems to use, from the front")
 
 
 class RestartParams(Strict):
-    """Restart-and-Explore (Satori): some episodes go on from the middle of a chain that SFT was trained on."""
+    """Restart-and-Explore (Satori): some episodes start in the middle of an SFT chain."""
 
-    share: float = Field(ge=0, lt=1, description="of the prompts that are restarts; 0: none")
+    share: float = Field(ge=0, lt=1, description="share of prompts that are restarts; 0: none")
     states: Literal["wrong", "any"] = Field(
-        description="where a chain is cut. wrong: behind a wrong step; any: behind any step but the last. The comparator's "
-        "chains hold no wrong step: it restarts in the middle of right ones"
+        description=(
+            "place of the cut in a chain. wrong: after a wrong step; any: after any step but the last. The baseline's"
+            " chains contain no wrong step, so it restarts in the middle of correct ones"
+        )
     )
 
 
 class ValidationParams(Strict):
-    """Measure the model while it trains, on the last problems of the rl set. RL never trains on them."""
+    """Validation during training, on the last problems of the rl set. RL never trains on them."""
 
-    problems: int = Field(ge=0, description="held out of the rl set, from its end; 0: no validation")
+    problems: int = Field(ge=0, description="problems held out from the end of the rl set; 0: no validation")
     every: int = Field(
-        ge=1, description="optimizer steps between two measurements; also before the first step and after the last"
+        ge=1,
+        description=(
+            "optimizer steps between two measurements; there is also one before the first step and one after the last"
+        ),
     )
-    samples: int = Field(ge=1, description="completions per problem, drawn from the same seeds each time")
+    samples: int = Field(ge=1, description="completions per problem, drawn with the same seeds at each measurement")
     margin: float = Field(
         ge=0,
-        description="keep best: standard errors of the paired difference by which the best must lead a later checkpoint to be "
-        "preferred; 0: the highest pass@1 wins",
+        description=(
+            "keep best: standard errors of the paired difference by which the best checkpoint must lead a later one "
+            "to be preferred; 0: the highest pass@1 wins"
+        ),
     )
     patience: int = Field(
-        ge=0, description="stop after so many measurements in a row that the kept checkpoint clearly leads; 0: never"
+        ge=0,
+        description=("consecutive measurements clearly below the kept checkpoint after which training stops; 0: never"),
     )
 
 
@@ -52,52 +60,66 @@ CLIPPED = ("grpo", "dapo", "dr_grpo", "bnpo", "luspo")
 class GrpoParams(Strict):
     """Group relative policy optimisation with the verifier's reward (paper section 3.2)."""
 
-    steps: int = Field(ge=0, description="0: the SFT model as it is")
+    steps: int = Field(ge=0, description="optimizer steps; 0: the SFT model is published unchanged")
     prompts_per_step: int = Field(ge=1, description="problems in each batch of completions")
     group_size: int = Field(ge=2, description="completions per prompt")
     micro_batch: int = Field(ge=1, description="completions per forward and backward pass of one process")
     num_iterations: int = Field(ge=1, description="optimizer steps on each batch of completions")
     lr: float = Field(gt=0, description="peak learning rate")
-    warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    temperature: float = Field(gt=0, description="of the sampled completions")
-    max_completion: int = Field(ge=1, description="tokens")
+    warmup: float = Field(ge=0, lt=1, description="share of the steps during which the learning rate rises")
+    temperature: float = Field(gt=0, description="sampling temperature of the completions")
+    max_completion: int = Field(ge=1, description="longest completion in tokens")
     beta: float = Field(ge=0, description="weight of the KL term; 0: no reference model")
-    epsilon: float = Field(gt=0, description="clip range; cispo, sapo and vespo do not read it")
+    epsilon: float = Field(gt=0, description="clip range; not used by cispo, sapo and vespo")
     epsilon_high: float = Field(
-        ge=0, description="clip range upwards (DAPO: 0.28); 0: epsilon. cispo: largest weight of a token (ScaleRL: 5.0)"
+        ge=0,
+        description=(
+            "upper clip range (DAPO: 0.28); 0: same as epsilon. cispo: largest weight of a token (ScaleRL: 5.0)"
+        ),
     )
-    delta: float = Field(ge=0, description="largest ratio for negative advantages (INTELLECT-2: 4.0); 0: no bound")
+    delta: float = Field(ge=0, description="largest ratio for negative advantages (INTELLECT-2: 4.0); 0: unlimited")
     loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
-        description="TRL's name of the loss; docs/rl.md says what each is"
+        description="TRL's name of the loss; docs/rl.md describes each"
     )
     importance_level: Literal["token", "sequence"] = Field(
         description="ratios of new to old policy per token, or one per completion (GSPO: sequence with loss_type grpo)"
     )
-    top_entropy: float = Field(gt=0, le=1, description="share of the tokens, by entropy, that the loss is on; 1: all")
+    top_entropy: float = Field(
+        gt=0, le=1, description=("share of the tokens, highest entropy first, that contribute to the loss; 1: all")
+    )
     scale_rewards: Literal["group", "batch", "none"] = Field(
         description="advantages are divided by the standard deviation of the rewards of the group, of the batch, or not at all"
     )
-    mask_truncated: bool = Field(description="completions cut by the length limit give no gradient")
-    reward_correct: float = Field(description="of a completion with the right answer")
-    reward_wrong: float = Field(description="of any other completion")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+    mask_truncated: bool = Field(
+        description=("whether completions cut by the length limit are excluded from the gradient")
     )
-    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
-    gradient_checkpointing: bool = Field(description="compute activations twice to save memory")
+    reward_correct: float = Field(description="reward of a completion with the right answer")
+    reward_wrong: float = Field(description="reward of any other completion")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        description="precision of the loaded and saved weights; bf16 sets that of the arithmetic"
+    )
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: if the hardware supports it")
+    gradient_checkpointing: bool = Field(description="recompute activations to save memory")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     generation: Literal["hf", "vllm_colocate", "vllm_server"] = Field(
-        description="who samples: transformers' generate; vLLM in the training processes; a vLLM server on GPUs of its own"
+        description=(
+            "generator of completions: transformers' generate; vLLM inside the training processes; a vLLM server on "
+            "separate GPUs"
+        )
     )
     seeded: bool = Field(
-        description="each completion is drawn from the seed, step, prompt and its number in the group, so that the curve does "
-        "not depend on how many processes train"
+        description=(
+            "seed each completion from the run's seed, the step, the prompt and its number in the group, so that the "
+            "curve does not depend on the number of training processes"
+        )
     )
     correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
-        description="vllm_*: importance weights for what vLLM's probabilities differ from the trainer's"
+        description=(
+            "vllm_*: importance weights that correct the difference between vLLM's probabilities and the trainer's"
+        )
     )
     correction_max: float = Field(gt=1, description="vllm_*: weights above are cut to it (truncate) or to 0 (mask)")
-    keep: Literal["last", "best"] = Field(description="which checkpoint is published; best: by validation")
+    keep: Literal["last", "best"] = Field(description="which checkpoint is published; best: chosen by validation")
     validation: ValidationParams
     curriculum: Literal["none", "easy_first"] = Field(
         description="order of the prompts; easy_first: by the pass rate of the SFT model, which is then measured"
@@ -130,7 +152,7 @@ class GrpoParams(Strict):
 
     @model_validator(mode="after")
     def _validated(self) -> "GrpoParams":
-        """What needs a validation set, and what a curriculum cannot order."""
+        """Check settings that need validation problems, and curricula that cannot work."""
         validation = self.validation
         if self.keep == "best" and not validation.problems:
             raise ValueError("keep best chooses by validation: set validation.problems above 0, or keep last")
@@ -157,7 +179,7 @@ class GrpoParams(Strict):
 
     @model_validator(mode="after")
     def _loss_takes_its_settings(self) -> "GrpoParams":
-        """What TRL would ignore, or read in another sense than meant."""
+        """Refuse loss settings that TRL would ignore or interpret differently."""
         loss = self.loss_type
         if loss == "cispo" and self.epsilon_high < 1:
             raise ValueError(
@@ -182,49 +204,49 @@ class GrpoParams(Strict):
 
 
 class ValidationPoint(Strict):
-    """The model after some steps, on the held-out problems."""
+    """Figures of the model on the held-out problems at one step."""
 
-    step: int = Field(ge=0, description="optimizer steps done; 0: the SFT model")
+    step: int = Field(ge=0, description="optimizer steps so far; 0: the SFT model")
     pass_at_1: float = Field(ge=0, le=1)
     length: float = Field(ge=0, description="mean tokens per completion")
-    mean_backtracks: float = Field(ge=0, description="per completion")
+    mean_backtracks: float = Field(ge=0, description="mean number of returns per completion")
     truncated: float = Field(ge=0, le=1, description="share of completions cut by max_completion")
 
 
 class ValidationMetrics(Strict):
-    """What validation found, and what was published by it."""
+    """Measurements of validation and the published step."""
 
     problems: int = Field(ge=1)
     points: list[ValidationPoint] = Field(min_length=1)
-    published_step: int = Field(ge=0, description="of the published model; 0: the SFT model as it is")
+    published_step: int = Field(ge=0, description="step of the published model; 0: the SFT model unchanged")
     stopped_early: bool
 
 
 class RefillMetrics(Strict):
-    """What dynamic sampling cost."""
+    """Cost of dynamic sampling."""
 
     groups_dropped: int = Field(ge=0, description="groups of equal rewards that were replaced")
-    tokens: int = Field(ge=0, description="sampled in all, dropped groups included")
+    tokens: int = Field(ge=0, description="sampled tokens, including those of dropped groups")
 
 
 class GrpoMetrics(Strict):
-    """metrics/grpo.json"""
+    """Content of metrics/grpo.json."""
 
     prompts_measured: int = Field(ge=0)
-    prompts_kept: int = Field(ge=0, description="pass rate within the bounds")
+    prompts_kept: int = Field(ge=0, description="prompts whose pass rate is within the bounds")
     pass_rate: float | None = Field(
-        ge=0, le=1, description="of the SFT model over all measured problems; None: nothing was measured (bounds 0..1)"
+        ge=0,
+        le=1,
+        description=("pass rate of the SFT model over all measured problems; None: not measured (bounds 0..1)"),
     )
     steps: int = Field(ge=0)
     completions: int = Field(ge=0)
-    restart_prompts: int = Field(
-        ge=0, description="prompts that go on from the middle of an SFT chain, among those trained on"
-    )
+    restart_prompts: int = Field(ge=0, description="number of training prompts that continue an SFT chain")
     reward_first: float | None = Field(description="mean reward over the first 10 % of steps; None: no step has one")
     reward_last: float | None = Field(description="mean reward over the last 10 % of steps; None: no step has one")
     validation: ValidationMetrics | None = Field(
-        default=None, exclude_if=lambda value: value is None, description="absent: grpo.validation.problems is 0"
+        default=None, exclude_if=lambda value: value is None, description="missing if grpo.validation.problems is 0"
     )
     refills: RefillMetrics | None = Field(
-        default=None, exclude_if=lambda value: value is None, description="absent: grpo.refills is 0"
+        default=None, exclude_if=lambda value: value is None, description="missing if grpo.refills is 0"
     )

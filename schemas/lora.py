@@ -1,4 +1,4 @@
-"""`lora`: the same settings in every stage that trains."""
+"""Contract of `lora`, shared by all stages that train."""
 
 from typing import Literal
 
@@ -8,16 +8,18 @@ from schemas.base import Strict
 
 
 class LoraParams(Strict):
-    """LoRA by PEFT; merged into the model at the end."""
+    """LoRA by PEFT. The adapter is merged into the model at the end."""
 
     enabled: bool = Field(description="train an adapter in place of all weights")
     r: int = Field(ge=1, description="rank of the adapter")
     alpha: int = Field(ge=1, description="the adapter is scaled by alpha / r")
-    dropout: float = Field(ge=0, lt=1, description="inside the adapter")
-    target_modules: str = Field(description='"all-linear", or one module name')
+    dropout: float = Field(ge=0, lt=1, description="dropout probability inside the adapter")
+    target_modules: str = Field(description='"all-linear", or the name of one module')
     quantize: Literal["none", "nf4"] = Field(
-        description="nf4: QLoRA: the base is held in 4 bits while it is trained (bitsandbytes, GPUs, no sharding), and the "
-        "adapter merged into the base as it was"
+        description=(
+            "nf4: QLoRA; during training the base is held in 4 bits (bitsandbytes, GPUs, no sharding), and the "
+            "adapter is merged into the base in full precision"
+        )
     )
 
 

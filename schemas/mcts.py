@@ -1,4 +1,4 @@
-"""mcts stage: its params and metrics."""
+"""Contracts of the mcts stage: its params and metrics."""
 
 from typing import Literal
 
@@ -8,26 +8,33 @@ from schemas.base import Strict
 
 
 class SavingsParams(Strict):
-    """Less work for a tree. The first leaves every tree the same; the others change what is drawn."""
+    """Options that reduce the work per tree. grade_once leaves every tree unchanged; the others change the random draws."""
 
-    grade_once: bool = Field(description="equal responses of one tree are graded once; the tree is the same")
+    grade_once: bool = Field(description="grade equal responses within a tree once; the tree stays the same")
     merge_steps: bool = Field(
-        description="sampled steps that reach the same state are one child, with one set of rollouts; false: one child each"
+        description=(
+            "merge sampled steps that reach the same state into one child, with one set of rollouts; false: one child"
+            " each"
+        )
     )
     reuse_rollouts: bool = Field(
-        description="first steps of a node's rollouts are children, what follows them rollouts of these; only what is missing "
-        "is generated. Needs prior frequency or uniform"
+        description=(
+            "use the first steps of a node's rollouts as its children and the rest as their rollouts, and generate "
+            "only what is missing. Needs prior frequency or uniform"
+        )
     )
 
 
 class TreeGateParams(Strict):
-    """What the gate behind the search asks of all trees together. The trees are kept where it fails."""
+    """Limits of the gate after the search, over all trees together. If the gate fails, the trees are kept."""
 
     min_solved: float = Field(ge=0, le=1, description="smallest share of trees with a correct terminal node")
     min_valid: float = Field(
         ge=0,
         le=1,
-        description="smallest share with a correct and a wrong one, which a search trace needs (paper: 0.68)",
+        description=(
+            "smallest share of trees with a correct and a wrong terminal node, which a search trace needs (paper: 0.68)"
+        ),
     )
     min_readable_gold: float = Field(
         ge=0, le=1, description="smallest share of trees whose reference answer the grader can read"
@@ -35,25 +42,31 @@ class TreeGateParams(Strict):
 
 
 class MctsParams(Strict):
-    """The search of paper section 2.2."""
+    """The tree search of paper section 2.2."""
 
     method: Literal["mcts", "best_of_n"] = Field(
-        description="best_of_n: `samples` independent solutions per problem instead, what they share merged into a tree"
+        description=(
+            "mcts: tree search; best_of_n: `samples` independent solutions per problem, merged into a tree where they"
+            " agree"
+        )
     )
-    samples: int = Field(ge=1, description="N of best_of_n; mcts does not read it")
-    problems: int = Field(ge=1, description="how many of the train problems get a tree (the first ones)")
+    samples: int = Field(ge=1, description="the N of best_of_n; not used by mcts")
+    problems: int = Field(ge=1, description="number of train problems to search, from the front")
     k: int = Field(ge=1, description="actions sampled per expansion")
     rollouts: int = Field(ge=1, description="M: completions per new child")
     iterations: int = Field(ge=1, description="simulations per tree")
-    max_depth: int = Field(ge=1, description="steps; a deeper node is closed")
+    max_depth: int = Field(ge=1, description="largest depth in steps; deeper nodes are closed")
     c_puct: float = Field(ge=0, description="weight of the prior against the value in PUCT; larger: more exploration")
     prior: Literal["sequence", "token", "frequency", "uniform"] = Field(
-        description="P_LM(a|s) from the step's probability, its per-token geometric mean, its share of the samples, or 1/children"
+        description=(
+            "P_LM(a|s) from the step's probability, its geometric mean per token, its share of the samples, or "
+            "1/children"
+        )
     )
-    temperature: float = Field(gt=0, description="of actions and rollouts")
-    step_tokens: int = Field(ge=1, description="longest step, tokens")
-    rollout_tokens: int = Field(ge=1, description="longest rollout, tokens")
-    shards: int = Field(ge=1, description="files that the trees are written to")
+    temperature: float = Field(gt=0, description="sampling temperature of actions and rollouts")
+    step_tokens: int = Field(ge=1, description="longest step in tokens")
+    rollout_tokens: int = Field(ge=1, description="longest rollout in tokens")
+    shards: int = Field(ge=1, description="number of files for the trees")
     savings: SavingsParams
     gate: TreeGateParams
 
@@ -65,11 +78,11 @@ class MctsParams(Strict):
 
 
 class CheckMetrics(Strict):
-    """Equalities inside the steps of all trees (`Node.checks`)."""
+    """Counts of the equalities inside the steps of all trees (`Node.checks`)."""
 
     true: int = Field(ge=0)
     false: int = Field(ge=0)
-    unchecked: int = Field(ge=0, description="not checkable")
+    unchecked: int = Field(ge=0, description="equalities that cannot be checked")
     false_steps: float = Field(ge=0, le=1, description="share of steps with a false equality")
     lucky: float | None = Field(
         description="share of correct terminal nodes with a false equality on their path; None: no correct terminal node"
@@ -77,19 +90,19 @@ class CheckMetrics(Strict):
 
 
 class MctsMetrics(Strict):
-    """metrics/mcts.json"""
+    """Content of metrics/mcts.json."""
 
     trees: int = Field(ge=0)
     solved: float = Field(ge=0, le=1, description="share of trees with a correct terminal node")
     valid: float = Field(
-        ge=0, le=1, description="share with a correct and a wrong terminal node: usable for search traces"
+        ge=0, le=1, description="share of trees with a correct and a wrong terminal node, usable for search traces"
     )
-    nodes: float = Field(ge=0, description="mean per tree")
-    depth: float = Field(ge=0, description="mean of the deepest node per tree")
-    tokens: int = Field(ge=0, description="generated")
+    nodes: float = Field(ge=0, description="mean number of nodes per tree")
+    depth: float = Field(ge=0, description="mean depth of the deepest node")
+    tokens: int = Field(ge=0, description="generated tokens")
     requests: int = Field(ge=0)
-    tokens_per_valid_tree: float | None = Field(description="None: no valid tree")
-    rollout_accuracy: float | None = Field(description="share of correct rollouts; None: none was made")
+    tokens_per_valid_tree: float | None = Field(description="None: no tree is valid")
+    rollout_accuracy: float | None = Field(description="share of correct rollouts; None: there are none")
     checks: CheckMetrics | None = Field(
-        default=None, exclude_if=lambda value: value is None, description="absent: the task does not check steps"
+        default=None, exclude_if=lambda value: value is None, description="missing if the task does not check steps"
     )

@@ -1,4 +1,4 @@
-"""metrics/<stage>.json: the contract of each."""
+"""The contract of each metrics/<stage>.json."""
 
 from pydantic import BaseModel
 
@@ -19,4 +19,4 @@ CONTRACTS: dict[str, type[BaseModel]] = {
     "grpo": GrpoMetrics,
     "eval": EvalMetrics,
 }
-"""Script of a stage, in the order of the pipeline -> what it measured. sft and grpo: for each arm."""
+"""Script of a stage -> contract of its metrics, in the order of the pipeline. sft and grpo write one file per arm."""

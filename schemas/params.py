@@ -1,5 +1,6 @@
-"""params.yaml as a whole: a section per stage, those that stages share (`run`, `engine`), and two that none tracks (`execution`,
-`tracking`)."""
+"""Contract of params.yaml: one section per stage, sections that stages share (`run`, `engine`), and two sections that no stage
+tracks (`execution`, `tracking`).
+"""
 
 import difflib
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def laid_over(values: dict, changes: dict) -> dict:
-    """`values` with those of `changes`, section by section; unknown keys are kept, for the contract to refuse."""
+    """Merge `changes` into `values`, section by section. Unknown keys are kept, so that the contract refuses them."""
     nested = {
         k: laid_over(values[k], v)
         for k, v in changes.items()
@@ -36,7 +37,7 @@ def laid_over(values: dict, changes: dict) -> dict:
 
 
 def _message(fault: "ErrorDetails", contract: str) -> str:
-    """What is wrong with a parameter of an arm; an unknown one is compared with those of the contract."""
+    """Describe an invalid parameter of an arm. For an unknown one the nearest known name is suggested."""
     if fault["type"] != "extra_forbidden":
         return fault["msg"]
     known = SftParams.model_fields if contract == "SftParams" else GrpoParams.model_fields
@@ -45,7 +46,7 @@ def _message(fault: "ErrorDetails", contract: str) -> str:
 
 
 class Params(Strict):
-    """The whole of params.yaml."""
+    """All of params.yaml."""
 
     run: RunParams
     engine: EngineParams
@@ -55,17 +56,17 @@ class Params(Strict):
     base: BaseModelParams
     mcts: MctsParams
     linearize: LinearizeParams
-    arms: dict[str, ArmParams] = Field(description="arm of arms.yaml -> what its training does otherwise")
+    arms: dict[str, ArmParams] = Field(description="arm of arms.yaml -> its own values of `sft` and `grpo`")
     sft: SftParams
     grpo: GrpoParams
     eval: EvalParams
     report: ReportParams
 
     def of_arm(self, arm: str) -> "Params":
-        """The params with `sft` and `grpo` as this arm's training has them.
+        """The params with the arm's own values of `sft` and `grpo`.
 
         Raises:
-            ValidationError: a value is not allowed, or there is no such parameter.
+            ValidationError: a value is not allowed, or the parameter does not exist.
         """
         own = self.arms[arm]
         sft = SftParams.model_validate(laid_over(self.sft.model_dump(), own.sft))

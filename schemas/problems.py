@@ -1,4 +1,4 @@
-"""problems stage: its params and metrics."""
+"""Contracts of the problems stage: its params and metrics."""
 
 import re
 from typing import Annotated, Literal
@@ -11,8 +11,8 @@ from schemas.base import Strict
 class EvalSet(Strict):
     """One generated eval set."""
 
-    level: int = Field(ge=1, description="of its problems; Countdown: how many numbers")
-    size: int = Field(ge=1, description="problems in the set")
+    level: int = Field(ge=1, description="level of its problems; Countdown: how many numbers")
+    size: int = Field(ge=1, description="number of problems")
 
 
 Preset = Literal[
@@ -35,37 +35,43 @@ Preset = Literal[
     "bigmath",
     "countdown3to4",
 ]
-"""A ready field map, see `astro.importing.presets`."""
+"""Name of a ready-made field map, see `astro.importing.presets`."""
 
 Cell = str | bool | int | float | None
-"""A value that a filter asks for; None: the cell is empty."""
+"""Value that a filter requires; None: the cell must be empty."""
 
 
 class FieldMap(Strict):
-    """Where a source keeps what a problem needs.
+    """Columns of a source that hold the parts of a problem.
 
     "a.b" is field b of the object in field a, "a[-1]" is the last item of the list in field a, and "a[user]" is the last
-    message of the role user in it. "" takes the preset's field.
+    message of the role user in it. "" uses the preset's field.
     """
 
     id: str | Literal[False] = Field(
-        default="", description="unique within the set; without one, or with false, the line's number is the id"
+        default="", description="unique id within the set; if missing or false, the line's number is the id"
     )
     question: str = Field(
         default="",
-        description='what is asked, words and LaTeX; columns are joined by a template: "{Body} {Question}[[ in {unit}]]"',
+        description=(
+            'the question in words and LaTeX; a template joins several columns: "{Body} {Question}[[ in {unit}]]"'
+        ),
     )
     trim: list[str] = Field(
-        default=[], description="texts that are taken off the front and the end of each question, such as instructions"
+        default=[], description="texts to remove from the front and the end of each question, such as instructions"
     )
-    answer: str = Field(default="", description="the reference answer, or a text that holds it")
-    level: str = Field(default="", description='difficulty: a number from 1 on, alone or labelled ("Level 5")')
+    answer: str = Field(default="", description="the reference answer, or a text that contains it")
+    level: str = Field(default="", description='difficulty: a number from 1, alone or with a label ("Level 5")')
     answer_in: Literal["", "plain", "boxed", "hashes"] = Field(
-        default="", description='where in `answer` it stands: all of it, its last \\boxed{}, after its last "####"'
+        default="",
+        description=('place of the answer in `answer`: all of it, its last \\boxed{}, or after its last "####"'),
     )
-    data: list[str] = Field(default=[], description="columns that a task of your own needs: they are its problem.data")
+    data: list[str] = Field(default=[], description="columns that a task of your own needs, available as problem.data")
     several: Literal["", "all"] = Field(
-        default="", description='of a list of answers: "all" are asked for together; "": they must say the same'
+        default="",
+        description=(
+            'a list of answers: "all": all of them are required; "": they are alternatives with the same meaning'
+        ),
     )
 
 
@@ -74,20 +80,20 @@ class SourceSpec(Strict):
 
     path: str = Field(default="", description="file: JSONL, a JSON array, a table or Parquet; text also as .gz")
     dataset: str = Field(default="", description="hub id, a local folder, or a file as in path")
-    config: str = Field(default="", description='configuration of the dataset; "": its only one')
-    split: str = Field(default="", description='split of the dataset, e.g. "train" or "test"; "": its only one')
-    revision: str = Field(default="", description='commit or tag of a hub dataset; "": whatever the hub has now')
-    preset: Preset = Field(default="plain", description="a ready field map; `fields` changes single fields of it")
+    config: str = Field(default="", description='configuration of the dataset; "": the only one')
+    split: str = Field(default="", description='split of the dataset, such as "train" or "test"; "": the only one')
+    revision: str = Field(default="", description='commit or tag of a hub dataset; "": the current version')
+    preset: Preset = Field(default="plain", description="a ready-made field map; `fields` overrides single fields")
     fields: FieldMap = FieldMap()
     separator: str = Field(
-        default="", max_length=1, description='what separates the cells of a table: ";"; "": found in the file'
+        default="", max_length=1, description='separator of the cells of a table, such as ";"; "": detected'
     )
     where: dict[str, Cell | list[Cell]] = Field(
-        default={}, description="column -> the value, or list of values, that a row must have there to be read"
+        default={}, description="column -> value, or list of values; only rows with such a value are read"
     )
-    skip: int = Field(default=0, ge=0, description="rows left out at the front")
-    limit: int = Field(default=0, ge=0, description="at most so many rows after that; 0: all")
-    strict: bool = Field(default=False, description="stop at the first bad row instead of leaving it out")
+    skip: int = Field(default=0, ge=0, description="rows to skip at the front")
+    limit: int = Field(default=0, ge=0, description="largest number of rows after that; 0: all")
+    strict: bool = Field(default=False, description="stop at the first bad row instead of dropping it")
 
     @model_validator(mode="after")
     def _one_place(self) -> "SourceSpec":
@@ -99,20 +105,22 @@ class SourceSpec(Strict):
 
 
 def _as_spec(value: object) -> object:
-    """A path alone stands for a source with that path."""
+    """Expand a plain path to a source with that path."""
     return {"path": value} if isinstance(value, str) else value
 
 
 class OverlapParams(Strict):
-    """When does a train or rl problem count as one of an eval set? Always, where both say the same but for layout."""
+    """Decontamination: drop train and RL problems that equal an eval problem after normalisation, or share an n-gram with it."""
 
-    ngram: int = Field(ge=0, description="and where they share so many words in a row; 0: not looked at")
+    ngram: int = Field(
+        ge=0, description=("length of a run of words that counts as overlap; 0: only equal problems are dropped")
+    )
 
 
 class ProblemsParams(Strict):
-    """Where problems come from."""
+    """The origin of the problems."""
 
-    source: Literal["generated", "files"] = Field(description="problems that the task makes, or sets of your own")
+    source: Literal["generated", "files"] = Field(description="generated: made by the task; files: your own sets")
     train: int = Field(ge=1, description="generated: problems for mcts")
     rl: int = Field(ge=1, description="generated: problems for grpo")
     levels: dict[str, float] = Field(description="generated: level -> share, for train and rl")
@@ -123,10 +131,10 @@ class ProblemsParams(Strict):
     value_max: int = Field(ge=2, le=999, description="largest intermediate result of a legal path")
     folder: str = Field(
         min_length=1,
-        description="files: the folder (or file) they stand in; DVC watches it, so an edit runs the pipeline again",
+        description="files: folder (or file) of the sets; DVC watches it, so an edit runs the pipeline again",
     )
     files: dict[str, Annotated[SourceSpec, BeforeValidator(_as_spec)]] = Field(
-        description="files: train, rl and eval_<name> -> path, or where it comes from in full"
+        description="files: train, rl and eval_<name> -> a path, or a full description of the source"
     )
     overlap: OverlapParams
 
@@ -157,49 +165,49 @@ class ProblemsParams(Strict):
 
 
 class SetMetrics(Strict):
-    """One problem set."""
+    """Figures of one problem set."""
 
     size: int = Field(ge=1)
-    chance: float | None = Field(description="mean exact share of random legal paths that succeed; None: unknown")
+    chance: float | None = Field(description="mean exact probability that a random legal path succeeds; None: unknown")
 
 
 class ImportMetrics(Strict):
-    """What an import left out or was unsure of, in rows. data/problems/dropped.jsonl lists the first of each kind."""
+    """Rows that an import dropped or kept with a warning. data/problems/dropped.jsonl lists the first of each kind."""
 
-    exact: int = Field(ge=0, description="train and rl problems that say the same as an eval problem")
+    exact: int = Field(ge=0, description="train and rl problems that equal an eval problem after normalisation")
     ngram: int = Field(ge=0, description="train and rl problems that share a long run of words with an eval problem")
-    repeated: int = Field(ge=0, description="problems that stand in the set, or in train, already")
-    unparseable_gold: int = Field(ge=0, description="problems whose reference the grader cannot read")
-    contradictory: int = Field(ge=0, description="problems whose question stands there with another answer too")
-    unreadable: int = Field(ge=0, description="rows that hold no problem: broken, or without a field that is needed")
-    filtered: int = Field(ge=0, description="rows that `where` or the preset does not ask for")
-    default_level: int = Field(ge=0, description="kept, with level 1 because the level given there is none")
-    half_question: int = Field(ge=0, description="kept, though a column that belongs to the question is not read")
-    long_question: int = Field(ge=0, description="kept, though the question is longer than most models can read")
+    repeated: int = Field(ge=0, description="problems that already occur in the set or in train")
+    unparseable_gold: int = Field(ge=0, description="problems whose reference answer the grader cannot read")
+    contradictory: int = Field(ge=0, description="problems whose question also occurs with another answer")
+    unreadable: int = Field(ge=0, description="rows without a usable problem: broken, or a required field is missing")
+    filtered: int = Field(ge=0, description="rows that `where` or the preset excludes")
+    default_level: int = Field(ge=0, description="kept with level 1, because their level is invalid")
+    half_question: int = Field(ge=0, description="kept, although a column that belongs to the question is not read")
+    long_question: int = Field(ge=0, description="kept, although the question is too long for most models")
 
 
 class ProblemsMetrics(Strict):
-    """metrics/problems.json"""
+    """Content of metrics/problems.json."""
 
     sets: dict[str, SetMetrics]
     dropped: int = Field(
-        ge=0, description="train and rl problems dropped because they also stand in an eval set or twice"
+        ge=0, description="train and rl problems dropped because they also occur in an eval set, or twice"
     )
     imported: ImportMetrics | None = Field(
-        default=None, exclude_if=lambda value: value is None, description="absent: the problems were generated"
+        default=None, exclude_if=lambda value: value is None, description="missing if the problems were generated"
     )
 
 
 Reason = Literal["exact", "ngram", "repeated", "unparseable_gold", "contradictory", "unreadable", "filtered"]
-"""Why a problem was left out; `ImportMetrics` says what each means."""
+"""Reason for dropping a problem. `ImportMetrics` explains each."""
 
 
 class Dropped(Strict):
-    """A line of data/problems/dropped.jsonl: a row that was given and is in no set."""
+    """A line of data/problems/dropped.jsonl: a row that is in no set."""
 
-    id: str = Field(description='"": the row is not readable')
-    set: str = Field(description="the set it was given for")
+    id: str = Field(description='id of the row; "": the row is unreadable')
+    set: str = Field(description="name of the set that it was given for")
     reason: Reason
-    hits: str = Field(description='"<set>:<id>" of the problem that it repeats or contradicts; "": there is none')
+    hits: str = Field(description='"<set>:<id>" of the problem that it repeats or contradicts; "": none')
     where: str = Field(description="file and line, or file and row")
-    detail: str = Field(description="the shared words, the gold as it stands there, or what is wrong")
+    detail: str = Field(description="the shared words, the gold in the file, or the fault")

@@ -1,6 +1,6 @@
-"""The data that flows between stages. One JSON object per line, one class per kind of line.
+"""The data records that flow between stages: one JSON object per line, one class per kind of line.
 
-Every field says its unit, its range and what "absent" (None) means. Records are frozen.
+Every field documents its unit, its range and the meaning of None or absence. Records are frozen.
 """
 
 from typing import Literal
@@ -10,10 +10,10 @@ from pydantic import Field, JsonValue, model_validator
 from schemas.base import Strict
 
 Verdict = Literal["correct", "wrong", "unparseable_prediction", "unparseable_gold"]
-"""Grading is not boolean: a text that holds no answer is counted apart from a wrong answer."""
+"""Grade of an answer. It is not boolean, because a text without an answer is counted apart from a wrong answer."""
 
 Extraction = Literal["box", "statement", "none"]
-"""Where the answer of a response stands: in its last box, in an explicit final statement, or nowhere."""
+"""Place of a response's answer: its last box, an explicit final statement, or nowhere."""
 
 ROOT = 0
 """Index of the root in `Tree.nodes`."""
@@ -26,30 +26,30 @@ class Problem(Strict):
     """One problem of one set."""
 
     id: str = Field(min_length=1, description="unique over all sets of a run")
-    task: str = Field(min_length=1, description="which task reads it, see run.task")
-    question: str = Field(min_length=1, description='what the model is asked, e.g. "make 24 from 3 5 7 9"')
-    gold: str = Field(min_length=1, description='reference for the grader, e.g. "24"')
-    level: int = Field(ge=1, description="difficulty; Countdown: how many numbers; math: 1 where the source has none")
+    task: str = Field(min_length=1, description="the task of the problem, see run.task")
+    question: str = Field(min_length=1, description='the question as the model sees it, e.g. "make 24 from 3 5 7 9"')
+    gold: str = Field(min_length=1, description='reference answer for the grader, e.g. "24"')
+    level: int = Field(ge=1, description="difficulty; Countdown: how many numbers; math: 1 if the source has no level")
     chance: float | None = Field(
-        ge=0, le=1, description="exact share of random legal paths that succeed; None: unknown"
+        ge=0, le=1, description="exact probability that a random legal path succeeds; None: unknown"
     )
     data: JsonValue = Field(
         default=None,
-        exclude_if=lambda value: value is None,  # so that the problems of a task without it keep their bytes
-        description="what else the task needs to grade an answer; None: nothing",
+        exclude_if=lambda value: value is None,  # keeps the bytes of problems of tasks without it
+        description="further data that the task needs for grading; None: nothing",
     )
 
 
 class Rollout(Strict):
-    """One completion from a node to the end, reduced to what the search uses."""
+    """One completion from a node to the end, reduced to what the search needs."""
 
-    answer: str | None = Field(description="extracted final answer; None: the text holds none")
+    answer: str | None = Field(description="extracted final answer; None: the text contains none")
     verdict: Verdict
     tokens: int = Field(ge=0, description="generated tokens")
 
 
 class StepChecks(Strict):
-    """What a checker says of the equalities in the text of one step."""
+    """Results of checking the equalities in the text of one step."""
 
     true: int = Field(ge=0)
     false: int = Field(ge=0)
@@ -57,7 +57,7 @@ class StepChecks(Strict):
 
 
 class Node(Strict):
-    """One reasoning step in a search tree (the root holds no step)."""
+    """One reasoning step in a search tree. The root has no step."""
 
     index: int = Field(ge=0, description="position in Tree.nodes; parents come before children")
     parent: int = Field(ge=NO_PARENT, description="index of the parent; -1 for the root")
@@ -69,7 +69,7 @@ class Node(Strict):
     reward: float = Field(
         ge=0, le=1, description="R(s): mean verdict over the node's own rollouts, or its grade if terminal"
     )
-    terminal: bool = Field(description="holds a final answer, or cannot be continued")
+    terminal: bool = Field(description="contains a final answer, or cannot be continued")
     answer: str | None = Field(description="final answer of a terminal node; None: not terminal, or no answer")
     verdict: Verdict | None = Field(description="grade of a terminal node; None: not terminal")
     rollouts: list[Rollout] = Field(
@@ -77,17 +77,17 @@ class Node(Strict):
     )
     checks: StepChecks | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,  # so that the trees of a task without them keep their bytes
+        exclude_if=lambda value: value is None,  # keeps the bytes of trees of tasks without them
         description="equalities in the step; None: the task does not check steps",
     )
 
 
 class Tree(Strict):
-    """The search tree of one problem, with the cost of making it."""
+    """The search tree of one problem, with its cost."""
 
     problem: Problem
     nodes: list[Node] = Field(min_length=1)
-    iterations: int = Field(ge=0, description="simulations done")
+    iterations: int = Field(ge=0, description="number of simulations")
     requests: int = Field(ge=0, description="generation requests sent to the engine")
     tokens: int = Field(ge=0, description="tokens generated for this tree")
 
@@ -109,30 +109,30 @@ class Tree(Strict):
         return found[::-1]
 
     def steps(self, index: int) -> list[str]:
-        """Texts of the steps from the root to `index`."""
+        """Texts of the steps from the first step to `index`."""
         return [self.nodes[i].text for i in self.path(index)]
 
 
 class Segment(Strict):
-    """A piece of a chain of thought; the pieces of a trace, joined, are its completion."""
+    """A piece of a chain of thought. The joined pieces of a trace are its completion."""
 
     text: str = Field(min_length=1)
     kind: Literal["step", "wrong_step", "reflection", "return"] = Field(
         description="step: on the path to the correct answer; wrong_step: on an abandoned branch; "
         "reflection: doubt before a jump; return: where the chain goes back to"
     )
-    node: int | None = Field(description="tree node the step comes from, or that a return goes to; None: reflection")
+    node: int | None = Field(description="tree node of the step, or node that a return goes to; None: reflection")
 
 
 class Trace(Strict):
-    """One training example: a tree, linearized (paper section 2.3 and 2.4)."""
+    """One training example: a linearized tree (paper sections 2.3 and 2.4)."""
 
     id: str = Field(min_length=1, description="<problem id>/<number within the tree>")
     problem_id: str
     kind: Literal["direct", "search"]
     prompt: str
     completion: str
-    backtracks: int = Field(ge=0, description="jumps back; 0 for a direct solution")
+    backtracks: int = Field(ge=0, description="number of jumps back; 0 for a direct solution")
     segments: list[Segment] = Field(min_length=1)
     answer: str = Field(description="final answer of the chain, correct by construction")
 
@@ -149,11 +149,13 @@ class ChainNode(Strict):
     """One step of a generated chain of thought."""
 
     text: str
-    parent: int = Field(ge=-1, description="index of the step it continues; -1: it continues the problem itself")
-    valid: bool = Field(description="obeys the rules of the task in the state it continues")
-    ends: bool = Field(description="ends an attempt (nothing is left to do)")
-    right: bool | None = Field(description="does the attempt solve the problem; None: it does not end here")
-    claim: bool | None = Field(description="what the chain says of it (right / not right); None: it says nothing")
+    parent: int = Field(ge=-1, description="index of the step that it continues; -1: the problem itself")
+    valid: bool = Field(description="whether it obeys the rules of the task in the state that it continues")
+    ends: bool = Field(description="whether it ends an attempt (nothing is left to do)")
+    right: bool | None = Field(description="whether the attempt solves the problem; None: no attempt ends here")
+    claim: bool | None = Field(
+        description=("the chain's own verdict on the attempt (right / not right); None: it states none")
+    )
 
 
 class Chain(Strict):
@@ -165,12 +167,12 @@ class Chain(Strict):
     nodes: list[ChainNode]
     back_edges: list[tuple[int, int]] = Field(description="(from step, to step or -1), in order of appearance")
     attempts: list[int] = Field(description="indices of the steps that end an attempt, in order")
-    repeats: int = Field(ge=0, description="attempts that repeat one already made in the same chain")
+    repeats: int = Field(ge=0, description="attempts that repeat an earlier one of the chain")
     unparsed: int = Field(ge=0, description="lines that are neither a step nor a jump")
 
 
 class Completion(Strict):
-    """One evaluated sample of one model on one problem."""
+    """One eval sample of one model on one problem."""
 
     model: str = Field(min_length=1, description="base, or a model of an arm: sft, grpo_direct, ...")
     set: str = Field(description="name of the eval set")
@@ -178,23 +180,23 @@ class Completion(Strict):
     sample: int = Field(ge=0, description="0 .. samples-1")
     text: str
     tokens: int = Field(ge=0)
-    finished: bool = Field(description="ended by itself; False: cut by the length limit")
+    finished: bool = Field(description="whether it ended by itself; False: the length limit cut it")
     answer: str | None
     verdict: Verdict
     extraction: Extraction | None = Field(
         default=None,
-        exclude_if=lambda value: value is None,  # so that the completions of a task without it keep their bytes
-        description="where the answer stands; None: the task has one way to give it",
+        exclude_if=lambda value: value is None,  # keeps the bytes of completions of tasks without it
+        description="place of the answer; None: the task has only one format",
     )
     chain: Chain
 
 
 class StageRecord(Strict):
-    """records/<stage>.json: which run made a stage's outs. No data: only the report reads it, and it differs from run to run."""
+    """records/<stage>.json: the run that made a stage's outs. Only the report reads it, and it differs from run to run."""
 
     stage: str
-    run_id: str = Field(description='MLflow run in experiment "stages"; "": nothing was tracked')
+    run_id: str = Field(description='MLflow run in experiment "stages"; "": not tracked')
     started: float = Field(ge=0, description="seconds since the epoch")
-    seconds: float = Field(ge=0, description="wall time")
+    seconds: float = Field(ge=0, description="wall time in seconds")
     host: str
     peak_memory_gb: float = Field(ge=0, description="largest resident size of the stage's process, GiB")

@@ -1,4 +1,4 @@
-"""`run`: the params that every stage shares."""
+"""Contract of `run`: the params that all stages share."""
 
 import difflib
 import json
@@ -10,33 +10,37 @@ from pydantic import Field, JsonValue, field_validator
 from schemas.base import Strict
 
 Reading = Literal["box", "box_or_statement"]
-"""How the final answer of a response in mathematics is read."""
+"""Ways to read the final answer of a mathematics response."""
 
 READINGS: tuple[Reading, ...] = ("box", "box_or_statement")
 
 TASKS = ("countdown", "math")
-"""Tasks of this project."""
+"""The tasks of this project."""
 
 
 class RunParams(Strict):
-    """What every stage shares."""
+    """Parameters shared by all stages."""
 
-    seed: int = Field(ge=0, lt=2**31, description="root of every seed of the run")
+    seed: int = Field(ge=0, lt=2**31, description="seed from which all random draws of the run derive")
     task: str = Field(
         description="countdown, math, a file of your own (my_task.py), or gym:<name> of reasoning-gym; docs/tasks.md"
     )
-    options: dict[str, JsonValue] = Field(description="what the task leaves to its user; empty: its own defaults")
+    options: dict[str, JsonValue] = Field(description="options of the task; empty: its defaults")
     prompt: Literal["plain", "chat"] = Field(
-        description="chat: problems are messages to a chat model, rendered by its chat template; plain: text to be continued"
+        description=(
+            "chat: problems are messages to a chat model, rendered by its chat template; plain: text to continue"
+        )
     )
     answers: Reading = Field(
-        description="math: box: only what the last box holds is an answer; box_or_statement: where there is no box, also an "
-        'explicit final statement ("The answer is 34")'
+        description=(
+            "math: box: only the last box holds an answer; box_or_statement: without a box, an explicit final "
+            'statement ("The answer is 34") also counts'
+        )
     )
 
     @property
     def spec(self) -> str:
-        """The task with its options, as `astro.tasks.get_task` takes it."""
+        """The task with its options, in the format of `astro.tasks.get_task`."""
         return f"{self.task} {json.dumps(self.options, sort_keys=True)}" if self.options else self.task
 
     @field_validator("task")

@@ -1,4 +1,4 @@
-"""sft stage: its params and metrics."""
+"""Contracts of the sft stage: its params and metrics."""
 
 from typing import Literal
 
@@ -11,24 +11,31 @@ from schemas.lora import LoraParams, require_enabled
 class SftParams(Strict):
     """Supervised fine-tuning (paper section 3.1)."""
 
-    epochs: float = Field(ge=0, description="0: the base model as it is, for RL without SFT")
+    epochs: float = Field(
+        ge=0, description=("epochs over the traces; 0: the base model is published unchanged, for RL without SFT")
+    )
     batch_size: int = Field(
         ge=1,
-        description="sequences (rows, if packed) per optimizer step in all; the compute profile says how they are spread",
+        description=(
+            "sequences (rows if packed) per optimizer step, over all processes; the compute profile divides them"
+        ),
     )
     lr: float = Field(gt=0, description="peak learning rate")
-    warmup: float = Field(ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(ge=0, description="of AdamW")
-    max_length: int = Field(ge=16, description="tokens; a longer trace is dropped and counted")
+    warmup: float = Field(ge=0, lt=1, description="share of the steps during which the learning rate rises")
+    weight_decay: float = Field(ge=0, description="weight decay of AdamW")
+    max_length: int = Field(ge=16, description="longest trace in tokens; longer ones are dropped and counted")
     loss_on: Literal["all", "completion", "no_wrong_steps"] = Field(
-        description="all tokens as in the paper; without the prompt; without prompt and wrong steps"
+        description=(
+            "all: all tokens, as in the paper; completion: without the prompt; no_wrong_steps: without prompt and "
+            "wrong steps"
+        )
     )
-    packing: bool = Field(description="traces laid together in rows of max_length tokens; none sees another")
+    packing: bool = Field(description="combine traces into rows of max_length tokens, without attention between traces")
     dtype: Literal["float32", "bfloat16"] = Field(
-        description="of the weights as loaded and saved; see bf16 for the arithmetic"
+        description="precision of the loaded and saved weights; bf16 sets that of the arithmetic"
     )
-    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: where the hardware has it")
-    gradient_checkpointing: bool = Field(description="compute activations twice to save memory")
+    bf16: bool | Literal["auto"] = Field(description="bfloat16 autocast; auto: if the hardware supports it")
+    gradient_checkpointing: bool = Field(description="recompute activations to save memory")
     save_every: int = Field(ge=1, description="steps between checkpoints in the work folder")
     lora: LoraParams
 
@@ -39,10 +46,10 @@ class SftParams(Strict):
 
 
 class SftMetrics(Strict):
-    """metrics/sft.json"""
+    """Content of metrics/sft.json."""
 
     examples: int = Field(ge=0)
     too_long: int = Field(ge=0, description="traces dropped by max_length")
-    tokens: int = Field(ge=0, description="trained on, over all epochs")
+    tokens: int = Field(ge=0, description="trained tokens, over all epochs")
     steps: int = Field(ge=0)
-    loss: float | None = Field(description="mean of the last 5 % of steps, nats per token; None: no step was made")
+    loss: float | None = Field(description="mean of the last 5 % of steps, nats per token; None: there were no steps")

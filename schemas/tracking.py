@@ -1,4 +1,4 @@
-"""`tracking`: what goes to MLflow. No result depends on it, so no stage tracks it."""
+"""Contract of `tracking`: what is logged to MLflow. Results do not depend on it, so no stage tracks it."""
 
 from typing import Literal
 
@@ -6,13 +6,15 @@ from pydantic import Field
 
 from schemas.base import Strict
 
-AFFECTS_RESULTS = False  # it says what is logged
+AFFECTS_RESULTS = False  # it only says what is logged
 
 
 class TrackingParams(Strict):
-    """What the report logs."""
+    """Options of logging to MLflow."""
 
     models: Literal["auto", "upload", "reference"] = Field(
-        description="weights of each arm after SFT and after RL: uploaded with the run, or named by DVC's path and md5 alone; "
-        "auto: uploaded below 200 MB"
+        description=(
+            "weights of each arm after SFT and after RL. upload: stored with the run; reference: only DVC's path and "
+            "md5; auto: upload below 200 MB"
+        )
     )

@@ -4,6 +4,6 @@ import os
 
 from astro.runtime import die_with_parent
 
-# First of all imports: a DVC that is killed while a stage is still loading leaves no orphan either.
+# Before all other imports, so that no orphan is left even if DVC is killed while a stage loads.
 if os.environ.get("DVC_STAGE"):
     die_with_parent()

@@ -2,9 +2,10 @@
 
     python -m stages.base
 
-Deviations from the paper: 2. the default base is not Llama-3.1-70B-Instruct but is trained here, on solutions written in
-one go; a good part of them miss the target and say so, none goes back (docs/log.md). A pretrained base can be warmed up on
-such solutions first (`base.warmup`), which the paper's 70B model does not need.
+Deviations from the paper: 2. the default base is not Llama-3.1-70B-Instruct but is trained here on direct solutions. Many of
+them
+miss the target and say so, and none goes back (docs/log.md). A pretrained base can first be warmed up on such solutions
+(`base.warmup`), which the paper's 70B model does not need.
 """
 
 import itertools
@@ -27,24 +28,24 @@ if TYPE_CHECKING:
 
 OUT = Path("models/base")
 RAW = Path("models/base_raw")
-"""A pretrained base before its warm-up; empty where there is none."""
+"""A pretrained base before its warm-up; an empty folder if there is no warm-up."""
 
 EVAL_SETS = Path("data/problems/eval")
 CORPUS = Path("data/problems/corpus/train.jsonl")
-"""Problems whose solutions the base learns from, where the task makes none."""
+"""Problems for the base's corpus, if the task does not generate problems."""
 
 SEEN = 20_000
-"""Solutions whose words make the vocabulary, where the task does not know them beforehand."""
+"""Number of corpus solutions that define the vocabulary, if the task cannot list its words."""
 
 
 def world_of(s: Stage) -> dict[str, int]:
-    """Bounds of the numbers, for tasks of this project that have such."""
+    """Bounds of the numbers, for tasks that use them."""
     world = s.params.problems
     return {k: getattr(world, k) for k in ("number_max", "target_min", "target_max", "value_max")}
 
 
 def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
-    """Endless solutions written in one go, of problems that stand in no eval set; with a chat template, conversations."""
+    """Endless direct solutions of problems outside the eval sets; with a chat template they are conversations."""
     excluded = list(read_shards(EVAL_SETS, Problem))
     task = get_task(s.params.run.spec, chat=chat)
     given = list(read_jsonl(CORPUS, Problem)) if CORPUS.is_file() else []
@@ -54,12 +55,12 @@ def documents(s: Stage, chat: ChatTemplate | None = None) -> Iterator[str]:
 
 
 def vocabulary(s: Stage) -> list[str]:
-    """The words of the tokenizer."""
+    """The words of the base's tokenizer."""
     return get_task(s.params.run.spec).vocabulary(world_of(s), itertools.islice(documents(s), SEEN))
 
 
 def train(s: Stage) -> BaseModelMetrics:
-    """Train on the corpus; after a kill, from the last checkpoint in the work folder."""
+    """Train on the corpus. After a kill, resume from the last checkpoint in the work folder."""
     from astro.training.common import save_model, tail_mean, write_curve
     from astro.training.train_base import pack, pretrain
     from astro.training.wordlevel import build_tokenizer
@@ -88,7 +89,7 @@ def train(s: Stage) -> BaseModelMetrics:
 
 
 def fetch(s: Stage) -> BaseModelMetrics:
-    """Take a pretrained model, with an adapter merged into it, and warm it up where that is asked for."""
+    """Import a pretrained model, merge an adapter if there is one, and warm it up if requested."""
     from astro.training.common import write_curve
     from astro.training.compatibility import require_fit, require_generation, warn_emulated
     from astro.training.import_base import PATH, is_hub_id, require_pinned, take
@@ -100,7 +101,7 @@ def fetch(s: Stage) -> BaseModelMetrics:
         split_batch(warmup.batch_size, compute.micro_batch.sft, compute.world, "base.warmup.batch_size")
     require_pinned(path, pretrained.revision)
     warn_emulated(s.params, gpus=visible_gpus(compute))
-    if is_hub_id(path) or Path(path).is_dir():  # its settings alone, before gigabytes of weights are had
+    if is_hub_id(path) or Path(path).is_dir():  # check the settings before gigabytes of weights are downloaded
         folder = download(path, pretrained.revision, SETTINGS) if is_hub_id(path) else Path(path)
         require_fit(folder, s.params, name=PATH, called=path)
     with atomic_path(RAW if warmup.steps else OUT) as folder:
@@ -114,7 +115,7 @@ def fetch(s: Stage) -> BaseModelMetrics:
 
 
 def warm_up(s: Stage, compute: Compute, parameters: int, vocabulary: int) -> BaseModelMetrics:
-    """Train models/base_raw on the corpus; after a kill, from the last checkpoint in the work folder."""
+    """Train models/base_raw on the corpus. After a kill, resume from the last checkpoint in the work folder."""
     import numpy as np
 
     from astro.training.common import load_tokenizer, tail_mean, write_curve
@@ -151,21 +152,21 @@ def warm_up(s: Stage, compute: Compute, parameters: int, vocabulary: int) -> Bas
 
 
 def job(given: dict, compute: Compute, log: Log) -> dict:
-    """The warm-up itself: in this process, or in each of those that `launch` starts."""
+    """The warm-up, in this process or in each process that `launch` starts."""
     from astro.training.warmup import train_job
 
     return train_job(given, compute, log)
 
 
 def main() -> None:
-    """Write models/base, and models/base_raw where a pretrained one is warmed up."""
+    """Write models/base, and models/base_raw if a pretrained base is warmed up."""
     with stage("base") as s:
         if s.params.base.source == "pretrained" and not s.params.base.pretrained.path:
             raise UserError("base.pretrained.path is empty")
         metrics = train(s) if s.params.base.source == "train" else fetch(s)
         if not s.params.base.warmup.steps:
             discard(RAW)
-            RAW.mkdir(parents=True)  # DVC wants every out
+            RAW.mkdir(parents=True)  # DVC expects every out to exist
         s.finish(metrics)
 
 

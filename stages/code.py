@@ -1,12 +1,13 @@
-"""Write down what code each stage depends on: code/<stage>.json, hashes of the modules that it reaches.
+"""Write the code identity of each stage: code/<stage>.json with hashes of the modules that the stage depends on.
 
     python -m stages.code
 
-DVC runs it at every `dvc repro` (`always_changed`), in a second or two. The stages after it run only where a hash has changed.
-`astro.code_identity` says what counts as a change. As the first of every run it also checks params.yaml: DVC holds 2.0 and 2 for
-the same, and would refuse neither.
+DVC runs this stage at every `dvc repro` (`always_changed`), in a second or two. Later stages run only if a hash has changed.
+`astro.code_identity` defines what counts as a change. As the first stage it also checks params.yaml, because DVC treats 2.0
+and 2
+as equal and accepts both.
 
-Deviations from the paper: none; the paper has no such thing.
+Deviations from the paper: none; the paper has no such stage.
 """
 
 from astro.arms import require_arms
@@ -19,13 +20,13 @@ from schemas.run import TASKS, RunParams
 
 
 def require_task(run: RunParams) -> None:
-    """Raises UserError: a task of the user's cannot be loaded, or lacks what it needs."""
+    """Raise UserError if the user's task cannot be loaded or lacks a required method."""
     if run.task not in TASKS:
         get_task(run.spec)
 
 
 def main() -> None:
-    """Check the params, and write all files."""
+    """Check the params and write all identity files."""
     warn_of_lost_edits()
     params = load_params()
     require_arms(params)

@@ -2,7 +2,8 @@
 
     python -m stages.eval
 
-Deviations from the paper: 12. every figure has a 95 % interval and differences are paired on problems; the paper gives none.
+Deviations from the paper: 12. every figure has a 95 % interval, and differences are paired on problems; the paper gives
+neither.
 """
 
 import contextlib
@@ -49,14 +50,14 @@ OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
 MODELS = Path("models")
 ASKED = ("samples", "temperature", "max_tokens")
-"""Of params.eval, what decides on a completion."""
+"""Keys of params.eval that determine completions."""
 
 R = TypeVar("R", bound=BaseModel)
 
 
 @contextlib.contextmanager
 def measured(s: Stage, what: dict[str, Any], name: str, record: type[R]) -> Iterator[ResultStore[R]]:
-    """What is known of a model so far, about what it is asked (`astro.execution.measurement_cache`)."""
+    """The cached measurements of a model under the current settings (`astro.execution.measurement_cache`)."""
     key = digest(
         what,
         s.params.run.model_dump(),
@@ -71,7 +72,7 @@ def measured(s: Stage, what: dict[str, Any], name: str, record: type[R]) -> Iter
 def complete(
     s: Stage, name: str, sets: dict[str, list[Problem]], runner_of: Callable[[Path], Runner]
 ) -> list[Completion]:
-    """All completions of one model. Models of equal bytes (a training of 0 steps) are measured once."""
+    """All completions of one model. Models with equal bytes (e.g. after a training of 0 steps) are measured only once."""
     params, run = s.params.eval, s.params.run
     jobs = SampleJobs(
         run.spec,
@@ -107,7 +108,7 @@ def complete(
 
 
 def measured_models() -> list[str]:
-    """All models, with the base before its warm-up where there was one."""
+    """All models to measure, including the base before its warm-up if there was one."""
     warmed = (MODELS / RAW / "config.json").is_file()
     return [name for name in all_models() if name != RAW or warmed]
 
@@ -119,9 +120,9 @@ def long_chains(
     completions: list[Completion],
     runner_of: Callable[[Path], Runner],
 ) -> list[LongChain]:
-    """The completions of one model, those that `eval.max_tokens` cut continued up to `eval.long_tokens`.
+    """The completions of one model, where those cut by `eval.max_tokens` are continued up to `eval.long_tokens`.
 
-    The completions themselves stay as they are. Only what is beyond them is sampled, once for all points of the curve.
+    The completions themselves stay unchanged. Only their continuations are sampled, once for all points of the curve.
     """
     params, run = s.params.eval, s.params.run
     problems = {p.id: p for members in sets.values() for p in members}
@@ -157,10 +158,10 @@ def long_chains(
 
 
 def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
-    """Whether the longest prompt and `eval.long_tokens` fit in the engine: a chain that it cuts earlier would be no data.
+    """Check that the longest prompt fits in the engine together with `eval.long_tokens`. A chain cut earlier would be no data.
 
     Raises:
-        UserError: they do not.
+        UserError: it does not fit.
     """
     engine, wanted = s.params.engine, s.params.eval.longest
     if engine.kind == "endpoint" or wanted <= s.params.eval.max_tokens:
@@ -176,7 +177,7 @@ def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
 
 
 def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Problem]) -> list[LimitCurve]:
-    """Accuracy against the token limit on one eval set, a curve per model."""
+    """Accuracy against the token limit on one eval set, one curve per model."""
     params, run = s.params.eval, s.params.run
     problems = {p.id: p for p in members}
     found = []
@@ -186,7 +187,7 @@ def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Pro
             run.spec,
             load_phrases(Path(s.params.linearize.phrase_file)),
             chat_for(run.prompt, MODELS / name),
-            run.answers,  # as the whole chains are read
+            run.answers,  # the same as for the whole chains
         )
 
         def grade(texts: Sequence[tuple[str, str]], task: Task = task) -> list[Verdict]:
@@ -207,15 +208,17 @@ def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Pro
 
 
 def search_settings(s: Stage) -> MctsParams:
-    """params.mcts without what does not reach a search at test time; always a tree search, whatever made the traces."""
+    """params.mcts without the settings that do not affect test-time search. The method is always mcts, whatever made the
+    traces."""
     return s.params.mcts.model_copy(update={"method": "mcts", "samples": 1, "problems": 1, "shards": 1})
 
 
 def search_at_test_time(
     s: Stage, sets: dict[str, list[Problem]], runner_of: Callable[[Path], Runner]
 ) -> list[Searched]:
-    """MCTS with the base model on the first `eval.search` problems of each set: what the search prior competes with. [] where
-    none are wanted."""
+    """MCTS with the base model on the first `eval.search` problems of each set, as a reference for the search prior; [] if the
+    number is 0.
+    """
     problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
     if not problems:
         return []
@@ -239,7 +242,8 @@ def search_at_test_time(
 def base_by_reading(
     s: Stage, completions: list[Completion], sets: dict[str, list[Problem]]
 ) -> dict[str, dict[Reading, Estimate]]:
-    """pass@1 of the base model on each set, its answers read in every way: what of it is form. {}: the task has one."""
+    """pass@1 of the base model on each set under every way of reading answers, to show the effect of form; {}: only one way
+    exists."""
     if not get_task(s.params.run.spec).readings:
         return {}
     found: dict[str, dict[Reading, Estimate]] = {name: {} for name in sets}
@@ -272,7 +276,7 @@ def curves_of(s: Stage, records: dict[str, list[Completion]], searched: list[Sea
 
 
 def main() -> None:
-    """Write data/completions/<model>.jsonl and metrics/eval.json. What an earlier or killed run measured is not again."""
+    """Write data/completions/<model>.jsonl and metrics/eval.json. Measurements of earlier or killed runs are reused."""
     with stage("eval") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
@@ -290,7 +294,7 @@ def main() -> None:
             for name, completions in records.items():
                 write_jsonl(folder / f"{name}.jsonl", completions)
         prune("eval", home_root())
-        pairs = [*comparisons(by_arm(), baselines()), (BASE, RAW)]  # the last: what a warm-up does
+        pairs = [*comparisons(by_arm(), baselines()), (BASE, RAW)]  # the last pair shows the effect of the warm-up
         summaries = {
             set_name: summarise(
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},

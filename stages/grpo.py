@@ -3,10 +3,12 @@
     python -m stages.grpo           # from models/sft, the ASTRO arm of arms.yaml
     python -m stages.grpo direct    # from models/sft_direct, the baseline: same prompts, steps and limits
 
-Deviations from the paper: 10. a larger group and learning rate by default (parameters); 11. TRL's current loss (dapo, no
-KL term) instead of the original GRPO loss; `grpo.loss_type` has both; 14. no pass-rate filter by default, so that both arms
-train on the same prompts; 22. `grpo.restart` begins episodes in the middle of SFT chains (Satori), off by default;
-23. held-out problems choose the published checkpoint (`grpo.keep`); the paper publishes the last one.
+Deviations from the paper: 10. the default group and learning rate are larger (parameters); 11. the loss is TRL's current one
+(dapo,
+no KL term) instead of the original GRPO loss (`grpo.loss_type` offers both); 14. by default there is no pass-rate filter, so
+that
+both arms train on the same prompts; 22. `grpo.restart` starts episodes in the middle of SFT chains (Satori), off by default;
+23. held-out problems choose the published checkpoint (`grpo.keep`), while the paper publishes the last one.
 """
 
 import contextlib
@@ -46,19 +48,18 @@ TRACED = Path("data/problems/train.jsonl")
 LOGGED = 400
 """Rollouts in the table of the stage's MLflow run."""
 TRACED_ROLLOUTS = 3
-"""Of these the last ones, as traces."""
+"""Number of these rollouts, from the end, that are also logged as traces."""
 EVAL_SETS = Path("data/problems/eval")
 
 
 def sft_model(s: Stage) -> Path:
-    """The model that RL starts from: the arm's, after SFT."""
+    """The SFT model of the arm, from which RL starts."""
     assert s.arm is not None, "every arm of grpo has a name"
     return Path(f"models/sft{s.arm.suffix}")
 
 
 def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float]:
-    """Problem -> share of its samples that the SFT model solves; those that a killed run has stored in `path` are not sampled
-    again."""
+    """Pass rate of the SFT model on each problem. Samples that a killed run has stored in `path` are reused."""
     settings, run = s.params.grpo, s.params.run
     jobs = SampleJobs(
         run.spec,
@@ -86,20 +87,21 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
 
 
 def rl_settings(s: Stage) -> dict:
-    """params.grpo, and under "vllm" where and how vLLM generates for it."""
+    """params.grpo, plus the key "vllm": where and how vLLM generates."""
     return {**s.params.grpo.model_dump(), "vllm": s.params.execution.grpo_vllm.model_dump()}
 
 
 def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tuple[Problem, str]]:
-    """(problem, prefix) of the episodes that restart, where `fresh` ones begin at the problem.
+    """(problem, prefix) of the restarted episodes that go with the `fresh` ones, which start at the problem.
 
-    The comparator's chains hold no wrong step: it restarts in the middle of right ones, as many times. So both arms have the same
-    share of episodes that begin with part of a solution given, and differ in the wrong steps and in going back.
+    The baseline's chains contain no wrong step, so it restarts in the middle of correct chains, equally often. Both arms thus
+    have
+    the same share of episodes with a given beginning, and differ only in wrong steps and returns.
     """
     settings, source = s.params.grpo.restart, s.traces
     if not settings.share:
         return []
-    assert s.arm is not None  # the stage has arms
+    assert s.arm is not None  # this stage always has an arm
     states = "any" if not s.arm.baseline else settings.states
     count = restarts_beside(fresh, settings.share)
     traces = list(read_jsonl(source, Trace))
@@ -116,7 +118,7 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
 
 
 def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute) -> None:
-    """Whether validation can say what it is to say: no problem of it is trained on or measured in eval."""
+    """Check that no validation problem is used in training or eval."""
     from astro.training.rl_checks import check_held_out
 
     settings = s.params.grpo
@@ -136,10 +138,11 @@ def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem],
 def check(
     s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute
 ) -> tuple[int, list[Problem], list[Problem], list[tuple[Problem, str]]]:
-    """What is wrong with the settings, before the long work.
+    """Check all settings before the long work.
 
     Returns:
-        Tokens that vLLM must hold; `problems` and `held_out` without a few that are too long for the model; restart states for
+        Tokens that vLLM must hold; `problems` and `held_out` without the few that are too long for the model; restart states
+        for
         these problems.
     """
     from astro.training.compatibility import require_fit
@@ -194,7 +197,7 @@ def check(
 
 
 def main() -> None:
-    """Write models/<arm> and its curve."""
+    """Write models/<arm> and its training curve."""
     with stage("grpo", arm_argument("grpo")) as s:
         settings = s.params.grpo
         if settings.steps == 0:
@@ -212,7 +215,7 @@ def main() -> None:
         low, high = settings.pass_rate.low, settings.pass_rate.high
         with s.work(*identity(compute)) as work:
             needed, problems, held_out, restarts = check(s, problems, held_out, compute)
-            # Bounds that let everything through need no measurement, and give both arms the same prompts.
+            # Bounds that accept every pass rate need no measurement, and give both arms the same prompts.
             every = low <= 0 and high >= 1 and settings.curriculum == "none"
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
             chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
@@ -260,7 +263,7 @@ def main() -> None:
 
 
 def keep_as_it_is(s: Stage) -> None:
-    """0 steps: the SFT model under the arm's name; an ablation of SFT alone costs no RL."""
+    """For 0 steps, publish the SFT model under the arm's name, so that an ablation of SFT needs no RL."""
     with atomic_path(Path("models") / s.name) as folder:
         shutil.copytree(sft_model(s), folder)
     write_text(CURVES / f"{s.name}.csv", "step,reward\n")
@@ -289,10 +292,10 @@ def train(
     compute: Compute,
     work: Path,
 ) -> dict:
-    """GRPO itself, in as many processes as the compute profile asks for; publishes the model, its curve and its rollouts.
+    """Run GRPO in as many processes as the compute profile says; publish the model, its curve and its rollouts.
 
     Returns:
-        What astro.training.grpo_job.train_job does.
+        The result of astro.training.grpo_job.train_job.
     """
     from astro.training.common import write_curve
     from astro.training.grpo_job import HELD_OUT, publish
@@ -328,7 +331,7 @@ def train(
 
 
 def job(given: dict, compute: Compute, log: Log) -> dict:
-    """Training itself: in this process, or in each of those that `launch` starts."""
+    """The training, in this process or in each process that `launch` starts."""
     from astro.training.grpo_job import train_job
 
     return train_job(given, compute, log)

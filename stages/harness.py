@@ -1,8 +1,9 @@
-"""What every stage does around its own work: params in, MLflow run around, metrics and the record of the run out.
+"""The common part of all stages: reading params, the MLflow run, and writing metrics and the stage's record.
 
-A stage depends on what dvc.yaml says: params, files, and the code that it reaches (`astro.code_identity`). The harness hashes
-that for the work folder's key. It looks again at the end, because DVC hashes it only then: an edit during a long run would be
-recorded as what made the outs.
+A stage depends on its entry in dvc.yaml: params, files, and its code (`astro.code_identity`). The harness hashes these for
+the key
+of the work folder, and again at the end. DVC hashes them only at the end, so it would record an edit during a long run as the
+state that made the outs.
 """
 
 import contextlib
@@ -30,9 +31,9 @@ from schemas.arms import Arm
 from schemas.records import StageRecord
 
 if TYPE_CHECKING:
-    from schemas.params import Params  # not imported: no stage depends on the sections of others
+    from schemas.params import Params  # not imported, because no stage depends on the sections of others
 
-# Read when OpenMP is loaded, with torch, later. Waiting threads that spin starve every other process of the machine.
+# OpenMP reads it when torch loads it later. Waiting threads that spin would starve every other process of the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 METRICS = Path("metrics")
@@ -43,14 +44,14 @@ REPORTS = Path("reports")
 
 @dataclass(frozen=True)
 class State:
-    """What a stage depends on besides the outs of other stages, hashed."""
+    """Hashes of everything that a stage depends on, except the outs of other stages."""
 
     code: dict[str, str]  # path of a source -> hash
-    files: dict[str, str]  # file that no stage makes, e.g. of phrases -> md5
+    files: dict[str, str]  # file that no stage writes, such as the phrases -> md5
     params: dict[str, object]  # tracked key of params.yaml -> value
 
     def changes(self, later: "State") -> list[str]:
-        """What is another one later: paths, and keys of params.yaml."""
+        """Paths and keys of params.yaml that differ in `later`."""
         keys = [key for key, value in self.params.items() if later.params.get(key) != value]
         return [
             *differences(self.code, later.code),
@@ -63,9 +64,9 @@ class State:
 class Stage:
     """A running stage."""
 
-    name: str  # of its files: "mcts", "sft_direct"
+    name: str  # name of its files: "mcts", "sft_direct"
     script: str  # stages/<script>.py
-    params: "Params"  # of the arm, where there is one
+    params: "Params"  # with the arm's own values, if there is an arm
     entry: Entry
     state: State
     tracker: tracking.Tracker
@@ -74,11 +75,11 @@ class Stage:
     started_at: float = field(default_factory=time.time)
 
     def key(self, *more: object, without: tuple[str, ...] = ()) -> str:
-        """Hash of all that determines the result: the params and files that dvc.yaml names, and the code.
+        """Hash of everything that determines the result: the params and files in dvc.yaml, and the code.
 
         Args:
-            more: what else decides whether a killed run's work can be resumed.
-            without: keys of params.yaml on which no finished item of the work depends.
+            more: further values that must match for a killed run's work to be resumed.
+            without: keys of params.yaml that do not affect finished items of the work.
         """
         values = _without(self.state.params, without)
         inputs = {dep: hash_of(dep) for dep in self.entry.deps if Path(dep) != path_of(self.script)}
@@ -86,9 +87,11 @@ class Stage:
 
     @contextlib.contextmanager
     def work(self, *more: object, without: tuple[str, ...] = ()) -> Iterator[Path]:
-        """The stage's work folder (`astro.runtime.work_folder`), emptied when the block ends well and nothing changed meanwhile.
+        """The stage's work folder (`astro.runtime.work_folder`). It is emptied if the block succeeds and nothing changed
+        meanwhile.
 
-        more, without: of `key`.
+        Args:
+            more, without: see `key`.
         """
         with work_folder(self.name, self.key(*more, without=without)) as folder:
             yield folder
@@ -96,7 +99,7 @@ class Stage:
             clear_folder(folder)
 
     def require_unchanged(self) -> None:
-        """Refuse to go on after an edit of what the stage depends on. Its outs are removed, its work folder stays.
+        """Stop if something that the stage depends on was edited. Its outs are removed, its work folder stays.
 
         Raises:
             UserError: names what changed.
@@ -114,16 +117,16 @@ class Stage:
 
     @property
     def traces(self) -> Path:
-        """The training set of the arm."""
+        """Path of the arm's training set."""
         assert self.arm is not None, f"{self.name} has no arm"
         return Path(f"data/traces/{self.arm.traces}.jsonl")
 
     def log(self, row: dict[str, float], step: int) -> None:
-        """A row of a training curve, as `<stage>/<name>`."""
+        """Log a row of a training curve as `<stage>/<name>`."""
         self.tracker.log_metrics({f"{self.name}/{k}": v for k, v in row.items()}, step=step)
 
     def finish(self, metrics: BaseModel) -> None:
-        """Write metrics/<stage>.json (deterministic) and records/<stage>.json (which run made it, how long, where)."""
+        """Write metrics/<stage>.json (deterministic) and records/<stage>.json (run, duration, place)."""
         self.require_unchanged()
         write_json(METRICS / f"{self.name}.json", metrics)
         self.tracker.log_metrics(tracking.numbers(metrics.model_dump(), prefix=self.name))
@@ -144,10 +147,10 @@ class Stage:
 
 
 def arm_argument(script: str) -> str:
-    """The arm that the command line names: `python -m stages.sft direct`. Without one, the arm without a suffix.
+    """The arm in the command line, as in `python -m stages.sft direct`. Without an argument it is the arm without suffix.
 
     Raises:
-        UserError: no such arm, or more than one argument.
+        UserError: there is no such arm, or more than one argument.
     """
     given = sys.argv[1:]
     if len(given) > 1:
@@ -164,7 +167,11 @@ def arm_argument(script: str) -> str:
 
 
 def state_of(script: str, entry: Entry, *, fresh: bool = False) -> State:
-    """What a stage depends on now. fresh: sources are read again, not as they were when the process began."""
+    """The current state of a stage's dependencies.
+
+    Args:
+        fresh: read sources again, instead of their state at the start of the process.
+    """
     values = plain(read_yaml(PARAMS_FILE))
     task = str(value_at(values, "run.task"))
     code = Sources().identity(script, task) if fresh else identity(script, task)
@@ -178,7 +185,7 @@ def state_of(script: str, entry: Entry, *, fresh: bool = False) -> State:
 
 
 def _without(params: dict[str, object], keys: tuple[str, ...]) -> dict:
-    """A copy of tracked params ("linearize" -> its section) without some keys ("linearize.lm.max_dropped")."""
+    """A copy of tracked params ("linearize" -> its section) without the given keys ("linearize.lm.max_dropped")."""
     copy = json.loads(json.dumps(params))
     for key in keys:
         tracked = next(entry for entry in copy if key.startswith(f"{entry}."))
@@ -195,15 +202,15 @@ def _overlap(dep: str, out: str) -> bool:
 
 
 def require_current(script: str, task: str) -> None:
-    """The code must be what code/<stage>.json says: DVC would record that file as the code that made the outs.
+    """Check that the code matches code/<stage>.json, because DVC records that file as the code that made the outs.
 
     Raises:
-        UserError: it is not; or the file is missing where DVC runs the stage.
+        UserError: it does not match, or the file is missing although DVC runs the stage.
     """
     path = path_of(script)
     if not path.is_file():
         if not os.environ.get("DVC_STAGE"):
-            return  # by hand: nothing is recorded
+            return  # started by hand: nothing is recorded
         raise UserError(f"{path}: no such file; `dvc repro code` makes it, and a plain `dvc repro` does that by itself")
     if changed := stale_code(script, task):
         raise UserError(
@@ -214,7 +221,7 @@ def require_current(script: str, task: str) -> None:
 
 @contextlib.contextmanager
 def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
-    """Open the stage of a script, for one arm where it has arms."""
+    """Open the stage of a script, for one arm if it has arms."""
     forget_world(script)
     params = load_params()
     require_arms(params)
@@ -235,7 +242,7 @@ def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
 
 
 def tell_unanswered(name: str, ids: Sequence[str]) -> None:
-    """Say which problems the engine had no room for: it answers a prompt that fills the context with nothing."""
+    """Report problems that did not fit the engine. It answers a prompt that fills the context with an empty text."""
     if ids:
         print(
             f"[{name}] warning: {len(ids)} problems got not one token, the first is {ids[0]}: their prompts leave no room in "

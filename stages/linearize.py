@@ -1,18 +1,23 @@
-"""Trees -> chains of thought (paper sections 2.3 and 2.4).
+"""Turn search trees into chains of thought (paper sections 2.3 and 2.4).
 
     python -m stages.linearize
 
-Two training sets come of the same trees and the same draws: the chains that `linearize.*` asks for, and direct solutions,
-as many, for the comparator.
+The same trees and the same random draws give two training sets of equal size: chains as `linearize.*` describes them, and
+direct
+solutions for the baseline.
 
-The model is asked where `linearize.filter` is self_eval (it votes on each solution) and where `linearize.writer` is lm (it
-rewrites each chain, segment by segment). Its answers are kept as they come: a run that is cut off goes on from them.
+The model is used if `linearize.filter` is self_eval (it votes on each solution) or `linearize.writer` is lm (it rewrites each
+chain,
+segment by segment). Its answers are stored as they arrive, so an interrupted run continues.
 
 Deviations from the paper: 6. by default phrases come from a file and no LM rewrites; 7. a return restates the problem and the
-steps that stand, so that a tiny model composes its answer from nearby text; 8. in Countdown the self-evaluation is one vote word
-asked for after the solution's own check; 13. false solutions are left out, and wrong answers differ in value; 17. a chain may go
-back at a dead end (`linearize.back_from`); 21. the LM writes one segment at a time, each checked; reflection and return begin
-with a phrase of the file, and a chain is dropped from both training sets or from none.
+remaining steps, so that a tiny model composes its answer from nearby text; 8. in Countdown the self-evaluation is one vote
+word
+after the solution's own check; 13. false solutions are left out, and wrong answers differ in value; 17. a chain may go back
+at a
+dead end (`linearize.back_from`); 21. the LM writes one segment at a time, and each is checked; reflection and return begin
+with a
+phrase of the file, and a chain is dropped from both training sets or from neither.
 """
 
 import contextlib
@@ -60,26 +65,26 @@ TREES = Path("data/trees")
 MODEL = Path("models/base")
 EVAL_SETS = Path("data/problems/eval")
 NOT_ASKED = ("linearize.self_eval.min_share", "linearize.lm.max_dropped", "linearize.gate")
-"""Bounds on which no answer of the model depends: another bound does not cost the answers."""
+"""Limits that do not affect the model's answers, so that a new limit can reuse the stored answers."""
 
 
 class Example(Strict):
-    """A chain, and the direct solution beside it."""
+    """A chain and its direct counterpart."""
 
     trace: Trace
     direct: Trace
 
 
 Examples = Iterator[tuple[Tree, Example]]
-"""Tree by tree, each example with its tree."""
+"""Examples in the order of the trees, each with its tree."""
 
 FEW = 0.2
-"""Below this share of chains that go back, the arms hardly differ."""
+"""Share of chains with a return below which the arms hardly differ."""
 
 
 @dataclass
 class Asking:
-    """The model that votes and rewrites.
+    """The model that votes on solutions and rewrites chains.
 
     Attributes:
         work: folder in which its answers are stored.
@@ -91,7 +96,7 @@ class Asking:
 
 @contextlib.contextmanager
 def asking(s: Stage) -> Iterator[Asking | None]:
-    """What a filter or a writer that needs the model asks it with; None: neither does."""
+    """Open the model if a filter or writer needs it; yields None if neither does."""
     if s.params.linearize.filter != "self_eval" and s.params.linearize.writer != "lm":
         yield None
         return
@@ -101,7 +106,7 @@ def asking(s: Stage) -> Iterator[Asking | None]:
 
 @contextlib.contextmanager
 def filtering(s: Stage, task: Task, ask: Asking | None) -> Iterator[Accept]:
-    """`accept(tree, correct terminals)` of the chosen filter; terminals that the task's checker refuses are left out."""
+    """Yield `accept(tree, correct terminals)` of the chosen filter. Terminals that the task's checker rejects are excluded."""
     params = s.params.linearize
     usable = checker(s, task)
     if params.filter == "value":
@@ -109,13 +114,15 @@ def filtering(s: Stage, task: Task, ask: Asking | None) -> Iterator[Accept]:
             i for i in correct if usable(tree, i) and lowest_value(tree, i) >= params.min_value
         ]
     elif params.filter == "self_eval":
-        assert ask is not None  # this filter asks
+        assert ask is not None  # this filter uses the model
         with contextlib.closing(ResultStore(ask.work / "votes.sqlite", Ballot)) as ballots:
             vote(s, ballots, usable, ask)
 
             def accept(tree: Tree, correct: list[int]) -> list[int]:
                 return passing(
-                    [node for node in correct if ballot_id(tree, node) in ballots],  # the others are not usable
+                    [
+                        node for node in correct if ballot_id(tree, node) in ballots
+                    ],  # the others were not usable, so nobody voted on them
                     ask=lambda nodes: [ballots[ballot_id(tree, node)].votes for node in nodes],
                     sound=lambda node: task.vote_prompt(tree.problem, tree.steps(node))[1],
                     min_share=params.self_eval.min_share,
@@ -127,7 +134,7 @@ def filtering(s: Stage, task: Task, ask: Asking | None) -> Iterator[Accept]:
 
 
 def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], bool], ask: Asking) -> None:
-    """Have the model vote on every usable correct solution."""
+    """Let the model vote on every usable correct solution."""
     settings, run, asked = s.params.linearize.self_eval, s.params.run, ask.work / "candidates.jsonl"
     write_jsonl(
         asked,
@@ -150,14 +157,14 @@ def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], b
 
 
 def checker(s: Stage, task: Task) -> Callable[[Tree, int], bool]:
-    """`usable(tree, terminal node)`: whether the task's checker passes the solution (always, without `checked`)."""
+    """`usable(tree, terminal node)`: whether the solution passes the task's checker. Always true without `checked`."""
     if not s.params.linearize.checked:
         return lambda tree, node: True
     return lambda tree, node: task.checked(tree.problem, tree.steps(node))
 
 
 def by_template(s: Stage, task: Task, phrases: Phrases, accept: Accept, counts: dict[str, int]) -> Examples:
-    """The examples as the template writes them; what became of the trees is added to `counts`."""
+    """Write the examples by the template. The fate of the trees is added to `counts`."""
     params, usable = s.params.linearize, checker(s, task)
     make = partial(
         traces_of,
@@ -186,7 +193,7 @@ def by_template(s: Stage, task: Task, phrases: Phrases, accept: Accept, counts: 
 
 
 def with_trees(path: Path) -> Examples:
-    """The examples of a file, which stand in the order of their trees."""
+    """Read the examples of a file, with their trees. They are in the order of the trees."""
     trees = read_shards(TREES, Tree)
     tree = None
     for example in read_jsonl(path, Example):
@@ -199,12 +206,12 @@ def with_trees(path: Path) -> Examples:
 def by_lm(
     s: Stage, task: Task, phrases: Phrases, examples: Examples, ask: Asking, figures: RewriteFigures
 ) -> Iterator[Examples]:
-    """The examples in the model's words; how it went is added to `figures`. Those of which a chain is dropped are left out."""
+    """The examples in the model's words. Statistics are added to `figures`, and examples with a dropped chain are left out."""
     settings, run, drafts = s.params.linearize.lm, s.params.run, ask.work / "drafts.jsonl"
     write_jsonl(drafts, (example for _, example in examples))
 
     def chains() -> Iterator[Draft]:
-        for tree, example in with_trees(drafts):  # equal chains are asked for once
+        for tree, example in with_trees(drafts):  # equal chains are rewritten once
             yield from {chain_id(t): draft_of(tree, t, task) for t in (example.trace, example.direct)}.values()
 
     def told(store: ResultStore[Rewritten]) -> Examples:
@@ -228,10 +235,10 @@ def by_lm(
 
 
 def require_most(s: Stage, metrics: RewriteMetrics) -> None:
-    """Refuse training sets of which too much was lost.
+    """Stop if too many training examples were lost.
 
     Raises:
-        UserError: more than `linearize.lm.max_dropped` of the examples is lost.
+        UserError: more than `linearize.lm.max_dropped` of the examples are lost.
     """
     most = s.params.linearize.lm.max_dropped
     if metrics.left_out > most:
@@ -268,7 +275,7 @@ def main() -> None:
 
 
 def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rewrites: RewriteFigures) -> None:
-    """Write both files as the examples come, gate them, and publish them."""
+    """Write both files while examples arrive, check them by the gate, and publish them."""
     params = s.params.linearize
     with (
         atomic_path(OUT) as traces,
@@ -305,7 +312,7 @@ def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rew
 
 
 class TraceFigures:
-    """What LinearizeMetrics says of the traces, one trace at a time."""
+    """Computes the figures of LinearizeMetrics, one trace at a time."""
 
     def __init__(self) -> None:
         self._traces = self._search = self._backtracks = self._characters = self._longest = 0
@@ -320,11 +327,11 @@ class TraceFigures:
 
     @property
     def share(self) -> float:
-        """Chains that go back, as a share of all."""
+        """Share of chains with at least one return."""
         return self._search / self._traces if self._traces else 0.0
 
     def metrics(self) -> dict:
-        """The values, of at least one trace."""
+        """The figures, for at least one trace."""
         return {
             "traces": self._traces,
             "direct": self._traces - self._search,

@@ -1,11 +1,12 @@
-"""One search tree per train problem (paper section 2.2).
+"""Build one search tree per train problem (paper section 2.2).
 
     python -m stages.mcts
 
-Deviations from the paper: 3. a smaller budget by default (k, M and iterations are parameters); 4. duplicate actions are
-merged, where the paper says nothing of them; 5. a new child counts as visited once, by its rollouts; 16. `mcts.method:
-best_of_n` samples whole solutions instead, for the comparison that reviewers asked for; 20. rollouts can be used again as
-children.
+Deviations from the paper: 3. the default budget is smaller (k, M and iterations are parameters); 4. duplicate actions are
+merged,
+which the paper does not mention; 5. the rollouts of a new child count as its first visit; 16. `mcts.method: best_of_n`
+samples
+whole solutions instead, for the comparison that reviewers requested; 20. rollouts can be reused as children.
 """
 
 import contextlib
@@ -29,11 +30,11 @@ OUT = Path("data/trees")
 MODEL = Path("models/base")
 PROBLEMS = Path("data/problems/train.jsonl")
 LOG_S = 10.0
-"""Progress goes to the console and to MLflow so often, seconds."""
+"""Seconds between two progress reports (console and MLflow)."""
 
 
 class Pace:
-    """How the search gets on: a note for the console, and curves to MLflow."""
+    """Reports the speed of the search: a note for the console, and curves for MLflow."""
 
     def __init__(self, s: Stage, meter: Meter) -> None:
         self._s, self._meter = s, meter
@@ -41,12 +42,12 @@ class Pace:
         self._trees = self._solved = self._tokens = 0
 
     def count(self, tree: Tree, done: int, total: int) -> str:
-        """One more tree is there, `done` of `total`. Returns the note."""
+        """Count one more tree (`done` of `total`). Returns the note."""
         self._trees += 1
         self._solved += any(n.verdict == "correct" for n in tree.nodes)
         self._tokens += tree.tokens
         now = time.monotonic()
-        wall = self._meter.worker_s / self._meter.workers  # since the engines are ready: their start is no pace
+        wall = self._meter.worker_s / self._meter.workers  # without the start of the engines
         rate, busy, solved = self._trees / wall, self._meter.busy, self._solved / self._trees
         if now - self._last >= LOG_S or done == total:
             self._last = now
@@ -61,12 +62,12 @@ class Pace:
 
 
 def problems(s: Stage) -> Iterator[Problem]:
-    """The problems that are searched."""
+    """The problems to search."""
     return islice(read_jsonl(PROBLEMS, Problem), s.params.mcts.problems)
 
 
 def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
-    """Search every problem that the store does not hold yet. Returns how busy the engines were."""
+    """Search every problem that is missing in the store. Returns the usage of the engines."""
     run, meter = s.params.run, Meter()
     chat = chat_for(run.prompt, MODEL)
     jobs = SearchJobs(s.params.mcts, run.spec, run.seed, chat, check_steps=True, answers=run.answers)
@@ -86,7 +87,7 @@ def grow(s: Stage, store: ResultStore[Tree]) -> Meter:
 
 
 def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
-    """All trees, and their figures with them: they are read once."""
+    """Yield all trees and collect their figures, in one pass over the store."""
     unanswered = []
     for tree in trees:
         figures.add(tree)
@@ -103,7 +104,7 @@ REMEDY = (
 
 
 def main() -> None:
-    """Write data/trees/*.jsonl, in the order of the problems, however the search was scheduled or interrupted."""
+    """Write data/trees/*.jsonl in the order of the problems, regardless of scheduling and interruptions."""
     with stage("mcts") as s:
         count = sum(1 for _ in problems(s))
         if not count:

@@ -1,9 +1,10 @@
-"""Make or import the problem sets; no train or rl problem also stands in an eval set.
+"""Generate or import the problem sets. No train or rl problem is also in an eval set.
 
     python -m stages.problems
 
-Deviations from the paper: 1. the default world is Countdown, made here, instead of competition mathematics; that is
-imported (`problems.source: files`, `run.task: math`), and train and rl lose what overlaps with an eval set.
+Deviations from the paper: 1. the default task is Countdown, generated here, instead of competition mathematics. Mathematics
+can be
+imported (`problems.source: files`, `run.task: math`); train and rl then lose problems that overlap with an eval set.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ OUT = Path("data/problems")
 
 
 def mean_chance(problems: list[Problem]) -> float | None:
-    """Mean share of random legal paths that succeed; None: the task has no such thing."""
+    """Mean probability that a random legal path succeeds; None: unknown for this task."""
     chances = [p.chance for p in problems if p.chance is not None]
     if len(chances) < len(problems):
         return None
@@ -28,7 +29,7 @@ def mean_chance(problems: list[Problem]) -> float | None:
 
 
 def main() -> None:
-    """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of what was left out."""
+    """Write data/problems/{train,rl}.jsonl, data/problems/eval/<set>.jsonl and the list of dropped rows."""
     with stage("problems") as s:
         params, task = s.params.problems, get_task(s.params.run.spec)
         if params.source == "generated":

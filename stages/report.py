@@ -1,9 +1,9 @@
-"""The table, the offline page, and one MLflow run for the state of the whole pipeline.
+"""Write the result table, the offline page, and one MLflow run for the state of the whole pipeline.
 
     python -m stages.report            # all of it
     python -m stages.report --table    # the table only
 
-Deviations from the paper: none; the paper has no such thing.
+Deviations from the paper: none; the paper has no such stage.
 """
 
 import csv
@@ -41,35 +41,35 @@ from schemas.records import Completion, Problem, StageRecord, Trace, Tree
 from stages.harness import CURVES, METRICS, RECORDS, REPORTS
 
 if TYPE_CHECKING:
-    from schemas.params import Params  # not imported: no stage depends on the sections of others
+    from schemas.params import Params  # not imported, because no stage depends on the sections of others
 
 LOCK = Path("dvc.lock")
 PAGE = REPORTS / "report.html"
 ROLLOUTS_PAGE = REPORTS / "rollouts.html"
 LOOKED_AT = 20
-"""Usable trees looked at for each one shown."""
+"""Number of usable trees examined for each one shown."""
 SEARCHES = 2
-"""Backtracks of a training chain that shows what a search is like."""
+"""Returns that a training chain needs to serve as an illustration of search."""
 
 
 def read_metrics() -> dict:
-    """Every stage's metrics, checked."""
+    """The metrics of every stage, validated."""
     return {name: read_json(METRICS / f"{name}.json", contract) for name, contract in contracts().items()}
 
 
 def chances(metrics: dict) -> dict[str, float | None]:
-    """Eval set -> share of random legal paths that succeed."""
+    """Eval set -> probability that a random legal path succeeds."""
     sets = metrics["problems"].sets.items()
     return {name.removeprefix("eval_"): s.chance for name, s in sets if name.startswith("eval_")}
 
 
 def table(metrics: dict) -> str:
-    """The result table."""
+    """The result table as text."""
     return console_table(metrics["eval"], chances(metrics))
 
 
 def read_curve(name: str) -> list[dict[str, float]]:
-    """Rows of a training curve; [] where the stage trained nothing."""
+    """Rows of a training curve; [] if the stage trained nothing."""
     path = CURVES / f"{name}.csv"
     if not path.is_file():
         return []
@@ -78,14 +78,14 @@ def read_curve(name: str) -> list[dict[str, float]]:
 
 
 def with_start(rows: list[dict[str, float]], metrics: Mapping) -> list[dict[str, float]]:
-    """The curve of RL with the measurement before its first step, which is no row of the CSV."""
+    """The RL curve with the measurement before its first step, which is not a row of the CSV."""
     points = (metrics.get("validation") or {}).get("points", [])
     start = [{f"validation_{k}" if k != "step" else k: v for k, v in p.items()} for p in points if p["step"] == 0]
     return [*start, *rows]
 
 
 def kept_rollouts() -> list[ArmRollouts]:
-    """What is beside the RL models, the main arm first; [] where it was not kept, or the models were made elsewhere."""
+    """Stored rollouts of the RL models, the main arm first; [] if they were not kept or the models were made elsewhere."""
     found = []
     for stage in sorted(rl_models(), key=lambda name: name not in baselines()):
         curve = CURVES / f"{stage}.csv"
@@ -106,7 +106,7 @@ def kept_rollouts() -> list[ArmRollouts]:
 
 
 def first_and_last(arms: Sequence[ArmRollouts]) -> tuple[str, list[Completion]]:
-    """(question, chains) of the most telling held-out problem, of the main arm before RL and after it; ("", []): none."""
+    """(question, chains) of the most telling held-out problem, by the main arm before and after RL; ("", []): none."""
     for problem_id in telling(arms, 1):
         arm = next(arm for arm in arms if arm.validation)
         ends = [(step, arm.validation[step]) for step in (min(arm.validation), max(arm.validation))]
@@ -118,7 +118,7 @@ def first_and_last(arms: Sequence[ArmRollouts]) -> tuple[str, list[Completion]]:
 
 
 def gallery(count: int) -> list[Example]:
-    """Up to `count` chains per eval set of the RL model (else of the SFT model), the direct arm's beside them."""
+    """Up to `count` chains per eval set of the RL model (else of the SFT model), beside those of the direct arm."""
     found: list[Example] = []
     chains, shown = next(((done, m) for m in reversed(baselines()) if (done := completions(m))), ([], ""))
     contrasts = completions(baselines()[shown]) if shown else []
@@ -129,21 +129,21 @@ def gallery(count: int) -> list[Example]:
 
 
 def completions(model: str) -> list[Completion]:
-    """What one model wrote in the eval stage; [] where it was not measured."""
+    """Completions of one model in the eval stage; [] if it was not measured."""
     path = Path("data/completions") / f"{model}.jsonl"
     return list(read_jsonl(path, Completion)) if path.is_file() else []
 
 
 def training_chains() -> dict[str, Trace]:
-    """Problem id -> the chain made of its tree that goes back most often; {} where no chain was made."""
+    """Problem id -> the chain from its tree with the most returns; {} if there are no chains."""
     path = Path("data/traces/train.jsonl")
     return most_backtracks(read_jsonl(path, Trace)) if path.is_file() else {}
 
 
 def sample_trees(count: int, chains: Mapping[str, Trace]) -> list[Tree]:
-    """Early trees that hold a correct and a wrong terminal node, levels by turns; [] where no tree was kept.
+    """Early trees with a correct and a wrong terminal node, alternating between levels; [] if there are no trees.
 
-    Those come first of which `chains` holds one with SEARCHES backtracks or more.
+    Trees with a chain of at least SEARCHES returns in `chains` come first.
     """
     folder = Path("data/trees")
     if not any(folder.glob("*.jsonl")):
@@ -158,7 +158,7 @@ def sample_trees(count: int, chains: Mapping[str, Trace]) -> list[Tree]:
 
 
 def by_turns(trees: Sequence[Tree]) -> Iterator[Tree]:
-    """All of them, levels by turns, the hardest first."""
+    """All trees, alternating between levels, the hardest level first."""
     by_level: dict[int, list[Tree]] = {}
     for tree in trees:
         by_level.setdefault(tree.problem.level, []).append(tree)
@@ -167,7 +167,7 @@ def by_turns(trees: Sequence[Tree]) -> Iterator[Tree]:
 
 
 def locked_outs() -> dict[str, dict[str, str]]:
-    """Name of a stage's files -> path -> md5, from dvc.lock (DVC writes it as stages end); {} before the first `dvc repro`."""
+    """Stage name -> path -> md5, from dvc.lock (DVC writes it as stages end); {} before the first `dvc repro`."""
     if not LOCK.is_file():
         return {}
     stages = plain_yaml(read_yaml(LOCK)).get("stages", {})
@@ -176,7 +176,7 @@ def locked_outs() -> dict[str, dict[str, str]]:
 
 
 def stage_infos() -> dict[str, tracking.StageInfo]:
-    """What the workspace holds of each stage. Cached: made before the process that runs this pipeline was started."""
+    """The state of each stage in the workspace. Cached means: made before this pipeline run started."""
     invocation = psutil.Process().parent()
     since = invocation.create_time() if invocation else 0.0
     outs = locked_outs()
@@ -241,7 +241,8 @@ def main() -> None:
 
 
 def log_run(params: "Params", metrics: dict, infos: dict, fingerprint: str, trees: list[Tree]) -> None:
-    """The MLflow run in experiment `pipelines`, once per fingerprint, the trained models, and the RL model in the registry."""
+    """Log the MLflow run in experiment `pipelines` (once per fingerprint), the trained models, and the RL model in the
+    registry."""
     flat: dict[str, float] = {}
     for name, values in metrics.items():
         flat |= tracking.numbers(values, prefix=name)
@@ -260,8 +261,9 @@ def log_run(params: "Params", metrics: dict, infos: dict, fingerprint: str, tree
 
 
 def trained_models(params: "Params", metrics: dict, infos: dict) -> list[tracking.ModelInfo]:
-    """The models of all arms that dvc.lock knows, after SFT and after RL, each with the params that its training saw and with its
-    metrics under names that are the same for all: `sft/loss`, `eval/n3/pass_at_1/value`."""
+    """The models of all arms in dvc.lock, after SFT and after RL, each with its training params. Metric names are the same for
+    all models: `sft/loss`, `eval/n3/pass_at_1/value`.
+    """
     found = []
     for name, model in models().items():
         path = f"models/{name}"

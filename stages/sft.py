@@ -23,9 +23,9 @@ MODEL = Path("models/base")
 
 
 def main() -> None:
-    """Write models/<arm> and its curve."""
+    """Write models/<arm> and its training curve."""
     with stage("sft", arm_argument("sft")) as s:
-        # Before the slow imports: a profile that does not fit, or a broken line, is told at once.
+        # Checked before the slow imports, so that a wrong profile or a broken line is reported at once.
         compute, settings = load_compute(), s.params.sft
         split_batch(settings.batch_size, compute.micro_batch.sft, compute.world, "sft.batch_size")
         for _ in read_jsonl(s.traces, Trace):
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def keep_as_it_is(s: Stage) -> None:
-    """0 epochs: the base model under the arm's name, so that RL starts from it."""
+    """For 0 epochs, publish the base model under the arm's name, so that RL starts from it."""
     with atomic_path(Path("models") / s.name) as folder:
         shutil.copytree(MODEL, folder)
     write_text(CURVES / f"{s.name}.csv", "step,loss\n")
@@ -46,7 +46,7 @@ def keep_as_it_is(s: Stage) -> None:
 
 
 def train(s: Stage, compute: Compute) -> None:
-    """SFT itself; publishes the model, its curve and its metrics."""
+    """Run SFT; publish the model, its curve and its metrics."""
     from astro.cloning.verbalize import load_phrases
     from astro.training.compatibility import require_fit
 
@@ -88,7 +88,7 @@ def train(s: Stage, compute: Compute) -> None:
 
 
 def job(given: dict, compute: Compute, log: Log) -> dict:
-    """Training itself: in this process, or in each of those that `launch` starts."""
+    """The training, in this process or in each process that `launch` starts."""
     from astro.training.sft import train_job
 
     return train_job(given, compute, log)

@@ -1,7 +1,7 @@
-"""A chain of thought rewritten by a language model, segment by segment (paper section 2.4). Sans-I/O, as the search is.
+"""Rewrite a chain of thought by a language model, segment by segment (paper section 2.4). Sans-I/O, like the search.
 
-`rewrite` is a generator: it yields what it wants written and is sent the texts, so it runs under a scripted test, over an
-engine with thousands of chains in flight, or by hand. What a task knows of it, the prompts and the checks, is an `Editor`.
+`rewrite` is a generator: it yields requests and receives texts. It therefore runs in a scripted test, over an engine with
+thousands of chains in flight, or by hand. The prompts and checks of a task are an `Editor`.
 """
 
 from collections import Counter
@@ -19,16 +19,16 @@ from schemas.records import ROOT, Problem, Segment, Trace, Tree
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One segment of a chain, to be rewritten.
+    """One segment of a chain to be rewritten.
 
     Attributes:
         kind, node: as in `Segment`.
         text: the template's text, without the end mark.
-        opening: words that its rewrite begins with (the phrase of a reflection or a return); "": none.
-        target: the step that a return goes back to, as the tree has it; "": the problem, or no return.
-        ends: the last step of an attempt.
-        last: the last step of the chain.
-        answer: what the attempt comes to; None: no end of one, or one that is given up before it comes to an answer.
+        opening: words that the rewrite must begin with (the phrase of a reflection or a return); "": none.
+        target: the step in the tree that a return goes back to; "": the problem, or not a return.
+        ends: whether it is the last step of an attempt.
+        last: whether it is the last step of the chain.
+        answer: the answer of the attempt that ends here; None: no attempt ends here, or it is given up without an answer.
     """
 
     kind: Literal["step", "wrong_step", "reflection", "return"]
@@ -42,13 +42,13 @@ class Piece:
 
     @property
     def kept(self) -> bool:
-        """Left as it is: a return without words, in a chain that is written without phrases, or the mere end of a line."""
+        """Whether it stays unchanged: a return without words (in a chain without phrases), or a mere line end."""
         return self.kind in ("reflection", "return") and not self.opening
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One text is wanted: try `attempt` (0, 1, ...) at segment `segment`."""
+    """A request for one text: try number `attempt` (0, 1, ...) at segment `segment`."""
 
     segment: int
     attempt: int
@@ -56,7 +56,7 @@ class Ask:
 
 
 class Written(Protocol):
-    """What an engine wrote (`astro.search.Sample` is one). finished: ended by itself; False: cut."""
+    """Text written by an engine (`astro.search.Sample` fits). finished: it ended by itself; False: it was cut."""
 
     text: str
     finished: bool
@@ -67,40 +67,41 @@ Passage = tuple[Piece, str]
 
 
 class Editor(Protocol):
-    """How a task has its chains rewritten."""
+    """The task's part of rewriting: prompts and checks."""
 
     def prompt(self, problem: Problem, piece: Piece, chain: Sequence[Passage]) -> str:
-        """Text for a model to continue; chain: what stands before the piece."""
+        """The prompt for one piece. chain: the part of the chain before it."""
 
     def settle(
         self, problem: Problem, piece: Piece, chain: Sequence[Passage], written: Written
     ) -> tuple[str, Fault | None]:
-        """(the text of the segment, without the end mark; what is wrong with it, None: nothing)."""
+        """Check a rewrite. Returns (text of the segment without the end mark, its fault or None)."""
 
 
 class Rewritten(Strict):
-    """What became of one chain."""
+    """The result for one chain."""
 
     id: str = Field(min_length=1, description="see `chain_id`")
-    texts: list[str] | None = Field(description="of all segments, without end marks; None: the chain is dropped")
-    requests: int = Field(ge=0, description="texts asked for")
-    fallbacks: int = Field(ge=0, description="segments that are the template's, since no rewrite passed")
+    texts: list[str] | None = Field(description="texts of all segments, without end marks; None: the chain is dropped")
+    requests: int = Field(ge=0, description="number of requested texts")
+    fallbacks: int = Field(ge=0, description="segments that keep the template's text, because no rewrite passed")
     rejected: RewriteFaults
-    dropped_for: Fault | None = Field(description="what the last try failed")
+    dropped_for: Fault | None = Field(description="fault of the last try")
 
 
 Rewriting = Generator[list[Ask], list[list[Written]], Rewritten]
 
 
 def chain_id(trace: Trace) -> str:
-    """Equal for chains of both training sets that are the same: they are rewritten once."""
+    """Key that is equal for identical chains in both training sets, so that they are rewritten only once."""
     return f"{trace.id}/{digest(trace.prompt, [s.model_dump() for s in trace.segments])}"
 
 
 def pieces_of(tree: Tree, trace: Trace, *, step_end: str, restate: Callable[[Sequence[str]], str]) -> list[Piece]:
-    """The segments of a trace that `template.write_chain` wrote, with what their rewriting must know.
+    """The segments of a trace that `verbalize.write_chain` wrote, with what is needed for rewriting them.
 
-    step_end, restate: those that it was written with.
+    Args:
+        step_end, restate: as in the call of `write_chain`.
     """
     found: list[Piece] = []
     for place, segment in enumerate(trace.segments):
@@ -130,9 +131,9 @@ def rewrite(
     retries: int,
     on_failure: Literal["drop", "template"],
 ) -> Rewriting:
-    """Rewrite a chain; each segment is written in the sight of those before it, checked, and tried again where it fails.
+    """Rewrite a chain. Each segment is written with the earlier ones as context, checked, and tried again if it fails.
 
-    Yields one `Ask` at a time, in a list, and is sent [[what was written]].
+    Yields one `Ask` at a time, in a list, and receives [[text]].
     """
     chain: list[Passage] = []
     requests, fallbacks = 0, 0
@@ -171,13 +172,13 @@ def rewrite(
 
 
 def fallback(piece: Piece, chain: Sequence[Passage]) -> str:
-    """The template's text; a return restates its step in the words that the chain has for it, so that it can be recognised."""
+    """The template's text. A return restates its step in the words that the chain used, so that the step can be recognised."""
     said = [text for other, text in chain if piece.target and other.node == piece.node and other.kind != "return"]
     return piece.text.replace(piece.target, said[-1]) if said else piece.text
 
 
 def retold(trace: Trace, rewritten: Rewritten, *, step_end: str) -> Trace:
-    """The trace in the rewritten words. Kinds and nodes of its segments stay, so all that reads them reads it as before."""
+    """The trace with rewritten texts. Kinds and nodes of its segments stay, so that all readers of traces work as before."""
     assert rewritten.texts is not None, f"{trace.id}: a chain that is dropped"
     segments = [
         Segment(text=text + (step_end if s.text.endswith(step_end) else ""), kind=s.kind, node=s.node)
@@ -187,7 +188,7 @@ def retold(trace: Trace, rewritten: Rewritten, *, step_end: str) -> Trace:
 
 
 class RewriteFigures:
-    """The training sets in the rewritten words, one example at a time, and how it went."""
+    """Rewrites the training sets, one example at a time, and collects statistics."""
 
     def __init__(self) -> None:
         self._chains = self._segments = self._fallbacks = self._requests = self._dropped = 0
@@ -196,13 +197,14 @@ class RewriteFigures:
         self._dropped_for: Counter = Counter()
 
     def retold(self, example: Sequence[Trace], found: Mapping[str, Rewritten], *, step_end: str) -> list[Trace] | None:
-        """One example as each training set has it, rewritten; None: a chain of it is dropped.
+        """The rewritten form of one example in each training set; None: one of its chains was dropped.
 
-        It stands in all training sets or in none, so that a comparison stays one of as many examples of the same trees.
+        An example stays in all training sets or in none, so that they remain comparable: equally many examples from the same
+        trees.
 
         Args:
             example: its chain in each training set as the template wrote it; they share their id.
-            found: `chain_id` -> result, of all of them.
+            found: `chain_id` -> result, for all of these chains.
         """
         chains = {chain_id(trace): found[chain_id(trace)] for trace in example}
         for result in chains.values():
@@ -224,7 +226,7 @@ class RewriteFigures:
             self._dropped_for[result.dropped_for] += 1
 
     def metrics(self) -> RewriteMetrics:
-        """The figures."""
+        """The statistics."""
         return RewriteMetrics(
             chains=self._chains,
             segments=self._segments,

@@ -1,4 +1,4 @@
-"""Self-evaluation: the LM votes whether a solution is sound (Appendix A.1). Sans-I/O: votes are asked for by a callable."""
+"""Self-evaluation: the LM votes on whether a solution is sound (Appendix A.1). Sans-I/O: a callable obtains the votes."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,11 +7,11 @@ _FIRST_WORD = re.compile(
     r"\W*(?:(?:the|my|final)\s+)*(?:(?:answer|verdict|vote|judge?ment)\b\s*(?:is\b)?)?\W*(?:boxed\W*)?(\w+)",
     re.IGNORECASE,
 )
-"""Of a vote, past its markup and a lead such as "**Answer:**" or "My verdict is"."""
+"""Pattern of a vote's first word, after markup and a lead such as "**Answer:**" or "My verdict is"."""
 
 
 def sound_share(votes: Sequence[str], sound: str) -> float:
-    """Share of votes whose first word is the one for "sound", in either case (an unreadable vote is a no)."""
+    """Share of votes whose first word means "sound", in any case. An unreadable vote counts as a no."""
     words = (_FIRST_WORD.match(vote) for vote in votes)
     return sum(word is not None and word[1].lower() == sound.lower() for word in words) / len(votes)
 
@@ -23,6 +23,6 @@ def passing(
     sound: Callable[[int], str],
     min_share: float,
 ) -> list[int]:
-    """Candidates whose votes reach `min_share`, in their order. `ask` returns the votes of each candidate."""
+    """The candidates whose votes reach `min_share`, in order. `ask` returns the votes of each candidate."""
     ballots = ask(candidates)
     return [c for c, votes in zip(candidates, ballots, strict=True) if sound_share(votes, sound(c)) >= min_share]

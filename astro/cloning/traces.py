@@ -1,4 +1,4 @@
-"""Trees -> training examples: which terminals, which mix, how many per tree."""
+"""Select the training examples from trees: which terminals, which mix, how many per tree."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ from astro.cloning.walk import BackFrom, Jump, Order, correct_terminals, in_orde
 from schemas.records import Problem, Trace, Tree
 
 Accept = Callable[[Tree, list[int]], list[int]]
-"""`accept(tree, correct terminals)` -> those that are good enough (the filter), in the same order."""
+"""`accept(tree, correct terminals)` returns those that pass the filter, in the same order."""
 
 
 def pair_seed(seed: int, problem_id: str) -> str:
-    """Seed of a tree's generator: the same tree gives the same traces whatever stands beside it."""
+    """Seed of a tree's random generator. It makes the traces of a tree independent of the other trees."""
     return f"linearize/{seed}/{problem_id}"
 
 
@@ -35,13 +35,14 @@ def traces_of(
     abandoned: Callable[[str], tuple[str, str]],
     restate: Callable[[Problem, Sequence[str]], str],
 ) -> list[Trace]:
-    """Up to `count` different chains of one tree, from its accepted correct terminals `candidates` (best first).
+    """Up to `count` different chains from one tree, ending at its accepted correct terminals `candidates` (best first).
 
-    `wrong`: the terminals that a search may visit before; None: all of `wrong_terminals`.
+    `wrong` are the terminals that a search may visit before; None: all of `wrong_terminals`.
 
-    Each is a direct solution with probability `direct_share` (always, where the tree has no wrong terminal), else a
-    search with 1..max_backtracks wrong terminals, uniform. With `reflection` False the same draws are made and the wrong
-    branches are then left out: the direct arm has the same trees, problems and number of examples.
+    Each chain is a direct solution with probability `direct_share` (always, if the tree has no wrong terminal), else a search
+    with 1..max_backtracks wrong terminals, uniformly. With `reflection` False the same draws are made and the wrong branches
+    are
+    then removed, so that the direct arm has the same trees, problems and number of examples.
     """
     rng = random.Random(pair_seed(seed, tree.problem.id))
     wrong = wrong_terminals(tree) if wrong is None else list(wrong)
@@ -52,9 +53,9 @@ def traces_of(
         if wrong and max_backtracks and rng.random() >= direct_share:
             chosen = rng.sample(wrong, rng.randint(1, min(max_backtracks, len(wrong))))
         if (correct, *chosen) in seen:
-            continue  # counted before reflection is taken out, so both arms skip the same ones
+            continue  # compared before the removal of reflection, so that both arms skip the same ones
         seen.add((correct, *chosen))
-        # Jumps and phrases draw from a generator of their own, so that no arm shifts the draws of the next chain.
+        # Jumps and phrases have their own generator, so that no arm shifts the draws of the next chain.
         words = random.Random(f"{pair_seed(seed, tree.problem.id)}/{number}")
         visits = in_order(tree, chosen, correct=correct, order=order, rng=words) if reflection else []
         walk = plan_walk(tree, correct=correct, wrong=visits, jump=jump, rng=words, back_from=back_from)
@@ -83,7 +84,7 @@ def traces_of(
 
 
 def accepted(tree: Tree, *, accept: Accept, counts: dict[str, int]) -> list[int]:
-    """The correct terminals of a tree that `accept` lets pass; counts the tree as used, unsolved or filtered out."""
+    """The correct terminals of a tree that pass `accept`. The tree is counted as used, unsolved or filtered out."""
     correct = correct_terminals(tree)
     chosen = accept(tree, correct) if correct else []
     counts["trees_used" if chosen else "trees_filtered" if correct else "trees_unsolved"] += 1

@@ -1,4 +1,4 @@
-"""Node sequence -> chain of thought with phrases from a file (paper section 2.4, without a rewriting LM)."""
+"""Turn a node sequence into a chain of thought with phrases from a file (paper section 2.4, without a rewriting LM)."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from schemas.records import ROOT, Segment, Tree
 
 
 class Phrases(Strict):
-    """What a chain says when it doubts and goes back. One of each list is drawn per jump."""
+    """Phrases for doubting and going back. Each jump draws one from each list."""
 
     reflection: list[str] = Field(min_length=1)
-    return_step: list[str] = Field(min_length=1, description="before the restated path to a step")
-    return_root: list[str] = Field(min_length=1, description="before the restated problem")
+    return_step: list[str] = Field(min_length=1, description="texts before the restated path to a step")
+    return_root: list[str] = Field(min_length=1, description="texts before the restated problem")
 
     def all(self) -> list[str]:
-        """Every phrase once, in the file's order."""
+        """All phrases without duplicates, in the file's order."""
         return list(dict.fromkeys([*self.reflection, *self.return_step, *self.return_root]))
 
 
@@ -29,7 +29,7 @@ def load_phrases(path: Path) -> Phrases:
     """Read a phrase file.
 
     Raises:
-        UserError: missing, no YAML, or a list is missing or empty.
+        UserError: the file is missing or not YAML, or a list is missing or empty.
     """
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
@@ -53,12 +53,14 @@ def write_chain(
     abandoned: Callable[[str], tuple[str, str]],
     restate: Callable[[Sequence[str]], str],
 ) -> list[Segment]:
-    """The pieces of the chain of thought of a walk.
+    """The segments of a walk's chain of thought.
 
-    A wrong terminal is written as the two parts of `abandoned(text)`, the wrong step and what the chain finds about it; a
-    return as `restate(steps up to its target)`. Without phrases (None) the wrong branches stay and only the words between
-    them go. The finding, and the end of the line after it, are reflection and no part of the wrong step: to find a fault and
-    then not to answer is what a chain that goes back must learn, also where wrong steps are not trained on.
+    A wrong terminal is written as the two parts of `abandoned(text)`, the wrong step and the chain's finding about it. A
+    return is
+    written as `restate(steps up to its target)`. Without phrases (None) only the words between the branches are left out. The
+    finding, with the line end after it, belongs to the reflection and not to the wrong step, because the model must learn to
+    find a
+    fault and then not to answer, even if wrong steps are masked in training.
     """
     final = set(tree.path(walk.legs[-1].nodes[-1]))
     segments: list[Segment] = []

@@ -1,7 +1,7 @@
-"""Tree -> node sequence with backtracks (paper section 2.3, Algorithm 1).
+"""Plan a node sequence with returns through a tree (paper section 2.3, Algorithm 1).
 
-A walk goes root -> wrong terminal -> back to a common ancestor -> next wrong terminal -> ... -> correct terminal. It is
-planned here as node indices; the text comes later (`astro.cloning.verbalize`).
+A walk goes root -> wrong terminal -> back to a common ancestor -> next wrong terminal -> ... -> correct terminal. This module
+plans it as node indices; `astro.cloning.verbalize` adds the text.
 """
 
 import random
@@ -18,11 +18,11 @@ Order = Literal["random", "depth_first"]
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One stretch of a walk.
+    """One stretch of a walk without a jump.
 
     Attributes:
-        start: node it goes on from: the root for the first leg, else what the walk went back to.
-        nodes: the nodes visited after it; the last one is terminal, or a dead end.
+        start: the node before it: the root for the first leg, else the target of the jump.
+        nodes: the nodes that it visits; the last one is a terminal or a dead end.
     """
 
     start: int
@@ -31,18 +31,18 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A node sequence: every leg but the last ends at a wrong terminal or a dead end, the last at the correct one."""
+    """A node sequence. The last leg ends at the correct terminal, every other leg at a wrong terminal or a dead end."""
 
     legs: tuple[Leg, ...]
 
     @property
     def backtracks(self) -> int:
-        """Jumps back, k'."""
+        """Number of jumps back, k'."""
         return len(self.legs) - 1
 
 
 def correct_terminals(tree: Tree) -> list[int]:
-    """Correct terminal nodes, best first: by the mean Q along their path (ties: lower index)."""
+    """Correct terminal nodes, ordered by the mean Q along their path, best first (ties: lower index first)."""
     found = [n.index for n in tree.nodes if n.terminal and n.verdict == "correct"]
     return sorted(found, key=lambda i: (-path_value(tree, i), i))
 
@@ -54,7 +54,7 @@ def path_value(tree: Tree, terminal: int) -> float:
 
 
 def lowest_value(tree: Tree, terminal: int) -> float:
-    """Lowest Q on the path: a solution is as sound as its weakest step (filter `value`)."""
+    """Lowest Q on the path, because a solution is only as sound as its weakest step (filter `value`)."""
     return min(tree.nodes[i].q for i in tree.path(terminal))
 
 
@@ -64,11 +64,11 @@ def wrong_terminals(
     key: Callable[[str], Hashable] = lambda answer: answer,
     usable: Callable[[int], bool] = lambda node: True,
 ) -> list[int]:
-    """Terminal nodes with a wrong answer, one per answer: the k' of Algorithm 1 must differ from each other.
+    """Terminal nodes with a wrong answer, one per answer, because the k' of Algorithm 1 must differ from each other.
 
     Args:
-        key: equal for answers that say the same.
-        usable: nodes to look at.
+        key: normal form of an answer.
+        usable: the nodes to consider.
     """
     by_answer: dict[Hashable, int] = {}
     for node in tree.nodes:
@@ -90,9 +90,10 @@ def common_ancestor(tree: Tree, first: int, second: int) -> int:
 def in_order(tree: Tree, wrong: Sequence[int], *, correct: int, order: Order, rng: random.Random) -> list[int]:
     """The order in which a walk visits `wrong`.
 
-    depth_first: as a search would: subtree by subtree, in random order, and never back to one that was left. The subtrees
-    on the path to `correct` come last, so that no step is left that the solution goes through.
-    random: as they come (they were drawn at random).
+    depth_first: subtree by subtree as in a search, in random order, without returning to a subtree that was left. The
+    subtrees on
+    the path to `correct` come last, so that no step of the solution is left for good.
+    random: unchanged, because they were drawn at random.
     """
     if order == "random":
         return list(wrong)
@@ -102,10 +103,11 @@ def in_order(tree: Tree, wrong: Sequence[int], *, correct: int, order: Order, rn
 
 
 def dead_ends(tree: Tree, wrong: Sequence[int]) -> list[int]:
-    """For each wrong terminal the first node on its path below which the tree holds no correct terminal; each node once.
+    """For each wrong terminal the first node on its path below which no correct terminal is known; each node once.
 
-    What a chain could give up without going to the end, had it the tree's knowledge (a reviewer's question: the paper only
-    goes back from terminal nodes).
+    A chain with the tree's knowledge could give up at this node. (Reviewers asked about it; the paper only goes back from
+    terminal
+    nodes.)
     """
     alive = {i for correct in correct_terminals(tree) for i in tree.path(correct)}
     ends = [next(i for i in tree.path(terminal) if i not in alive) for terminal in wrong]
@@ -121,11 +123,13 @@ def plan_walk(
     rng: random.Random,
     back_from: BackFrom = "terminal",
 ) -> Walk:
-    """The walk that visits `wrong` in order and ends at `correct`.
+    """Plan the walk that visits `wrong` in order and ends at `correct`.
 
-    `jump` chooses where it goes back to before each next leg: the deepest common ancestor with the next terminal (the
-    paper), the root, or a random one of their common ancestors. With `back_from` "dead_end" a wrong branch is left at
-    its node of `dead_ends`; two wrong terminals below one such node are one visit.
+    `jump` selects the target of each return: the deepest common ancestor with the next terminal (the paper), the root, or a
+    random
+    common ancestor. With `back_from` "dead_end" a wrong branch is left at its node of `dead_ends`; two wrong terminals below
+    the same
+    dead end count as one visit.
     """
     visited = dead_ends(tree, wrong) if back_from == "dead_end" else wrong
     targets = [*visited, correct]

@@ -1,7 +1,8 @@
 """pass@1 and maj@k per problem (paper section 4).
 
-Every function takes the completions of ONE model on ONE eval set. A completion is correct when its verdict is `correct`
-and not otherwise: a problem whose gold cannot be parsed scores 0, it never rewards.
+Every function takes the completions of ONE model on ONE eval set. Only the verdict `correct` counts as correct. A problem
+whose
+gold cannot be parsed scores 0.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,18 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from schemas.records import Completion
 
 CORRECT_CLASS = ("correct", "")
-"""The one answer class of all correct answers, however they are written."""
+"""The single answer class of all correct answers, however they are written."""
 
 
 def is_correct(completion: Completion) -> bool:
-    """Did the grader accept the final answer?"""
+    """Whether the grader accepted the final answer."""
     return completion.verdict == "correct"
 
 
 def by_problem(completions: Iterable[Completion]) -> dict[str, list[Completion]]:
-    """Completions grouped by problem: problems in the order of their ids, samples in the order of their numbers.
+    """Group completions by problem, ordered by problem id and sample number.
 
-    The order of the input thus never shows in a result. Raises ValueError when a sample of a problem comes twice.
+    Results therefore do not depend on the order of the input. Raises ValueError if a sample of a problem occurs twice.
     """
     groups: dict[str, list[Completion]] = {}
     for completion in sorted(completions, key=lambda c: (c.problem_id, c.sample)):
@@ -40,22 +41,24 @@ def problem_means(completions: Iterable[Completion], measure: Callable[[Completi
 
 
 def pass_at_1(completions: Iterable[Completion]) -> dict[str, float]:
-    """Problem id -> share of its samples that are correct, in 0..1: the unbiased estimate of one try's success."""
+    """Problem id -> share of its samples that are correct, in 0..1. This is the unbiased estimate of pass@1."""
     return problem_means(completions, is_correct)
 
 
 def answer_class(completion: Completion) -> tuple[str, str] | None:
-    """What the completion votes for in maj@k; None: it abstains.
+    """The class of a completion's answer in maj@k; None: it abstains.
 
-    - All correct answers are one class. `(3 + 5) * 3` and `3 * (5 + 3)` are two texts of one vote.
-    - A wrong answer is classed by its text, with runs of white space read as one space.
+    - All correct answers form one class. `(3 + 5) * 3` and `3 * (5 + 3)` are two texts of one vote.
+    - A wrong answer is identified by its text, with runs of white space read as one space.
     - A completion without a readable answer abstains.
 
-    What this means: equivalence to the gold answer serves as the equivalence relation between answers. Who votes
-    without knowing the gold can merge correct answers only as far as their own normaliser goes. And since wrong answers
-    are merged by text alone, their votes split where a task writes one wrong answer in several ways. Both favour the
-    correct class: where answers have many forms (expressions), read maj@k as the upper end of what a vote can reach;
-    where an answer is one number, written one way, it is the usual majority vote.
+    So equivalence to the gold answer defines which correct answers are the same. A real vote without the gold could merge
+    correct
+    answers only as far as its own normaliser can. Wrong answers are merged only by text, so their votes split where a task
+    allows
+    several forms of one answer. Both effects favour the correct class. For answers with many forms (expressions), maj@k is an
+    upper
+    bound of what a vote can reach; for plain numbers it is the usual majority vote.
     """
     if is_correct(completion):
         return CORRECT_CLASS
@@ -65,13 +68,14 @@ def answer_class(completion: Completion) -> tuple[str, str] | None:
 
 
 def majority_solves(samples: Sequence[Completion], *, k: int) -> bool:
-    """Is the class with most votes among the first k samples of one problem the correct one?
+    """Whether the correct class has the most votes among the first k samples of one problem.
 
-    samples: of one problem, in the order of their numbers.
-    k: voters; abstentions count among them.
+    Args:
+        samples: samples of one problem, in the order of their numbers.
+        k: number of voters, including those that abstain.
 
     A tie goes to the class that appears first. If all abstain, the problem is not solved.
-    Raises ValueError when there are fewer than k samples.
+    Raises ValueError if there are fewer than k samples.
     """
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}")
@@ -83,7 +87,8 @@ def majority_solves(samples: Sequence[Completion], *, k: int) -> bool:
         voted = answer_class(completion)
         if voted is not None:
             votes[voted] = votes.get(voted, 0) + 1
-    # max returns the first of equals, and a dict keeps the order of first appearance: together, the rule for ties.
+    # max returns the first of equals, and a dict keeps the order of first appearance, which implements the rule for
+    # ties.
     return bool(votes) and max(votes, key=votes.__getitem__) == CORRECT_CLASS
 
 

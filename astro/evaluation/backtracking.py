@@ -1,15 +1,17 @@
-"""What models do inside their chains: attempts, backtracks, decisions and claims (paper section 4, its analyses).
+"""Behaviour of models inside their chains: attempts, backtracks, decisions and claims (analyses of paper section 4).
 
-Words, as used by every function here:
+Terms used by every function here:
 
-- An *attempt* is a path of steps from the problem to a step that ends it (`Chain.attempts`). A step of the graph stands
-  for all its repetitions, so an attempt made twice is listed twice with the same end.
-- A *backtrack* is one back edge (`Chain.back_edges`), wherever it leaves from.
-- An attempt is *valid* when every step on its path is legal, *novel* when no earlier attempt of the same chain has the
-  same step texts on its path, and *right* when it solves the problem.
+- An *attempt* is a path of steps from the problem to a step that ends it (`Chain.attempts`). A node of the graph represents
+  all
+  repetitions of a step, so an attempt made twice is listed twice with the same end.
+- A *backtrack* is one back edge (`Chain.back_edges`), wherever it starts.
+- An attempt is *valid* if every step on its path is legal, *novel* if no earlier attempt of the chain has the same step texts
+  on
+  its path, and *right* if it solves the problem.
 
-Shares are over chains, attempts or claims (not first per problem) unless said otherwise; with equally many samples for
-each problem, shares over chains are the same either way.
+Shares are over all chains, attempts or claims unless stated otherwise. With equally many samples per problem, averaging per
+problem first would give the same shares of chains.
 """
 
 from collections import Counter
@@ -25,43 +27,44 @@ from schemas.evaluate import AfterBacktracks, AttemptMetrics, Decisions
 from schemas.records import Chain, Completion
 
 Decision = Literal["stopped", "went_back", "went_on", "gave_up", "cut"]
-"""What a chain does at the end of an attempt; see `decisions_in`."""
+"""A chain's decision at the end of an attempt, see `decisions_in`."""
 
 
 def share(count: float, total: int) -> float | None:
-    """`count / total`, rounded; None of nothing."""
+    """`count / total`, rounded; None if the total is 0."""
     return rounded(count / total) if total else None
 
 
 def backtracks(completion: Completion) -> int:
-    """How often the chain goes back."""
+    """Number of times that the chain goes back."""
     return len(completion.chain.back_edges)
 
 
 def first_attempt_right(completion: Completion) -> bool:
-    """Does the first finished attempt solve the problem? A chain that finishes none is not right.
+    """Whether the first finished attempt solves the problem. False if no attempt is finished.
 
-    Against pass@1 this tells search from luck: a model that learned to begin wrong only to correct itself falls here.
+    Compared with pass@1 it separates search from luck: a model that learned to begin wrongly only to correct itself scores
+    low.
     """
     chain = completion.chain
     return bool(chain.attempts) and is_right(chain, chain.attempts[0])
 
 
 def is_right(chain: Chain, end: int) -> bool:
-    """Does the attempt that ends at step `end` solve the problem?"""
+    """Whether the attempt that ends at step `end` solves the problem."""
     return chain.nodes[end].right is True
 
 
 def is_valid(chain: Chain, end: int) -> bool:
-    """Is every step from the problem to `end` legal? One illegal step spoils all attempts that are built on it."""
+    """Whether every step from the problem to `end` is legal. One illegal step invalidates all attempts that build on it."""
     return all(chain.nodes[i].valid for i in path_to(chain, end))
 
 
 def novelty(chain: Chain) -> list[bool]:
-    """(attempts,) True where no earlier attempt of the chain has the same texts from the problem to its end.
+    """(attempts,) True if no earlier attempt of the chain has the same step texts.
 
-    The order of steps counts: the same operations in another order are another attempt. `Chain.repeats` is the number
-    of False.
+    The order of steps matters: the same operations in another order are another attempt. `Chain.repeats` is the number of
+    False.
     """
     seen: set[tuple[str, ...]] = set()
     novel: list[bool] = []
@@ -73,7 +76,7 @@ def novelty(chain: Chain) -> list[bool]:
 
 
 def by_backtracks(completions: Sequence[Completion]) -> list[AfterBacktracks]:
-    """Accuracy of the chains that go back exactly 0, 1, 2, ... times, up to the most that any chain does."""
+    """Accuracy of chains by their number of backtracks: 0, 1, 2, ... up to the largest number."""
     groups: dict[int, list[bool]] = {}
     for completion in completions:
         groups.setdefault(backtracks(completion), []).append(is_correct(completion))
@@ -85,12 +88,13 @@ def by_backtracks(completions: Sequence[Completion]) -> list[AfterBacktracks]:
 
 
 def by_attempt(completions: Sequence[Completion]) -> list[AttemptMetrics]:
-    """Share of the i-th attempts that are right, valid and novel, for i = 1 up to the most attempts of any chain.
+    """Share of the i-th attempts that are right, valid and novel, for i from 1 to the largest number of attempts.
 
-    Mind the selection: chains with an i-th attempt are those that no earlier attempt ended, so harder problems weigh
-    more as i grows.
+    There is a selection effect: chains with an i-th attempt did not stop earlier, so harder problems weigh more as i grows.
     """
-    rows: list[list[tuple[bool, bool, bool]]] = []  # rows[i]: (right, valid, novel) of every i-th attempt, from 0
+    rows: list[
+        list[tuple[bool, bool, bool]]
+    ] = []  # rows[i]: (right, valid, novel) of every attempt number i, counted from 0
     for completion in completions:
         chain = completion.chain
         for i, (end, new) in enumerate(zip(chain.attempts, novelty(chain), strict=True)):
@@ -105,7 +109,7 @@ def by_attempt(completions: Sequence[Completion]) -> list[AttemptMetrics]:
 
 
 def repeat_share(completions: Sequence[Completion]) -> float | None:
-    """Attempts that repeat one already made in their chain, as a share of all attempts; None: no attempt."""
+    """Share of attempts that repeat an earlier one of their chain; None: no attempt."""
     return share(sum(c.chain.repeats for c in completions), sum(len(c.chain.attempts) for c in completions))
 
 
@@ -116,16 +120,17 @@ def valid_steps(completions: Sequence[Completion]) -> float | None:
 
 
 def decisions_in(completion: Completion) -> list[Decision]:
-    """(attempts,) what the chain does after each of its attempts. The first that applies:
+    """(attempts,) the chain's decision after each of its attempts. The first that applies:
 
-    - `went_back`: a back edge leaves from the attempt's end;
-    - `went_on`: it writes further steps without going back, so this is not where it stops;
+    - `went_back`: a back edge starts at the attempt's end;
+    - `went_on`: it writes further steps without going back, so it did not stop here;
     - `stopped`: it gives an answer;
     - `gave_up`: it ends by itself without an answer;
-    - `cut`: the length limit came before any of these. It decided nothing, and is left out of `decisions`.
+    - `cut`: the length limit came before any of these. There was no decision, so `decisions` leaves it out.
 
-    A repeated attempt ends at the step it ended at before: of several attempts with one end, the back edges from that
-    end belong to the first ones, since each jump is what made the next visit possible.
+    A repeated attempt ends at the same node as before. If several attempts share an end, the back edges from that end belong
+    to the
+    first ones, because each jump made the next visit possible.
     """
     chain = completion.chain
     jumps = Counter(source for source, _ in chain.back_edges)
@@ -146,12 +151,13 @@ def decisions_in(completion: Completion) -> list[Decision]:
 
 
 def decisions(completions: Sequence[Completion]) -> Decisions:
-    """Is it right so far? Decisions at the ends of attempts against the truth (see `decisions_in`).
+    """Decisions at the ends of attempts, compared with the truth (see `decisions_in`).
 
     With R and W the right and wrong attempts that were not cut:
     stop_when_right = stopped in R / R; back_when_wrong = went back in W / W; stop_precision = stopped in R / stopped.
-    Going on and giving up count against both. claim_accuracy is over all attempts with an explicit claim, cut ones and
-    repeats included; a claim at a step that ends no attempt has no truth to compare with and is left out.
+    Going on and giving up count against both. claim_accuracy covers all attempts with an explicit claim, including cut ones
+    and
+    repeats. A claim at a step that ends no attempt cannot be verified and is left out.
     """
     made: list[tuple[bool, Decision]] = []
     claims: list[bool] = []
@@ -176,14 +182,15 @@ def decisions(completions: Sequence[Completion]) -> Decisions:
 
 
 def backtracks_score_r(completions: Sequence[Completion]) -> float | None:
-    """Pearson correlation over problems of mean backtracks and mean score, in -1..1; None when either does not vary.
+    """Pearson correlation over problems of mean backtracks and mean score, in -1..1; None if either does not vary.
 
-    Over problems difficulty drives both: a model that searches longer where it fails gives a negative figure. The paper
-    reports one positive figure per benchmark (0.816 to 0.854) with its curves over RL steps: not the same quantity.
+    Difficulty affects both: a model that searches longer on problems where it fails has a negative correlation. The paper
+    reports one
+    positive figure per benchmark (0.816 to 0.854) with its curves over RL steps, which is another quantity.
     """
     went_back = np.array(list(problem_means(completions, backtracks).values()))
     score = np.array(list(problem_means(completions, is_correct).values()))
-    # Range, not variance: the variance of equal floats can come out as a tiny number above 0.
+    # The range and not the variance, because the variance of equal floats may be a tiny number above 0.
     if len(score) < 2 or np.ptp(went_back) == 0 or np.ptp(score) == 0:
         return None
     return rounded(np.clip(np.corrcoef(went_back, score)[0, 1], -1, 1))

@@ -1,11 +1,14 @@
-"""Accuracy against generated tokens per problem: search in one chain, and ways to spend as many tokens outside of it.
+"""Accuracy against generated tokens per problem: search within one chain, compared with other uses of the same tokens.
 
-PAPER.md, question 5. The x of every curve is what was generated for one problem, mean over problems: all N samples of
-best-of-N and of a vote, all actions and rollouts of a tree search. Prompt tokens, which all ways read, do not count.
+PAPER.md, question 5. The x axis of every curve is the number of tokens generated for one problem, averaged over problems: all
+N
+samples of best-of-N and of a vote, and all actions and rollouts of a tree search. Prompt tokens are not counted, because all
+methods read them.
 
-Two of the ways choose with the verifier, that is, with the gold answer: best-of-N, and tree search, which the verifier
-guides as well. They bound what a real chooser could reach from above. One chain and the vote choose without it
-(the vote but for how it merges answers, see `accuracy.answer_class`).
+Two methods choose with the verifier, that is, with the gold answer: best-of-N, and tree search, which the verifier also
+guides.
+They are upper bounds for a real chooser. A single chain and the vote choose without the gold (except for how the vote merges
+answers, see `accuracy.answer_class`).
 """
 
 import math
@@ -24,21 +27,24 @@ from schemas.records import Completion, Tree
 BASE = "base"
 
 STEPS_PER_DOUBLING = 2
-"""Caps of a curve per factor of 2 in tokens."""
+"""Number of token limits per factor of 2 in a curve."""
 
 _Found = TypeVar("_Found")
 
 
 def one_sample_curve(completions: Sequence[Completion], label: str, *, resamples: int, seed: int) -> BudgetCurve:
-    """One chain per problem, cut at T tokens: what search in context buys with a longer chain.
+    """Accuracy of one chain per problem, cut at T tokens. It shows what longer chains gain from search in context.
 
-    completions: of one model on one eval set.
+    Args:
+        completions: completions of one model on one eval set.
 
-    A chain is right at T if its verdict is correct and it ended by itself within T tokens; it has spent
-    min(tokens, T). Both are means over the samples of a problem, then over problems. T runs geometrically from the
-    shortest chain to the longest. Against pass@1 the last point leaves out answers of chains that the length limit cut.
+    A chain is right at T if its verdict is correct and it ended by itself within T tokens; its cost is min(tokens, T). Both
+    are
+    averaged over the samples of a problem, then over problems. T grows geometrically from the shortest chain to the longest.
+    Unlike
+    pass@1, the last point excludes answers of chains that the length limit cut.
 
-    Raises ValueError for no completions, and for samples that come twice.
+    Raises ValueError for no completions, and for samples that occur twice.
     """
     groups = _groups(completions)
     lengths = [c.tokens for c in completions]
@@ -56,15 +62,18 @@ def one_sample_curve(completions: Sequence[Completion], label: str, *, resamples
 
 
 def best_of_n_curve(completions: Sequence[Completion], label: str, *, resamples: int, seed: int) -> BudgetCurve:
-    """The best of N samples, chosen by the verifier, which is pass@N: N = 1, 2, 4, ... and all samples.
+    """Accuracy of the best of N samples, chosen by the verifier (pass@N), for N = 1, 2, 4, ... and all samples.
 
-    A chooser that knows the gold answer is an oracle: this is the upper bound of every way to choose among N samples at
-    the same tokens, and not a way to answer without the gold.
+    A chooser that knows the gold answer is an oracle. This is an upper bound of every method that chooses among N samples,
+    not a way
+    to answer without the gold.
 
-    completions: of one model on one eval set. Per problem: the unbiased estimate from all its n samples
-    (`pass_at_n`), at N * (mean tokens of its samples).
+    Args:
+        completions: completions of one model on one eval set.
 
-    Raises ValueError for no completions, and for samples that come twice.
+    Per problem it is the unbiased estimate from all n samples (`pass_at_n`), at N * (mean tokens of its samples).
+
+    Raises ValueError for no completions, and for samples that occur twice.
     """
 
     def solved(samples: list[Completion], n: int) -> float:
@@ -76,13 +85,16 @@ def best_of_n_curve(completions: Sequence[Completion], label: str, *, resamples:
 
 
 def majority_curve(completions: Sequence[Completion], label: str, *, resamples: int, seed: int) -> BudgetCurve:
-    """A vote of N samples: N = 1, 2, 4, ... and all samples.
+    """Accuracy of a majority vote of N samples, for N = 1, 2, 4, ... and all samples.
 
-    completions: of one model on one eval set. Per problem: the share of its floor(n / N) disjoint blocks of N successive
-    samples whose vote is correct (`accuracy.majority_solves`: ties go to the first answer, so N = 2 is N = 1 but for
-    abstentions), at N * (mean tokens of its samples). The first block alone is maj@N as `maj_at_k` has it.
+    Args:
+        completions: completions of one model on one eval set.
 
-    Raises ValueError for no completions, and for samples that come twice.
+    Per problem it is the share of its floor(n / N) disjoint blocks of N successive samples whose vote is correct
+    (`accuracy.majority_solves`; ties go to the first answer, so N = 2 equals N = 1 except for abstentions), at
+    N * (mean tokens of its samples). The first block alone is maj@N as in `maj_at_k`.
+
+    Raises ValueError for no completions, and for samples that occur twice.
     """
 
     def solved(samples: list[Completion], n: int) -> float:
@@ -102,17 +114,19 @@ def search_curve(
     resamples: int,
     seed: int,
 ) -> BudgetCurve:
-    """MCTS at test time, stopped at T tokens: share of problems with a correct solution in the tree by then.
+    """Accuracy of MCTS at test time, stopped at T tokens: share of problems with a correct solution in the tree by then.
 
-    A solution is a terminal node or a rollout. The verifier picks it, and its verdicts on the rollouts guided the
-    search: an oracle twice over. As with best-of-N the whole budget is spent: min(tree's tokens, T).
+    A solution is a terminal node or a rollout. The verifier selects it, and its verdicts on the rollouts guided the search,
+    so it is
+    an oracle in two ways. As with best-of-N the whole budget is spent: min(tree's tokens, T).
 
-    trees: one per problem of one eval set.
-    found: problem id -> tokens generated when the first correct solution was there (`first_found`); None: never.
-        Without it the curve is one point, whole trees: a record holds the tokens of the rollouts and of the whole tree,
-        but not of single expansions, so what was spent by a node's creation cannot be read off it.
+    Args:
+        trees: one per problem of one eval set.
+        found: problem id -> tokens generated when the first correct solution appeared (`first_found`); None: never. Without
+            it
+            the curve is one point for whole trees, because a tree's record does not hold the tokens of single expansions.
 
-    Raises ValueError for no trees, two of one problem, or a `found` that does not fit them.
+    Raises ValueError for no trees, two of one problem, or a `found` that does not match them.
     """
     by_id = {tree.problem.id: tree for tree in trees}
     if not trees or len(by_id) < len(trees):
@@ -148,12 +162,13 @@ def budget_curves(
     resamples: int,
     seed: int,
 ) -> list[BudgetCurve]:
-    """All curves of one eval set: one chain of the models that search in it, the other ways for Direct and base.
+    """All curves of one eval set: single chains for the models that search in context, other methods for Direct and base.
 
-    completions_by_model: model -> its completions. Models that are not there, or have none, are skipped.
-    baselines: model that searches in its chain -> its baseline, trained on direct solutions of the same trees.
-    trees, found: of the base model's search at test time, see `search_curve`; no trees, no such curve.
-    seed: each interval draws with a fresh generator, as in `summary.summarise`.
+    Args:
+        completions_by_model: model -> its completions. Missing models, and those without completions, are skipped.
+        baselines: model that searches in its chain -> its baseline, trained on direct solutions of the same trees.
+        trees, found: the base model's search at test time, see `search_curve`; without trees there is no such curve.
+        seed: each interval uses a fresh generator, as in `summary.summarise`.
     """
     present = {model: done for model, done in completions_by_model.items() if done}
     curves = [
@@ -171,12 +186,15 @@ def budget_curves(
 
 
 def at_equal_tokens(curves: Sequence[BudgetCurve], baselines: Mapping[str, str]) -> list[EqualTokens]:
-    """Uncut chains of each model that searches, against its baseline and the base at the same mean tokens.
+    """Compare uncut chains of each model that searches with its baseline and the base at the same mean tokens.
 
-    curves: of one eval set. baselines: as in `budget_curves`.
+    Args:
+        curves: curves of one eval set.
+        baselines: as in `budget_curves`.
 
-    The others' accuracy is interpolated between neighbouring points, linearly in log tokens. It is None where the chains'
-    tokens lie outside the other curve, because nothing is extrapolated.
+    The accuracy of the others is interpolated between neighbouring points, linearly in log tokens. It is None if the chains'
+    tokens lie
+    outside the other curve, because nothing is extrapolated.
     """
     rows = []
     for mine in curves:
@@ -198,11 +216,11 @@ def at_equal_tokens(curves: Sequence[BudgetCurve], baselines: Mapping[str, str])
 
 
 def pass_at_n(samples: int, correct: int, n: int) -> float:
-    """Chance that n of the samples, drawn without replacement, hold a correct one: 1 - C(samples - correct, n) / C(samples, n).
+    """Probability that n samples, drawn without replacement, include a correct one: 1 - C(samples - correct, n) / C(samples, n).
 
     The unbiased estimate of pass@n (Chen et al. 2021, Evaluating large language models trained on code, section 2.1).
 
-    Raises ValueError when n is below 1 or above `samples`.
+    Raises ValueError if n is below 1 or above `samples`.
     """
     if not 1 <= n <= samples:
         raise ValueError(f"n must be in 1..{samples} (samples), got {n}")
@@ -212,7 +230,8 @@ def pass_at_n(samples: int, correct: int, n: int) -> float:
 def interpolated(points: Sequence[BudgetPoint], tokens: float) -> float | None:
     """Accuracy at `tokens`, linear in log tokens between neighbouring points; None outside of them.
 
-    points: tokens ascend. Points without tokens have no logarithm and are left out.
+    Args:
+        points: in ascending order of tokens. Points with 0 tokens are left out, because they have no logarithm.
     """
     known = [p for p in points if p.tokens > 0]
     if not known or not known[0].tokens <= tokens <= known[-1].tokens:
@@ -224,7 +243,7 @@ def interpolated(points: Sequence[BudgetPoint], tokens: float) -> float | None:
 def caps(shortest: int, longest: int) -> list[int]:
     """Token limits from about `shortest` up to exactly `longest`, ascending, `STEPS_PER_DOUBLING` per factor of 2.
 
-    None is below `shortest` or below 1; `longest` is always there (as 1 if it is 0).
+    None is below `shortest` or below 1; `longest` is always included (as 1 if it is 0).
     """
     longest = max(1, longest)
     lowest = min(max(1, shortest), longest)
@@ -234,18 +253,19 @@ def caps(shortest: int, longest: int) -> list[int]:
 
 
 def is_solved(tree: Tree) -> bool:
-    """Does the tree hold a correct solution, as a terminal node or as a rollout?"""
+    """Whether the tree holds a correct solution, as a terminal node or as a rollout."""
     return any(n.verdict == "correct" or any(r.verdict == "correct" for r in n.rollouts) for n in tree.nodes)
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What one search had spent when the answers for a state came: the part that its record leaves out.
+    """The tokens that one search had spent at each state. The record of a tree does not hold them.
 
     Attributes:
-        tokens: generated so far; at the end `Tree.tokens`.
-        first, last: steps of a state -> `tokens` after the first, and the last, batch that asked for it. A node is
-            asked for its rollouts first, its expansion last (the root: its expansion alone).
+        tokens: generated so far; at the end equal to `Tree.tokens`.
+        first, last: steps of a state -> `tokens` after the first, and the last, batch for this state. A node first requests
+        its
+            rollouts and last its expansion (the root: only its expansion).
     """
 
     tokens: int = 0
@@ -254,12 +274,13 @@ class Ledger:
 
 
 def metered(search: Generator[list[Any], Any, _Found], ledger: Ledger) -> Generator[list[Any], list[list], _Found]:
-    """`search` (an `astro.search.Search`), unchanged to its driver, with what it spends written to `ledger`.
+    """Run `search` (an `astro.search.Search`) unchanged and record its token cost in `ledger`.
 
-    Requests have `steps`; those for texts have `n` too, and their samples `tokens`. The samples of a batch count together: they
-    are generated at once.
+    Requests have `steps`; text requests also have `n`, and their samples `tokens`. All samples of a batch count at once,
+    because they
+    are generated together.
     """
-    answers: Any = None  # a generator that has not begun accepts None only
+    answers: Any = None  # a generator that has not started accepts only None
     try:
         while True:
             try:
@@ -277,18 +298,21 @@ def metered(search: Generator[list[Any], Any, _Found], ledger: Ledger) -> Genera
 
 
 def first_found(tree: Tree, ledger: Ledger) -> int | None:
-    """Tokens generated when the tree's first correct solution (see `is_solved`) was there; None: it holds none.
+    """Tokens generated when the tree's first correct solution (see `is_solved`) appeared; None: it has none.
 
-    ledger: of the search that made this tree (`metered`). A terminal node is there when its parent's expansion is
-    answered, a rollout when its batch is. Exact, to the batch.
+    Args:
+        ledger: from the search that made this tree (`metered`).
 
-    Raises ValueError when the ledger is another search's.
+    A terminal node appears when its parent's expansion is answered, a rollout when its batch is. The figure is exact up to
+    the batch.
+
+    Raises ValueError if the ledger belongs to another search.
     """
     try:
         moments = [
             ledger.last[tuple(tree.steps(node.parent))]
             for node in tree.nodes
-            if node.verdict == "correct"  # a root has none: it is closed at most
+            if node.verdict == "correct"  # the root has no step, it can only be closed
         ]
         moments += [
             ledger.first[tuple(tree.steps(node.index))]
@@ -320,7 +344,7 @@ def _points_by_n(
     resamples: int,
     seed: int,
 ) -> list[BudgetPoint]:
-    """A point for N = 1, 2, 4, ... and the fewest samples of any problem. `solved(samples of one problem, N)` in 0..1."""
+    """One point for N = 1, 2, 4, ... and the smallest number of samples. `solved(samples of one problem, N)` is in 0..1."""
     groups = _groups(completions)
     most = min(map(len, groups))
     tokens = np.array([np.mean([c.tokens for c in samples]) for samples in groups])  # (problems,) per sample
@@ -340,7 +364,7 @@ def _point(budget: int, tokens: ArrayLike, scores: ArrayLike, *, resamples: int,
 
 
 def _check_found(found: Mapping[str, int | None], trees: Mapping[str, Tree]) -> None:
-    """Refuse tokens that are not of these trees."""
+    """Refuse token counts that do not match the trees."""
     if found.keys() != trees.keys():
         odd = sorted(found.keys() ^ trees.keys())
         raise ValueError(f"found and the trees hold different problems: {len(odd)}, e.g. {odd[:3]}")

@@ -1,13 +1,14 @@
-"""A chain of thought as a directed graph (paper's analysis: node = step, edge = transition, back edge = backtrack).
+"""A chain of thought as a directed graph (as in the paper's analysis: node = step, edge = transition, back edge = backtrack).
 
-Nodes are the indices of `Chain.nodes`; `PROBLEM` (-1) stands for the problem itself, the state before any step.
-Forward edges alone form a tree rooted at `PROBLEM`: each step continues one state. Back edges are jumps in that tree.
+Nodes are the indices of `Chain.nodes`. `PROBLEM` (-1) is the problem itself, the state before any step. Forward edges alone
+form
+a tree with root `PROBLEM`, because each step continues one state. Back edges are jumps in that tree.
 """
 
 from schemas.records import Chain
 
 PROBLEM = -1
-"""Node of the problem itself; `ChainNode.parent` of a step that continues it, and target of a jump to the start."""
+"""Node of the problem itself. It is the parent of a first step, and the target of a jump to the start."""
 
 
 def path_to(chain: Chain, index: int) -> list[int]:
@@ -20,12 +21,12 @@ def path_to(chain: Chain, index: int) -> list[int]:
 
 
 def steps_to(chain: Chain, index: int) -> tuple[str, ...]:
-    """Texts of the steps from the problem to `index`: two attempts are the same attempt when these are equal."""
+    """Texts of the steps from the problem to `index`. Two attempts are the same if these are equal."""
     return tuple(chain.nodes[i].text for i in path_to(chain, index))
 
 
 def _parent(chain: Chain, index: int) -> int:
-    """Parent of a step, which must come before it: else walking up would not end."""
+    """The parent of a step. It must come before the step, or walking up would not end."""
     if not 0 <= index < len(chain.nodes):
         raise ValueError(f"no step {index} in a chain of {len(chain.nodes)}")
     parent = chain.nodes[index].parent

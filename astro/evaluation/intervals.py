@@ -1,8 +1,10 @@
-"""Means over problems with percentile-bootstrap intervals, alone and paired.
+"""Means over problems with percentile bootstrap intervals, for one model and for paired differences.
 
-The unit that is resampled is the problem, not the completion: completions of one problem are not independent, and on
-test sets of 30 to 500 problems (paper section 4) the choice of problems alone moves a mean by points. An interval says
-how the mean would vary over other problem sets of the same kind; it does not cover training with another seed.
+The resampled unit is the problem and not the completion, because completions of one problem are not independent. On test sets
+of
+30 to 500 problems (paper section 4) the choice of problems alone moves a mean by several points. An interval says how the
+mean
+would vary over other problem sets of the same kind; it does not cover training with another seed.
 
 Method: Efron's percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
 """
@@ -15,30 +17,31 @@ from numpy.typing import ArrayLike
 from schemas.evaluate import Estimate
 
 DECIMALS = 6
-"""Stored floats are rounded to this, so that a metrics file is byte-identical over runs and summation orders."""
+"""Decimals of stored floats, so that a metrics file has the same bytes in every run and summation order."""
 
 PERCENTILES = (2.5, 97.5)
 """Ends of the 95 % interval."""
 
 DRAWS_AT_ONCE = 1 << 20
-"""Most indices held in memory; the result does not depend on it, since the generator is read in the same order."""
+"""Largest number of indices held in memory. It does not affect the result, because the draws come in the same order."""
 
 
 def rounded(value: float | np.floating) -> float:
-    """`value` to `DECIMALS` places; never -0.0, which JSON would write apart from 0.0."""
+    """`value` rounded to `DECIMALS` places; never -0.0, which JSON would write differently from 0.0."""
     return round(float(value), DECIMALS) + 0.0
 
 
 def bootstrap_mean(values: ArrayLike, *, resamples: int, rng: np.random.Generator) -> Estimate:
-    """Mean of `values` with its 95 % percentile-bootstrap interval.
+    """Mean of `values` with its 95 % percentile bootstrap interval.
 
-    values: (problems,) one figure per problem, e.g. its pass rate.
-    resamples: how often the problems are drawn with replacement.
-    rng: source of the draws; the same state gives the same interval.
+    Args:
+        values: (problems,) one figure per problem, e.g. its pass rate.
+        resamples: number of resamples of the problems, with replacement.
+        rng: random generator; the same state gives the same interval.
 
-    The interval of a single problem, or of equal values, has no width: the bootstrap sees no variance there.
+    The interval of a single problem, or of equal values, has width 0, because the bootstrap sees no variance.
 
-    Raises ValueError when `values` is empty, not one-dimensional or not finite, or `resamples` is below 1.
+    Raises ValueError if `values` is empty, not one-dimensional or not finite, or `resamples` is below 1.
     """
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or data.size == 0:
@@ -58,10 +61,14 @@ def paired_difference(
 ) -> Estimate:
     """Mean of `better - worse` over problems, paired, with its interval.
 
-    better, worse: problem id -> figure of that problem. Problems are resampled as pairs: what makes a problem hard for
-    both models cancels out, and the interval is narrower than that of two independent means.
+    Args:
+        better, worse: problem id -> figure of that problem.
 
-    Raises ValueError when the two do not hold the same problems.
+    Problems are resampled as pairs. The difficulty of a problem for both models cancels out, so the interval is narrower than
+    that of
+    two independent means.
+
+    Raises ValueError if the two do not hold the same problems.
     """
     only_better, only_worse = sorted(better.keys() - worse.keys()), sorted(worse.keys() - better.keys())
     if only_better or only_worse:
@@ -74,7 +81,7 @@ def paired_difference(
 
 
 def _resampled_means(data: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples,) means of `data` (problems,) drawn with replacement."""
+    """(resamples,) means of `data` (problems,), drawn with replacement."""
     rows = max(1, DRAWS_AT_ONCE // data.size)
     means = np.empty(resamples)
     for start in range(0, resamples, rows):

@@ -1,8 +1,8 @@
-"""Backtracks and length both go with the score: what does each say when the other is held?
+"""Partial correlations of backtracks and of length with the score, each with the other one held constant.
 
-Difficulty would drive all three over problems, so chains are compared with other chains on the same problem only: each
-figure is taken as its distance from the mean of its problem. Chains cut by the length limit are left out: they are wrong
-because they are long, by construction.
+Over problems, difficulty would drive all three. Chains are therefore compared only within a problem: each figure is its
+distance
+from the mean of its problem. Chains cut by the length limit are left out, because they are wrong by construction.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from schemas.evaluate import Estimate
 from schemas.records import Completion
 
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-"""Of (score, backtracks, tokens): whose products are summed."""
+"""Pairs of (score, backtracks, tokens) whose products are summed."""
 
 
 def partial_correlations(
@@ -23,9 +23,10 @@ def partial_correlations(
 ) -> tuple[Estimate | None, Estimate | None]:
     """Within problems: (backtracks and score at equal tokens, tokens and score at equal backtracks), each in -1..1.
 
-    Partial Pearson correlations over the chains that ended by themselves, of the problems with at least two, with a 95 %
-    percentile-bootstrap interval over problems; `n` counts problems. None where something does not vary, or backtracks and
-    tokens vary as one.
+    Partial Pearson correlations over chains that ended by themselves, for problems with at least two of them, with a 95 %
+    percentile
+    bootstrap interval over problems. `n` counts problems. None if a figure does not vary, or if backtracks and tokens are
+    collinear.
     """
     groups = [[c for c in samples if c.finished] for samples in by_problem(completions).values()]
     sums = np.array([_products(samples) for samples in groups if len(samples) > 1])  # (problems, 6)

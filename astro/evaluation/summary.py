@@ -1,4 +1,4 @@
-"""All figures of one eval set: one `ModelMetrics` per model, and the paired differences between models."""
+"""All figures of one eval set: one `ModelMetrics` per model, and paired differences between models."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,12 @@ BASE = "base"
 
 
 def comparisons(arms: Sequence[Sequence[str]], baselines: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(better, worse): what an arm adds to its baseline, before and after RL; then what each training stage adds, in every arm.
+    """The pairs (better, worse) to compare: each arm with its baseline, before and after RL, then each training stage in every
+    arm.
 
     Args:
         arms: for each arm its models, after SFT and after RL.
-        baselines: model -> the model of the arm that it is compared with.
+        baselines: model -> the model of its arm's baseline.
     """
     searching = [arm for arm in arms if arm[0] in baselines]
     pairs = [(model, baselines[model]) for stage in zip(*searching, strict=True) for model in stage]
@@ -40,20 +41,21 @@ def summarise(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, ModelMetrics], list[PairedDifference]]:
-    """Figures of the models on one eval set.
+    """Compute the figures of all models on one eval set.
 
-    completions: model -> its completions, all of one eval set; every model answered the same problems.
-    pairs: (better, worse) models to compare, see `comparisons`.
-    majority: k of maj@k; each problem needs so many samples.
-    resamples: of the bootstrap.
-    seed: every interval draws the same problems (a fresh generator each), so that no figure of a model depends on which
-        other models are there.
+    Args:
+        completions: model -> its completions, all on one eval set; every model answered the same problems.
+        pairs: (better, worse) models to compare, see `comparisons`.
+        majority: k of maj@k; each problem needs at least this many samples.
+        resamples: number of bootstrap resamples.
+        seed: seed of each interval's own generator, so that the figures of a model do not depend on which other models are
+            present.
 
-    Returns (model -> metrics, differences of the pairs that are present). The order of completions
-    does not show in either.
+    Returns (model -> metrics, differences of the pairs that are present). The order of completions affects neither.
 
-    Raises ValueError for no completions, mixed models or sets, samples that come twice or are too few, and models that
-    answered different problems.
+    Raises ValueError for no completions, mixed models or sets, samples that occur twice or are too few, and models that
+    answered
+    different problems.
     """
     _check(completions)
     scores = {model: pass_at_1(done) for model, done in completions.items()}
@@ -109,7 +111,7 @@ def _model_metrics(
 
 
 def _check(completions: Mapping[str, Sequence[Completion]]) -> None:
-    """Refuse what would give figures that mean nothing."""
+    """Refuse input whose figures would be meaningless."""
     for model, done in completions.items():
         if not done:
             raise ValueError(f"model {model}: no completions")

@@ -1,6 +1,7 @@
-"""Accuracy against the token limit: one set of long chains, each cut at every limit and graded again as it stands there.
+"""Accuracy against the token limit: one set of long chains, cut at every limit and graded again.
 
-A model that needs a hundred tokens more to find the answer and one that never finds it look alike at one limit.
+It distinguishes a model that needs a hundred more tokens to find the answer from one that never finds it. At a single limit
+both look alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +16,16 @@ from schemas.evaluate import LimitCurve, LimitPoint
 from schemas.records import Completion, Verdict
 
 RANGE = 8
-"""The lowest limit is this part of the highest."""
+"""Ratio of the highest to the lowest limit."""
 
 
 @dataclass(frozen=True)
 class LongChain:
-    """A completion, and how it went on where the limit had cut it.
+    """A completion and its continuation beyond the limit that had cut it.
 
     Attributes:
-        completion: as it was sampled and graded at `eval.max_tokens`.
-        text, tokens, finished: of the whole chain; those of `completion` where nothing was added.
+        completion: as sampled and graded at `eval.max_tokens`.
+        text, tokens, finished: of the whole chain; equal to those of `completion` if nothing was added.
     """
 
     completion: Completion
@@ -34,12 +35,12 @@ class LongChain:
 
     @property
     def is_longer(self) -> bool:
-        """Was anything added?"""
+        """Whether a continuation was added."""
         return self.tokens > self.completion.tokens
 
 
 def limits(longest: int, asked: int) -> list[int]:
-    """The limits of a curve, ascending, two per factor of two: up to `longest`, with `asked` (`eval.max_tokens`) among them."""
+    """The limits of a curve, ascending, two per factor of two, up to `longest` and including `asked` (`eval.max_tokens`)."""
     return sorted({*caps(max(1, longest // RANGE), longest), asked})
 
 
@@ -55,20 +56,21 @@ def limit_curve(
 ) -> LimitCurve:
     """The curve of one model on one eval set.
 
-    A chain that is longer than a limit is graded as it stands there. An answer that it had not finished is thus wrong, and at
-    `eval.max_tokens` the accuracy is pass@1.
+    A chain longer than a limit is cut there and graded. An unfinished answer is therefore wrong, and at `eval.max_tokens` the
+    accuracy
+    equals pass@1.
 
     Args:
-        chains: all of one model on one set.
+        chains: all chains of one model on one set.
         at: the limits.
-        cut: (text, numbers of tokens) -> the text after so many tokens each.
+        cut: (text, token counts) -> the beginning of the text for each count.
         grade: [(problem id, text)] -> verdicts.
     """
     by_id = {(c.completion.problem_id, c.completion.sample): c for c in chains}
     asked: list[tuple[str, str]] = []
     wanted: list[tuple[LongChain, int | None]] = []
     for chain in chains:
-        # What is known already: the verdict at the limit of the sampling, and that of a chain to which nothing was added.
+        # Verdicts that are known already: at the sampling limit, and for chains without a continuation.
         inside = [
             limit for limit in at if limit < chain.tokens and not (chain.is_longer and limit == chain.completion.tokens)
         ]

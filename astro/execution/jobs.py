@@ -1,10 +1,10 @@
-"""One way to run jobs over a model: search, samples, votes, rewrites, pass rates, eval. A cluster gives the same results.
+"""Run jobs over a model: search, samples, votes, rewrites, pass rates and eval. A cluster gives the same results.
 
     store = ResultStore(work / FILE, Tree)
     with open_runner(engine, execution, model) as runner:
         run_jobs(jobs, lambda: problems, store=store, runner=runner, in_flight=96, label="mcts", unit="trees")
 
-Each result is stored as it comes, so a run that was cut off continues item by item.
+Each result is stored as soon as it arrives, so an interrupted run continues item by item.
 """
 
 import contextlib
@@ -32,19 +32,19 @@ R = TypeVar("R", bound=BaseModel)
 
 
 class Item(Protocol):
-    """What a job is about: plain data that can be pickled, a problem for example."""
+    """The subject of a job, such as a problem. It is plain data that can be pickled."""
 
     @property
     def id(self) -> str:
-        """Names the item in the store."""
+        """Key of the item in the store."""
         ...
 
 
 class Jobs(Protocol):
-    """What is done with each item. Plain data that can be pickled, without an engine: it travels to the workers of a cluster."""
+    """A factory of jobs, one per item. It is plain data without an engine, because it is pickled for the workers of a cluster."""
 
     def __call__(self, item: Any, /) -> tuple[str, Job]:
-        """(id of the item, the job that returns its result)."""
+        """(id of the item, job that returns its result)."""
         ...
 
     def grade(self, wanted: Any, /) -> Any:
@@ -54,13 +54,13 @@ class Jobs(Protocol):
 
 @dataclass
 class Meter:
-    """How busy the engines are.
+    """Usage of the engines.
 
     Attributes:
-        workers: engines at work.
-        engine_s: seconds inside them, all together.
-        worker_s: seconds that they were there, all together.
-        lost: workers that were lost, and whose work was done again.
+        workers: number of engines at work.
+        engine_s: seconds that all engines worked, in total.
+        worker_s: seconds that all engines were available, in total.
+        lost: number of lost workers, whose work was repeated.
     """
 
     workers: int = 1
@@ -70,36 +70,36 @@ class Meter:
 
     @property
     def busy(self) -> float:
-        """Share of their time that the engines worked, 0..1."""
+        """Share of the available time that the engines worked, from 0 to 1."""
         return self.engine_s / self.worker_s if self.worker_s else 0.0
 
 
 class Runner(Protocol):
-    """Where jobs run."""
+    """A place where jobs run: this process or a cluster."""
 
     def run(
         self, jobs: Jobs, items: Iterable[Any], *, total: int, in_flight: int, meter: Meter
     ) -> Iterator[tuple[str, Any]]:
-        """Yield (id, result) as they come, each item once. `items` is read lazily.
+        """Run a job for each item and yield (id, result) as results arrive, each once. `items` is read lazily.
 
         Args:
             total: number of `items`.
-            in_flight: items that are worked on at once.
-            meter: is kept up to date.
+            in_flight: number of items that run concurrently.
+            meter: updated during the run.
 
         Raises:
-            EngineError: the engine cannot be opened, failed, or no worker is to be had. Results yielded so far stand.
-            SearchError: the job of an item failed; names it.
+            EngineError: the engine cannot be opened or failed, or no worker is available. Results yielded so far are valid.
+            SearchError: the job of an item failed; names the item.
         """
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Release the engines."""
         ...
 
 
 class LocalRunner:
-    """`Runner` over one engine of this process. The first run opens it, the next ones use it again."""
+    """Runner over one engine of this process. The first run opens the engine, later runs use it again."""
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
         self._open = open_engine
@@ -128,9 +128,9 @@ class LocalRunner:
 
 @contextlib.contextmanager
 def open_runners(engine: "EngineParams", execution: "ExecutionParams") -> Iterator[Callable[[Path], Runner]]:
-    """Yields what returns the runner of a model, one model after another: asking for the next one ends the one before.
+    """Yield a function that returns the runner of a model. Each call ends the previous runner.
 
-    Local models that differ in their weights alone share one engine, because opening one takes seconds.
+    Local models that differ only in their weights share one engine, because opening an engine takes seconds.
     """
     last: Runner | None = None
 
@@ -152,18 +152,18 @@ def open_runners(engine: "EngineParams", execution: "ExecutionParams") -> Iterat
 
 @contextlib.contextmanager
 def open_runner(engine: "EngineParams", execution: "ExecutionParams", model: Path) -> Iterator[Runner]:
-    """The runner of one model."""
+    """Open the runner of one model."""
     with open_runners(engine, execution) as runner_of:
         yield runner_of(model)
 
 
 def _runner_of(engine: "EngineParams", execution: "ExecutionParams", model: Path) -> Runner:
-    """The runner that `execution` asks for. A worker of a cluster holds what is one process here, with its share of the jobs."""
+    """The runner that `execution` selects. A worker of a cluster corresponds to one process here, with its share of the jobs."""
     if execution.runner == "local":
         return LocalRunner(partial(open_engine, engine, execution, model))
     from astro.execution.ray_runner import RayRunner
 
-    served = engine.kind == "endpoint"  # its model is elsewhere, and one client serves all
+    served = engine.kind == "endpoint"  # its model runs elsewhere, and one client serves all jobs
     shares = count_processes(engine, execution, model)
     one = share_of(execution, shares)
     opened = partial(open_engine, engine, one)
@@ -188,17 +188,18 @@ def run_jobs(
     meter: Meter | None = None,
     note: Callable[[R, int, int], str] | None = None,
 ) -> None:
-    """Do what `store` does not hold yet, and store each result as it comes.
+    """Run the jobs whose results are missing in `store`, and store each result as it arrives.
 
     Args:
-        items: begins a pass over the items; ids are unique. The first pass counts, the second one works.
-        label: of the stage, in messages. unit: what the items are called there.
-        meter: is kept up to date.
-        note: called with each new result, how many there are, and of how many; returns the end of the progress line.
+        items: returns an iterator over the items, whose ids are unique. It is called twice: to count, and to run.
+        label: name of the stage, for messages.
+        unit: plural noun for the items, for messages.
+        meter: updated during the run.
+        note: called with each new result, the number of results, and the total; returns the end of the progress line.
 
     Raises:
-        UserError: the engine or the disk failed; says how many results are kept.
-        SearchError: the job of an item failed; names it. What came before is stored.
+        UserError: the engine or the disk failed; says how many results are stored.
+        SearchError: the job of an item failed; names the item. Earlier results are stored.
     """
     total = done = 0
     for item in items():
@@ -208,7 +209,7 @@ def run_jobs(
         return
     if done:
         print(f"[{label}] goes on: {done} of {total} {unit} are there from a run that was cut off", flush=True)
-    progress = None  # its clock begins with the first result: opening the engine says nothing of the rate
+    progress = None  # its clock starts with the first result, because opening the engine would distort the rate
     missing = (item for item in items() if item.id not in store)
     results = runner.run(jobs, missing, total=total - done, in_flight=in_flight, meter=meter or Meter())
     try:
@@ -223,6 +224,6 @@ def run_jobs(
 
 
 def reason(error: Exception) -> str:
-    """What an error says; a full disk says where."""
+    """The message of an error; for a full disk also the place."""
     where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
     return f"{error.strerror}{where}" if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,7 +1,7 @@
-"""Measurements that outlive their run: what a model answered depends on the model and on what it was asked, not on the
-experiment around it. An ablation that leaves a model as it was finds its answers here, and measures what is new.
+"""Cache of measurements, shared by all experiments. The answers of a model depend only on the model and the question, so an
+ablation that leaves a model unchanged finds its answers here and measures only what is new.
 
-They stand in work/eval/<key> of the main checkout, shared by all experiments; the newest `KEPT` stay.
+The cache is the folder work/eval/<key> of the main checkout. The newest `KEPT` measurements are kept.
 """
 
 import contextlib
@@ -19,26 +19,27 @@ from astro.runtime import UserError, clear_folder, work_folder
 R = TypeVar("R", bound=BaseModel)
 
 KEPT = 40
-"""Measurements kept; one of the default takes about 10 MB."""
+"""Number of measurements to keep. One of the default profile takes about 10 MB."""
 
 POLL_S = 2.0
 
 
 @contextlib.contextmanager
 def shared_store(stage: str, key: str, record: type[R]) -> Iterator[ResultStore[R]]:
-    """The results that are measured under `key` so far, to be completed.
+    """Open the store of results measured under `key`, to be completed.
 
-    key: hash of all that determines them. Two processes that want the same: the second waits for the first.
+    Args:
+        key: hash of everything that determines the results. A second process with the same key waits for the first.
     """
     with _locked(stage, key) as folder:
         store = ResultStore(folder / FILE, record)
-        os.utime(store.path)  # used last
+        os.utime(store.path)  # marks it as recently used
         with contextlib.closing(store):
             yield store
 
 
 def prune(stage: str, home: Path, keep: int = KEPT) -> int:
-    """Empty all but the `keep` that were used last. Returns how many; one in use stays."""
+    """Delete all but the `keep` most recently used measurements. Those in use stay. Returns the number of deleted ones."""
     found = sorted((home / "work" / stage).glob(f"*/{FILE}"), key=lambda p: (-p.stat().st_mtime_ns, str(p)))
     emptied = 0
     for path in found[keep:]:
@@ -50,7 +51,7 @@ def prune(stage: str, home: Path, keep: int = KEPT) -> int:
 
 @contextlib.contextmanager
 def _locked(stage: str, key: str) -> Iterator[Path]:
-    """The work folder; waits while another process holds it."""
+    """Lock the work folder; wait while another process holds it."""
     told = False
     with contextlib.ExitStack() as stack:
         while True:

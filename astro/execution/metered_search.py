@@ -1,4 +1,4 @@
-"""A search whose spending is noted: when was the first correct solution there?"""
+"""A search at test time that records how many tokens it had spent when the first correct solution appeared."""
 
 from pydantic import Field
 
@@ -10,14 +10,14 @@ from schemas.records import Problem, Tree
 
 
 class Searched(Strict):
-    """The tree that a model made of a problem at test time."""
+    """The search tree of a problem, with its cost."""
 
     tree: Tree
-    found: int | None = Field(description="tokens generated when the first correct solution was there; None: never")
+    found: int | None = Field(description="tokens generated when the first correct solution appeared; None: none did")
 
 
 class MeteredSearchJobs(SearchJobs):
-    """As `SearchJobs`; the job returns `Searched`."""
+    """As `SearchJobs`, but the job returns `Searched`."""
 
     def _job(self, problem: Problem) -> Job:
         ledger = Ledger()

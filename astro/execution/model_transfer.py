@@ -1,4 +1,4 @@
-"""A model for workers that may not share the driver's disk: found at its path there, else brought along."""
+"""Access to a model for workers that may not share the driver's disk. It is read from its path or, if missing, transferred."""
 
 import os
 import shutil
@@ -12,17 +12,17 @@ from astro.inference.engine import EngineError
 from astro.runtime import digest
 
 TRANSFER_BYTES = 4 * 2**30
-"""A larger model is not brought along: it belongs on a disk that all nodes share."""
+"""Largest model that is transferred. Larger models belong on a disk that all nodes share."""
 
 
 @dataclass(frozen=True)
 class TransferredModel:
-    """A folder of files.
+    """A model folder that a worker can open.
 
     Attributes:
-        folder: where it is on the driver's machine, absolute.
-        sizes: (name below the folder, bytes) of its files.
-        blobs: a handle for each file's content; (): too large to be brought along.
+        folder: absolute path on the driver's machine.
+        sizes: (name below the folder, bytes) of each file.
+        blobs: a handle for the content of each file; (): the model is not transferred.
     """
 
     folder: Path
@@ -30,10 +30,13 @@ class TransferredModel:
     blobs: tuple[Any, ...]
 
     def at(self, get: Callable[[Any], bytes]) -> Path:
-        """Where the model is on this machine. get: the content behind a handle.
+        """Path of the model on this machine.
+
+        Args:
+            get: returns the content of a handle.
 
         Raises:
-            EngineError: it is not here, and was not brought along.
+            EngineError: the model is not here and was not transferred.
         """
         if all((self.folder / name).is_file() and (self.folder / name).stat().st_size == n for name, n in self.sizes):
             return self.folder
@@ -52,9 +55,11 @@ class TransferredModel:
 
 
 def transfer(folder: Path, put: Callable[[bytes], Any], *, bring: bool = True) -> TransferredModel:
-    """Make a model ready to travel.
+    """Prepare a model for workers on other machines.
 
-    put: takes a file's content, gives a handle for it. bring: False: the workers share the disk, nothing is brought along.
+    Args:
+        put: stores the content of a file and returns a handle for it.
+        bring: False: the workers share the disk, so nothing is transferred.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     sizes = tuple((str(p.relative_to(folder)), p.stat().st_size) for p in files)

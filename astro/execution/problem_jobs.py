@@ -1,4 +1,5 @@
-"""Jobs about a problem: a search tree, or whole solutions, graded. Search core, task and parameters put together."""
+"""Jobs about a problem: a search tree, or whole solutions with grades. They combine the search core, a task and the
+parameters."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ToGrade:
-    """A whole response to be graded: `(answer, verdict)`, or with `chain` `(answer, verdict, Chain)`."""
+    """A response to grade. The result is `(answer, verdict)`, or with `chain` `(answer, verdict, Chain)`."""
 
     problem: Problem
     text: str
@@ -43,7 +44,7 @@ class ToCheck:
 
 
 class _Shared(TypedDict):
-    """What every search takes."""
+    """Settings that every search shares."""
 
     seed: int
     is_terminal: IsTerminal
@@ -52,14 +53,14 @@ class _Shared(TypedDict):
 
 
 class ProblemJobs:
-    """What these jobs have in common: a task, and the grading by it. Each is a frozen dataclass.
+    """Base class of jobs about a problem. It holds the task and grades responses. Subclasses are frozen dataclasses.
 
     Attributes:
-        task: name of it.
-        seed: of the run.
-        chat: renders prompts for a chat model; None: they are plain text.
-        phrases: what chains say before they go back, where chains are read; None: unknown.
-        answers: params.run's: how a response gives its final answer.
+        task: name of the task.
+        seed: seed of the run.
+        chat: chat template for prompts; None: plain text prompts.
+        phrases: phrases that announce a return, for parsing chains; None: unknown.
+        answers: where a response holds its final answer (`run.answers`).
     """
 
     task: str
@@ -73,11 +74,11 @@ class ProblemJobs:
         return get_task(self.task, self.phrases, self.chat, self.answers)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is cached."""
+        """State for pickling, without cached values."""
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
 
     def grade(self, wanted: Sequence[ToGrade | ToCheck]) -> list[Any]:
-        """Results of a batch, in order; see the classes of what is wanted."""
+        """Results of a batch, in order. `ToGrade` and `ToCheck` describe their results."""
         whole = [w for w in wanted if isinstance(w, ToGrade)]
         read = [w for w in whole if w.chain]
         grades = iter(self._task.grade_many([w.problem for w in whole], [w.text for w in whole]))
@@ -92,7 +93,7 @@ class ProblemJobs:
         return found
 
     def graded(self, wanted: Sequence[ToGrade | ToCheck]) -> Generator[list[Any], list[Any], list[Any]]:
-        """The results of a batch for a job: here and now where the task grades in microseconds, else off this thread."""
+        """Grade a batch for a job: at once if the task grades in microseconds, else on another thread."""
         if not wanted:
             return []
         return self.grade(wanted) if self._task.grades_inline else (yield list(wanted))
@@ -100,12 +101,12 @@ class ProblemJobs:
 
 @dataclass(frozen=True)
 class SearchJobs(ProblemJobs):
-    """One search tree per problem.
+    """Jobs that build one search tree per problem.
 
     Attributes:
         settings: params.mcts.
         task, seed, chat, answers: as in `ProblemJobs`.
-        check_steps: nodes get what the task can check in their steps.
+        check_steps: whether nodes receive the task's checks of their steps.
     """
 
     settings: "MctsParams"
@@ -124,12 +125,14 @@ class SearchJobs(ProblemJobs):
         return (yield from self._checked(tree)) if self.check_steps else tree
 
     def searched(self, problem: Problem, core: Search) -> Generator[list[Any], list[Any], Tree]:
-        """`core` with what it yields rendered for the engine and the grader."""
+        """Run `core`, turning its requests into text for the engine and its solutions into items for the grader."""
         return rendered(core, lambda wanted: self.request(problem, wanted), self._grader(problem))
 
     def request(self, problem: Problem, wanted: Expand | Simulate) -> Request:
-        """What a search wants, as text. Prompts of children begin with their parent's: an engine with a prefix cache
-        computes each step once."""
+        """Turn a request of the search into a prompt. The prompt of a child begins with its parent's prompt, so that an engine
+        with
+        a prefix cache computes each step once.
+        """
         settings, task = self.settings, self._task
         expand = isinstance(wanted, Expand)
         return Request(
@@ -143,7 +146,7 @@ class SearchJobs(ProblemJobs):
         )
 
     def search(self, problem: Problem) -> Search:
-        """The search of one problem; it yields `Expand`, `Simulate` and `Grade`."""
+        """The search for one problem. It yields `Expand`, `Simulate` and `Grade`."""
         settings, task = self.settings, self._task
         shared: _Shared = {
             "seed": self.seed,
@@ -159,7 +162,8 @@ class SearchJobs(ProblemJobs):
         return search(problem, config=config, **shared)
 
     def _grader(self, problem: Problem) -> "Graders":
-        """Grades solutions; with `savings.grade_once` equal ones once per tree (grading of mathematics takes milliseconds)."""
+        """Grades solutions. With `savings.grade_once` equal solutions are graded once per tree, as mathematics takes
+        milliseconds."""
         task, once = self._task, self.settings.savings.grade_once
         known: dict[str, Graded] = {}
 
@@ -175,7 +179,7 @@ class SearchJobs(ProblemJobs):
         return grade
 
     def _checked(self, tree: Tree) -> Generator[list[Any], list[Any], Tree]:
-        """The tree with what the task can check in each step; as it is, where the task checks no steps."""
+        """Add the task's checks of each step to the tree. If the task checks no steps, the tree stays as it is."""
         steps = tuple(node.text for node in tree.nodes[ROOT + 1 :])
         checks: list[StepChecks] | None = (yield from self.graded([ToCheck(tree.problem, steps)]))[0]
         if checks is None:
@@ -186,35 +190,35 @@ class SearchJobs(ProblemJobs):
 
 
 class Answer(Strict):
-    """One sample of a model, graded."""
+    """One sample of a model, with its grade."""
 
     text: str
     tokens: int = Field(ge=0)
-    finished: bool = Field(description="ended by itself; False: cut by the length limit")
-    answer: str | None = Field(description="extracted final answer; None: there is none")
+    finished: bool = Field(description="whether it ended by itself; False: the length limit cut it")
+    answer: str | None = Field(description="extracted final answer; None: no answer was found")
     verdict: Verdict
     extraction: Extraction | None = Field(
         default=None, exclude_if=lambda value: value is None, description="as in `Completion`"
     )
-    chain: Chain | None = Field(description="the text as a graph; None: it was not asked for")
+    chain: Chain | None = Field(description="the text as a graph; None: not requested")
 
 
 class Answers(Strict):
-    """What a model answered to one problem, in the order of the samples."""
+    """All samples of a model for one problem, in order."""
 
-    id: str = Field(min_length=1, description="of the problem")
+    id: str = Field(min_length=1, description="id of the problem")
     samples: list[Answer] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class SampleJobs(ProblemJobs):
-    """The model answers each problem n times, and the answers are graded.
+    """Jobs in which the model answers each problem n times. The answers are graded.
 
     Attributes:
         task, seed, chat, phrases, answers: as in `ProblemJobs`.
-        purpose: what it is asked for; other purposes draw other samples.
+        purpose: purpose of the samples; another purpose draws other samples.
         n, max_tokens, temperature: as in `Request`.
-        chains: the samples are read as chains of thought, too.
+        chains: whether the samples are also parsed as chains of thought.
     """
 
     task: str
@@ -262,39 +266,39 @@ class SampleJobs(ProblemJobs):
 
 
 class Unfinished(Strict):
-    """Samples of one problem that the token limit cut."""
+    """Samples of one problem that the token limit cut off."""
 
     problem: Problem
     samples: dict[str, str] = Field(min_length=1, description="number of the sample -> its text so far")
 
     @property
     def id(self) -> str:
-        """Of the problem."""
+        """Id of the problem."""
         return self.problem.id
 
 
 class Addition(Strict):
-    """What a cut sample goes on with."""
+    """The continuation of a sample that was cut off."""
 
     text: str
     tokens: int = Field(ge=0)
-    finished: bool = Field(description="ended by itself")
+    finished: bool = Field(description="whether it ended by itself")
 
 
 class Additions(Strict):
-    """Number of the sample -> what it goes on with."""
+    """The continuations by the number of the sample."""
 
     samples: dict[str, Addition]
 
 
 @dataclass(frozen=True)
 class ContinueJobs(ProblemJobs):
-    """The model goes on with samples that were cut.
+    """Jobs in which the model continues samples that were cut off.
 
     Attributes:
         task, seed, chat, phrases: as in `ProblemJobs`.
         purpose, temperature: as in `SampleJobs`.
-        max_tokens: of the addition.
+        max_tokens: limit of the continuation.
     """
 
     task: str
@@ -338,9 +342,10 @@ def sample_answers(
     concurrency: int,
     label: str,
 ) -> list[Answers]:
-    """What the runner's model answers to each problem, in order; what `store` holds is not asked for again.
+    """The model's answers to each problem, in order. Answers in `store` are reused.
 
-    concurrency: samples that are drawn at once.
+    Args:
+        concurrency: number of samples that are drawn at once.
 
     Raises: as `run_jobs`.
     """
@@ -362,8 +367,8 @@ Graders = Callable[[Sequence[Grade]], Generator[list[Any], list[Any], list[Grade
 def rendered(
     core: Generator[list[Any], Any, Any], render: Callable[[Any], Request], grade: "Graders | None" = None
 ) -> Job:
-    """A sans-I/O generator as a job: what it wants generated is rendered as requests, what it wants graded goes to `grade`."""
-    answers = None  # a generator that has not begun accepts None only
+    """Turn a sans-I/O generator into a job: requests are rendered as text, and solutions go to `grade`."""
+    answers = None  # a generator that has not started accepts only None
     try:
         while True:
             try:

@@ -1,10 +1,12 @@
-"""Ends a cluster whose driver is gone. A SIGKILL of the driver lets Ray end most of its processes, but not all.
+"""Ends a Ray cluster whose driver is dead. After a SIGKILL of the driver, Ray ends most of its processes, but not all.
 
-    python -m astro.execution.ray_reaper MARK FOLDER  # started by `astro.execution.ray_runner`, reads standard input to its end
+    python -m astro.execution.ray_reaper MARK FOLDER  # started by `astro.execution.ray_runner`, reads standard input to its
+    end
 
-Every process of the cluster inherits an environment variable with MARK, and those that overwrite it with their title write
-logs below FOLDER. When the driver's end of the pipe closes, however that comes about, those that are left are killed, and FOLDER
-(Ray's sessions and logs) is removed.
+Every process of the cluster inherits an environment variable with the value MARK. Processes that overwrite it with their
+title
+write logs below FOLDER. When the driver's end of the pipe closes, for whatever reason, the remaining processes are killed and
+FOLDER (Ray's sessions and logs) is removed.
 """
 
 import contextlib
@@ -18,15 +20,15 @@ from pathlib import Path
 import psutil
 
 MARK = "ASTRO_RAY_CLUSTER"
-"""Name of the variable."""
+"""Name of the environment variable."""
 
 ROUNDS, ROUND_S = 100, 0.1
 QUIET = 10
-"""Rounds in a row without a process that say that none is left."""
+"""Consecutive rounds without any process, after which none is left."""
 
 
 def marked(mark: str, folder: Path) -> list[psutil.Process]:
-    """Processes of the cluster, but not this one nor its parent, the driver: it may have more to do."""
+    """Processes of the cluster, except this one and its parent. The parent is the driver, which may still have work."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -46,9 +48,9 @@ def _writes(process: psutil.Process, folder: Path) -> bool:
 
 
 def main() -> None:
-    """Wait, then clean up."""
+    """Wait for the end of the driver, then clean up."""
     mark, folder = sys.argv[1], Path(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, which then closes the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the driver, which then closes the pipe
     sys.stdin.buffer.read()
     quiet = 0
     for _ in range(ROUNDS):

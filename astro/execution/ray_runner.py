@@ -1,8 +1,10 @@
-"""A jobs on a Ray cluster: each worker holds one engine and is handed items. The only place that imports Ray.
+"""Runs jobs on a Ray cluster. Each worker holds one engine and receives items. No other module imports Ray.
 
-Two calls are always queued at a worker that has work: while one answer travels, the other call keeps the engine busy. A worker
-holds a few items more than it works on, fewer towards the end, so that all end at the same time. What a lost worker had
-is handed out again; a result counts only if it comes from a worker that is not given up, so each item has one.
+Two calls are always queued at a busy worker, so that its engine works while an answer travels. A worker holds a few more
+items
+than it works on, and fewer towards the end, so that all workers finish at the same time. The items of a lost worker are
+handed
+out again. Results of a worker that was given up are dropped, so each item has exactly one result.
 """
 
 import os
@@ -28,35 +30,35 @@ if TYPE_CHECKING:
     from schemas.execution import RayParams
 
 LINGER_S = 0.05
-"""A worker collects results for so long before it answers."""
+"""Seconds that a worker collects results before it answers a call."""
 
 ANSWER_S = 1.0
-"""It answers after so long in any case, results or not, if its engine lets it."""
+"""Longest time in seconds until a worker answers a call, with or without results, if its engine returns in time."""
 
 CALLS = 2
-"""Calls queued at a worker."""
+"""Number of calls that are queued at a worker."""
 
 LOSSES = 5
-"""So many lost workers (or twice as many as there are, if that is more) without a result in between end the run."""
+"""Lost workers in a row, without a result in between, that end the run. The limit is at least twice the number of workers."""
 
 STARTS = 5
-"""Times that a cluster of our own is started before it is given up."""
+"""Attempts to start a local cluster."""
 
 REACH_S = 10.0
-"""A head node that does not take a connection in so long is not there."""
+"""Seconds to wait for a connection to the head node."""
 
 SHORT_PATH = 25
-"""Characters: Ray's sockets lie deep below its folder, and the path of a socket has at most 107."""
+"""Longest path of Ray's folder, in characters. Ray's sockets lie deep below it, and a socket's path has at most 107."""
 
 TELL_S = 30.0
-"""A cluster that has no room for a worker is spoken of so often."""
+"""Seconds between "waiting for a worker" messages."""
 
 STORE_BYTES = 200 * 2**20
-"""Ray's object store of a cluster that we start: results pass through it, and none stays."""
+"""Bytes of Ray's object store in a local cluster. Results only pass through it."""
 
 
 class Worker:
-    """The actor: an engine and the jobs in flight over it."""
+    """The Ray actor: an engine and its jobs in flight."""
 
     def __init__(
         self, jobs: "Jobs", open_engine: Callable[..., Engine], model: TransferredModel | None, in_flight: int
@@ -65,7 +67,7 @@ class Worker:
         self._waiting: deque[Item] = deque()
 
     def open(self) -> str:
-        """Open the engine; returns where. Raises EngineError: it cannot be opened."""
+        """Open the engine and return the place of this worker. Raises EngineError if the engine cannot be opened."""
         import ray
 
         self._engine = TimedEngine(self._open(*([] if self._model is None else [self._model.at(ray.get)])))
@@ -73,9 +75,9 @@ class Worker:
         return os.uname().nodename
 
     def work(self, items: list["Item"]) -> tuple[list[tuple[str, Any]], float]:
-        """Take in items and work; returns ((id, result) of those that ended, seconds in the engine).
+        """Add items and work for a while. Returns ((id, result) of finished items, seconds in the engine).
 
-        Raises as `Feed.step`: the worker is of no use after that.
+        Raises as `Feed.step`. After an error the worker cannot be used again.
         """
         self._waiting.extend(items)
         before, began = self._engine.seconds, time.monotonic()
@@ -91,24 +93,28 @@ class Worker:
 
 @dataclass(eq=False)
 class _Handle:
-    """What the driver knows of a worker."""
+    """The driver's record of a worker."""
 
     actor: Any
     opened: bool = False
     since: float = 0.0
     calls: list[Any] = field(default_factory=list)  # outstanding calls, oldest first
-    items: dict[str, "Item"] = field(default_factory=dict)  # handed out, not answered
+    items: dict[str, "Item"] = field(default_factory=dict)  # handed out, but without a result yet
 
 
 def connect(settings: "RayParams") -> Any:
-    """Ray, connected to the cluster of `settings`, or to one of its own on this machine.
+    """Connect Ray to the cluster of `settings`, or to a new local cluster.
 
     Raises:
         EngineError: Ray is not installed, or no cluster answers at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU keeps its variables
-    os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")  # a worker's imports, on a busy machine
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # a worker without a GPU keeps its environment variables
+    os.environ.setdefault(
+        "RAY_worker_register_timeout_seconds", "600"
+    )  # leaves time for a worker's imports on a busy machine
     try:
         import ray
     except ImportError as error:
@@ -122,7 +128,7 @@ def connect(settings: "RayParams") -> Any:
             ray.init(address=settings.address, runtime_env=code, **quiet)
         else:
             begin(ray, **quiet)
-    except Exception as error:  # Ray raises Exception itself, too
+    except Exception as error:  # Ray itself raises plain Exception
         where = settings.address or "a cluster on this machine"
         raise EngineError(
             f"execution.ray.address {where}: no cluster answers ({' '.join(str(error).split())})"
@@ -131,7 +137,7 @@ def connect(settings: "RayParams") -> Any:
 
 
 def begin(ray: Any, **options: Any) -> None:
-    """Start a cluster of our own. Ray gives one up that is not there in 30 s: on a busy machine it may be the next time."""
+    """Start a local cluster, with several attempts. Ray gives up after 30 s, which a busy machine may exceed."""
     for left in reversed(range(STARTS)):
         try:
             ray.init(
@@ -149,11 +155,11 @@ def begin(ray: Any, **options: Any) -> None:
 
 
 def reach(address: str) -> None:
-    """Ray itself tries a dead address for minutes.
+    """Check that the head node accepts connections, because Ray itself tries a dead address for minutes.
 
     Raises:
-        OSError: nobody listens at host:port.
-        ValueError: it is no host:port.
+        OSError: nothing listens at host:port.
+        ValueError: the address is not host:port.
     """
     if address == "auto":
         return
@@ -164,9 +170,9 @@ def reach(address: str) -> None:
 
 
 def start_reaper() -> str:
-    """Start the reaper of a cluster of our own (see `astro.execution.ray_reaper`). Returns the folder for Ray's files.
+    """Start the reaper of a local cluster (see `astro.execution.ray_reaper`). Returns the folder for Ray's files.
 
-    It waits for the end of this process, whose environment, and with it that of the cluster, is marked.
+    The reaper waits for the end of this process. The process's environment, and so that of the cluster, carries the mark.
     """
     short = len(tempfile.gettempdir()) <= SHORT_PATH
     folder, mark = tempfile.mkdtemp(prefix="astro-ray-", dir=None if short else "/tmp"), uuid.uuid4().hex
@@ -178,18 +184,18 @@ def start_reaper() -> str:
 
 
 def leave(ray: Any) -> None:
-    """Leave the cluster; one of our own ends, with all that belongs to it."""
+    """Disconnect from the cluster. A local cluster ends with all its processes."""
     ray.shutdown()
     os.environ.pop(ray_reaper.MARK, None)
     while _reapers:
         reaper = _reapers.pop()
-        assert reaper.stdin is not None  # a pipe
+        assert reaper.stdin is not None  # it was opened as a pipe
         reaper.stdin.close()
         reaper.wait()
 
 
 _reapers: list[subprocess.Popen] = []
-"""Of this process: held open, for a closed pipe ends the cluster."""
+"""The reapers of this process. They are kept open, because closing their pipe ends the cluster."""
 
 
 class RayRunner:
@@ -204,13 +210,14 @@ class RayRunner:
         model: Path | None = None,
         shares: int = 1,
     ) -> None:
-        """A runner; nothing is started yet.
+        """Create a runner without starting anything.
 
         Args:
-            open_engine: opens the engine of a worker; picklable. Called with the model's folder on the worker's machine, if
-                there is a `model`.
-            gpus: that one engine takes, on a cluster that has GPUs.
-            shares: one worker works on in_flight / shares items at once.
+            open_engine: opens the engine of a worker; picklable. If there is a `model`, it is called with the model's folder
+                on the
+                worker's machine.
+            gpus: number of GPUs per engine, on a cluster that has GPUs.
+            shares: a worker runs in_flight / shares items at once.
         """
         self._open, self._settings, self._gpus, self._model, self._shares = open_engine, settings, gpus, model, shares
 
@@ -234,7 +241,7 @@ class RayRunner:
 
 
 class _Driver:
-    """Hands out items and takes in results."""
+    """Distributes items to workers and collects their results."""
 
     def __init__(
         self,
@@ -247,8 +254,8 @@ class _Driver:
         meter: "Meter",
     ) -> None:
         self._ray, self._settings, self._meter, self._in_flight = ray, settings, meter, in_flight
-        self._source, self._left = iter(items), total  # left: neither answered nor handed out
-        self._again: deque[Item] = deque()  # of lost workers
+        self._source, self._left = iter(items), total  # left: items that are neither answered nor handed out
+        self._again: deque[Item] = deque()  # items of lost workers, to hand out again
         self._workers: list[_Handle] = []
         self._losses = 0  # since the last result
         self._why = "none was started"
@@ -257,7 +264,7 @@ class _Driver:
     def prepare(
         self, jobs: "Jobs", open_engine: Callable[..., Engine], model: TransferredModel | None, *, gpus: int
     ) -> None:
-        """What a worker is made of, and what it takes: a core, and GPUs where the cluster has some."""
+        """Define the actor and its resources: one core, and GPUs if the cluster has some."""
         self._gpus = gpus if self._ray.cluster_resources().get("GPU") else 0
         actor = self._ray.remote(Worker).options(
             num_cpus=1, num_gpus=self._gpus, scheduling_strategy="SPREAD", max_restarts=0, max_task_retries=0
@@ -274,12 +281,12 @@ class _Driver:
             ready, _ = self._ray.wait(list(calls), num_returns=1, timeout=ANSWER_S, fetch_local=True)
             for call in ready:
                 worker = calls[call]
-                if worker in self._workers:  # else given up a moment ago
+                if worker in self._workers:  # it may have been given up a moment ago
                     yield from self._take(worker, call)
             self._watch()
 
     def _wanted(self) -> int:
-        """Workers to have: no more than there are items, and as many as the params or the cluster's size say."""
+        """Number of workers to have: given by the params or the cluster's size, but at most the number of items."""
         has = self._ray.cluster_resources()
         fits = int(has.get("CPU", 0))
         if self._gpus:
@@ -288,7 +295,7 @@ class _Driver:
         return max(1, min(self._settings.workers or fits, work))
 
     def _staff(self) -> None:
-        """Start workers that are missing; nodes may come and go."""
+        """Start missing workers, because nodes may come and go."""
         now = time.monotonic()
         if self._workers and now - self._counted < ANSWER_S:
             return
@@ -299,10 +306,12 @@ class _Driver:
             self._workers.append(worker)
 
     def _feed(self, worker: _Handle) -> None:
-        """Queue calls at a worker that is open, with new items as far as it has room."""
+        """Queue calls at an open worker, with as many new items as it has room for."""
         while worker.opened and len(worker.calls) < CALLS:
             room = self._in_flight + max(4, self._in_flight // 4) - len(worker.items)
-            share = -(-(self._left + len(self._again)) // (CALLS * len(self._workers)))  # what is left, spread
+            share = -(
+                -(self._left + len(self._again)) // (CALLS * len(self._workers))
+            )  # spread the remaining items evenly
             new = [self._next() for _ in range(max(0, min(room, share)))]
             worker.items |= {p.id: p for p in new}
             if not worker.items:
@@ -316,18 +325,18 @@ class _Driver:
         return next(self._source)
 
     def _take(self, worker: _Handle, call: Any) -> Iterator[tuple[str, Any]]:
-        """The answer of a call; what went wrong costs the worker, or ends the run."""
+        """Process the answer of a call. A failure costs the worker, or ends the run."""
         errors = self._ray.exceptions
         worker.calls.remove(call)
         try:
             answer = self._ray.get(call)
-        except errors.RayTaskError as error:  # raised by our code in the worker
+        except errors.RayTaskError as error:  # our own code raised it in the worker
             cause = error.cause
             if not isinstance(cause, EngineError) or not worker.opened:
                 raise cause from None
             self._lose(worker, str(cause))
             return
-        except errors.RayError as error:  # the worker, its node or the answer is gone
+        except errors.RayError as error:  # the worker, its node or the answer is lost
             self._lose(worker, " ".join(str(error).split())[:300])
             return
         if not worker.opened:
@@ -341,10 +350,10 @@ class _Driver:
             yield identifier, result
 
     def _lose(self, worker: _Handle, why: str) -> None:
-        """Give a worker up and hand its items out again.
+        """Give up a worker and hand out its items again.
 
         Raises:
-            EngineError: it happens again and again, and nothing gets done.
+            EngineError: too many workers were lost without any progress.
         """
         self._workers.remove(worker)
         self._again.extend(worker.items.values())
@@ -360,10 +369,10 @@ class _Driver:
             )
 
     def _watch(self) -> None:
-        """Keep the meter, and do not wait for ever.
+        """Update the meter, and stop waiting after a limit.
 
         Raises:
-            EngineError: for `ray.patience_s` there was no worker.
+            EngineError: for `ray.patience_s` no worker was available.
         """
         now, at_work = time.monotonic(), [w for w in self._workers if w.opened]
         self._meter.workers = len(at_work)

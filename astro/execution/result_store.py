@@ -1,6 +1,6 @@
-"""The results of a long stage, one by one on disk: what is stored survives a kill, and memory does not grow with it.
+"""Results of a long stage, stored one by one on disk. They survive a kill, and memory does not grow with their number.
 
-A store is one sqlite file. Each result is a row (id of its item, the record as JSON), written in a transaction of its own.
+A store is one sqlite file. Each result is a row (id of its item, record as JSON), written in its own transaction.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from astro.runtime import UserError, atomic_path, explain, named
 R = TypeVar("R", bound=BaseModel)
 
 FORMAT = 1
-"""Version of the tables, kept in the file's header (`PRAGMA user_version`)."""
+"""Version of the tables, stored in the file's header (`PRAGMA user_version`)."""
 
 FILE = "results.sqlite"
-"""Name of a store, where a work folder holds one."""
+"""File name of the store in a work folder."""
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -30,14 +30,14 @@ REDO = "remove it (and the files beside it that begin with its name) to do its i
 
 
 class ResultStore(Generic[R]):
-    """Results by the ids of their items. Used from one thread, and by one process at a time."""
+    """Stored results by the ids of their items. One process at a time may use a store, from one thread."""
 
     def __init__(self, path: Path, record: type[R]) -> None:
-        """Open the store at `path`, or begin one.
+        """Open the store at `path`, or create it.
 
         Raises:
-            UserError: the file is no whole store, one of another format, or another process has it open.
-            OSError: it cannot be made; names the file.
+            UserError: the file is damaged, has another format, or is open in another process.
+            OSError: the file cannot be created; names it.
         """
         self.path, self._record = path, record
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,10 +51,10 @@ class ResultStore(Generic[R]):
             raise
 
     def _open(self) -> None:
-        # An exclusive lock keeps a second process out, and needs no shared memory, which network disks lack.
+        # An exclusive lock keeps a second process out and needs no shared memory, which network disks lack.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
-        # Each commit reaches the kernel (a SIGKILL loses nothing), and a power cut leaves a whole file.
+        # Each commit reaches the kernel, so a SIGKILL loses nothing, and a power cut leaves a consistent file.
         self._db.execute("PRAGMA synchronous = NORMAL")
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -68,7 +68,7 @@ class ResultStore(Generic[R]):
         self._db.execute("SELECT id, record FROM results LIMIT 1").fetchone()
 
     def __len__(self) -> int:
-        """Results that are stored."""
+        """Number of stored results."""
         with self._explained():
             return self._db.execute("SELECT count(*) FROM results").fetchone()[0]
 
@@ -77,7 +77,7 @@ class ResultStore(Generic[R]):
             return self._db.execute("SELECT 1 FROM results WHERE id = ?", (identifier,)).fetchone() is not None
 
     def __getitem__(self, identifier: str) -> R:
-        """Raises KeyError: there is none."""
+        """The result of an item. Raises KeyError if there is none."""
         for line in self.lines([identifier]):
             try:
                 return self._record.model_validate_json(line)
@@ -86,11 +86,11 @@ class ResultStore(Generic[R]):
         raise KeyError(identifier)
 
     def add(self, identifier: str, record: R) -> None:
-        """Store a result. When this returns, a SIGKILL of the process cannot take it back.
+        """Store a result. Once this returns, a SIGKILL of the process cannot lose it.
 
         Raises:
-            OSError: e.g. a full disk; names the file. What was there before is whole.
-            ValueError: the item has a result already.
+            OSError: e.g. the disk is full; names the file. Earlier results stay intact.
+            ValueError: the item already has a result.
         """
         row = identifier, record.model_dump_json().encode()
         with self._explained():
@@ -100,7 +100,7 @@ class ResultStore(Generic[R]):
                 raise ValueError(f"item {identifier!r} has two results") from None
 
     def lines(self, ids: Iterable[str]) -> Iterator[bytes]:
-        """The stored results of these items as JSON, in this order; an item without one is passed over."""
+        """Stored results of these items as JSON lines, in this order. Items without a result are skipped."""
         for identifier in ids:
             with self._explained():
                 row = self._db.execute("SELECT record FROM results WHERE id = ?", (identifier,)).fetchone()
@@ -114,7 +114,7 @@ class ResultStore(Generic[R]):
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say an error of sqlite in the user's words."""
+        """Translate errors of sqlite for the user."""
         try:
             yield
         except sqlite3.Error as error:
@@ -129,9 +129,11 @@ class ResultStore(Generic[R]):
 
 
 def write_shards(target: Path, lines: Iterable[bytes], *, count: int, shards: int) -> None:
-    """Write JSON lines to the files `target`/00000.jsonl, ...: the whole folder or nothing.
+    """Write JSON lines to the files `target`/00000.jsonl, ..., as a complete folder or not at all.
 
-    count: of the lines. shards: at most so many files, with equally many lines each but for the last one.
+    Args:
+        count: number of lines.
+        shards: largest number of files. All hold the same number of lines, except the last one.
     """
     size = -(-count // min(shards, count))
     source = iter(lines)

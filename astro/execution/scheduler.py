@@ -1,4 +1,4 @@
-"""Keep one engine busy: many jobs over one queue, without a barrier between them, and grading off the engine's thread."""
+"""Keeps one engine busy with many jobs over one queue, without barriers between them. Grading runs on other threads."""
 
 import queue
 import threading
@@ -12,24 +12,25 @@ from astro.inference.engine import Engine, EngineError, Request, load_weights
 from astro.search import Sample
 
 Job = Generator[list[Any], Any, Any]
-"""Yields a batch of what it wants: requests for the engine, and items for the grader (whatever is no request). Is sent the
-answers, aligned (n samples for a request), and returns its result."""
+"""A generator that yields batches of requests for the engine and items for the grader (anything that is not a request). It
+receives the answers in the same order (n samples per request), and returns its result.
+"""
 
 Grader = Callable[[Sequence[Any]], Sequence[Any]]
-"""Results of items, in order. Called from threads, several at once. An exception is a fault of the machinery, never a grade."""
+"""Returns the results of items, in order. Several threads call it at once. An exception is an internal fault, never a grade."""
 
 GRADERS = 4
-"""Threads that grade: while one waits for a slow answer, the others go on. The work itself is done in processes."""
+"""Number of grading threads, so that one slow answer does not block the others. The work itself runs in processes."""
 
 GRADED_AT_ONCE = 256
-"""Items that one thread takes at once, at most."""
+"""Most items that one thread grades at once."""
 
 
 class SearchError(RuntimeError):
-    """The job of one item failed; its cause is chained.
+    """The job of one item failed. The cause is chained.
 
     Attributes:
-        item_id: which item.
+        item_id: id of the item.
     """
 
     def __init__(self, item_id: str, cause: Exception) -> None:
@@ -37,7 +38,7 @@ class SearchError(RuntimeError):
         self.item_id, self.cause = item_id, cause
 
     def __reduce__(self) -> tuple[Callable[..., "SearchError"], tuple[str, Exception]]:
-        """It crosses processes: an exception is made again from its arguments."""
+        """Pickle support: an exception is rebuilt from its arguments in another process."""
         return SearchError, (self.item_id, self.cause)
 
 
@@ -45,7 +46,7 @@ _Owner = TypeVar("_Owner")
 
 
 class _Grading:
-    """Items on their way through the grader, in batches, on threads of their own."""
+    """Grades items in batches on separate threads."""
 
     def __init__(self, grade: Grader) -> None:
         self._grade = grade
@@ -55,7 +56,7 @@ class _Grading:
         self.outstanding = 0
 
     def submit(self, owner: Any, item: Any) -> None:
-        """Queue an item; `owner` comes back with its result."""
+        """Queue an item; `owner` is returned with its result."""
         if not self._threads:
             self._threads = [threading.Thread(target=self._work, daemon=True, name="grader") for _ in range(GRADERS)]
             for thread in self._threads:
@@ -64,7 +65,7 @@ class _Grading:
         self._todo.put((owner, item))
 
     def take(self, *, wait: bool) -> list[tuple[Any, Any]]:
-        """(owner, result, or the exception in its place) of all that is graded. wait: until at least one is."""
+        """(owner, result or exception) of all graded items. With `wait`, block until there is at least one."""
         found = [self._done.get()] if wait and self.outstanding else []
         while not self._done.empty():
             found.append(self._done.get())
@@ -72,7 +73,7 @@ class _Grading:
         return found
 
     def close(self) -> None:
-        """Let the threads end after what they are at."""
+        """End each thread after its current batch."""
         for _ in self._threads:
             self._todo.put(None)
         self._threads = []
@@ -83,7 +84,7 @@ class _Grading:
             while len(batch) < GRADED_AT_ONCE and not self._todo.empty():
                 try:
                     more = self._todo.get_nowait()
-                except queue.Empty:  # another thread was faster
+                except queue.Empty:  # another thread took the item first
                     break
                 if more is None:
                     self._todo.put(None)
@@ -97,7 +98,7 @@ class _Grading:
         except Exception as error:
             if len(batch) == 1:
                 self._done.put((batch[0][0], error))
-            else:  # whose fault was it? The others get their grades
+            else:  # find the item at fault, so that the others get their grades
                 for one in batch:
                     self._grade_all([one])
             return
@@ -112,28 +113,32 @@ class _Running:
     id: str
     job: Job
     answers: list[Any] = field(default_factory=list)  # one slot per item of the batch
-    missing: int = 0  # slots not answered yet
+    missing: int = 0  # slots without an answer
 
 
 class Feed:
-    """Jobs in flight over one engine, without a barrier: each goes on as soon as its own batch is answered."""
+    """Runs jobs over one engine without barriers: each job continues as soon as its own batch is answered."""
 
     def __init__(self, engine: Engine, grade: Grader | None = None) -> None:
-        """grade: does what jobs yield beside requests; None: they yield requests only."""
+        """Create a feed.
+
+        Args:
+            grade: processes the items that jobs yield beside requests; None: jobs yield only requests.
+        """
         self._engine = engine
         self._grading = None if grade is None else _Grading(grade)
         self._running: set[_Running] = set()
-        self._waiting: dict[int, tuple[_Running, int]] = {}  # ticket -> who waits for it, and in which slot
+        self._waiting: dict[int, tuple[_Running, int]] = {}  # ticket -> waiting job and slot
 
     def __len__(self) -> int:
-        """Jobs in flight."""
+        """Number of jobs in flight."""
         return len(self._running)
 
     def add(self, identifier: str, job: Job) -> list[tuple[str, Any]]:
-        """Begin a job. Returns [(identifier, result)] if it needed nothing, else [].
+        """Start a job. Returns [(identifier, result)] if it finished at once, else [].
 
         Raises:
-            SearchError: it raised, or its grading did; names it.
+            SearchError: the job or its grading raised; names the item.
             EngineError: the engine failed.
         """
         run = _Running(identifier, job)
@@ -141,7 +146,7 @@ class Feed:
         return self._advance(run)
 
     def step(self) -> list[tuple[str, Any]]:
-        """Wait for answers, let the jobs that they complete go on, and return (identifier, result) of those that ended.
+        """Wait for answers, continue the jobs that they complete, and return (identifier, result) of finished jobs.
 
         Raises: as `add`.
         """
@@ -158,7 +163,7 @@ class Feed:
         return done
 
     def close(self) -> None:
-        """Close the jobs. The engine still holds their requests: close it too."""
+        """Close the jobs. The engine still holds their requests, so close it as well."""
         for run in self._running:
             run.job.close()
         self._running.clear()
@@ -167,17 +172,17 @@ class Feed:
             self._grading.close()
 
     def _answer(self, run: _Running, slot: int, answer: Any) -> list[tuple[str, Any]]:
-        """Fill a slot; the job goes on when it was the last."""
+        """Fill a slot. The job continues when its last slot is filled."""
         run.answers[slot] = answer
         run.missing -= 1
         return [] if run.missing else self._advance(run)
 
     def _advance(self, run: _Running) -> list[tuple[str, Any]]:
-        """Hand a job its answers and submit its next batch; [(identifier, result)] if there is none."""
-        answers = run.answers or None  # a generator that has not begun accepts None only
+        """Send a job its answers and submit its next batch. Returns [(identifier, result)] if the job finished."""
+        answers = run.answers or None  # a generator that has not started accepts only None
         try:
             wanted = run.job.send(answers)
-            while not wanted:  # nothing asked for, nothing to wait for
+            while not wanted:  # an empty batch needs no wait
                 wanted = run.job.send([])
         except StopIteration as stop:
             self._running.remove(run)
@@ -199,20 +204,22 @@ class Feed:
 def run_searches(
     jobs: Iterable[tuple[str, Job]], *, engine: Engine, in_flight: int, grade: Grader | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """Run jobs over one engine and yield (id, result) as they finish: (problem id, tree) for searches.
+    """Run jobs over one engine and yield (id, result) as they finish; for searches that is (problem id, tree).
 
-    Up to `in_flight` go on at once; each proceeds as soon as its own batch is answered, whatever the others wait for.
-    `jobs` is read lazily, one for each that finishes. A result does not depend on `in_flight` nor on the order of answers (seeds
-    are hashed from what is asked); the order of the results does.
+    Up to `in_flight` jobs run concurrently. Each continues as soon as its own batch is answered. `jobs` is read lazily. A
+    result
+    depends neither on `in_flight` nor on the order of answers, because seeds are hashed from the requests. Only the order of
+    the
+    results varies.
 
-    If the consumer stops early the jobs are closed, but the engine still holds their requests: close it.
+    If the consumer stops early, the jobs are closed, but the engine still holds their requests, so close it as well.
 
     Args:
         jobs: (id, job) pairs.
         grade: see `Feed`.
 
     Raises:
-        SearchError: a job, or the grading of its answers, raised; names it.
+        SearchError: a job or its grading raised; names the item.
         EngineError: the engine failed.
         ValueError: `in_flight` is below 1.
     """
@@ -237,13 +244,14 @@ def generate(
     concurrency: int,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[Sample]]:
-    """Answer a list of requests, in its order, with at most `concurrency` sequences in the engine.
+    """Answer a list of requests, in order, with at most `concurrency` sequences in the engine.
 
-    A request is n sequences. They are submitted in order, as soon as the next one fits; one that alone is more than
-    `concurrency` goes by itself.
+    A request is n sequences. Requests are submitted in order, as soon as the next one fits. A request larger than
+    `concurrency`
+    runs alone.
 
     Args:
-        progress: called after each poll with the number of requests answered so far.
+        progress: called after each poll with the number of answered requests.
 
     Raises:
         EngineError: the engine failed.
@@ -270,7 +278,7 @@ def generate(
 
 
 def _claim(waiting: dict[int, _Owner], ticket: int) -> _Owner:
-    """Who waits for a ticket, removed from `waiting`."""
+    """The owner of a ticket, removed from `waiting`."""
     try:
         return waiting.pop(ticket)
     except KeyError:
@@ -278,10 +286,10 @@ def _claim(waiting: dict[int, _Owner], ticket: int) -> _Owner:
 
 
 class TimedEngine:
-    """An engine that measures the time spent in another one.
+    """An engine that measures the time spent in another engine.
 
     Attributes:
-        seconds: wall time inside `submit` and `poll` so far. What a driver's wall time exceeds it by is overhead.
+        seconds: wall time inside `submit` and `poll` so far. The rest of a driver's wall time is overhead.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What linearize asks a model for: votes on solutions, and chains in other words."""
+"""Jobs of the stage linearize: votes on solutions (self-evaluation), and rewrites of chains."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +33,7 @@ class Ballot(Strict):
 
 
 class Candidate(Strict):
-    """A solution to be voted on."""
+    """A solution to vote on."""
 
     id: str = Field(min_length=1, description="see `ballot_id`")
     problem: Problem
@@ -41,7 +41,7 @@ class Candidate(Strict):
 
 
 def ballot_id(tree: Tree, node: int) -> str:
-    """Of the votes on the solution that ends at `node`: <problem id>/<node>."""
+    """Key of the votes on the solution that ends at `node`: <problem id>/<node>."""
     return f"{tree.problem.id}/{node}"
 
 
@@ -52,7 +52,7 @@ def candidate_of(tree: Tree, node: int) -> Candidate:
 
 @dataclass(frozen=True)
 class VoteJobs(ProblemJobs):
-    """The model votes on each `Candidate`.
+    """Jobs in which the model votes on a `Candidate`.
 
     Attributes:
         settings: params.linearize.self_eval.
@@ -87,12 +87,12 @@ class VoteJobs(ProblemJobs):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A chain as the template wrote it, to be rewritten.
+    """A chain in the template's words, before a model rewrites it.
 
     Attributes:
         id: see `astro.cloning.rewrite.chain_id`.
-        number: of the chain within its tree.
-        pieces: its segments.
+        number: number of the chain within its tree.
+        pieces: the segments of the chain.
     """
 
     id: str
@@ -110,7 +110,7 @@ def draft_of(tree: Tree, trace: Trace, task: Task) -> Draft:
 
 @dataclass(frozen=True)
 class RewriteJobs(ProblemJobs):
-    """The model rewrites each `Draft`.
+    """Jobs in which the model rewrites a `Draft`.
 
     Attributes:
         settings: params.linearize.lm.
@@ -125,7 +125,7 @@ class RewriteJobs(ProblemJobs):
     chat: "ChatTemplate | None" = None
 
     def __call__(self, item: Draft) -> tuple[str, Job]:
-        """As `Jobs`; the job returns a `astro.cloning.rewrite.Rewritten`."""
+        """As `Jobs`; the job returns an `astro.cloning.rewrite.Rewritten`."""
         chain = rewrite(
             item.id,
             item.problem,
@@ -138,11 +138,11 @@ class RewriteJobs(ProblemJobs):
 
     @cached_property
     def editor(self) -> "MathEditor":
-        """Raises UserError: the task has none, or its few-shot examples cannot be read."""
+        """The editor of the task. Raises UserError if the task has none, or its few-shot examples cannot be read."""
         return get_editor(self._task, shots=self.settings.shots, phrases=self.words)
 
     def _request(self, item: Draft, ask: Ask) -> Request:
-        """Each try has a seed of its own: of the run, the problem, the chain, the segment and the try, and of nothing else."""
+        """The request for one try. Its seed depends only on the run's seed, the problem, the chain, the segment and the try."""
         names = ["rewrite", item.number, str(ask.segment), str(ask.attempt)]
         return Request(
             prompt=ask.prompt,

@@ -1,7 +1,8 @@
-"""Hand a run over: a model folder that others can load and serve, its card, and the training chains as a data set.
+"""Export of a run: a model folder that others can load and serve, its card, and the training chains as a data set.
 
-`state` reads the run and refuses one that does not hang together; `files` takes the model's files; `card` writes the model
-card, `data` the data set with its own. Nothing is written but what the run holds: no figure that is not in metrics/.
+`state` reads the run and refuses an inconsistent one. `files` copies the model's files, `card` writes the model card, and
+`data`
+writes the data set with its own card. All figures come from metrics/.
 
 Start it: python -m astro.export [--model grpo] [--to export/grpo]
 """

@@ -1,10 +1,10 @@
-"""python -m astro.export: model folder, model card and data set of the run in this workspace.
+"""python -m astro.export: write the model folder, model card and data set of the run in this workspace.
 
     python -m astro.export                                  # models/grpo -> export/grpo
     python -m astro.export --model sft --to /data/out --replace
-    python -m astro.export --alias production               # and point the registry's alias to it
+    python -m astro.export --alias production               # also point the registry's alias to it
 
-The registry (MLflow; ASTRO_TRACKING=off: not asked) gets folder, host and commit as tags of the model's version.
+The model's version in the registry (MLflow) gets folder, host and commit as tags. ASTRO_TRACKING=off skips the registry.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from astro.runtime import UserError, atomic_path, home_root, program, run_stage,
 MANIFEST = "provenance.json"
 REGISTERED = "astro"
 CANDIDATE = "candidate"
-"""Alias of the model that was exported last, unless another is asked for."""
+"""Alias of the last exported model, unless --alias names another."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check, write, register; prints what is where."""
+    """Check, write and register the export, and print where everything is."""
     args = parse(argv)
     to = args.to or Path("export") / args.model
     name = args.name or f"astro-{args.model.replace('_', '-')}"
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog=program("export"), description="Hand a run over: model, card, data set.")
     parser.add_argument("--model", choices=titles(), default="grpo", help="which of models/ (default: grpo)")
     parser.add_argument("--to", type=Path, help="target folder (default: export/<model>)")
@@ -58,10 +58,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_target(to: Path, *, replace: bool) -> None:
-    """An existing folder is replaced only if it is an export, and only when asked.
+    """Refuse to overwrite a folder unless it is an export and --replace is given.
 
     Raises:
-        UserError: it is not.
+        UserError: the folder may not be replaced.
     """
     if not to.exists():
         return
@@ -72,8 +72,8 @@ def check_target(to: Path, *, replace: bool) -> None:
 
 
 def write(run: Run, to: Path, name: str) -> None:
-    """The whole folder, or nothing. The same run gives the same bytes."""
-    from astro.export.card import model_card  # pyarrow, datasets: not needed to refuse
+    """Write the whole folder, or nothing. The same run gives the same bytes."""
+    from astro.export.card import model_card  # imported here, because pyarrow and datasets are slow to import
     from astro.export.data import write_dataset
     from astro.export.model_files import copy_files, licence_files, model_files
 
@@ -101,13 +101,13 @@ def write(run: Run, to: Path, name: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file, as sha256sum prints it."""
+    """SHA-256 of a file, in the format of sha256sum."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def register(run: Run, to: Path, alias: str) -> str:
-    """The version of this model in the registry, tagged and under `alias`; "": tracking is off."""
+    """Tag the model's version in the registry and point `alias` to it. Returns the version; "": tracking is off."""
     tags = {
         "export.folder": to.resolve(),
         "export.host": platform.node(),

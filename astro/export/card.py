@@ -1,4 +1,4 @@
-"""The model card, written from the run. Every figure in it stands in metrics/; what was not measured is not in it."""
+"""Write the model card from the run. All figures come from metrics/; unmeasured ones are left out."""
 
 import json
 import re
@@ -30,7 +30,7 @@ from schemas.sft import SftMetrics
 
 
 def model_card(run: Run, name: str) -> ModelCard:
-    """README.md of the model folder; `name`: what the model is called in front matter and commands."""
+    """README.md of the model folder. `name` is the model's name in front matter and commands."""
     sections = [
         f"# {name}",
         summary(run),
@@ -46,7 +46,7 @@ def model_card(run: Run, name: str) -> ModelCard:
 
 
 def front_matter(run: Run, name: str) -> ModelCardData:
-    """The card's metadata: licence and base where known, data sets of the hub, every measured pass@1 and maj@k."""
+    """The card's metadata: licence and base if known, data sets of the hub, every measured pass@1 and maj@k."""
     files = run.params.problems.files.values()
     hub = sorted({s.dataset for s in files if re.fullmatch(HUB_ID, s.dataset or "") and not Path(s.dataset).exists()})
     return ModelCardData(
@@ -94,7 +94,7 @@ def eval_results(run: Run) -> list[EvalResult]:
 
 
 def summary(run: Run) -> str:
-    """What the model is, in a few lines."""
+    """A short description of the model."""
     model = models()[run.model]
     how = f"fine-tuned on {model.description}"
     how += ", then improved by GRPO with a verifier" if model.stage == "grpo" else ""
@@ -106,7 +106,7 @@ def summary(run: Run) -> str:
 
 
 def stale_warning(run: Run) -> str:
-    """What did not fit when it was exported; "": all did."""
+    """A warning about parts of the run that did not match at the export; "": all matched."""
     if not run.stale:
         return ""
     lines = "\n".join(f"> - {line}" for line in run.stale)
@@ -116,7 +116,7 @@ def stale_warning(run: Run) -> str:
 
 
 def figures(run: Run) -> str:
-    """The measured figures of the model and of those it is compared with."""
+    """The measured figures of the model and of the models that it is compared with."""
     evaluation, k = run.metrics["eval"], run.params.eval.majority
     rows = [
         [name, titles().get(model, model), str(m.pass_at_1.n), percent(m.pass_at_1), percent(m.maj_at_k), *shape_of(m)]
@@ -140,12 +140,12 @@ def figures(run: Run) -> str:
 
 
 def shape_of(m: ModelMetrics) -> list[str]:
-    """Mean tokens and backtracks of a chain, and the share that the length limit cut."""
+    """Mean tokens and backtracks of a chain, and the share cut by the length limit."""
     return [f"{m.tokens:.0f}", f"{m.backtracks:.2f}", f"{100 * m.truncated:.1f} %"]
 
 
 def serving(run: Run, name: str) -> str:
-    """How to serve it and ask it: the prompt's format, the commands, the sampling it was measured with."""
+    """How to serve and query the model: the prompt's format, the commands, and the sampling settings of its measurement."""
     config, params = config_of(run.folder), run.params
     length = min(params.engine.max_model_len, config.get("max_position_embeddings", params.engine.max_model_len))
     options = f"--served-model-name {name} --max-model-len {length} --dtype {params.engine.vllm.dtype} --generation-config vllm"
@@ -187,20 +187,20 @@ def messages(question: str, spec: str) -> list[dict[str, str]]:
 
 
 def template_settings() -> dict[str, Any]:
-    """What the templates that write a date are told, so that prompts are those of the training."""
+    """Template variables, such as the date, that make prompts equal to those of the training."""
     from astro.tasks.chat import TODAY
 
     return {"chat_template_kwargs": {"date_string": TODAY.strftime("%d %b %Y")}}
 
 
 def curl(path: str, ask: dict[str, Any]) -> str:
-    """A request on the command line."""
+    """A request as a curl command."""
     body = json.dumps(ask, ensure_ascii=False).replace("'", "'\\''")
     return f"curl -s http://127.0.0.1:8000/v1/{path} -H 'Content-Type: application/json' -d '{body}'"
 
 
 def data(run: Run) -> str:
-    """Data sets with their sizes."""
+    """The data sets with their sizes."""
     rows = [[f"problems: {name}", f"{s.size:,}", ""] for name, s in run.metrics["problems"].sets.items()]
     m = run.metrics["mcts"]
     rows.append(["search trees", f"{m.trees:,}", f"{100 * m.solved:.1f} % solved; {m.tokens:,} tokens generated"])
@@ -215,7 +215,7 @@ def data(run: Run) -> str:
 
 
 def training(run: Run) -> str:
-    """What the training stages counted, and all params."""
+    """Counts of the training stages, and all params."""
     rows = []
     for stage in models():
         if isinstance(m := run.metrics.get(stage), SftMetrics):
@@ -241,13 +241,13 @@ def training(run: Run) -> str:
 
 
 def lineage(run: Run) -> str:
-    """md5 of everything that went into each stage and came out of it, from dvc.lock."""
+    """md5 of all inputs and outputs of each stage, from dvc.lock."""
     rows = [
         [stage, kind.removesuffix("s"), f"`{path}`", f"`{md5}`"]
         for stage, sides in run.lineage.items()
         for kind, hashes in sides.items()
         for path, md5 in hashes.items()
-        if not path.startswith("records/")  # which machine, how long: no data
+        if not path.startswith("records/")  # it holds machine and duration, no data
     ]
     shown = table(["stage", "", "path", "md5"], rows)
     return (

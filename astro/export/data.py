@@ -1,10 +1,10 @@
-"""The training chains and what their trees were, as a data set folder that `datasets.load_dataset` reads.
+"""The training chains and figures of their trees, as a data set folder for `datasets.load_dataset`.
 
-    traces/train.parquet   chains that search, those that the ASTRO arm is trained on
-    traces/direct.parquet  direct solutions of the same trees: the comparator's
+    traces/train.parquet   chains that search, for the ASTRO arm
+    traces/direct.parquet  direct solutions of the same trees, for the baseline
     trees/train.parquet    one row per search tree, without its nodes
 
-Written batch by batch: memory does not grow with the run.
+Files are written in batches, so memory does not grow with the run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ from schemas.records import ROOT, Trace, Tree
 
 TREES = Path("data/trees")
 ROWS = 1000
-"""To a batch, and to a row group of the file."""
+"""Rows per batch, and per row group of the file."""
 
 TRACE_COLUMNS = Features(
     {
@@ -83,10 +83,10 @@ MEANING = {
 
 
 def write_dataset(run: Run, folder: Path) -> dict[str, int]:
-    """Write the data set and its card; rows by file.
+    """Write the data set and its card. Returns the number of rows per file.
 
     Raises:
-        UserError: a broken line, or a chain of a problem that has no tree.
+        UserError: a line is broken, or a chain's problem has no tree.
     """
     trees: dict[str, dict[str, Any]] = {}
     rows = {"trees/train": write_parquet(folder / "trees/train.parquet", TREE_COLUMNS, tree_rows(run, trees))}
@@ -98,7 +98,7 @@ def write_dataset(run: Run, folder: Path) -> dict[str, int]:
 
 
 def write_parquet(path: Path, columns: Features, rows: Iterable[Mapping[str, Any]]) -> int:
-    """One file, readable by `datasets` with these features; how many rows."""
+    """Write one file that `datasets` reads with these features. Returns the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     schema, remaining, count = columns.arrow_schema, iter(rows), 0
     with pq.ParquetWriter(path, schema) as writer:
@@ -109,7 +109,7 @@ def write_parquet(path: Path, columns: Features, rows: Iterable[Mapping[str, Any
 
 
 def tree_rows(run: Run, seen: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A row per tree; what chains say of their tree is left in `seen`, by problem."""
+    """One row per tree. `seen` collects what chains need from their tree, by problem."""
     md5 = run.md5(TREES)
     for tree in read_shards(TREES, Tree):
         ends = [n for n in tree.nodes if n.terminal]
@@ -136,7 +136,7 @@ def tree_rows(run: Run, seen: dict[str, dict[str, Any]]) -> Iterator[dict[str, A
 
 
 def trace_rows(run: Run, path: Path, trees: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A row per chain of one file."""
+    """One row per chain of a file."""
     origin = {"seed": run.params.run.seed, "traces_md5": run.md5(path), "trees_md5": run.md5(TREES)}
     for trace in read_jsonl(path, Trace):
         if trace.problem_id not in trees:
@@ -195,7 +195,7 @@ trees = load_dataset("<this folder>", "trees")    # a row per tree
 
 
 def content(run: Run) -> str:
-    """What the split for training holds."""
+    """Description of the training split."""
     m = run.metrics["linearize"]
     checked = " and by their steps" if run.params.linearize.checked else ""
     return (

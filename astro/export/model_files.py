@@ -1,4 +1,4 @@
-"""The files of a model folder that are handed over: weights in safetensors, config, tokenizer, licences; nothing else."""
+"""The files of an exported model folder: weights in safetensors, config, tokenizer and licences, nothing else."""
 
 import json
 import re
@@ -26,17 +26,17 @@ KEPT = (
     r"chat_template\.(jinja|json)",
     r"additional_chat_templates",
 )
-"""Names of files that loading and serving need. Pickles (*.bin, *.pt) and what trainers leave behind are not among them."""
+"""Names of files that loading and serving need. Pickles (*.bin, *.pt) and leftovers of trainers are not exported."""
 
 LICENCES = r"(?i)(licen[cs]e|notice|use[_-]?policy).*"
-"""Files of the base whose licence goes with every derivative."""
+"""Names of the base's licence files, which accompany every derivative."""
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files to hand over, by name.
+    """The files to export, by name.
 
     Raises:
-        UserError: a LoRA adapter without its base, no safetensors, shards missing, no config, no tokenizer.
+        UserError: a LoRA adapter without its base, no safetensors, missing shards, no config, or no tokenizer.
     """
     found = sorted(p for p in folder.iterdir() if any(re.fullmatch(pattern, p.name) for pattern in KEPT))
     names = {p.name for p in found}
@@ -57,12 +57,12 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def licence_files() -> list[Path]:
-    """Licences, notices and use policies of a base that came from elsewhere."""
+    """Licences, notices and use policies of a base from elsewhere."""
     return sorted(p for p in BASE.iterdir() if p.is_file() and re.fullmatch(LICENCES, p.name)) if BASE.is_dir() else []
 
 
 def licence_fields() -> dict[str, Any]:
-    """`license`, `license_name`, `license_link` of the base's own card; {}: it says nothing."""
+    """`license`, `license_name`, `license_link` of the base's own card; {}: the card has none."""
     path = BASE / "README.md"
     if not path.is_file():
         return {}
@@ -74,10 +74,10 @@ def licence_fields() -> dict[str, Any]:
 
 
 def copy_files(files: list[Path], to: Path) -> None:
-    """Copy files and folders into `to`; links of DVC's cache become files of their own.
+    """Copy files and folders into `to`. Links into DVC's cache become files.
 
     Raises:
-        UserError: the disk has no room for them.
+        UserError: the disk is too full.
     """
     size = sum(f.stat().st_size for p in files for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file())
     free = shutil.disk_usage(to).free

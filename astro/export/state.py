@@ -1,4 +1,4 @@
-"""The run that is handed over: what made the model, its figures, and whether the files are still those of dvc.lock."""
+"""The run to export: what made the model, its figures, and whether the files still match dvc.lock."""
 
 import json
 import subprocess
@@ -18,37 +18,37 @@ from schemas.records import Problem, Trace
 
 TRAIN = Path("data/problems/train.jsonl")
 TRACES = {"train": Path("data/traces/train.jsonl"), "direct": Path("data/traces/direct.jsonl")}
-"""Split of the data set -> the chains it is made of."""
+"""Split of the data set -> the file with its chains."""
 
 
 def titles() -> dict[str, str]:
-    """Model (models/<name>) -> how the tables call it."""
+    """Model (models/<name>) -> its name in the tables."""
     return {model.name: model.label for model in models().values()}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One state of the workspace, checked."""
+    """One verified state of the workspace."""
 
     model: str
     """Name of the model: models/<model>."""
     params: Params
     metrics: Mapping[str, Any]
-    """Stage -> its metrics; of the stages that made the model, and of eval."""
+    """Stage -> its metrics, for eval and the stages that made the model."""
     lineage: Mapping[str, Mapping[str, Mapping[str, str]]]
-    """Stage -> "deps" and "outs" -> path -> md5, as dvc.lock has them, in the order of the pipeline."""
+    """Stage -> "deps" and "outs" -> path -> md5 from dvc.lock, in the order of the pipeline."""
     commit: str
-    """Commit that holds this dvc.lock; "": no git, or it is not committed."""
+    """Commit that contains this dvc.lock; "": there is no git, or it is not committed."""
     stale: tuple[str, ...]
-    """What does not fit, one line each; empty unless it was allowed."""
+    """Mismatches, one line each. Empty unless --allow-stale was given."""
     prompt: str
-    """A prompt as the model was given it, to try it with; "": no chain was made."""
+    """An example of a prompt as the model saw it; "": there are no chains."""
     question: str
     """The problem of that prompt."""
 
     @property
     def folder(self) -> Path:
-        """The model in the workspace."""
+        """The model's folder in the workspace."""
         return Path("models") / self.model
 
     def md5(self, path: Path | str) -> str:
@@ -57,16 +57,17 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of all that made the model and its figures."""
+        """Short hash of everything that made the model and its figures."""
         return digest(self.model, self.lineage, self.params.model_dump())
 
 
 def read_run(model: str, *, allow_stale: bool = False) -> Run:
-    """The run of this workspace, whose stage `model` made the model.
+    """Read the run of this workspace whose stage `model` made the model.
 
     Raises:
-        UserError: a stage that it needs has not been run, or its params, code or files have changed since. `allow_stale`:
-            changes are kept in `Run.stale`; what has not been run is still refused.
+        UserError: a required stage was not run, or its params, code or files have changed since. With `allow_stale` changes
+            are
+            recorded in `Run.stale`, but a missing stage is still an error.
     """
     params = load_params()
     graph = read_pipeline(plain(read_yaml(PARAMS_FILE)))
@@ -108,18 +109,18 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
 
 
 def stage_of(model: str) -> str:
-    """DVC's name of the stage that makes a model: "grpo@astro"."""
+    """DVC's name of the stage that makes a model, such as "grpo@astro"."""
     found = models()[model]
     return f"{found.stage}@{found.arm}"
 
 
 def metrics_of(entry: Entry) -> list[str]:
-    """The metrics of a stage that have a contract: metrics/<name>.json."""
+    """Metrics of a stage that have a contract: metrics/<name>.json."""
     return [out for out in entry.outs if out in {f"metrics/{name}.json" for name in contracts()}]
 
 
 def stages_of(graph: Mapping[str, Entry], model: str) -> list[str]:
-    """The stages that `model` stems from, itself, those of the chains, and eval; in the order of the pipeline."""
+    """The stages that `model` depends on, its own, those of the chains, and eval, in the order of the pipeline."""
     makers = {path: name for name, entry in graph.items() for path in entry.outs}
     found: set[str] = set()
     todo = [stage_of(model), "linearize"]
@@ -132,12 +133,12 @@ def stages_of(graph: Mapping[str, Entry], model: str) -> list[str]:
 
 
 def hashes(entries: list[dict]) -> dict[str, str]:
-    """Path -> md5 of the entries of a stage in dvc.lock."""
+    """Path -> md5, for entries of a stage in dvc.lock."""
     return {entry["path"]: entry["md5"] for entry in entries if "md5" in entry}
 
 
 def dvc_status(stages: list[str]) -> dict[str, list]:
-    """What DVC finds changed in these stages; {}: nothing.
+    """Changes in these stages according to DVC; {}: none.
 
     Raises:
         UserError: DVC itself fails.
@@ -150,7 +151,7 @@ def dvc_status(stages: list[str]) -> dict[str, list]:
 
 
 def stale_lines(status: Mapping[str, list]) -> list[str]:
-    """`dvc status` in words: "stage sft: data/traces/train.jsonl modified"."""
+    """The output of `dvc status` in words: "stage sft: data/traces/train.jsonl modified"."""
     lines = []
     for stage, changes in status.items():
         for change in changes:
@@ -166,16 +167,16 @@ def stale_lines(status: Mapping[str, list]) -> list[str]:
 
 
 def said(path: str, how: object) -> list[str]:
-    """One changed file, or each changed param of a file."""
+    """One line per changed file, or per changed param of a file."""
     if isinstance(how, dict):
         return [f"{key} in {path} {change}" for key, change in how.items()]
     return [f"{path} {how}"]
 
 
 def commit_of_lock() -> str:
-    """The commit that brought this dvc.lock; "": there is no git, or the lock differs from what is committed.
+    """The commit that introduced this dvc.lock; "": there is no git, or the lock differs from the committed one.
 
-    Not the newest commit: one that touches something else must not change what is exported.
+    It is not the newest commit, because a commit that touches other files must not change the export.
     """
 
     def git(*arguments: str) -> str | None:
@@ -191,7 +192,7 @@ def commit_of_lock() -> str:
 
 
 def example() -> tuple[str, str]:
-    """(prompt of the first training chain, as the model was given it; the problem it asks); ("", ""): there is no chain."""
+    """(prompt of the first training chain as the model saw it, its problem); ("", ""): there are no chains."""
     questions = {p.id: p.question for p in read_jsonl(TRAIN, Problem)}
     for path in TRACES.values():
         for trace in read_jsonl(path, Trace):

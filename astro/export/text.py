@@ -1,4 +1,4 @@
-"""Pieces that both cards are made of."""
+"""Text fragments that both cards share."""
 
 import json
 import re
@@ -17,7 +17,7 @@ SIZES = (
     (1_000_000, "100K<n<1M"),
     (float("inf"), "n>1M"),
 )
-"""Rows below -> the hub's name of the size."""
+"""Upper limit of rows -> the hub's name of the size."""
 
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 
@@ -28,7 +28,7 @@ def percent(estimate: Estimate) -> str:
 
 
 def public(value: Any) -> Any:
-    """A param as a card may show it: folders by their last name, addresses without user and password."""
+    """A param in a form fit for a card: folders by their last name, addresses without user and password."""
     if isinstance(value, Mapping):
         return {k: public(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -41,7 +41,7 @@ def public(value: Any) -> Any:
 
 
 def base_called(run: Run) -> str:
-    """The base model in words."""
+    """The name of the base model in words."""
     if run.params.base.source == "train":
         return f"a Llama of {run.metrics['base'].parameters:,} parameters, trained from scratch in the same run"
     name, revision = public(run.params.base.pretrained.path), run.params.base.pretrained.revision
@@ -56,13 +56,13 @@ def base_called(run: Run) -> str:
 
 
 def origin_of() -> dict[str, Any]:
-    """Where a base that was converted from another format comes from, as models/base has it; {}: it was not."""
+    """The origin of a base that was converted from another format, from models/base; {}: it was not converted."""
     path = BASE / "origin.json"
     return json.loads(path.read_bytes()) if path.is_file() else {}
 
 
 def base_hub_id(run: Run) -> str | None:
-    """Hub id of the base; None: trained here, or a folder."""
+    """Hub id of the base; None: it was trained here, or comes from a folder."""
     path = run.params.base.pretrained.path
     hub = run.params.base.source == "pretrained" and re.fullmatch(HUB_ID, path) and not Path(path).exists()
     hub = hub and not path.endswith(".gguf")
@@ -76,7 +76,7 @@ def lineage_line(run: Run) -> str:
 
 
 def licence_lines(run: Run) -> str:
-    """The section on licences, in both cards."""
+    """The section on licences in both cards."""
     fields = licence_fields()
     if run.params.base.source == "train":
         base = "The base was trained in this run on generated text: no licence of another model applies."

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible completions endpoint: vLLM's server, or another. One thread per request in flight."""
+"""Engine over any OpenAI-compatible completions endpoint, such as vLLM's server. Each request in flight has its own thread."""
 
 import queue
 import threading
@@ -14,30 +14,31 @@ if TYPE_CHECKING:
     from openai.types import Completion, CompletionChoice
 
 TOO_LONG = "maximum context length"
-"""vLLM's servers (and OpenAI's) refuse a prompt that leaves no room for `max_tokens` with these words."""
+"""Phrase in the error of vLLM's servers (and OpenAI's) for a prompt that leaves no room for `max_tokens`."""
 
 WIDEST_TOKEN = 256
-"""No token is so many characters wide on average: a longer text was not limited."""
+"""Upper bound of the average characters per token. A longer text means that the endpoint ignored `max_tokens`."""
 
 NEUTRAL_OF_VLLM = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""What a vLLM server takes from the model's own generation_config.json where a request leaves it open. Other servers may refuse
-the names."""
+"""Sampling values that a vLLM server would otherwise take from the model's generation_config.json. Other servers may reject
+these names.
+"""
 
 BACK_OFF_S = (1.0, 30.0)
-"""First and longest wait for an endpoint that is gone; each is twice the one before."""
+"""First and longest wait, in seconds, for an unavailable endpoint. Each wait is twice the previous one."""
 
 
 class UnusableAnswer(EngineError):
-    """Something came, but not what was asked for."""
+    """The endpoint returned an answer that does not match the request."""
 
 
 class EndpointEngine:
     """`Engine` over HTTP.
 
-    A request that fails (no connection, time-out, 408, 409, 429, 5xx: the openai client; an unusable answer: here) is made
-    again `retries` times with exponential back-off. An endpoint that is gone for longer is waited for, `patience_s` from
-    its last answer on: it may be starting again. What fails after that fails the run. A request that is refused (400) does
-    so at once, but one that is too long for the model gets what fits: fewer tokens, at last none.
+    The openai client retries a failed request (no connection, time-out, 408, 409, 429, 5xx) `retries` times with exponential
+    back-off; this class does the same for an unusable answer. An endpoint that is gone for longer may be restarting, so the
+    engine waits up to `patience_s` since its last answer. After that the run fails. A rejected request (400) fails at once,
+    except that a request too long for the model is repeated with as many tokens as fit, possibly none.
     """
 
     def __init__(
@@ -52,13 +53,15 @@ class EndpointEngine:
         patience_s: float = 0.0,
         control: Control = UNKNOWN,
     ):
-        """Ask the endpoint for its models. One that does not answer now is not waited for: its address may be wrong.
+        """Connect and ask the endpoint for its models. There is no waiting here, because the address may be wrong.
 
-        control: of the tokenizer that prompts are rendered with. An endpoint puts the beginning of every text there itself,
-            so it is left off the prompts.
+        Args:
+            control: special tokens of the tokenizer that renders the prompts. An endpoint itself adds the token that begins
+                every
+                text, so it is removed from the prompts.
 
         Raises:
-            EngineError: it does not answer, or serves no model called `model` ("": the first one it serves).
+            EngineError: it does not answer, or serves no model called `model` ("": the first model that it serves).
         """
         import openai
 
@@ -99,16 +102,16 @@ class EndpointEngine:
         return ticket
 
     def _ask(self, ticket: int, request: Request) -> None:
-        """Runs in a thread of the pool; whatever happens, something is put on the queue."""
+        """Run one request in a thread of the pool. The thread always puts something on the queue."""
         try:
             samples = self._persist(request)
             self._answered = time.monotonic()
             self._answers.put((ticket, samples))
-        except Exception as error:  # handed to the polling thread, which raises it
+        except Exception as error:  # the polling thread raises it
             self._answers.put((ticket, error))
 
     def _persist(self, request: Request) -> list[Sample]:
-        """The answer of a request, however often it takes."""
+        """Answer a request, with as many tries as needed."""
         wait, unusable = BACK_OFF_S[0], 0
         while True:
             try:
@@ -125,7 +128,7 @@ class EndpointEngine:
             wait = min(2 * wait, BACK_OFF_S[1])
 
     def _fitted(self, request: Request) -> list[Sample]:
-        """The answer; of one that is too long for the model, to as many tokens as fit (to a power of 2)."""
+        """Answer a request. If it is too long for the model, the number of tokens is halved until it fits."""
         limit = request.max_tokens
         while limit:
             try:
@@ -137,11 +140,11 @@ class EndpointEngine:
         return [Sample("", 0.0, 0, False)] * request.n
 
     def _once(self, request: Request, max_tokens: int) -> list[Sample]:
-        """Ask once (the client's own retries apart).
+        """Send a request once, apart from the client's own retries.
 
         Raises:
-            UnusableAnswer: something else came than n samples of at most `max_tokens`.
-            openai.OpenAIError: nothing came.
+            UnusableAnswer: the answer is not n samples of at most `max_tokens`.
+            openai.OpenAIError: there was no answer.
         """
         try:
             answer = self._client.completions.create(
@@ -179,7 +182,7 @@ class EndpointEngine:
         return samples
 
     def _judged(self, error: Exception) -> Exception:
-        """The client's own complaint of an answer's form is an unusable answer; other errors are as they are."""
+        """Turn the client's error about a malformed answer into UnusableAnswer. Other errors stay as they are."""
         import openai
 
         if isinstance(error, openai.APIResponseValidationError):
@@ -190,12 +193,12 @@ class EndpointEngine:
         if not isinstance(choice.text, str):
             raise TypeError(f"a choice has no text but {choice.text!r}")
         text, finished = inert(choice.text, self._control.texts), choice.finish_reason == "stop"
-        # vLLM's servers say what stopped a text: a string, or no string for an end token
+        # vLLM's servers report what stopped a text: a stop string, or no string for an end token
         reason = getattr(choice, "stop_reason", "unknown")
         ended = finished and (reason is None or isinstance(reason, int))
         logprobs = choice.logprobs.token_logprobs if choice.logprobs else None
         if logprobs is None:
-            # without logprobs the server reports only the sum of tokens over all n choices
+            # without logprobs the server reports only the token sum over all n choices
             tokens = (answer.usage.completion_tokens if answer.usage else 0) // request.n
             if request.logprobs:
                 raise EngineError("the endpoint sends no logprobs; use mcts.prior uniform with it")
@@ -221,7 +224,7 @@ class EndpointEngine:
         return answered
 
     def close(self) -> None:
-        """Drop what is queued and end the threads."""
+        """Drop queued requests and end the threads."""
         self._ended.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._outstanding = 0

@@ -1,4 +1,4 @@
-"""Text generation behind one Protocol. An engine turns requests into samples and knows nothing of what they are for."""
+"""Text generation behind one Protocol. An engine turns requests into samples and does not know their purpose."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from astro.search.requests import Sample
 
 
 class EngineError(RuntimeError):
-    """The engine cannot answer: it failed, was closed, or was asked for what nobody submitted."""
+    """The engine cannot answer: it failed, it was closed, or nothing was submitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Request:
 
     Attributes:
         prompt: text to continue.
-        n: samples wanted, >= 1.
-        max_tokens: longest sample, tokens, >= 1.
+        n: number of samples, >= 1.
+        max_tokens: longest sample in tokens, >= 1.
         temperature: >= 0; 0 is greedy.
-        stop: strings that end a sample; the sample's text excludes them.
+        stop: strings that end a sample; they are excluded from its text.
         seed: sample i is drawn with seed + i; in [0, 2**63 - n].
         logprobs: whether `Sample.logprob` is needed (it may cost time).
     """
@@ -35,13 +35,13 @@ class Request:
 
 
 class Engine(Protocol):
-    """A queue in front of a model. Used from one thread.
+    """A queue in front of a model, used from one thread.
 
-    The samples of a request depend on the request alone, not on what else is outstanding.
+    The samples of a request depend only on the request, not on other outstanding requests.
     """
 
     def submit(self, request: Request) -> int:
-        """Queue a request, without waiting for it. Returns a ticket, unique over the engine's life.
+        """Queue a request without waiting for it. Returns a ticket that is unique over the engine's life.
 
         Raises:
             EngineError: the engine failed or is closed.
@@ -49,7 +49,7 @@ class Engine(Protocol):
         ...
 
     def poll(self) -> list[tuple[int, list[Sample]]]:
-        """Wait until at least one outstanding request is answered; return all that are, each once, in any order.
+        """Wait until at least one outstanding request is answered. Returns all answered ones, each once, in any order.
 
         Each entry is (ticket, samples), with n samples in the order of their seeds.
 
@@ -59,15 +59,15 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; outstanding requests are dropped. Closing twice is harmless."""
+        """Release the engine's resources and drop outstanding requests. Closing twice is harmless."""
         ...
 
 
 def load_weights(engine: Engine, model: Path) -> bool:
-    """Have an open engine continue with another model, where it can (`VllmEngine.load`). Nothing may be outstanding.
+    """Load another model into an open engine, if the engine supports it (`VllmEngine.load`). Nothing may be outstanding.
 
     Returns:
-        Whether it did; if not, the engine is as it was.
+        True if the model was loaded. False leaves the engine unchanged.
     """
     load = getattr(engine, "load", None)
     return load is not None and load(model)

@@ -1,4 +1,4 @@
-"""Which engine the params ask for. The heavy imports happen here and late."""
+"""Create the engine that the params select. Heavy imports happen here, as late as possible."""
 
 import os
 from functools import partial
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 ENGINE_BYTES = 2.5 * GIB
-"""Memory of an engine process without its weights and cache. vLLM on a CPU was measured at 2.4 GiB, cache included."""
+"""Bytes of an engine process without its weights and cache. On a CPU, vLLM was measured at 2.4 GiB with its cache."""
 
 DEVICES = Path("/dev")
-"""Folder in which a GPU shows as nvidia0. Asking torch would import it, for seconds."""
+"""Folder in which a GPU appears as nvidia0. Asking torch instead would cost seconds for its import."""
 
 BATCH = 64
-"""Sequences that each engine of "auto" gets at least. A smaller batch costs more per token than a core brings."""
+"""Least number of sequences per engine with "auto". In smaller batches the cost per token outweighs an additional core."""
 
 
 def open_engine(
     params: "EngineParams", execution: "ExecutionParams", model: Path | str, *, control: Control | None = None
 ) -> Engine:
-    """The engine of `params` with `model` loaded (an endpoint has its own model loaded), in `count_processes` processes.
+    """Open the engine of `params` with `model`, in `count_processes` processes. An endpoint serves its own model.
 
-    control: of the tokenizer of `model`, for an endpoint; None: it is read from the folder.
+    Args:
+        control: special tokens of the tokenizer of `model`, for an endpoint; None: read them from the folder.
 
     Raises:
-        EngineError: it cannot be started; says why.
+        EngineError: the engine cannot be started; says why.
     """
     processes = count_processes(params, execution, model)
     if processes == 1:
@@ -43,10 +44,10 @@ def open_engine(
 
 
 def count_processes(params: "EngineParams", execution: "ExecutionParams", model: Path | str) -> int:
-    """Engines on this machine: `execution.processes`, or what "auto" makes of it. 1 for an endpoint.
+    """Number of engines on this machine: `execution.processes`, or a choice for "auto". An endpoint always has 1.
 
-    auto: a small model gains more from a second process than from a second thread (docs/log.md), so each core gets an engine
-    of its own. Each needs memory, and a batch that is worth a step. A GPU is best used by one engine.
+    With "auto" each core runs one engine, because a small model gains more from a second process than from a second thread
+    (docs/log.md). The number is limited by memory and by the batch size that each engine needs. A GPU runs one engine.
     """
     if params.kind == "endpoint":
         return 1
@@ -60,7 +61,7 @@ def count_processes(params: "EngineParams", execution: "ExecutionParams", model:
 
 
 def share_of(execution: "ExecutionParams", processes: int) -> "ExecutionParams":
-    """What one of `processes` engines gets of the concurrency and the memory."""
+    """The share of concurrency and memory for each of `processes` engines."""
     vllm = execution.vllm
     return execution.model_copy(
         update={
@@ -74,7 +75,7 @@ def share_of(execution: "ExecutionParams", processes: int) -> "ExecutionParams":
 def _open_one(
     params: "EngineParams", execution: "ExecutionParams", model: Path | str, control: Control | None = None
 ) -> Engine:
-    """One engine, in this process."""
+    """Open one engine in this process."""
     if params.kind == "vllm":
         from astro.inference.vllm_engine import VllmEngine
 

@@ -1,4 +1,4 @@
-"""transformers' generate behind the engine Protocol: slower than vLLM, runs wherever torch does."""
+"""Engine over transformers' generate. It is slower than vLLM and runs wherever torch runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +22,17 @@ from astro.special_tokens import control_texts, encode_prompt, inert
 
 
 class _SeededGumbel(LogitsProcessor):
-    """Turns greedy decoding into sampling: argmax(logits / T + Gumbel noise), the noise from a generator per row.
+    """Turns greedy decoding into sampling: argmax(logits / T + Gumbel noise), with a random generator per row.
 
-    So a row's draw depends on its own seed and not on the batch it happens to be in.
+    The draw of a row therefore depends on its own seed and not on its batch.
     """
 
     def __init__(self, seeds: list[int], temperatures: torch.Tensor):
-        """temperatures: shape (rows,); 0 leaves a row greedy."""
+        """Create the processor.
+
+        Args:
+            temperatures: shape (rows,); 0 keeps a row greedy.
+        """
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.temperatures = temperatures[:, None]
 
@@ -40,15 +44,19 @@ class _SeededGumbel(LogitsProcessor):
 
 
 class _StopStrings(StoppingCriteria):
-    """Ends a row whose last tokens, decoded, hold a stop string.
+    """Ends a row as soon as its last tokens, decoded, contain a stop string.
 
-    transformers' own criterion spells out each token of the vocabulary by tricks that fail on word-level tokenizers.
+    The criterion of transformers fails on word-level tokenizers, because it derives the text of each token by tricks.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: list[str], width: int):
-        """width: tokens of the (padded) prompt, which are not looked at."""
+        """Create the criterion.
+
+        Args:
+            width: tokens of the (padded) prompt, which are ignored.
+        """
         self.tokenizer, self.stop, self.width = tokenizer, stop, width
-        # a stop string has no more tokens than bytes; the last character may be spread over some more
+        # a stop string has no more tokens than bytes; its last character may span several tokens
         self.tail = max(len(s.encode()) for s in stop) + 4
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -59,10 +67,14 @@ class _StopStrings(StoppingCriteria):
 
 
 class _Watch(StoppingCriteria):
-    """Tells what the first row says so far, after each token. It ends nothing."""
+    """Reports the first row's text after each token. It never ends a row."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, width: int, tell: Callable[[str], None]):
-        """width: tokens of the (padded) prompt."""
+        """Create the criterion.
+
+        Args:
+            width: tokens of the (padded) prompt, which are ignored.
+        """
         self.tokenizer, self.width, self.tell = tokenizer, width, tell
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -73,14 +85,14 @@ class _Watch(StoppingCriteria):
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Every token that ends a text: a chat model has several (end of turn, of message, of text)."""
+    """All tokens that end a text. A chat model has several (end of turn, of message, of text)."""
     listed = model.generation_config.eos_token_id
     listed = listed if isinstance(listed, list) else [listed]
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
 
 
 class HfEngine:
-    """`Engine` that answers its oldest outstanding requests batch by batch."""
+    """`Engine` that answers its oldest outstanding requests in batches."""
 
     def __init__(
         self,
@@ -94,12 +106,13 @@ class HfEngine:
     ):
         """Load `model`.
 
-        watch: called with the text so far of the first sample of a batch, after each of its tokens.
+        Args:
+            watch: called with the text so far of the first sample of a batch, after each of its tokens.
 
         Raises:
-            EngineError: transformers does not take it, or its context is shorter than `max_model_len`.
+            EngineError: transformers rejects the model, or its context is shorter than `max_model_len`.
         """
-        disable_progress_bar()  # of loading weights
+        disable_progress_bar()  # for loading weights
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(model), revision=revision)
             self._model = AutoModelForCausalLM.from_pretrained(
@@ -118,16 +131,17 @@ class HfEngine:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._ends = _end_ids(self._model, self._tokenizer)
-        # Only that: a temperature, top_p or repetition penalty that the model's authors chose would bend what is asked for.
+        # A new config, because a temperature, top_p or repetition penalty of the model's authors would change the
+        # sampling.
         self._model.generation_config = GenerationConfig(
             eos_token_id=sorted(self._ends), pad_token_id=self._tokenizer.pad_token_id
         )
         self._batch_size, self._max_model_len, self._watch = batch_size, max_model_len, watch
-        self._queue: list[tuple[int, Request, int]] = []  # ticket, request, tokens that fit behind its prompt
+        self._queue: list[tuple[int, Request, int]] = []  # ticket, request, tokens that fit after its prompt
         self._next = 0
 
     def submit(self, request: Request) -> int:
-        """As `Engine.submit`. A prompt that leaves no room for a token is answered with n empty, unfinished samples."""
+        """As `Engine.submit`. A prompt without room for a single token gets n empty, unfinished samples."""
         if self._model is None:
             raise EngineError("the engine is closed")
         ticket, self._next = self._next, self._next + 1
@@ -161,7 +175,7 @@ class HfEngine:
 
     @torch.inference_mode()
     def _generate(self, requests: list[tuple[Request, int]]) -> list[Sample]:
-        """Samples of (request, room) pairs, one after the other. All rows run as long as the longest; each keeps its own."""
+        """Samples of (request, room) pairs, one after the other. All rows run as long as the longest one, then each is cut."""
         rows = [(request, room, i) for request, room in requests for i in range(request.n)]
         prompts = {request.prompt: encode_prompt(self._tokenizer, request.prompt) for request, _, _ in rows}
         seeds = [request.seed + i for request, _, i in rows]
@@ -199,7 +213,7 @@ class HfEngine:
         return torch.cat(columns, dim=1)
 
     def _sample(self, ids: list[int], logprobs: list[float], stop: list[str]) -> Sample:
-        """The row's own tokens: up to its end token or its stop string; generate pads what follows."""
+        """Cut a row after its end token or stop string; generate pads the rest."""
         length = next((i + 1 for i, token in enumerate(ids) if token in self._ends), None)
         finished = ended = length is not None
         text = str(self._tokenizer.decode(ids[:length], skip_special_tokens=True))
@@ -219,7 +233,7 @@ class HfEngine:
         return Sample(text, sum(logprobs[:length], 0.0), length, finished, ended)
 
     def unknown(self, text: str) -> str:
-        """The first word of a text that the tokenizer has no token for; "": it knows them all."""
+        """The first word of a text that the tokenizer does not know; "": it knows all."""
         unknown = self._tokenizer.unk_token_id
         if unknown is None or unknown not in encode_prompt(self._tokenizer, text):
             return ""
@@ -227,6 +241,6 @@ class HfEngine:
         return next((w for w in words if unknown in encode_prompt(self._tokenizer, w)), words[0] if words else text)
 
     def close(self) -> None:
-        """Drop the model."""
+        """Release the model."""
         self._queue.clear()
         self._model = None

@@ -1,7 +1,7 @@
-"""Several engines with the same model, one process each, behind one queue.
+"""Several engines with the same model behind one queue, each in its own process.
 
-On CPUs a small model gains little from a second thread and almost twofold from a second process (docs/log.md). A sample
-depends on its request alone, so which process answers does not show in the results.
+On CPUs a small model gains little from a second thread and almost a factor of two from a second process (docs/log.md).
+Results do not depend on which process answers, because a sample depends only on its request.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from astro.runtime import die_with_parent
 from astro.search.requests import Sample
 
 JOIN_S = 10.0
-"""How long a process may take to close its engine or to end by itself."""
+"""Seconds that a process may take to close its engine or to end."""
 
 THREADS = "OMP_NUM_THREADS"
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, with an engine or waiting for the next one."""
+    """A process that holds an engine or waits for the next one."""
 
     process: BaseProcess
     pipe: Connection
     threads: int
 
     def end(self) -> None:
-        """The process sees the end of its queue; one that does not end by itself is killed."""
+        """Close the queue, so that the process ends. If it does not end in time, it is killed."""
         self.pipe.close()
         self.process.join(JOIN_S)
         if self.process.is_alive():
@@ -45,26 +45,29 @@ class _Worker:
 
 
 _idle: list[_Worker] = []
-"""Processes without an engine. They have paid for their imports, and the next pool of this process takes them over."""
+"""Processes without an engine. The next pool of this process reuses them, because their imports are done."""
 
 
 def end_idle() -> None:
-    """End the processes that wait for a next engine (they end with this process in any case)."""
+    """End the idle processes. Without this call they end with the parent process."""
     while _idle:
         _idle.pop().end()
 
 
 class PoolEngine:
-    """`Engine` over `processes` engines; each request goes to the process with the fewest outstanding samples."""
+    """`Engine` over `processes` engines. Each request goes to the process with the fewest outstanding samples."""
 
     def __init__(self, open_one: Callable[[], Engine], processes: int) -> None:
-        """open_one: opens one engine; called in each process, so it must be picklable.
+        """Open the engines.
+
+        Args:
+            open_one: opens one engine; called in each process, so it must be picklable.
 
         Raises:
-            EngineError: one of them cannot be started; says why.
+            EngineError: an engine cannot be started; says why.
         """
         self._failed, self._closed, self._next = "", False, 0
-        self._owner: dict[int, tuple[int, int]] = {}  # ticket -> (process, samples wanted)
+        self._owner: dict[int, tuple[int, int]] = {}  # ticket -> (process, number of samples)
         self._load = [0] * processes
         with _threads_each(processes) as threads:
             self._workers = [_take(threads) or _start(threads) for _ in range(processes)]
@@ -104,14 +107,14 @@ class PoolEngine:
         return answered
 
     def reset_prefix_cache(self) -> None:
-        """Forget cached prompts, where the engines cache any (benchmarks). Nothing may be outstanding."""
+        """Clear the prefix caches of the engines, if they have any (for benchmarks). Nothing may be outstanding."""
         for number in range(len(self._workers)):
             self._send(number, "reset", None)
         for number in range(len(self._workers)):
             self._receive(number)
 
     def load(self, model: Path) -> bool:
-        """See `astro.inference.engine.load_weights`. All engines are alike, so all of them can or none."""
+        """See `astro.inference.engine.load_weights`. All engines are alike, so either all of them load the model or none does."""
         for number in range(len(self._workers)):
             self._send(number, "load", model)
         loaded = [self._receive(number) for number in range(len(self._workers))]
@@ -135,7 +138,7 @@ class PoolEngine:
             self._gone(number)
 
     def _receive(self, number: int) -> list[Any]:
-        """The next message of a process: its answers, or what else was asked for; [] where it says that something is done."""
+        """The next message of a process: its answers or another reply; [] if it only confirms something."""
         try:
             kind, content = self._workers[number].pipe.recv()
         except (EOFError, OSError):
@@ -153,8 +156,8 @@ class PoolEngine:
 
 
 def _start(threads: int) -> _Worker:
-    """A new process, with the environment as it is."""
-    context = multiprocessing.get_context("spawn")  # a fork would share the threads' locks
+    """Start a process with the current environment."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs,), name="engine", daemon=True)
     process.start()
@@ -163,17 +166,17 @@ def _start(threads: int) -> _Worker:
 
 
 def _take(threads: int) -> _Worker | None:
-    """A process that waits, with so many threads."""
+    """Take an idle process with this number of threads."""
     for worker in [w for w in _idle if w.threads == threads]:
         _idle.remove(worker)
-        if _freed(worker):  # it answers; a process that is dying may still look alive
+        if _freed(worker):  # it answers; a dying process may still look alive
             return worker
         worker.end()
     return None
 
 
 def _freed(worker: _Worker) -> bool:
-    """Close the worker's engine; outstanding answers are dropped. False: it did not, in time."""
+    """Close the worker's engine and drop outstanding answers. Returns False if it did not close in time."""
     try:
         worker.pipe.send(("close", None))
         while worker.pipe.poll(JOIN_S):
@@ -185,14 +188,14 @@ def _freed(worker: _Worker) -> bool:
 
 
 def usable_cores() -> int:
-    """Cores for the engines of this machine: OMP_NUM_THREADS, else those that this process may use."""
+    """Number of cores for the engines of this machine: OMP_NUM_THREADS, or the cores that this process may use."""
     given = os.environ.get(THREADS, "")
     return max(1, int(given)) if given.isdigit() else len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager
 def _threads_each(processes: int) -> Iterator[int]:
-    """Processes started here share the cores: OpenMP reads its variable once, when it is loaded. Yields threads of each."""
+    """Divide the cores among processes started here. OpenMP reads its variable once, when loaded. Yields the threads of each."""
     before = os.environ.get(THREADS)
     threads = max(1, usable_cores() // processes)
     os.environ[THREADS] = str(threads)
@@ -205,17 +208,18 @@ def _threads_each(processes: int) -> Iterator[int]:
             os.environ[THREADS] = before
 
 
-# --- in the process ----------------------------------------------------------------------------------------------------
+# --- in the worker process
+# ---------------------------------------------------------------------------------------------
 
 
 def _work(pipe: Connection) -> None:
-    """Open engine after engine and answer what comes, until the other side closes the pipe."""
+    """Open engines one after the other and answer requests, until the parent closes the pipe."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, and the pipe then closes
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which then closes the pipe
     inbox: queue.SimpleQueue = queue.SimpleQueue()
 
     def read() -> None:
-        """Always takes in, so that neither side waits for the other to read."""
+        """Read all the time, so that the two sides never wait for each other."""
         while True:
             try:
                 inbox.put(pipe.recv())
@@ -229,7 +233,7 @@ def _work(pipe: Connection) -> None:
             kind, content = inbox.get()
             if kind == "end":
                 return
-            if kind == "close":  # of an engine that failed to open
+            if kind == "close":  # the engine failed to open
                 pipe.send(("closed", []))
                 continue
             try:
@@ -251,7 +255,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _serve(pipe: Connection, inbox: queue.SimpleQueue, engine: Engine) -> str:
-    """Between two polls take in all that has come. Returns "close" or "end", whichever came."""
+    """Serve requests. New messages are taken in between two polls. Returns "close" or "end", whichever arrived."""
     tickets: dict[int, int] = {}  # the engine's ticket -> ours
     while True:
         while not tickets or not inbox.empty():

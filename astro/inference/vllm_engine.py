@@ -1,4 +1,4 @@
-"""vLLM in this process, fed continuously: requests join the running batch as they come, finished ones leave it."""
+"""Engine over vLLM in this process. Requests join the running batch as they arrive, and finished ones leave it."""
 
 import json
 import logging
@@ -14,11 +14,11 @@ from astro.special_tokens import control_texts, encode_prompt, inert
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Both are read when vLLM is imported. One process: start-up 4 s instead of 55 s on CPU, and no orphan after a kill.
+# vLLM reads both when it is imported. One process starts in 4 s instead of 55 s on a CPU, and a kill leaves no orphan.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings, a page per start, say nothing to our users
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its warnings, a page per start, do not help our users
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-# Not bound to cores: two processes that bind to the same ones, or the training after the engine, would crawl.
+# Not bound to cores, because two processes bound to the same core (or the training after the engine) would crawl.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -26,8 +26,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 class VllmEngine:
     """`Engine` over one `vllm.LLM`.
 
-    A sample depends on its request alone: vLLM draws each sequence from its own generator, seeded seed + i (unless `seeded`
-    is off: then all are drawn from one, and depend on what else is in the batch).
+    A sample depends only on its request, because vLLM draws each sequence from its own generator with seed + i. If `seeded`
+    is
+    off, all sequences share one generator and depend on the batch.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class VllmEngine:
         """Load `model`.
 
         Raises:
-            EngineError: vLLM cannot be imported or does not take the model.
+            EngineError: vLLM cannot be imported or rejects the model.
         """
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(max(1, round(kv_cache_gb))))
-        # What it logs before it has read its own settings, and its use of a name that torch has renamed.
+        # Silences what vLLM logs before it reads its own settings, and a warning about a renamed function of torch.
         logging.getLogger("vllm").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", "`torch.distributed.reduce_op`", FutureWarning)
         try:
@@ -66,7 +67,7 @@ class VllmEngine:
         on_gpu = torch.cuda.is_available()
         options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization} if on_gpu else {}
         if not on_gpu:
-            # With chunked prefill a seeded request crashes on CPU when its prefill is split over two steps.
+            # With chunked prefill a seeded request crashes on a CPU if its prefill is split over two steps.
             options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(8192, max_model_len)}
         try:
             self._llm: Any = LLM(
@@ -82,8 +83,8 @@ class VllmEngine:
                 enable_prefix_caching=prefix_caching,
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
-                seed=0,  # unused: every request brings its own
-                generation_config="vllm",  # of the model's own file the end tokens alone, not how its authors sample
+                seed=0,  # unused, because every request has its own seed
+                generation_config="vllm",  # only the end tokens of the model's own file, not its sampling settings
                 **options,
             )
         except (ValueError, OSError, RuntimeError) as error:
@@ -93,14 +94,14 @@ class VllmEngine:
         self._model, self._max_model_len, self._seeded = Path(model), max_model_len, seeded
         self._params, self._final = SamplingParams, RequestOutputKind.FINAL_ONLY
         self._next = 0
-        self._outstanding: dict[int, int] = {}  # ticket -> how often its samples are given (greedy ones are all equal)
+        self._outstanding: dict[int, int] = {}  # ticket -> number of copies of its samples (greedy ones are all equal)
         self._failed = ""
         self._early: list[tuple[int, list[Sample]]] = []
         self._stop_ids: dict[tuple[str, ...], list[int] | None] = {}
-        self._string_ids: set[int] = set()  # tokens that stand for a whole stop string
+        self._string_ids: set[int] = set()  # tokens that equal a whole stop string
 
     def _single_token_stops(self, stop: tuple[str, ...]) -> list[int] | None:
-        """Ids of the stop strings where each is a whole token wherever it appears (word-level tokenizers), else None."""
+        """Token ids of the stop strings if each is always a single token (word-level tokenizers), else None."""
         if stop not in self._stop_ids:
             ids = None
             core = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -112,7 +113,7 @@ class VllmEngine:
         return self._stop_ids[stop]
 
     def submit(self, request: Request) -> int:
-        """As `Engine.submit`. A prompt that leaves no room for a token is answered with n empty, unfinished samples."""
+        """As `Engine.submit`. A prompt without room for a single token gets n empty, unfinished samples."""
         if self._llm is None:
             raise EngineError("the engine is closed")
         if self._failed:
@@ -124,7 +125,7 @@ class VllmEngine:
             self._early.append((ticket, [Sample("", 0.0, 0, False)] * request.n))
             return ticket
         stop_ids = self._single_token_stops(request.stop)
-        copies = request.n if request.temperature == 0 else 1  # vLLM refuses n > 1 for greedy sampling
+        copies = request.n if request.temperature == 0 else 1  # vLLM rejects n > 1 for greedy sampling
         params = self._params(
             n=request.n // copies,
             temperature=request.temperature,
@@ -157,7 +158,7 @@ class VllmEngine:
         return answered
 
     def _step(self) -> list:
-        """One step of the engine. After a failure it is not stepped again: its state is unknown, and it may hang."""
+        """Run one step of the engine. After a failure it never runs again, because its state is unknown and it may hang."""
         try:
             return self._engine.step()
         except Exception as error:
@@ -168,19 +169,20 @@ class VllmEngine:
         ids = list(output.token_ids)
         text = output.text
         if not text and ids:
-            # not detokenized by vLLM: the stop token, where one ended the sample, is not part of the text
+            # The stop token of a sample is not part of its text (vLLM did not detokenize it).
             kept = ids[:-1] if output.finish_reason == "stop" and output.stop_reason is not None else ids
             text = self._tokenizer.decode(kept, skip_special_tokens=True)
         finished = output.finish_reason == "stop"
-        # No reason: the tokenizer's own end token. A number: another one of the generation config, or a stop string that is
-        # one token (and never an end token).
+        # No reason means the tokenizer's own end token. A number means another end token of the generation config, or a
+        # stop string
+        # that is a single token (and never an end token).
         reason = output.stop_reason
         ended = finished and (reason is None or (isinstance(reason, int) and reason not in self._string_ids))
         text = inert(text, control_texts(self._tokenizer))
         return Sample(text, float(output.cumulative_logprob or 0.0), len(ids), finished, ended)
 
     def load(self, model: Path) -> bool:
-        """See `astro.inference.engine.load_weights`. True for a model that differs in its weights alone."""
+        """See `astro.inference.engine.load_weights`. Possible for a model that differs only in its weights."""
         if self._llm is None or self._failed or self._outstanding or not differ_in_weights_alone(self._model, model):
             return False
         if model == self._model:
@@ -195,11 +197,11 @@ class VllmEngine:
         return True
 
     def reset_prefix_cache(self) -> None:
-        """Forget cached prompts (benchmarks). Nothing may be outstanding."""
+        """Clear the prefix cache (for benchmarks). Nothing may be outstanding."""
         self._engine.reset_prefix_cache()
 
     def close(self) -> None:
-        """Shut the engine down and free its memory."""
+        """Shut down the engine and free its memory."""
         if self._llm is None:
             return
         import gc
@@ -214,9 +216,10 @@ class VllmEngine:
 
 
 def differ_in_weights_alone(one: Path, other: Path) -> bool:
-    """Whether two model folders hold the same settings and the same tokenizer.
+    """Whether two model folders have the same settings and the same tokenizer.
 
-    False for tied embeddings: vLLM loads new weights into a running model with them, but computes with a part of the old ones.
+    Models with tied embeddings are excluded, because vLLM loads new weights into a running model but keeps a part of the old
+    ones.
     """
     if not (one.is_dir() and other.is_dir()):
         return False
@@ -224,10 +227,10 @@ def differ_in_weights_alone(one: Path, other: Path) -> bool:
         {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and not _holds_weights(f.name)}
         for folder in (one, other)
     )
-    tied = json.loads(settings.get("config.json", b"{}")).get("tie_word_embeddings", True)  # true where it is not named
+    tied = json.loads(settings.get("config.json", b"{}")).get("tie_word_embeddings", True)  # the default is true
     return settings == others and not tied
 
 
 def _holds_weights(name: str) -> bool:
-    """Whether a file of a model folder holds weights, or lists the files that do."""
+    """Whether a file of a model folder holds weights, or the index of the weight files."""
     return name.endswith((".safetensors", ".safetensors.index.json"))

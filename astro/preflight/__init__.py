@@ -1,6 +1,6 @@
-"""What can be checked of a run before it starts, without weights and without a GPU: shapes, memory, lengths, batches, disk.
+"""Checks of a run before it starts, without weights and without a GPU: shapes, memory, lengths, batches, disk.
 
-`python -m astro.plan <profile> --dry-run` does it for a profile; `start` does the part of it that a stage is about to need.
+`python -m astro.plan <profile> --dry-run` checks a profile. `start` runs the checks that a stage needs when it starts.
 """
 
-AFFECTS_RESULTS = False  # it only refuses
+AFFECTS_RESULTS = False  # it can only refuse

@@ -1,4 +1,4 @@
-"""Checks that need no weights. Each gives its faults as text, so that all of them are told at once."""
+"""Checks that need no weights. Each returns its faults as text, so that all of them are reported at once."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +31,7 @@ def told(check: Callable[[], object]) -> list[str]:
 
 
 def batch_faults(params: Params, compute: Compute) -> list[str]:
-    """Steps that cannot be spread evenly over the processes of the compute profile."""
+    """Steps that cannot be divided evenly over the processes of the compute profile."""
     g, micro = params.grpo, compute.micro_batch
     completions = g.prompts_per_step * g.group_size
     found = []
@@ -56,7 +56,7 @@ def batch_faults(params: Params, compute: Compute) -> list[str]:
 
 
 def target_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
-    """LoRA targets that the model does not have, and weights in 4 bits that cannot be sharded."""
+    """LoRA targets that the model does not have, and 4-bit weights that cannot be sharded."""
     found = []
     for name, section in (("sft", params.sft), ("grpo", params.grpo)):
         if section.lora.enabled:
@@ -69,7 +69,7 @@ def target_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
 
 
 def parallel_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
-    """Tensor parallel sizes that the model's heads or the machine's GPUs do not divide into."""
+    """Tensor parallel sizes that do not divide the model's heads or the machine's GPUs."""
     found = []
     sizes = {"execution.vllm.tensor_parallel_size": params.execution.vllm.tensor_parallel_size}
     if params.engine.kind != "vllm":
@@ -96,11 +96,11 @@ def parallel_faults(params: Params, compute: Compute, shape: Shape) -> list[str]
 
 
 def training_faults(shape: Shape, training: Training, device: float, name: str) -> tuple[Memory, list[str]]:
-    """Memory of a training stage, and whether it fits.
+    """Memory of a training stage, and faults if it does not fit.
 
     Args:
         device: bytes of one GPU.
-        name: of the device, for the message.
+        name: name of the device, for messages.
     """
     memory = training_memory(shape, training, device)
     faults = []
@@ -138,7 +138,7 @@ def training_faults(shape: Shape, training: Training, device: float, name: str) 
 
 
 def engine_memory(params: Params, shape: Shape, device: float, name: str) -> tuple[Serving | float | None, list[str]]:
-    """What the engine of mcts, linearize, the pass rate and eval takes of a GPU, and whether it can start; None: an endpoint."""
+    """GPU memory of the engine for mcts, linearize, the pass rate and eval, and faults if it cannot start; None: an endpoint."""
     engine, execution = params.engine, params.execution
     if engine.kind == "endpoint":
         return None, []
@@ -170,7 +170,7 @@ def engine_memory(params: Params, shape: Shape, device: float, name: str) -> tup
 
 
 def serve_faults(serving: Serving, *, where: str, share: float, length: int, name: str) -> list[str]:
-    """vLLM does not start where its share does not hold the weights and one sequence of full length."""
+    """Faults of vLLM, which cannot start if its share does not hold the weights and one sequence of full length."""
     if serving.at_once:
         return []
     return [

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: models, checkpoints on the way, trees, traces, completions, and DVC's copies of them."""
+"""Disk space of a run: models, checkpoints, trees, traces, completions, and DVC's copies of them."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from astro.preflight.shapes import Shape
 from astro.runtime import UserError
 
 KEPT = 3
-"""Checkpoints that the trainers keep at most (save_total_limit: RL keeps the best one too); one more while it is written."""
+"""Largest number of checkpoints that the trainers keep (save_total_limit; RL also keeps the best one). One more while writing."""
 
 
 def linked(root: Path) -> bool:
     """Whether DVC links its cache into the workspace (cache.type of .dvc/config) and so needs no second copy of a file.
 
-    DVC's default is reflink, which few file systems have, and then copy.
+    DVC's default is reflink, which few file systems support, and then copy.
     """
     import configparser
 
@@ -35,9 +35,9 @@ def disk_needed(
     """Bytes by part.
 
     Args:
-        texts_gb: trees, traces and completions, GiB.
-        saved_bytes: of a weight of a saved model.
-        links: no second copy in DVC's cache.
+        texts_gb: GiB of trees, traces and completions.
+        saved_bytes: bytes per weight of a saved model.
+        links: DVC's cache needs no second copy.
     """
     model = shape.parameters * saved_bytes
     models = (1 + 2 * len(trainings)) * model  # base, and both arms of each stage
@@ -53,7 +53,7 @@ def disk_needed(
 
 
 def checkpoint(shape: Shape, t: Training) -> float:
-    """Bytes of one: weights and AdamW's two states; of LoRA, of the adapter alone."""
+    """Bytes of one checkpoint: weights and AdamW's two states; with LoRA, of the adapter alone."""
     trained = shape.adapter(t.rank, t.targets) if t.rank else shape.parameters
     return trained * 3 * (4 if t.rank or t.sharded > 1 else t.weight_bytes)
 
@@ -64,5 +64,5 @@ def dvc_links(root: Path = Path()) -> bool:
 
 
 def texts_of(lines: list) -> float:
-    """GiB of trees, traces and completions, of the planner's lines."""
+    """GiB of trees, traces and completions, from the planner's lines."""
     return sum(line.disk_gb for line in lines if line.stage in ("mcts", "linearize", "eval"))

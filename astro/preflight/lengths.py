@@ -1,7 +1,8 @@
-"""Do prompts, chains and completions fit the model's context, the engine and the training rows?
+"""Check that prompts, chains and completions fit the model's context, the engine and the training rows.
 
-Lengths are measured where texts and a tokenizer are here, else assumed (rates.yaml). What rests on an assumption alone is a
-warning and never a fault.
+Lengths are measured if texts and a tokenizer are here, else assumed (rates.yaml). A check that rests only on an assumption
+gives a
+warning, never a fault.
 """
 
 import heapq
@@ -31,26 +32,26 @@ if TYPE_CHECKING:
 
 TRACES = Path("data/traces")
 LONGEST = 20
-"""Questions of a file that are tokenized: the longest in characters."""
+"""Number of questions per file that are tokenized: the longest ones in characters."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens."""
+    """Lengths in tokens."""
 
     prompt: int
-    """of the longest prompt"""
+    """the longest prompt"""
     chain: int
-    """of a chain of thought; the longest, where traces are here"""
+    """a chain of thought; the longest one if traces are here"""
     prompt_source: str
     chain_source: str
     prompt_measured: bool = False
     rows: tuple[int, ...] = ()
-    """of each trace that is here, with its prompt"""
+    """each trace that is here, with its prompt"""
 
     @property
     def certain(self) -> int:
-        """Tokens that the longest prompt has at least."""
+        """Lower bound of the longest prompt's tokens."""
         return self.prompt if self.prompt_measured else 1
 
 
@@ -58,8 +59,8 @@ def lengths_of(params: Params, shape: Shape, search: Mapping, *, ask: bool = Tru
     """The lengths of a run.
 
     Args:
-        search: the entry of `searches` in rates.yaml, for what is not here.
-        ask: whether the model's tokenizer, if it is here, can be used.
+        search: the entry of `searches` in rates.yaml, for lengths that cannot be measured.
+        ask: whether the model's tokenizer may be used if it is here.
     """
     assumed = f"rates.yaml, {search['source']}"
     tokenizer = tokenizer_of(shape) if ask else None
@@ -77,7 +78,7 @@ def lengths_of(params: Params, shape: Shape, search: Mapping, *, ask: bool = Tru
 
 
 def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: ChatTemplate | None) -> list[int]:
-    """Of the longest questions of the problem files; none where a set is not a file here, or cannot be read."""
+    """Tokens of the longest questions in the problem files; [] if a set is not a file here, or is unreadable."""
     if params.problems.source != "files":
         return []
     task, found = get_task(params.run.spec, chat=chat), []
@@ -87,9 +88,9 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
         columns, questions = map_of(spec.preset, spec.fields), []
         try:
             for entry in read_rows(name, spec, params.problems.folder, filters_of(spec)):
-                with suppress(Unreadable):  # such a row is left out
+                with suppress(Unreadable):  # such a row is dropped
                     questions += [] if entry.fault else [read_row(entry.content, columns).question]
-        except UserError:  # the problems stage says it
+        except UserError:  # the problems stage reports it
             return []
         for question in heapq.nlargest(LONGEST, questions, key=len):
             asked = Problem(id="asked", task=params.run.task, question=question, gold="none", level=1, chance=None)
@@ -98,7 +99,7 @@ def prompt_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase", chat: C
 
 
 def trace_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase") -> list[tuple[int, int]]:
-    """(prompt, chain) of the traces that are here, if params.yaml as it stands makes the same ones."""
+    """(prompt, chain) tokens of the existing traces, if the present params.yaml would make the same ones."""
     try:
         here = load_params()
         same = all(getattr(here, s) == getattr(params, s) for s in ("run", "problems", "base", "mcts", "linearize"))
@@ -111,11 +112,11 @@ def trace_lengths(params: Params, tokenizer: "PreTrainedTokenizerBase") -> list[
 
 
 def context_faults(params: Params, context: int, name: str) -> list[str]:
-    """Limits of the params that lie above the model's context: a text so long cannot be read by it.
+    """Limits of the params above the model's context, which the model could never use.
 
     Args:
-        context: tokens, of config.json (max_position_embeddings).
-        name: of the model, for the messages.
+        context: tokens, from config.json (max_position_embeddings).
+        name: name of the model, for messages.
     """
     limits = {"engine.max_model_len": params.engine.max_model_len, "sft.max_length": params.sft.max_length}
     if params.grpo.generation != "hf":
@@ -128,7 +129,7 @@ def context_faults(params: Params, context: int, name: str) -> list[str]:
 
 
 def completion_faults(params: Params, context: int, lengths: Lengths, name: str) -> tuple[list[str], list[str]]:
-    """Prompt and completion against what is to hold both: faults, and what only an assumed prompt makes too long."""
+    """Compare prompt and completion with the limits that must hold both. Returns (faults, warnings based on assumed lengths)."""
     g, engine = params.grpo, params.engine.max_model_len
     limits = [
         ("eval.max_tokens", params.eval.max_tokens, "engine.max_model_len is", engine),
@@ -154,7 +155,7 @@ def completion_faults(params: Params, context: int, lengths: Lengths, name: str)
 
 
 def trace_faults(params: Params, context: int, lengths: Lengths, name: str) -> tuple[list[str], list[str]]:
-    """Traces against the rows of SFT and the context: longer ones are dropped. Faults, and what is dropped or only assumed."""
+    """Compare traces with SFT's rows and the context; longer ones are dropped. Returns (faults, warnings)."""
     limit, where = min((params.sft.max_length, "sft.max_length"), (context, f"the context of {name}"))
     if lengths.rows:
         longer = sum(row > limit for row in lengths.rows)

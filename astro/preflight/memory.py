@@ -1,7 +1,8 @@
-"""Memory of one GPU, part by part, from the model's shape: for training, and for an engine. Bytes; estimates, on the safe side.
+"""GPU memory of a training stage and of an engine, part by part, from the model's shape. In bytes, estimated on the safe side.
 
-What is exact: weights, gradients, optimizer states, KV cache. What is estimated: activations (the tensors that a Llama's block
-keeps for its backward pass, with flash attention), the tiles of the output layer, what CUDA and fragmentation take.
+Exact: weights, gradients, optimizer states, KV cache. Estimated: activations (the tensors that a Llama block keeps for its
+backward
+pass, with flash attention), the tiles of the output layer, CUDA's own memory and fragmentation.
 """
 
 import re
@@ -13,60 +14,60 @@ from astro.preflight.shapes import Shape
 
 GIB = 2**30
 ADAM = 16
-"""Bytes of a parameter trained in mixed precision: float32 weight and gradient, two float32 states of AdamW."""
+"""Bytes per parameter in mixed-precision training: float32 weight and gradient, and two float32 states of AdamW."""
 NF4 = 0.5 + 0.127 / 8
-"""Bytes of a weight in 4 bits: half a byte, and its share of the doubly quantized scales (QLoRA, Dettmers et al., section 3)."""
+"""Bytes per weight in 4 bits: half a byte, plus its part of the doubly quantized scales (QLoRA, Dettmers et al., section 3)."""
 TILE = 4096, 32768
-"""Tokens and words of the vocabulary for which TRL computes the output layer's scores at a time, in three float32 copies."""
+"""Tokens and vocabulary entries for which TRL computes the output layer's scores at once, in three float32 copies."""
 GPUS = "GPUs (strategy fsdp2)"
 CUDA = 1.5 * GIB
-"""Context, libraries, NCCL's buffers."""
+"""Bytes for the CUDA context, libraries and NCCL's buffers."""
 FRAGMENTS = 0.08
-"""Share lost between allocations."""
+"""Share of memory lost to fragmentation."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What decides the memory of a training stage on one GPU."""
+    """The settings that determine the memory of a training stage on one GPU."""
 
     stage: str
     tokens: int
-    """of the longest sequence"""
+    """tokens of the longest sequence"""
     sequences: int
-    """per forward and backward pass"""
+    """sequences per forward and backward pass"""
     weight_bytes: int
-    """of a weight as it is loaded: 4 (float32) or 2"""
+    """bytes of a loaded weight: 4 (float32) or 2"""
     half: bool
-    """bfloat16 arithmetic"""
+    """whether arithmetic is bfloat16"""
     checkpointing: bool
     world: int
     strategy: str
     """none | ddp | fsdp2 | zero3"""
     rank: int = 0
-    """of LoRA; 0: all weights are trained"""
+    """rank of LoRA; 0: all weights are trained"""
     targets: str = "all-linear"
     quantized: bool = False
     reference: bool = False
-    """a second copy of the model, for the KL term"""
+    """whether a second copy of the model is needed for the KL term"""
     generation: str = ""
     """grpo: hf | vllm_colocate | vllm_server"""
     completions: int = 0
-    """grpo, hf: generated at once by one process"""
+    """grpo, hf: completions that one process generates at once"""
     share: float = 0.0
-    """vllm_colocate: of the GPU, for vLLM"""
+    """vllm_colocate: share of the GPU for vLLM"""
     sleep: bool = False
     parallel: int = 1
     """vllm_colocate: tensor parallel size"""
 
     @property
     def sharded(self) -> int:
-        """Over how many GPUs weights, gradients and states are spread."""
+        """Number of GPUs over which weights, gradients and states are sharded."""
         return self.world if self.strategy in ("fsdp2", "zero3") else 1
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by part; `phases`: the sums that have to fit, each at its time."""
+    """Bytes by part. `phases` holds the sums that must fit, each at its own time."""
 
     parts: dict[str, float]
     phases: dict[str, float]
@@ -78,10 +79,10 @@ class Memory:
 
 
 def states(shape: Shape, t: Training) -> dict[str, float]:
-    """What stays from step to step: weights, gradients, optimizer states, of one GPU."""
+    """Memory that stays from step to step on one GPU: weights, gradients, optimizer states."""
     over = t.sharded
     if not t.rank:
-        # With accelerate, FSDP2 and ZeRO-3 keep float32 masters whatever the weights are loaded as.
+        # FSDP2 and ZeRO-3 under accelerate keep float32 masters whatever the precision of the loaded weights.
         each = 4 if over > 1 else t.weight_bytes
         parts = {"weights": each, "gradients": each, "optimizer states": 2 * each}
         found = {name: size * shape.parameters / over for name, size in parts.items()}
@@ -95,15 +96,15 @@ def states(shape: Shape, t: Training) -> dict[str, float]:
             "adapter, its gradients and states": ADAM * adapter / over,
         }
     if over > 1:
-        # of the block at work and the next one, in bfloat16, and of the ends; the gradient of a block before it is spread
+        # the current block and the next one in bfloat16, and the ends; the gradient of a block before it is sharded
         found["gathered weights"] = 2 * (2 * shape.block + shape.ends) + (0 if t.rank else 4 * shape.block)
     return found
 
 
 def activations(shape: Shape, t: Training) -> dict[str, float]:
-    """What a forward and backward pass takes besides, of one GPU."""
+    """Additional memory of a forward and backward pass on one GPU."""
     tokens = t.tokens * t.sequences
-    # The residual stream has the dtype of the weights; FSDP2 and ZeRO-3 hand bfloat16 to the blocks.
+    # The residual stream has the dtype of the weights; FSDP2 and ZeRO-3 pass bfloat16 to the blocks.
     stream = 2 if t.weight_bytes == 2 or (t.sharded > 1 and t.half) else 4
     matrices = 2 if t.half or t.weight_bytes == 2 else 4
     kv = shape.kv_heads * shape.head_dim
@@ -117,10 +118,10 @@ def activations(shape: Shape, t: Training) -> dict[str, float]:
 
 
 def training_memory(shape: Shape, t: Training, device: float) -> Memory:
-    """One GPU of a training stage.
+    """Memory of a training stage on one GPU.
 
     Args:
-        device: bytes of the GPU, of which colocated vLLM takes its share.
+        device: bytes of the GPU, including the share of colocated vLLM.
     """
     kept, passing = states(shape, t), activations(shape, t)
     fixed = CUDA + (1 + FRAGMENTS) * sum(kept.values())
@@ -133,7 +134,7 @@ def training_memory(shape: Shape, t: Training, device: float) -> Memory:
         phases["generating"] = fixed + vllm
     if t.generation == "hf":
         cache = t.completions * t.tokens * shape.kv_bytes()
-        # transformers generates with the weights whole on each GPU: sharded ones are gathered for it
+        # transformers generates with full weights on each GPU, so sharded ones are gathered for it
         whole = 2 * shape.parameters if t.sharded > 1 else 0
         parts["KV cache of all completions at once"] = cache
         phases["generating"] = fixed + cache + whole
@@ -142,42 +143,42 @@ def training_memory(shape: Shape, t: Training, device: float) -> Memory:
 
 @dataclass(frozen=True)
 class Serving:
-    """An engine on its GPUs."""
+    """Memory of an engine on its GPUs."""
 
     weights: float
-    """bytes on each GPU"""
+    """weights: bytes on each GPU"""
     working: float
-    """of a step: activations, scores of the sequences in the batch, CUDA graphs"""
+    """working memory of a step: activations, scores of the sequences in the batch, CUDA graphs"""
     cache: float
-    """left for the KV cache on each GPU; negative: nothing is"""
+    """bytes left for the KV cache on each GPU; negative: it does not fit"""
     sequence: float
     """KV cache of one sequence of max_model_len, on each GPU"""
 
     @property
     def at_once(self) -> int:
-        """Full-length sequences that the cache holds."""
+        """Number of full-length sequences that the cache holds."""
         return max(0, int(self.cache // self.sequence))
 
 
 def serving_memory(
     shape: Shape, *, weight_bytes: int, parallel: int, length: int, concurrency: int, share: float, device: float
 ) -> Serving:
-    """vLLM on each of `parallel` GPUs that it may fill to `share` of `device` bytes."""
+    """Memory of vLLM on each of `parallel` GPUs, of which it may use the share `share` of `device` bytes."""
     weights = weight_bytes * shape.parameters / parallel
-    batch = 8192  # tokens of a step, at most: prefill
+    batch = 8192  # most tokens of a step (prefill)
     working = CUDA / 2 + 2 * batch * (4 * shape.hidden + 3 * shape.ffn / parallel) + 8 * concurrency * shape.vocabulary
     sequence = length * shape.kv_bytes(weight_bytes) / min(parallel, shape.kv_heads)
     return Serving(weights, working, share * device - weights - working, sequence)
 
 
 def hf_serving_memory(shape: Shape, *, weight_bytes: int, length: int, batch: int) -> float:
-    """transformers' generate with `batch` sequences of `length` tokens: bytes of the GPU."""
+    """GPU bytes of transformers' generate with `batch` sequences of `length` tokens."""
     each = length * shape.kv_bytes(weight_bytes) + 4 * 3 * shape.vocabulary
     return CUDA + (1 + FRAGMENTS) * (weight_bytes * shape.parameters + batch * each)
 
 
 def remedies(shape: Shape, t: Training, device: float) -> list[str]:
-    """Single changes with which the stage fits, the gentlest first; pairs where no single one does."""
+    """Single changes that make the stage fit, the mildest first; pairs of changes if no single one does."""
 
     def fits(changed: Training) -> bool:
         return training_memory(shape, changed, device).most <= device
@@ -192,7 +193,7 @@ def remedies(shape: Shape, t: Training, device: float) -> list[str]:
 
 
 def fewest(ways: list[str]) -> list[str]:
-    """Of ways that differ in the number of GPUs alone, the first, which takes the fewest."""
+    """Of alternatives that differ only in the number of GPUs, keep the first, which needs the fewest."""
     found: dict[str, str] = {}
     for way in ways:
         found.setdefault(re.sub(r"\d+ " + re.escape(GPUS), GPUS, way), way)
@@ -200,7 +201,7 @@ def fewest(ways: list[str]) -> list[str]:
 
 
 def changes(t: Training) -> dict[str, Callable[[Training], Training]]:
-    """What may be changed about a stage, by what the user would write."""
+    """Possible changes of a stage's settings, by the text that the user would write."""
     found: dict[str, Callable[[Training], Training]] = {}
     if not t.checkpointing:
         found[f"{t.stage}.gradient_checkpointing: true"] = lambda x: replace(x, checkpointing=True)

@@ -1,4 +1,4 @@
-"""The dry run of a profile: every check, all faults at once, and the plan as text."""
+"""The dry run of a profile: it runs every check and reports all faults and the plan as text."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ from schemas.compute import Compute
 from schemas.params import Params
 
 NEAR = 0.9
-"""Share of a GPU above which an estimate is too near to the limit to be sure."""
+"""Share of a GPU above which an estimate is too close to the limit to be safe."""
 
 
 @dataclass
 class Report:
-    """Sections of text, what speaks against the run, and what ought to be known."""
+    """The report: sections of text, faults that prevent the run, and warnings."""
 
     title: str
     sections: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """For the console."""
+        """The report as text for the console."""
         rows = [self.title]
         for name, lines in self.sections:
             rows += ["", name, *(f"  {line}" for line in lines)]
@@ -43,7 +43,7 @@ class Report:
 
 
 def check_profile(params: Params, title: str, *, device: str, compute: str, lines: list, here: bool) -> Report:
-    """The dry run of a profile on `device` of rates.yaml with a compute profile. lines: of the planner.
+    """Dry run of a profile on `device` of rates.yaml with a compute profile. lines: the planner's lines.
 
     Raises:
         UserError: rates.yaml does not know the device's memory.
@@ -70,7 +70,7 @@ def dry_run(
         shape_of_search: the entry of `searches` in rates.yaml: lengths of chains and prompts.
         texts_gb: GiB of trees, traces and completions, by the planner.
         here: compare with the disk and the GPUs of this machine.
-        faults: those that are known already.
+        faults: faults that are known already.
     """
     report = Report(title, faults=list(faults))
     try:
@@ -96,7 +96,7 @@ def dry_run(
 
 
 def adapter_faults(params: Params, shape: Shape) -> list[str]:
-    """Whether base.pretrained.adapter was made for the model."""
+    """Faults of base.pretrained.adapter if it was not made for the model."""
     from astro.training.lora import check_adapter
 
     pretrained = params.base.pretrained
@@ -110,7 +110,7 @@ def adapter_faults(params: Params, shape: Shape) -> list[str]:
 
 
 def unpinned(params: Params) -> list[str]:
-    """Hub ids without a commit: what they hold may change unseen."""
+    """Hub ids without a commit, whose content may change unnoticed."""
     pretrained = params.base.pretrained
     found = []
     if not Path(pretrained.path).is_dir() and pretrained.revision in ("", "main"):
@@ -122,7 +122,7 @@ def unpinned(params: Params) -> list[str]:
 
 
 def described(report: Report, params: Params, shape: Shape) -> None:
-    """The model, and what it is counted by."""
+    """Add the section on the model and its size."""
     report.sections.append(
         (
             "model",
@@ -137,7 +137,7 @@ def described(report: Report, params: Params, shape: Shape) -> None:
 
 
 def check_lengths(report: Report, params: Params, shape: Shape, search: dict, rendered: Rendered) -> lengths.Lengths:
-    """Prompts, chains, completions; their lengths."""
+    """Check the lengths of prompts, chains and completions. Returns these lengths."""
     found = lengths.lengths_of(params, shape, search, ask=not rendered.faults)
     g = params.grpo
     report.sections.append(
@@ -151,7 +151,7 @@ def check_lengths(report: Report, params: Params, shape: Shape, search: dict, re
             ],
         )
     )
-    if shape.folder is None:  # else the model's own tokenizer was asked, and its context with it
+    if shape.folder is None:  # else its own tokenizer and context were checked already
         report.faults += lengths.context_faults(params, shape.context, shape.name)
     for check in (lengths.completion_faults, lengths.trace_faults):
         faults, warnings = check(params, shape.context, found, shape.name)
@@ -161,7 +161,7 @@ def check_lengths(report: Report, params: Params, shape: Shape, search: dict, re
 
 
 def check_batches(report: Report, params: Params, shape: Shape, compute: Compute) -> None:
-    """What a step is made of."""
+    """Add the section on batches."""
     found = checks.batch_faults(params, compute) + checks.parallel_faults(params, compute, shape)
     lines = []
     if not found:
@@ -181,7 +181,7 @@ def check_batches(report: Report, params: Params, shape: Shape, compute: Compute
 
 
 def check_memory(report: Report, params: Params, shape: Shape, where: Machine, prompt: int) -> list[Training]:
-    """Engine and training on one GPU each; returns the training stages that do train."""
+    """Check engine and training on one GPU each. Returns the training stages that have steps."""
     name, lines = f"{where.device}", []
     serving, found = checks.engine_memory(params, shape, where.memory, name)
     lines.append(engine_line(params, serving))
@@ -209,7 +209,7 @@ def check_memory(report: Report, params: Params, shape: Shape, where: Machine, p
 
 
 def engine_line(params: Params, serving: Serving | float | None) -> str:
-    """Of the engine's memory."""
+    """One line on the engine's memory."""
     if serving is None:
         return "engine: an endpoint, elsewhere"
     if isinstance(serving, float):
@@ -226,7 +226,7 @@ def engine_line(params: Params, serving: Serving | float | None) -> str:
 
 
 def training_lines(training: Training, memory: Memory) -> list[str]:
-    """Sum and parts."""
+    """Lines on a training stage: the sum and its parts."""
     kind = (
         "full fine-tuning"
         if not training.rank
@@ -243,7 +243,7 @@ def training_lines(training: Training, memory: Memory) -> list[str]:
 def check_disk(
     report: Report, params: Params, shape: Shape, trainings: list[Training], texts_gb: float, *, here: bool
 ) -> None:
-    """Against the free disk of this machine where `here`, else a warning of what will be needed."""
+    """Compare the needed disk space with this machine if `here`, else add a warning with the size."""
     parts = disk_needed(
         shape, trainings, texts_gb=texts_gb, saved_bytes=settings.BYTES[params.sft.dtype], links=dvc_links()
     )
@@ -256,7 +256,7 @@ def check_disk(
 
 
 def missing_gpus(compute: Compute) -> list[str]:
-    """GPUs of this machine against those of the compute profile."""
+    """Faults if this machine has fewer GPUs than the compute profile uses."""
     import torch
 
     here = torch.cuda.device_count()

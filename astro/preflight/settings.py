@@ -1,4 +1,4 @@
-"""What of the params, the compute profile and the lengths decides the memory of a stage."""
+"""Derive the settings that determine a stage's memory from the params, the compute profile and the lengths."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 
 
 def _optimised(section: SftParams | GrpoParams, compute: Compute) -> dict:
-    """What both trainings are asked alike."""
+    """Settings that SFT and GRPO share."""
     return {
         "weight_bytes": BYTES[section.dtype],
         "half": section.bf16 is not False,
@@ -26,7 +26,7 @@ def _optimised(section: SftParams | GrpoParams, compute: Compute) -> dict:
 
 
 def sft_training(params: Params, compute: Compute) -> Training:
-    """Of sft (and sft_direct). A row is sft.max_length long where it counts: a longer trace is dropped."""
+    """Settings of sft (and sft_direct). A row counts as sft.max_length tokens, because longer traces are dropped."""
     s, share = params.sft, max(1, params.sft.batch_size // compute.world)
     return Training(
         stage="sft",
@@ -37,7 +37,7 @@ def sft_training(params: Params, compute: Compute) -> Training:
 
 
 def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
-    """Of grpo (and grpo_direct). prompt: tokens of the longest one."""
+    """Settings of grpo (and grpo_direct). prompt: tokens of the longest prompt."""
     g, vllm = params.grpo, params.execution.grpo_vllm
     share = max(1, g.prompts_per_step * g.group_size // compute.world)
     return Training(
@@ -55,5 +55,5 @@ def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
 
 
 def prompt_tokens(lengths: Mapping[str, float]) -> int:
-    """Tokens of the longest prompt, of an entry of `searches` in rates.yaml."""
+    """Tokens of the longest prompt, from an entry of `searches` in rates.yaml."""
     return int(lengths["prompt_tokens"])

@@ -1,4 +1,4 @@
-"""The shape of a model from its config.json alone: built on the meta device, where parameters have shapes and no storage."""
+"""The shape of a model from its config.json: the model is built on the meta device, where parameters have no storage."""
 
 import json
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from pathlib import Path
 from astro.runtime import UserError
 
 SHIPPED = Path("profiles/models")
-"""Public config.json files of the profiles' models, for a dry run where the models are not at hand."""
+"""Public config.json files of the profiles' models, for a dry run without the models."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """One linear layer, as in each of the model's blocks."""
+    """One linear layer in each of the model's blocks."""
 
     name: str
     inputs: int
@@ -22,18 +22,18 @@ class Linear:
 
 @dataclass(frozen=True, repr=False)
 class Shape:
-    """Sizes of a causal LM; numbers of parameters unless said otherwise."""
+    """Sizes of a causal LM, as numbers of parameters unless stated otherwise."""
 
     name: str
     source: str
     config: dict
     parameters: int
     block: int
-    """of one transformer block"""
+    """parameters of one transformer block"""
     ends: int
-    """of the embedding, the output layer (once, if they are tied) and the last norm"""
+    """parameters of the embedding, the output layer (once if tied) and the last norm"""
     linears: tuple[Linear, ...]
-    """of one block: what "all-linear" of LoRA reaches, and what QLoRA keeps in 4 bits"""
+    """linear layers of one block, which LoRA's "all-linear" reaches and QLoRA keeps in 4 bits"""
     layers: int
     hidden: int
     ffn: int
@@ -42,16 +42,16 @@ class Shape:
     head_dim: int
     vocabulary: int
     context: int
-    """longest sequence, tokens"""
+    """longest sequence in tokens"""
     tied: bool
     tensors: dict[str, list[int]]
     """shape of every parameter by its name"""
     chat_template: str = ""
-    """name of TRL's copy of the model's template; "": the folder's own tokenizer has it, or nothing is known"""
+    """name of TRL's copy of the model's chat template; "": the model's own folder has it, or it is unknown"""
     tokenizer: dict | None = None
-    """special tokens by role, of a shipped shape"""
+    """special tokens by role, for a shipped shape"""
     folder: Path | None = None
-    """where the model is, if it is here"""
+    """folder of the model, if it is here"""
 
     @property
     def linear(self) -> int:
@@ -77,15 +77,15 @@ class Shape:
         return self.layers * rank * sum(x.inputs + x.outputs for x in chosen)
 
     def kv_bytes(self, bytes_each: int = 2) -> int:
-        """Of the KV cache, per token."""
+        """Bytes of the KV cache per token."""
         return 2 * self.layers * self.kv_heads * self.head_dim * bytes_each
 
 
 def find_config(path: str) -> tuple[dict, dict, str]:
-    """(config, what else is known of a shipped model, where it is from) of a model folder or hub id.
+    """(config, further facts about a shipped model, origin) for a model folder or hub id.
 
     Raises:
-        UserError: there is no config.json in the folder, or none ships for the hub id.
+        UserError: the folder has no config.json, or none ships for the hub id.
     """
     folder = Path(path)
     if folder.is_dir():
@@ -107,7 +107,7 @@ def find_config(path: str) -> tuple[dict, dict, str]:
 
 
 def known(path: str) -> bool:
-    """Whether the model's config is at hand; of a hub id that does not ship, it is not before the base stage is done."""
+    """Whether the model's config is available. For a hub id that does not ship it is not, until the base stage is done."""
     try:
         find_config(path)
     except UserError:
@@ -116,7 +116,7 @@ def known(path: str) -> bool:
 
 
 def shape_of(path: str) -> Shape:
-    """Shape of the model in a folder, or of one whose config ships.
+    """Shape of the model in a folder, or of a model whose config ships.
 
     Raises:
         UserError: there is no config, or transformers does not know the architecture.
@@ -137,10 +137,10 @@ def build(config: dict, *, name: str, source: str) -> Shape:
 
 @lru_cache(maxsize=16)
 def _built(config_text: str, name: str, source: str, more_text: str, folder: str) -> Shape:
-    """Build the model on the meta device and add up what it is made of.
+    """Build the model on the meta device and sum up its parameters.
 
     Raises:
-        UserError: transformers does not know the architecture, or it is no plain causal LM.
+        UserError: transformers does not know the architecture, or it is not a plain causal LM.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

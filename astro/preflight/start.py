@@ -1,6 +1,6 @@
-"""The part of the dry run that a stage does when it starts: do the stages from here on fit the GPUs that are here?
+"""The dry run at the start of a stage: check that this and the later stages fit the GPUs of this machine.
 
-Only refuses: what a stage makes does not depend on it. Without a GPU, or with a model that is trained here, it does nothing.
+It can only refuse, so results do not depend on it. It does nothing without a GPU, or for a model that is trained here.
 """
 
 import os
@@ -19,20 +19,20 @@ from schemas.params import Params
 MODEL = Path("models/base")
 ORDER = ("base", "mcts", "linearize", "sft", "grpo", "eval")
 SETTING = "ASTRO_FIT"
-"""Environment variable; "warn": faults are printed only, where estimates are known to be wrong or other machines work."""
+"""Environment variable. "warn" only prints the faults, for wrong estimates or work on other machines."""
 
 
 def check_start(stage: str, params: Params, gpus: Sequence[float] | None = None) -> None:
-    """Refuse before the long work: the compute profile, and the memory of this machine's GPUs.
+    """Refuse before the long work if the compute profile or the memory of this machine's GPUs does not fit.
 
-    The base stage looks at all that is to come; another one at itself.
+    The base stage checks all later stages; any other stage checks itself.
 
     Args:
         stage: a stage of dvc.yaml.
-        gpus: bytes of each GPU; None: those that are here.
+        gpus: bytes of each GPU; None: the GPUs of this machine.
 
     Raises:
-        UserError: every fault, with what would fit.
+        UserError: all faults, with settings that would fit.
     """
     name = stage.removesuffix("_direct")
     if params.base.source != "pretrained" or name not in ORDER:
@@ -57,14 +57,14 @@ def check_start(stage: str, params: Params, gpus: Sequence[float] | None = None)
 
 
 def visible() -> list[float]:
-    """Bytes of the GPUs that this process sees."""
+    """Bytes of each GPU that this process sees."""
     import torch
 
     return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count())]
 
 
 def faults(ahead: Sequence[str], params: Params, compute: Compute, shape: Shape, device: float, name: str) -> list[str]:
-    """Of the stages ahead, on GPUs of `device` bytes."""
+    """Faults of the later stages on GPUs with `device` bytes."""
     found = []
     if {"mcts", "linearize", "eval"} & set(ahead) and params.execution.ray.address == "":
         found += checks.engine_memory(params, shape, device, name)[1]

@@ -1,4 +1,4 @@
-"""What a dry run counts with: the device and the compute profile by name."""
+"""The hardware that a dry run assumes: the device and the compute profile, by name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +11,22 @@ from schemas.compute import Compute
 
 @dataclass(frozen=True)
 class Machine:
-    """What the dry run counts with."""
+    """The hardware that a dry run assumes."""
 
     device: str
     memory: float
     """bytes of one GPU"""
     compute: Compute
     profile: str
-    """of the compute profile, for messages"""
+    """name of the compute profile, for messages"""
 
 
 def machine(device: str, memory_gb: dict[str, float], compute: str) -> tuple[Machine, list[str]]:
-    """The device and the compute profile by name; faults of the latter (a missing accelerate config, keys that do not fit).
+    """Look up the device and the compute profile by name. Also returns faults of the profile (missing accelerate config, bad
+    keys).
 
     Args:
-        compute: name of a profile, path of a file, or "": the one that ASTRO_COMPUTE or compute.yaml chooses.
+        compute: name of a profile, path of a file, or "": the one that ASTRO_COMPUTE or compute.yaml selects.
 
     Raises:
         UserError: rates.yaml does not know the device's memory.
@@ -41,10 +42,10 @@ def machine(device: str, memory_gb: dict[str, float], compute: str) -> tuple[Mac
 
 
 def compute_path(name: str) -> Path | None:
-    """File of a compute profile.
+    """The file of a compute profile.
 
     Raises:
-        UserError: there is none; says which ship.
+        UserError: there is no such profile; lists those that ship.
     """
     if not name:
         return compute_file()

@@ -1,4 +1,4 @@
-"""Can the model be talked to: is there a chat template, does it take our prompts, is its padding safe?"""
+"""Check the model's chat template: that it exists, that it accepts our prompts, and that padding is safe."""
 
 import importlib.util
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Rendered:
-    """What a prompt becomes. `frame`: what comes on top of the question, in tokens or, without a tokenizer, in characters."""
+    """A rendered prompt. `frame`: what is added to the question, in tokens or, without a tokenizer, in characters."""
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Rendered:
 
 
 def template(params: Params, shape: Shape) -> Rendered:
-    """Render a prompt through the model's own template where its folder is here, else through the copy that TRL ships."""
+    """Render a prompt through the template in the model's folder, or through TRL's copy if the folder is not here."""
     found = Rendered()
     if shape.folder is not None:
         found.faults += model_faults(params, shape)
@@ -58,7 +58,7 @@ def template(params: Params, shape: Shape) -> Rendered:
 
 
 def model_faults(params: Params, shape: Shape) -> list[str]:
-    """What speaks against the model that is here: its tokenizer, its padding, its context."""
+    """Faults of a model that is here: its tokenizer, its padding, its context."""
     from astro.training.compatibility import require_fit
 
     assert shape.folder is not None  # the model is here
@@ -70,7 +70,7 @@ def model_faults(params: Params, shape: Shape) -> list[str]:
 
 
 def chosen(shape: Shape) -> tuple[ChatTemplate | None, str]:
-    """The template, and where it is from.
+    """The template and its origin.
 
     Raises:
         UserError: the model's folder has none.
@@ -90,10 +90,10 @@ def chosen(shape: Shape) -> tuple[ChatTemplate | None, str]:
 
 
 def shipped(name: str) -> str:
-    """Text of a chat template that TRL ships.
+    """The text of a chat template that TRL ships.
 
     Raises:
-        UserError: it ships none of that name.
+        UserError: TRL ships no template of that name.
     """
     spec = importlib.util.find_spec("trl")
     assert spec is not None, "trl is a dependency"
@@ -116,7 +116,7 @@ def tokenizer_of(shape: Shape) -> "PreTrainedTokenizerBase | None":
 
 
 def framed(text: str, question: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:
-    """How much a prompt adds to its question."""
+    """Describe how much a prompt adds to its question."""
     if tokenizer is None:
         return f"a prompt adds {len(text) - len(question)} characters to its question"
     from astro.special_tokens import encode_prompt

@@ -1,7 +1,8 @@
-"""Monte-Carlo tree search over reasoning steps (paper section 2.2), sans-I/O.
+"""Monte Carlo tree search over reasoning steps (paper section 2.2), sans-I/O.
 
-One tree's search is a plain generator: it yields what it needs generated or graded and is sent the answers, so the same core
-runs under a test, over a continuously fed engine, over an endpoint or on a cluster. It knows no engine and no task.
+The search of one tree is a plain generator: it yields requests for generation or grading, and receives the answers. The same
+core therefore runs in a test, over a continuously fed engine, over an endpoint or on a cluster. It knows no engine and no
+task.
 """
 
 from astro.search.best_of_n import sample_tree

@@ -1,8 +1,9 @@
-"""Best-of-N in the form of a tree: N independent solutions, their common beginnings merged (rejection sampling).
+"""Best-of-N as a tree: N independent solutions whose common beginnings are merged (rejection sampling).
 
-What the search of `astro.search.core` is compared with at an equal number of generated tokens: the same policy, grader and
-record, and no search. A node's rollouts are the solutions that pass through it, R = Q their share of correct ones, N their
-number, P its share among its siblings.
+It is the comparison for the search of `astro.search.core` at an equal number of generated tokens: the same policy, grader and
+record, without search. A node's rollouts are the solutions through it, N is their number, R = Q the share of correct ones,
+and P
+its share among its siblings.
 """
 
 from collections.abc import Sequence
@@ -25,10 +26,13 @@ def sample_tree(
     is_terminal: IsTerminal,
     key: Key = last_step,
 ) -> Search:
-    """Sample one problem: a generator as `astro.search.core.search` is, with one request and two batches of grades.
+    """Sample one problem. Like `astro.search.core.search` it is a generator, with one request and two batches of grades.
 
-    samples: N. max_depth: steps; a longer solution is dropped, and so is one that is cut, has a blank step or never answers:
-        they cost tokens and leave no node. Without any other the root is closed.
+    Args:
+        samples: N.
+        max_depth: largest number of steps. A solution that is longer, is cut, has a blank step or never answers is dropped:
+            it
+            costs tokens but adds no node. If all are dropped, the root is closed.
 
     Raises:
         ValueError: as `search`.
@@ -36,7 +40,7 @@ def sample_tree(
     asked: list[Expand | Simulate] = [Simulate((), samples, node_seed(seed, problem.id, (), "rollout"))]
     drawn = answered(asked, (yield asked))[0]
     nodes = [new_root()]
-    through: list[list[Rollout]] = [[]]  # per node: the solutions that pass through it
+    through: list[list[Rollout]] = [[]]  # for each node the solutions through it
     found = [
         (tuple(solution), sample)
         for sample in drawn
@@ -45,7 +49,7 @@ def sample_tree(
     grades = yield from graded([Grade(steps, "") for steps, _ in found])
     for (steps, sample), grade in zip(found, grades, strict=True):
         _insert(nodes, through, steps, sample, grade, key=key, is_terminal=is_terminal)
-    # Merged nodes keep their first texts, so a path may read otherwise than each solution through it.
+    # Merged nodes keep their first texts, so the text of a path may differ from the solutions through it.
     ends = [node for node in nodes if node.terminal]
     for node, grade in zip(ends, (yield from graded([Grade(node.steps, "") for node in ends])), strict=True):
         node.answer, node.verdict = grade
@@ -58,7 +62,7 @@ def sample_tree(
 
 
 def _solution(sample: Sample, *, split: Split, is_terminal: IsTerminal, max_depth: int) -> list[str]:
-    """Steps up to the first that answers; [] if the sample is no solution."""
+    """The steps up to the first one that answers; [] if the sample is not a solution."""
     steps = split(sample.text) if sample.finished else []
     begun = list(takewhile(lambda step: not is_terminal(step), steps))
     solution = steps[: len(begun) + 1]
@@ -76,7 +80,7 @@ def _insert(
     key: Key,
     is_terminal: IsTerminal,
 ) -> None:
-    """Lay one solution into the tree; siblings with equal keys are one node, which keeps its first text."""
+    """Insert one solution into the tree. Siblings with equal keys are one node, which keeps its first text."""
     answer, verdict = grade
     rollout = Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
     here = nodes[ROOT]
@@ -95,7 +99,7 @@ def _insert(
 
 
 def _value(node: SearchNode, rollouts: Sequence[Rollout], *, siblings: int) -> None:
-    """N, R, Q and P of a node. siblings: solutions through the parent; 0 for the root."""
+    """Set N, R, Q and P of a node. siblings: number of solutions through the parent; 0 for the root."""
     node.visits = len(rollouts)
     if rollouts:
         node.q = sum(r.verdict == "correct" for r in rollouts) / len(rollouts)

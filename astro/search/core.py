@@ -1,13 +1,13 @@
 """The search of paper section 2.2: select, expand, value, back-propagate.
 
-What the paper leaves open, and how it is read here:
-1. A new child starts with N = 1 and Q = R: its rollouts have sampled its value once. (With N = 0 it would carry no
+Where the paper leaves details open, this implementation does the following:
+1. A new child starts with N = 1 and Q = R, because its rollouts have sampled its value once. (With N = 0 it would have no
    weight in its parent's Q.)
-2. Samples of one expansion that reach the same state are one action; the prior mass of its distinct texts adds up.
-3. The root has no rollouts of its own, so its Q is the mean over its children alone.
+2. Samples of one expansion that reach the same state are one action. The prior probabilities of its distinct texts are added.
+3. The root has no rollouts of its own, so its Q is the mean over its children.
 4. A node that cannot be continued (no finished step was sampled, or the depth limit is reached) is closed: terminal,
-   without an answer. At the depth limit it is worth R = 0; a dead end keeps the R that its rollouts measured.
-5. A rollout that is cut by the length limit reached no end: an unparseable prediction, whatever it holds.
+   without an answer. At the depth limit its R is 0; a dead end keeps the R that its rollouts measured.
+5. A rollout that is cut by the length limit is an unparseable prediction, whatever it contains.
 """
 
 import math
@@ -27,37 +27,41 @@ Wanted = list[Expand | Simulate] | list[Grade]
 """One batch: texts to generate, or solutions to grade."""
 
 Search = Generator[Wanted, list, Tree]
-"""Yields one batch at a time, is sent its answers (aligned: n samples for a text, `Graded` for a solution), returns the tree."""
+"""A generator that yields one batch at a time and receives its answers in the same order (n samples for a text, `Graded` for a
+solution). It returns the tree.
+"""
 
 IsTerminal = Callable[[str], bool]
-"""Does this step hold a final answer? Pure."""
+"""Whether a step holds a final answer. Pure function."""
 
 Key = Callable[[Sequence[str]], str]
-"""Canonical name of the state that `steps` (at least one) lead to. Siblings with equal keys are one action. Pure."""
+"""Canonical name of the state after `steps` (at least one). Siblings with equal keys are one action. Pure function."""
 
 Split = Callable[[str], list[str]]
-"""Steps of a raw text, in order. Pure."""
+"""Split a raw text into steps, in order. Pure function."""
 
 Observer = Callable[[int, list[int], Sequence[SearchNode]], None]
-"""`observer(iteration, path, nodes)`, called after each iteration (first: 1). It must change nothing."""
+"""`observer(iteration, path, nodes)`, called after each iteration, from 1. It must not change anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
-    """Tunables of one search.
+    """Tunable settings of one search.
 
     Attributes:
         k: actions sampled per expansion, >= 1.
         rollouts: M, completions that value a new child, >= 1.
         iterations: simulations, >= 1.
-        max_depth: steps; a non-terminal node this deep is closed, >= 1.
+        max_depth: largest depth in steps; a non-terminal node at this depth is closed, >= 1.
         c_puct: weight of exploration in PUCT, >= 0.
-        prior: how P_LM(a|s) is read off the samples, see `astro.search.priors`.
+        prior: how P_LM(a|s) is estimated from the samples, see `astro.search.priors`.
         merge_steps: samples that reach the same state are one action; False: each sample is an action of its own.
-        reuse_rollouts: the first step of a node's rollouts is one of its actions, and what follows it a rollout of that
-            child; only what is missing to k and M is generated. Draws from the same policy, but a child's value is then
-            no longer independent of its parent's. Needs `split` and a prior that reads no logprob.
-        turns: a step that ends the model's turn (`Sample.ended`) cannot be continued: without an answer it is closed.
+        reuse_rollouts: the first step of a node's rollouts is one of its actions, and the rest is a rollout of that child.
+            Only
+            the missing ones up to k and M are generated. They come from the same policy, but a child's value is then no
+            longer
+            independent of its parent's. Needs `split` and a prior without log-probabilities.
+        turns: a step that ends the model's turn (`Sample.ended`) cannot be continued; without an answer it is closed.
     """
 
     k: int
@@ -83,7 +87,7 @@ class SearchConfig:
 
 
 def last_step(steps: Sequence[str]) -> str:
-    """The plainest key: siblings are the same action only if their texts are equal."""
+    """The simplest key: siblings are the same action only if their texts are equal."""
     return steps[-1]
 
 
@@ -97,13 +101,14 @@ def search(
     split: Split | None = None,
     observer: Observer | None = None,
 ) -> Search:
-    """Search one problem: a generator that yields what it needs and is sent the answers (see `Search`).
+    """Search one problem. The generator yields requests and receives answers (see `Search`).
 
-    The tree depends on `seed` (of the run), `problem.id` and the samples alone, not on when or in which order a driver
-    answers. Ends early if the policy has no usable step at the root.
+    The tree depends only on `seed` (of the run), `problem.id` and the samples, not on when or in which order a driver
+    answers. It ends
+    early if the policy has no usable step at the root.
 
     Raises:
-        ValueError: answers are not aligned with what was asked for, or a logprob is not finite.
+        ValueError: answers do not match the requests, or a logprob is not finite.
     """
     nodes = [new_root()]
     cost = _Cost()
@@ -131,7 +136,7 @@ def _grow(
     key: Key,
     split: Split | None,
 ) -> Generator[Wanted, list, None]:
-    """Expand a leaf and value its children: at most three batches, for the actions, for all rollouts, and for all grades."""
+    """Expand a leaf and value its children, in at most three batches: the actions, all rollouts, and all grades."""
     known = drawn_already(leaf, config=config, split=split)
     samples = [step for step, _ in known]
     if len(samples) < config.k:
@@ -162,14 +167,14 @@ def _grow(
 
 
 def _identity(node: SearchNode, config: SearchConfig) -> tuple[str, ...]:
-    """What the seeds of a node are hashed from: its steps; where siblings may be equal, its index too."""
+    """What the seeds of a node are hashed from: its steps and, if siblings may be equal, its index."""
     return node.steps if config.merge_steps else (*node.steps, f"#{node.index}")
 
 
 def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None) -> list[tuple[Sample, Sample | None]]:
-    """Actions that the leaf's rollouts hold, at most k: (the step, what follows it; None: nothing does).
+    """Actions that the leaf's rollouts contain, at most k: (the step, its continuation or None).
 
-    A rollout that was cut within its first step holds none.
+    A rollout that was cut within its first step contains none.
     """
     found: list[tuple[Sample, Sample | None]] = []
     for sample in leaf.completions if config.reuse_rollouts else []:
@@ -177,7 +182,7 @@ def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None
             raise ValueError("reuse_rollouts needs `split`")
         first, *rest = split(sample.text)
         if rest:
-            ends = (len(sample.text) - len(first) - sum(map(len, rest))) // len(rest)  # characters between two steps
+            ends = (len(sample.text) - len(first) - sum(map(len, rest))) // len(rest)  # characters of step separators
             found.append((_free(first, True), _free(sample.text[len(first) + ends :], sample.finished)))
         elif sample.finished:
             found.append((replace(_free(first, True), ended=sample.ended), None))
@@ -185,14 +190,14 @@ def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None
 
 
 def _free(text: str, finished: bool) -> Sample:
-    """A piece of a text that has been paid for already."""
+    """A piece of a text that was already counted as generated."""
     return Sample(text, 0.0, 0, finished)
 
 
 def inherited(
     children: Sequence[SearchNode], known: Sequence[tuple[Sample, Sample | None]], *, rollouts: int
 ) -> dict[int, list[Sample]]:
-    """Index of each child -> what its parent's rollouts wrote after its very text, at most `rollouts`."""
+    """Index of each child -> how its parent's rollouts continued after exactly its text, at most `rollouts`."""
     found: dict[int, list[Sample]] = {child.index: [] for child in children}
     for child in children:
         if not child.terminal:
@@ -212,10 +217,11 @@ def expand(
 ) -> list[SearchNode]:
     """Turn sampled steps into children of `leaf`, appended to `nodes` in the order of their first sample.
 
-    Cut and blank samples are dropped, samples with equal keys merged (the first text is kept). A child that holds an
-    answer is terminal; one that holds none is closed at `max_depth`, and with `config.turns` where no sample of it went on.
+    Cut and blank samples are dropped, and samples with equal keys are merged (the first text is kept). A child with an answer
+    is
+    terminal. A child without one is closed at `max_depth`, and with `config.turns` if no sample of it continued.
     Without a usable sample `leaf` itself is closed.
-    The children's R and Q are still to be set, by `value`.
+    `value` sets the children's R and Q afterwards.
     """
     actions: dict[str, dict[str, Sample]] = {}  # key of the state -> distinct text -> its first sample
     counts: Counter[str] = Counter()
@@ -252,12 +258,14 @@ def expand(
 def value(
     children: Sequence[SearchNode], rolled: Mapping[int, Sequence[Sample]]
 ) -> Generator[list[Grade], list[Graded], None]:
-    """Grade what new children lead to; set their R, and from it N = 1 and Q = R, in place.
+    """Grade the completions of new children and set their values in place: R, and from it N = 1 and Q = R.
 
-    R is the share of correct completions; for a child that holds an answer its own grade, 1 or 0; for a closed one 0.
-    Only the verdict "correct" counts: "unparseable_gold" says nothing of the solution.
+    R is the share of correct completions. For a child with an answer it is its own grade, 1 or 0; for a closed one 0. Only
+    the verdict
+    "correct" counts, because "unparseable_gold" says nothing about the solution.
 
-    rolled: index of a child -> its completions; a terminal child has none.
+    Args:
+        rolled: index of a child -> its completions; a terminal child has none.
     """
     wanted = [grade for child in children for grade in _to_grade(child, rolled[child.index])]
     grades = iter((yield from graded(wanted)))
@@ -265,7 +273,7 @@ def value(
         if not child.terminal:
             child.rollouts = [_rollout(sample, grades) for sample in rolled[child.index]]
             child.reward = sum(rollout.verdict == "correct" for rollout in child.rollouts) / len(child.rollouts)
-        elif child.verdict is None:  # holds an answer that is not graded yet; a closed child has its verdict
+        elif child.verdict is None:  # it has an answer without a grade; a closed child has its verdict
             child.answer, child.verdict = next(grades)
             child.reward = float(child.verdict == "correct")
         child.visits = 1
@@ -273,7 +281,7 @@ def value(
 
 
 def _to_grade(child: SearchNode, completions: Sequence[Sample]) -> list[Grade]:
-    """What has to be graded to value a child. A completion that was cut came to no end: it is not graded."""
+    """The solutions to grade for valuing a child. A completion that was cut is not graded, because it has no end."""
     if child.terminal:
         return [Grade(child.steps, "")] if child.verdict is None else []
     return [Grade(child.steps, sample.text) for sample in completions if sample.finished]
@@ -285,10 +293,10 @@ def _rollout(sample: Sample, grades: Iterator[Graded]) -> Rollout:
 
 
 def graded(wanted: list[Grade]) -> Generator[list[Grade], list[Graded], list[Graded]]:
-    """Yield one batch of solutions, unless it is empty; their grades.
+    """Yield one batch of solutions, unless it is empty, and return their grades.
 
     Raises:
-        ValueError: there is not one grade for each.
+        ValueError: the number of grades differs.
     """
     if not wanted:
         return []
@@ -300,7 +308,7 @@ def graded(wanted: list[Grade]) -> Generator[list[Grade], list[Graded], list[Gra
 
 @dataclass(slots=True)
 class _Cost:
-    """What a tree has cost so far: dropped and merged samples count, they were generated too."""
+    """The cost of a tree so far. Dropped and merged samples count, because they were generated."""
 
     requests: int = 0
     tokens: int = 0
@@ -309,7 +317,7 @@ class _Cost:
 def _ask(
     cost: _Cost, requests: list[Expand | Simulate]
 ) -> Generator[list[Expand | Simulate], list[list[Sample]], list[list[Sample]]]:
-    """Yield one batch, check that the answers fit it, count them."""
+    """Yield one batch, check that the answers match, and count them."""
     answers = answered(requests, (yield requests))
     cost.tokens += sum(sample.tokens for samples in answers for sample in samples)
     cost.requests += len(requests)
@@ -317,10 +325,10 @@ def _ask(
 
 
 def answered(requests: Sequence[Expand | Simulate], answers: list[list[Sample]]) -> list[list[Sample]]:
-    """The answers, if there is one for each request, of as many samples as it wants.
+    """The answers, one per request, with the requested number of samples.
 
     Raises:
-        ValueError: they do not fit.
+        ValueError: they do not match the requests.
     """
     if len(answers) != len(requests):
         raise ValueError(f"expected {len(requests)} answers, one per request, got {len(answers)}")

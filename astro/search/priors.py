@@ -1,4 +1,4 @@
-"""P_LM(a|s): how likely the policy finds each step, normalised over the siblings."""
+"""P_LM(a|s): the policy's probability of each step, normalised over the siblings."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,20 +9,21 @@ from astro.search.requests import Sample
 PriorKind = Literal["sequence", "token", "frequency", "uniform"]
 
 LOGPROB_PRIORS = ("sequence", "token")
-"""Those that read log-probabilities of the samples."""
+"""The priors that use log-probabilities of the samples."""
 
 
 def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind, counts: Sequence[int] | None = None) -> list[float]:
-    """P(a|s) of each action, in order; they add up to 1.
+    """P(a|s) of each action, in order; the sum is 1.
 
-    An action is one step in one or more spellings: `actions[i]` holds its samples, one per distinct text (the same text
-    drawn twice is the same probability mass, two texts of one step add up).
+    An action is one step in one or more spellings. `actions[i]` holds its samples, one per distinct text: the same text drawn
+    twice
+    counts once, and the probabilities of different texts of one step are added.
 
     kind:
         sequence: exp(logprob), the probability of the whole step. Long steps are unlikely by their length alone.
         token: exp(logprob / tokens), the geometric mean of its token probabilities.
-        frequency: share of the samples that drew the action, `counts`: what is estimated where no logprob is known.
-        uniform: 1 / number of actions; reads no logprob.
+        frequency: share of the samples that drew the action, from `counts`; an estimate without log-probabilities.
+        uniform: 1 / number of actions; needs no log-probabilities.
 
     Raises:
         ValueError: a logprob is not finite.
@@ -46,7 +47,7 @@ def _log_weight(sample: Sample, kind: PriorKind) -> float:
 
 
 def _log_sum_exp(values: Iterable[float]) -> float:
-    """log(sum(exp(v))) without underflow: a step of 1,000 tokens has a probability below the smallest float."""
+    """log(sum(exp(v))) without underflow: the probability of a step of 1,000 tokens is below the smallest float."""
     values = list(values)
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values))

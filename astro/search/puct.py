@@ -8,15 +8,15 @@ from schemas.records import ROOT
 
 
 def puct(*, q: float, prior: float, parent_visits: int, visits: int, c_puct: float) -> float:
-    """`Q(s,a) + c_puct * P(a|s) * sqrt(N(s)) / (1 + N(s,a))`: the value of an action plus a bonus for trying it.
+    """`Q(s,a) + c_puct * P(a|s) * sqrt(N(s)) / (1 + N(s,a))`: the value of an action plus an exploration bonus.
 
-    `c_puct` weighs exploration: 0 follows Q alone.
+    `c_puct` weighs exploration; 0 uses Q alone.
     """
     return q + c_puct * prior * math.sqrt(parent_visits) / (1 + visits)
 
 
 def best_child(nodes: Sequence[SearchNode], node: SearchNode, *, c_puct: float) -> SearchNode:
-    """The child of `node` with the highest PUCT score; of equal scores the one with the lowest index."""
+    """The child of `node` with the highest PUCT score; among equal scores the one with the lowest index."""
     best, best_score = None, -math.inf
     for index in node.children:
         child = nodes[index]
@@ -45,7 +45,7 @@ def backpropagate(nodes: Sequence[SearchNode], path: Sequence[int]) -> None:
     """Update N and Q in place, from the selected node (last of `path`) up to the root (first).
 
     `N(s) += 1`, `Q(s) = (sum_i Q(s_i) N(s_i) + R(s)) / (sum_i N(s_i) + 1)` over the children s_i of s.
-    The root's own value is never measured, so its R and the 1 that weighs it are left out.
+    The root's own value is never measured, so its R and the corresponding 1 are left out.
     """
     for index in reversed(path):
         node = nodes[index]

@@ -1,4 +1,4 @@
-"""What a search asks for and what it is sent: the whole contract between a search and its driver."""
+"""Requests and answers of a search: the complete contract between a search and its driver."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,13 @@ class Sample:
     """One generated text.
 
     Attributes:
-        text: what was generated, without the stop string.
-        logprob: sum of the token log-probabilities under the model (natural log, temperature 1), stop or end token
-            included; 0.0 where the request asked for none.
-        tokens: generated tokens, stop or end token included.
-        finished: ended by itself or by a stop string; False: cut by the length limit.
-        ended: ended by itself, by an end token: a chat model's turn is over. False where an engine cannot tell.
+        text: the generated text, without the stop string.
+        logprob: sum of the token log-probabilities under the model (natural log, temperature 1), including the stop or end
+            token;
+            0.0 if not requested.
+        tokens: generated tokens, including the stop or end token.
+        finished: it ended by itself or by a stop string; False: the length limit cut it.
+        ended: it ended by itself with an end token, so that a chat model's turn is over. False if the engine cannot tell.
     """
 
     text: str
@@ -30,11 +31,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Expand:
-    """Ask for `n` next steps at this state; the answer is n samples, each one step.
+    """Request `n` next steps at a state. The answer is n samples, each one step.
 
     Attributes:
         steps: texts of the steps from the root to the state; () for the root.
-        n: samples wanted.
+        n: number of samples.
         seed: in [0, 2**62); an engine may use seed .. seed + n - 1, one per sample.
     """
 
@@ -45,9 +46,9 @@ class Expand:
 
 @dataclass(frozen=True, slots=True)
 class Simulate:
-    """Ask for `n` completions from this state to the end; the answer is n samples, each the raw rest of a solution.
+    """Request `n` completions from a state to the end. The answer is n samples, each the raw rest of a solution.
 
-    Attributes: as `Expand`.
+    Attributes: as in `Expand`.
     """
 
     steps: tuple[str, ...]
@@ -57,11 +58,11 @@ class Simulate:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """Ask for the grade of a complete solution; the answer is a `Graded`.
+    """Request the grade of a complete solution. The answer is a `Graded`.
 
     Attributes:
         steps: texts of the steps from the root.
-        rest: the raw text that follows them; "" if the last step holds the final answer.
+        rest: the raw text after them; "" if the last step holds the final answer.
     """
 
     steps: tuple[str, ...]

@@ -7,7 +7,7 @@ from schemas.records import Tree
 
 
 class TreeFigures:
-    """Sums over trees, one tree at a time: a million of them need no more memory than one."""
+    """Sums over trees, collected one tree at a time, so that memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.trees = self.solved = self.valid = self.nodes = self.depth = self.tokens = self.requests = 0
@@ -29,7 +29,7 @@ class TreeFigures:
         self.checks.add(tree)
 
     def metrics(self) -> dict[str, Any]:
-        """The values of schemas.mcts.MctsMetrics, of at least one tree."""
+        """The values of schemas.mcts.MctsMetrics, for at least one tree."""
         return {
             "trees": self.trees,
             "solved": round(self.solved / self.trees, 6),

@@ -1,4 +1,4 @@
-"""The tree while it grows (mutable, full precision) and its record."""
+"""The growing tree (mutable, full precision) and its conversion to a record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,26 +7,26 @@ from astro.search.requests import Sample
 from schemas.records import NO_PARENT, ROOT, Node, Problem, Rollout, Tree, Verdict
 
 RECORD_DECIMALS = 6
-"""Floats of a record are rounded to so many decimals; the search itself never rounds."""
+"""Decimals of floats in a record. The search itself never rounds."""
 
 
 @dataclass(slots=True)
 class SearchNode:
-    """A state, and the step a that led to it. In the paper's letters: N = visits, Q = q, R = reward, P = prior.
+    """A state and the step a that led to it. In the paper's notation: N = visits, Q = q, R = reward, P = prior.
 
     Attributes:
         index: position in the list of nodes; parents come before children.
         parent: index of the parent; -1 for the root.
-        steps: texts of the steps from the root to this state; () for the root. The depth is their number.
-        prior: P(a|s) in [0, 1], adds up to 1 over siblings; 1 for the root.
+        steps: texts of the steps from the root to this state; () for the root. Their number is the depth.
+        prior: P(a|s) in [0, 1]; the sum over siblings is 1; 1 for the root.
         visits: N(s).
         q: Q(s) in [0, 1].
         reward: R(s) in [0, 1]; 0 for the root, whose own value is never measured.
-        terminal: holds a final answer, or is closed (cannot be continued): never expanded.
+        terminal: holds a final answer, or is closed (cannot be continued); never expanded.
         answer: final answer of a terminal node; None: none.
         verdict: grade of a terminal node; None: not terminal.
-        rollouts: the completions that measured `reward`, graded; empty where none were made.
-        completions: the texts of those completions, kept only where the node's expansion may use them again.
+        rollouts: the graded completions that measured `reward`; empty if there are none.
+        completions: the texts of those completions, kept only if the node's expansion may reuse them.
         children: indices, in the order in which they were first sampled.
     """
 
@@ -45,14 +45,14 @@ class SearchNode:
     children: list[int] = field(default_factory=list)
 
     def close(self) -> None:
-        """Make the node terminal without an answer, since it cannot be continued. R keeps what was measured."""
+        """Make the node terminal without an answer, because it cannot be continued. R is unchanged."""
         self.terminal = True
         self.answer = None
         self.verdict = "unparseable_prediction"
 
 
 def new_root() -> SearchNode:
-    """The state that is the problem itself: N = 0, no step, no reward of its own."""
+    """The state of the problem itself: N = 0, no step, no reward of its own."""
     return SearchNode(index=ROOT, parent=NO_PARENT, steps=())
 
 

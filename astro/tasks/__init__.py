@@ -1,6 +1,6 @@
-"""Tasks: what a kind of problem is, how it is asked, how its steps are written, and how it is graded.
+"""Tasks: the kinds of problem that the pipeline can train on. A task writes questions and steps, reads them, and grades answers.
 
-from astro.tasks import Task        # the base class of a task of your own: docs/tasks.md
+from astro.tasks import Task        # base class for a task of your own, see docs/tasks.md
 """
 
 import json
@@ -21,16 +21,18 @@ __all__ = ["Task", "TaskError", "get_task"]
 def get_task(
     spec: str, phrases: "JumpWords | None" = None, chat: "ChatTemplate | None" = None, answers: Reading = "box"
 ) -> Task:
-    """A task by its name, with its options behind it (`schemas.run.RunParams.spec`).
+    """Create a task from its specification: a name, optionally followed by a space and its options as JSON.
 
     Args:
-        phrases: what chains say before they go back (`astro.cloning.verbalize.Phrases`), for `parse_chain`; None: unknown.
-        chat: prompts are rendered through it, as messages to a chat model; None: plain text.
-        answers: params.run's: how a response gives its final answer, where the task has several ways.
+        spec: as written by `schemas.run.RunParams.spec`.
+        phrases: the phrases that announce a return (`astro.cloning.verbalize.Phrases`), needed by `parse_chain`; None:
+            unknown.
+        chat: chat template through which prompts are rendered; None: plain text prompts.
+        answers: where a response holds its final answer (`run.answers`), for tasks that support several places.
 
     Raises:
-        ValueError: there is none.
-        UserError: a task of the user's cannot be loaded.
+        ValueError: no task has this name.
+        UserError: the user's task cannot be loaded.
     """
     name, _, options = spec.partition(" ")
     if name == "math":

@@ -1,4 +1,4 @@
-"""What a kind of problem is. `Task` is all that the stages know of one, and what a file of your own subclasses."""
+"""The interface of a task. The stages use a kind of problem only through `Task`; a file of your own subclasses it."""
 
 import itertools
 import random
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from astro.tasks.chat import ChatTemplate
 
 GOLDS_TRIED = 20
-"""Golds of generated problems that are graded before anything long runs."""
+"""Number of generated problems whose golds are graded before a long stage starts."""
 
 MAX_TRIES = 200
-"""Draws without a new problem before a generator is called exhausted."""
+"""Consecutive draws without a new problem after which a generator counts as exhausted."""
 
 
 class TaskError(UserError):
-    """A task cannot do what is asked of it; says what and why."""
+    """A task cannot do what was requested. The message says what and why."""
 
 
 class Task:
-    """A kind of problem: how it is asked, how its solutions are written and read, and how an answer is graded.
+    """Base class of a task: it defines how a problem is asked, how solutions are written and read, and how answers are graded.
 
-    A file of your own holds one subclass. `score` is all that it must have; problems come from `problem`, or from files
+    A file of your own holds one subclass. Only `score` is required. Problems come from the method `problem`, or from files
     (`problems.source: files`).
 
         from astro.tasks import Task
@@ -44,86 +44,93 @@ class Task:
             def score(self, problem, answer):
                 return answer == problem.gold
 
-    A response to it is a list of steps, one to a line, and the last one gives the answer:
+    A response is a list of steps, one per line, and the last step gives the answer:
 
         7 + 5 = 12
         12 + 9 = 21
         Answer: 21
 
-    The class runs in processes of its own, with limits of time and memory. Each method must depend on its arguments alone.
+    The class runs in separate processes with limits on time and memory. The result of each method must depend only on its
+    arguments.
 
     Attributes:
-        options: params.yaml's `run.options`, over `defaults`.
+        options: `defaults` updated by `run.options` in params.yaml.
     """
 
-    # --- what a file of your own may set
+    # --- attributes that a file of your own may set
 
     step_end: str = "\n"
-    """Ends a step; it is not part of the step."""
+    """Separator at the end of a step; not part of the step."""
 
     answer_mark: str = "Answer: "
-    """Stands before the final answer."""
+    """Text that introduces the final answer."""
 
     answer_end: str = "\n"
-    """Ends the final answer; the end of the response does, too."""
+    """Text that ends the final answer. The end of the response ends it as well."""
 
     tried_mark: str = "Tried: "
-    """Takes the place of `answer_mark` where a chain gives an attempt up and goes back."""
+    """Text that replaces `answer_mark` when a chain gives up an attempt and goes back."""
 
     system: str = ""
-    """What a chat model is told before the question; "": nothing."""
+    """System message for chat models; "": no system message."""
 
     right_from: float = 1.0
-    """The lowest score that is right."""
+    """Lowest score that counts as correct."""
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    """The options that params.yaml may set, and their values where it does not."""
+    """Options that `run.options` in params.yaml may set, with their default values."""
 
-    # --- what a file of your own may define
+    # --- methods that a file of your own may define
 
     def problem(self, random: random.Random, level: int) -> Mapping[str, Any]:
-        """A new problem of a level (1, 2, ...): {"question": str, "gold": str}, and "data" (JSON) for what else `score` needs.
+        """Create a new problem of a level (1, 2, ...) as {"question": str, "gold": str}; "data" (JSON) may hold more for
+        `score`.
 
-        All chance must come from `random`. Without this method problems come from files.
+        All randomness must come from `random`. If the method is not defined, problems come from files.
         """
         raise NotImplementedError
 
     def score(self, problem: Problem, answer: str) -> float | bool:
-        """How right an answer is, from 0 to 1; `right_from` says what counts as right. An exception: it cannot be read."""
+        """Score an answer from 0 (wrong) to 1 (right); `right_from` is the threshold. An exception means: the answer is
+        unreadable."""
         raise NotImplementedError
 
     def ask(self, problem: Problem) -> str:
-        """What the model is asked: the prompt of a plain model, with a line end behind it, or the message to a chat model."""
+        """The question as the model sees it: the prompt of a plain model (a line end is added), or the user message of a chat
+        model."""
         return problem.question
 
     def solution(self, random: random.Random, problem: Problem) -> Sequence[str]:
-        """The steps of an attempt in one go, right or wrong, without going back, for `base.source: train` and `base.warmup`.
+        """Write the steps of one direct attempt, right or wrong, without going back. Used by `base.source: train` and
+        `base.warmup`.
 
-        All chance must come from `random`. Without this method the base is a pretrained one as it is.
+        All randomness must come from `random`. If the method is not defined, only a pretrained base without warm-up can be
+        used.
         """
         raise NotImplementedError
 
     def extract(self, text: str) -> str | None:
-        """The final answer of a whole response; None: it holds none."""
+        """The final answer of a whole response; None: it contains none."""
         return self._behind(self.answer_mark, text)
 
     def valid(self, problem: Problem, steps: Sequence[str]) -> bool:
-        """Does the last of `steps` follow the rules in the state that those before it reach? By default nothing is checked."""
+        """Whether the last of `steps` is legal in the state that the earlier steps reach. By default every step is legal."""
         return True
 
     def state_key(self, steps: Sequence[str]) -> str:
-        """Equal for sibling steps that reach the same state: the search merges them. By default the text of the last step."""
+        """Key of the state that `steps` reach. The search merges sibling steps with equal keys. Default: the text of the last
+        step."""
         return self.same(steps[-1]) or steps[-1]
 
-    # --- what the stages use, too. Overridden by tasks of this project alone.
+    # --- attributes and methods that the stages use as well; only tasks of this project override them
 
     name: str = ""
     readings: tuple[Reading, ...] = ()
-    """The ways to read an answer, where there are several."""
+    """The supported places of an answer, if there are several."""
     makes_problems: bool = True
-    """Whether `problem` is defined: else all problems come from files."""
+    """Whether `problem` is defined. If not, all problems come from files."""
     grades_inline: bool = False
-    """Grades and parses in microseconds: it is not worth a thread."""
+    """Whether grading and parsing take only microseconds, so that a thread would not pay off."""
 
     def __init__(
         self,
@@ -138,90 +145,91 @@ class Task:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Where the engine ends a step that it generates; `step_end` among them."""
+        """The stop strings of a step for the engine. They include `step_end`."""
         return (self.step_end,)
 
     def same(self, text: str) -> str:
-        """Equal for texts that say the same: without case and layout."""
+        """Normalise case and white space, so that equal results mean equal content."""
         return " ".join(text.split()).lower()
 
     def identity(self, problem: Problem) -> str:
-        """Equal for two problems that are the same one, however they are worded."""
+        """Key that is equal for two statements of the same problem, however they are worded."""
         return self.same(problem.question)
 
     def prompt(self, problem: Problem) -> str:
-        """The text that a model continues; for a chat model a conversation that ends where the model answers."""
+        """The text that a model continues. For a chat model it is a conversation that ends where the assistant begins to
+        write."""
         if self.chat is None:
             return self.ask(problem).rstrip("\n") + "\n"
         system, said = self.messages(problem)
         return self.chat.render(said, system=system)
 
     def messages(self, problem: Problem) -> tuple[str | None, str]:
-        """(what a chat model is told before, what its user says)."""
+        """The messages for a chat model: (system message or None, user message)."""
         return self.system or None, self.ask(problem)
 
     def example(self) -> Problem:
-        """A short problem, for dry runs."""
+        """A short problem for dry runs."""
         return Problem(id="example", task=self.name, question="?", gold="?", level=1, chance=None)
 
     def response(self, steps: Sequence[str], rest: str = "") -> str:
-        """The continuation of the prompt that consists of `steps` and then the raw text `rest`."""
+        """The continuation of the prompt: `steps`, followed by the raw text `rest`."""
         if not steps:
             return rest
         joined = self.step_end.join(steps)
         return joined if self.is_terminal(steps[-1]) and not rest else joined + self.step_end + rest
 
     def split(self, text: str) -> list[str]:
-        """The steps of a whole response, in order; none of them is blank."""
+        """Split a whole response into its steps, in order. Blank steps are dropped."""
         return [step for step in text.split(self.step_end) if step.strip()]
 
     def is_terminal(self, step: str) -> bool:
-        """Does the step hold a final answer?"""
+        """Whether the step holds a final answer."""
         return self.extract(step) is not None
 
     def extraction(self, text: str) -> Extraction | None:
-        """Where the final answer of a whole response stands; None: there is one way to give it."""
+        """Which part of a whole response holds the final answer; None: the task has only one format."""
         return None
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
-        """Grade of an extracted answer."""
+        """Grade an extracted answer."""
         if answer is None:
             return "unparseable_prediction"
         try:
             score = float(self.score(problem, answer))
-        except Exception:  # a task may leave it to Python to say that "abc" is no number
+        except Exception:  # e.g. float("abc"): a task need not check the format itself
             return "unparseable_prediction"
         return self.verdict_of(score)
 
     def verdict_of(self, score: float) -> Verdict:
-        """Whether a score counts as right."""
+        """Turn a score into a verdict."""
         return "correct" if score >= self.right_from else "wrong"
 
     def grade_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[str | None, Verdict]]:
-        """(extracted answer, grade) of whole responses to `problems`, in order; at once, where that is faster."""
+        """(extracted answer, verdict) of each whole response, in order. Graded as one batch where that is faster."""
         answers = [self.extract(text) for text in texts]
         return list(zip(answers, self.grade_answers(problems, answers), strict=True))
 
     def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
-        """Grades of extracted answers, in order."""
+        """Grade extracted answers, in order."""
         return [self.grade(problem, answer) for problem, answer in zip(problems, answers, strict=True)]
 
     def grade_golds(self, problems: Sequence[Problem]) -> list[Verdict]:
-        """The grade of each problem's own gold, which must be right: no answer can be graded against any other."""
+        """Grade each problem's own gold. It must be correct, because every answer is graded against it."""
         return self.grade_answers(problems, [problem.gold for problem in problems])
 
     def canonical(self, answer: str) -> str:
-        """Equal for answers that say the same, e.g. with equal values."""
+        """Canonical form of an answer: equal for answers with the same meaning, e.g. the same value. Used for majority votes."""
         return self.same(answer) or answer
 
     def checks(self, problem: Problem, steps: Sequence[str]) -> list[StepChecks] | None:
-        """What can be checked in each step by itself; None: there is no such thing."""
+        """Checks of each step by itself (such as its equalities); None: the task has no such checks."""
         return None
 
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
-        """A readable answer, and, where it is right, no step on the way that breaks the rules.
+        """Whether a solution is sound: its answer is readable and, if correct, no step breaks the rules.
 
-        A wrong solution may hold wrong steps: where it went wrong is what a chain that goes back learns from.
+        A wrong solution may contain wrong steps, because a chain that goes back learns from the place of the error.
         """
         verdict = self.grade(problem, self.extract(self.response(steps)))
         if verdict != "correct":
@@ -229,35 +237,36 @@ class Task:
         return all(self.valid_many([(problem, list(steps[: n + 1])) for n in range(len(steps))]))
 
     def valid_many(self, paths: Sequence[tuple[Problem, Sequence[str]]]) -> list[bool]:
-        """`valid` of many (problem, steps), in order."""
+        """`valid` for many (problem, steps), in order."""
         return [self.valid(problem, steps) for problem, steps in paths]
 
     def abandoned(self, step: str) -> tuple[str, str]:
-        """A terminal step as it reads when its attempt is given up: (the step, what the chain finds about it; "" if nothing).
+        """Rewrite a terminal step whose attempt is given up. Returns (the step, the chain's finding about it or "").
 
-        `tried_mark` takes the place of `answer_mark`, so that the chain gives one answer alone.
+        `tried_mark` replaces `answer_mark`, so that the chain gives only one final answer.
         """
         return step.replace(self.answer_mark.rstrip(), self.tried_mark.rstrip()), ""
 
     def restate(self, problem: Problem, steps: Sequence[str]) -> str:
-        """Names the state that a chain returns to: the question and the steps that stand."""
+        """Restate the state that a chain returns to: the question and the steps that remain valid."""
         asked = self.ask(problem).strip("\n")
         if self.chat is not None:
-            asked = inert(asked, self.chat.controls)  # as it stands in the prompt
+            asked = inert(asked, self.chat.controls)  # same spelling as in the prompt
         return self.step_end.join([asked, *steps]) + self.step_end
 
     def vote_prompt(self, problem: Problem, steps: Sequence[str]) -> tuple[str, str]:
-        """(prompt, sound): the LM is asked whether the solution is sound; an answer that begins with `sound` is a yes."""
+        """(prompt, sound) for self-evaluation: the model is asked whether the solution is right. `sound` begins a positive
+        reply."""
         solution = self.step_end.join(steps)
         asked = f"{self.ask(problem).rstrip()}\n\n{solution}\n\nIs this solution right? Say yes or no."
         return (asked + "\n" if self.chat is None else self.chat.render(asked)), "yes"
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """A generated chain of thought as a directed graph."""
+        """Parse a generated chain of thought into a directed graph."""
         return self.parse_many([problem], [text])[0]
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
-        """`parse_chain` of many, in order; all attempts are graded at once."""
+        """`parse_chain` for many chains, in order. All attempts are graded in one batch."""
         drafts = [
             read_chain(self.ask(problem), text, self.phrases, self)
             for problem, text in zip(problems, texts, strict=True)
@@ -275,32 +284,32 @@ class Task:
         ]
 
     def sound_steps(self, drafts: Sequence[tuple[Problem, Draft]]) -> list[bool]:
-        """Whether each step of each chain follows the rules, chain after chain."""
+        """Whether each step of each chain is legal, chain after chain."""
         return self.valid_many([(p, draft.path(n)) for p, draft in drafts for n in range(len(draft.texts))])
 
-    # --- how steps are written, for `read_chain`
+    # --- format of steps, used by `read_chain`
 
     def step_key(self, step: str) -> str:
-        """Equal for a step and its restatement: given up or not, it is the same step."""
+        """Key that is equal for a step and its restatement, whether its attempt was given up or not."""
         return self.same(self.abandoned(step)[0])
 
     def ends(self, step: str) -> bool:
-        """Does the step end an attempt, whatever follows? It gives an answer, or gives one up."""
+        """Whether the step ends an attempt by itself, because it gives an answer or gives one up."""
         return self.attempt(step) is not None
 
     def attempt(self, step: str) -> str | None:
-        """The answer that an attempt comes to which ends with this step, given or given up; None: none can be read."""
+        """The answer of an attempt that ends with this step, whether it was given or given up; None: no answer can be read."""
         given = self.extract(step)
         if given is not None or self.tried_mark.rstrip() not in step:
             return given
         return self.extract(step.replace(self.tried_mark.rstrip(), self.answer_mark.rstrip()))
 
     def named_step(self, sentence: str, steps: Sequence[str]) -> int | None:
-        """None: returns are known by the steps that they write again."""
+        """Always None: here a chain names the target of a return by writing its steps again."""
         return None
 
     def _behind(self, mark: str, text: str) -> str | None:
-        """What follows the last `mark`, up to `answer_end`."""
+        """The text after the last `mark`, up to `answer_end`."""
         _, found, tail = text.rpartition(mark.rstrip())
         answer = (tail.partition(self.answer_end)[0] if self.answer_end else tail).strip() if found else ""
         return answer or None
@@ -311,18 +320,18 @@ class Task:
         """`problem` for each (seed, level), in order.
 
         Raises:
-            TaskError: the task makes none.
+            TaskError: the task does not generate problems.
         """
         return [self.problem(random.Random(seed), level) for seed, level in seeds]
 
     def make_sets(self, params: ProblemsParams, seed: int) -> tuple[dict[str, list[Problem]], int]:
-        """All sets of `problems.source: generated`: eval first, so train and rl avoid them.
+        """Generate all problem sets (`problems.source: generated`). Eval sets come first, so that train and rl can exclude them.
 
         Returns:
-            Name (train, rl, eval_<name>) -> problems, and the draws that were dropped because the problem was taken already.
+            Problems by set name (train, rl, eval_<name>), and the number of draws that were dropped as duplicates.
 
         Raises:
-            TaskError: the task makes too few different problems, or none.
+            TaskError: the task generates no problems, or too few different ones.
         """
         wanted = {f"eval_{name}": [spec.level] * spec.size for name, spec in params.eval.items()}
         for name in ("train", "rl"):
@@ -344,7 +353,7 @@ class Task:
         return sets, dropped
 
     def _make_set(self, name: str, levels: list[int], seed: int, taken: set[str]) -> tuple[list[Problem], int]:
-        """Problems of a set, none of them in `taken` (which grows)."""
+        """Generate the problems of one set. None of them is in `taken`, which is extended."""
         made: dict[int, Problem] = {}
         missing, dropped = list(range(len(levels))), 0
         for attempt in range(MAX_TRIES):
@@ -367,10 +376,10 @@ class Task:
         )
 
     def made(self, identifier: str, fields: Mapping[str, Any], level: int) -> Problem:
-        """The record of a problem that `problem` made.
+        """Turn the fields that `problem` returned into a record.
 
         Raises:
-            TaskError: it is none.
+            TaskError: a field is missing or invalid.
         """
         unknown = set(fields) - {"question", "gold", "data"} if isinstance(fields, Mapping) else set()
         texts = [fields.get(key) for key in ("question", "gold")] if isinstance(fields, Mapping) else [None]
@@ -385,21 +394,21 @@ class Task:
         """`solution` for each problem, in order.
 
         Raises:
-            TaskError: the task writes none.
+            TaskError: the task does not write solutions.
         """
         return [self.solution(random.Random(seed), p) for seed, p in zip(seeds, problems, strict=True)]
 
     def corpus(
         self, params: CorpusParams, world: Mapping[str, int], excluded: Sequence[Problem], seed: int
     ) -> Iterator[str]:
-        """Endless solutions in one go, each with its question, for the base to learn from. No problem of `excluded` appears.
+        """Endless corpus for the base: questions with direct solutions. Problems of `excluded` are left out.
 
         Args:
-            params: params.yaml's `base.corpus`; of it the levels and their shares.
-            world: bounds of the numbers (`problems.number_max` and its like), for tasks of this project.
+            params: `base.corpus` of params.yaml; only the levels and their shares are used here.
+            world: bounds of the numbers (`problems.number_max` and the like), for tasks of this project.
 
         Raises:
-            TaskError: the task writes no solutions.
+            TaskError: the task does not write solutions.
         """
         known, rng = {self.identity(problem) for problem in excluded}, random.Random(f"corpus/{seed}")
         levels, weights = [int(level) for level in params.levels], list(params.levels.values())
@@ -414,10 +423,10 @@ class Task:
             yield from (self.prompt(p) + self.response(steps) for (_, p), steps in zip(kept, solved, strict=True))
 
     def corpus_of(self, problems: Sequence[Problem], seed: int) -> Iterator[str]:
-        """As `corpus`, of given problems: each in turn, again and again, each time with another solution.
+        """Endless corpus from given problems. They are used in turn, with a new solution each time.
 
         Raises:
-            TaskError: the task writes no solutions.
+            TaskError: the task does not write solutions.
         """
         for turn in itertools.count():
             order = random.Random(f"corpus/{seed}/{turn}").sample(problems, len(problems))
@@ -427,7 +436,7 @@ class Task:
                 yield from (self.prompt(p) + self.response(steps) for p, steps in zip(batch, solved, strict=True))
 
     def vocabulary(self, world: Mapping[str, int], texts: Iterable[str]) -> list[str]:
-        """The words of the embedded base's tokenizer, which are parted by spaces and line ends.
+        """The words of the embedded base's tokenizer. Spaces and line ends separate words.
 
         Args:
             texts: the beginning of the corpus.
@@ -436,4 +445,4 @@ class Task:
 
 
 CORPUS_BATCH = 256
-"""Problems of the base's corpus that are made at once."""
+"""Number of corpus problems that are generated at once."""

@@ -1,6 +1,6 @@
-"""Reads a generated chain of thought as a directed graph, by the steps that it writes again when it goes back.
+"""Parse a generated chain of thought into a directed graph, using the steps that the chain writes again when it goes back.
 
-What has to be graded or checked is left open (`Draft`), so that a caller does it for many chains at once.
+Grading and step checks are left to the caller (see `Draft`), who can run them for many chains in one batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from schemas.records import Chain, ChainNode
 
 
 class JumpWords(Protocol):
-    """What a chain says before it goes back (schemas of `phrases/*.yaml`)."""
+    """The phrases that a chain may use before it goes back (schemas of `phrases/*.yaml`)."""
 
     @property
     def reflection(self) -> Sequence[str]: ...
@@ -24,34 +24,34 @@ class JumpWords(Protocol):
 
 
 class StepText(Protocol):
-    """How the steps of a kind of problem are written."""
+    """The format of a task's steps, as far as the parser needs it."""
 
     def split(self, text: str) -> list[str]:
         """The steps of a response, in order."""
 
     def same(self, text: str) -> str:
-        """Equal for texts that say the same."""
+        """Normalise a text, so that equal results mean equal content."""
 
     def step_key(self, step: str) -> str:
-        """Equal for a step and its restatement, which may lack the label or the mark of the answer."""
+        """Key that is equal for a step and its restatement, which may lack the label or the mark of the answer."""
 
     def ends(self, step: str) -> bool:
-        """Does the step end an attempt, whatever follows?"""
+        """Whether the step ends an attempt by itself."""
 
     def attempt(self, step: str) -> str | None:
-        """The answer that an attempt comes to which ends with this step, given or given up; None: none can be read."""
+        """The answer of an attempt that ends with this step, whether it was given or given up; None: no answer can be read."""
 
     def named_step(self, sentence: str, steps: Sequence[str]) -> int | None:
-        """Which of `steps` the rest of a sentence names that returns to a step; None: none."""
+        """Index of the step in `steps` that the sentence of a return names; None: it names none."""
 
 
 @dataclass
 class Draft:
-    """A chain before its steps are checked and its attempts are graded.
+    """A parsed chain whose steps are not checked and whose attempts are not graded yet.
 
     Attributes:
         texts, parents: (steps,) as in `ChainNode`.
-        answers: end of an attempt -> the answer it comes to; None: none can be read.
+        answers: step that ends an attempt -> its answer; None: no answer can be read.
         back_edges, attempts, repeats, unparsed: as in `Chain`.
     """
 
@@ -64,7 +64,7 @@ class Draft:
     unparsed: int = 0
 
     def path(self, index: int) -> list[str]:
-        """Texts of the steps from the first one to `index`."""
+        """Texts of the steps on the path from the first step to `index`."""
         steps: list[str] = []
         while index >= 0:
             steps.append(self.texts[index])
@@ -72,7 +72,12 @@ class Draft:
         return steps[::-1]
 
     def finish(self, sound: Sequence[bool], right: Mapping[int, bool]) -> Chain:
-        """The chain; sound: (steps,) no fault was found in the step; right: end of an attempt -> is its answer right."""
+        """Complete the chain with its checks.
+
+        Args:
+            sound: (steps,) True where no fault was found in the step.
+            right: step that ends an attempt -> whether the attempt's answer is correct.
+        """
         nodes = [
             ChainNode(
                 text=text,
@@ -80,7 +85,7 @@ class Draft:
                 valid=sound[index],
                 ends=index in self.answers,
                 right=right[index] if index in self.answers else None,
-                claim=None,  # the text says "let me check", not what came of it
+                claim=None,  # "let me check" announces a check, but does not say its outcome
             )
             for index, (text, parent) in enumerate(zip(self.texts, self.parents, strict=True))
         ]
@@ -94,7 +99,7 @@ class Draft:
 
 
 def read_chain(question: str, text: str, words: JumpWords | None, how: StepText) -> Draft:
-    """The graph of `text`, a response to `question`; see `_Reader`."""
+    """Parse `text`, a response to `question`, into a graph. `_Reader` describes the rules."""
     reader = _Reader(question, words, how)
     reader.read(how.split(text))
     reader.settle()
@@ -102,13 +107,17 @@ def read_chain(question: str, text: str, words: JumpWords | None, how: StepText)
 
 
 class _Reader:
-    """Reads a chain step by step.
+    """Parses a chain step by step.
 
-    A jump back is a phrase of `words`, or a step of the path (or the problem) written again word for word. What is
-    restated after it is followed, not added: the jump's target is the deepest step so restated; so is a step that the sentence
-    of a return to a step names in words of its own (`StepText.named_step`); a return phrase with nothing known after it goes
-    to the problem. An attempt ends at a step that gives an answer, and at a step after which the chain doubts or goes back. A
-    step that is the one before it once more is counted as unparsed.
+    A jump back begins with a phrase of `words`, or with a step of the path (or the problem) that is written again word for
+    word.
+    Steps that are restated after a jump are followed, not added. The target of the jump is the deepest restated step, or the
+    step that the sentence of the return names in its own words (`StepText.named_step`). A return phrase without any known
+    step
+    after it goes to the problem.
+    An attempt ends at a step that gives an answer, and at a step after which the chain doubts or goes back. A step that
+    merely
+    repeats the step before it counts as unparsed.
     """
 
     def __init__(self, question: str, words: JumpWords | None, how: StepText):
@@ -119,12 +128,12 @@ class _Reader:
         self.return_phrases = tuple(words.return_step) if words else ()
         self.keys: list[str] = []
         self.children: dict[tuple[int, str], int] = {}
-        self.at = -1  # the step that the next one continues; -1: the problem
-        self.jump_from: int | None = None  # a return is under way; the step written before it
-        self.restated = False  # and something was restated since
+        self.at = -1  # parent of the next step; -1: the problem
+        self.jump_from: int | None = None  # during a return: the step written before it
+        self.restated = False  # during a return: whether a step was restated already
 
     def read(self, steps: Sequence[str]) -> None:
-        """All steps. The question may take several of them."""
+        """Read all steps. The question may take several of them."""
         plain, asked = [self.how.same(step) for step in steps], len(self.question)
         at = 0
         while at < len(steps):
@@ -161,12 +170,12 @@ class _Reader:
             self._add(step, key)
 
     def _named(self, sentence: str) -> int | None:
-        """The step that a return goes back to, if its sentence goes on behind the phrase and names one."""
+        """Target of a return whose sentence names a step after the phrase; None: it names none."""
         phrase = next((phrase for phrase in self.return_phrases if sentence.startswith(phrase)), None)
         return None if phrase is None else self.how.named_step(sentence[len(phrase) :], self.draft.texts)
 
     def _known(self, key: str) -> int | None:
-        """The step that this one restates, if it does."""
+        """The step that this key restates; None: it is a new step."""
         if self.jump_from is None:
             return next((i for i in self._path() if self.keys[i] == key), None)
         if not self.restated:  # the first words after a return may name any step
@@ -198,18 +207,18 @@ class _Reader:
             self._end()
 
     def _end(self) -> None:
-        """The step written last ends an attempt (unless a return is under way: then it has ended already)."""
+        """End the attempt at the last step. During a return it has ended already."""
         if self.at < 0 or self.jump_from is not None or self.at in self.draft.answers:
             return
         self.draft.answers[self.at] = self.how.attempt(self.draft.texts[self.at])
         self.draft.attempts.append(self.at)
 
     def settle(self) -> None:
-        """A return is over: what it goes back to is known."""
+        """Complete a return once its target is known."""
         if self.jump_from is not None and self.jump_from >= 0:
             self.draft.back_edges.append((self.jump_from, self.at))
         self.jump_from, self.restated = None, False
 
     def _heads(self, phrases: Sequence[str]) -> tuple[str, ...]:
-        """Beginnings to look for; a phrase without letters would match everything."""
+        """Prefixes that mark a phrase. Phrases without letters are dropped, because they would match everything."""
         return tuple(found for phrase in phrases if (found := self.how.same(phrase)))

@@ -1,4 +1,4 @@
-"""Prompts of chat models: a message becomes the text that the model's own chat template makes of it."""
+"""Prompts of chat models: messages are rendered by the model's own chat template."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TODAY = datetime(2024, 7, 26, tzinfo=UTC)
-"""Llama-3.1's template writes a date. Equal runs must write the same, so it is the one that the template has by default."""
+"""The date that Llama-3.1's template writes. It is fixed to the template's own default, so that equal runs write equal
+prompts."""
 
 _SYSTEM, _USER, _ANSWER = "astro system", "astro user", "astro answer"
-"""What a template is tried with."""
+"""Probe messages, used to find out how a template renders its parts."""
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A chat template and what it needs to render. Plain data: it travels to the workers of a cluster.
+    """A chat template and everything that rendering needs. It is plain data, because it travels to the workers of a cluster.
 
     Attributes:
-        source: file or folder it comes from, for messages.
-        template: Jinja, run in transformers' sandbox.
-        names: (name, text) of the tokens that the template may name (bos_token, ...).
-        controls: texts of all control tokens; in what is rendered as a message they are broken up (`astro.special_tokens.inert`).
-        system: whether it takes a system message; else that goes in front of the user's.
+        source: file or folder that it was read from, for messages.
+        template: Jinja source, rendered in transformers' sandbox.
+        names: (name, text) of the special tokens that the template may use (bos_token, ...).
+        controls: texts of all control tokens. Inside a message they are broken up (`astro.special_tokens.inert`).
+        system: whether the template accepts a system message. If not, the text is put in front of the user message.
     """
 
     source: str
@@ -38,14 +39,14 @@ class ChatTemplate:
     system: bool = True
 
     def render(self, message: str, *, system: str | None = None) -> str:
-        """The whole prompt for one user message, ending where the assistant begins to write.
+        """Render the prompt for one user message. It ends where the assistant begins to write.
 
         Args:
-            message: of the user. Data: a control token that is spelt out in it does not become one.
-            system: what the assistant is told before.
+            message: the user message. A control token spelled out in it does not become a control token.
+            system: the system message.
 
         Raises:
-            UserError: the template does not take the messages.
+            UserError: the template rejects the messages.
         """
         return _rendered(self, message, system, None)
 
@@ -58,7 +59,7 @@ class ChatTemplate:
 
 @lru_cache(maxsize=4096)
 def _rendered(chat: ChatTemplate, message: str, system: str | None, answer: str | None) -> str:
-    """Messages as text; with an `answer`, as a finished conversation."""
+    """Render messages as text. With `answer` the conversation is complete."""
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -82,10 +83,10 @@ def _rendered(chat: ChatTemplate, message: str, system: str | None, answer: str 
 
 
 def load_chat_template(model: Path) -> ChatTemplate:
-    """The chat template of a model folder.
+    """Load the chat template of a model folder.
 
     Raises:
-        UserError: there is none, or it cannot be used.
+        UserError: the folder has no chat template, or an unusable one.
     """
     from transformers import AutoTokenizer
 
@@ -97,15 +98,18 @@ def load_chat_template(model: Path) -> ChatTemplate:
 
 
 def chat_for(prompt: str, model: Path) -> ChatTemplate | None:
-    """What `run.prompt` asks for: the chat template of a model folder, or None (plain text)."""
+    """The chat template of a model folder if `run.prompt` asks for one; None: plain text prompts."""
     return load_chat_template(model) if prompt == "chat" else None
 
 
 def chat_template_of(tokenizer: "PreTrainedTokenizerBase", *, source: str) -> ChatTemplate:
-    """The chat template of a transformers tokenizer; source: where it comes from, for messages.
+    """The chat template of a transformers tokenizer.
+
+    Args:
+        source: where the tokenizer comes from, for messages.
 
     Raises:
-        UserError: there is none, or it cannot be used.
+        UserError: the tokenizer has no chat template, or an unusable one.
     """
     if not tokenizer.chat_template:
         raise UserError(

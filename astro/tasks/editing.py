@@ -1,4 +1,4 @@
-"""The editor of a task: how its chains are rewritten by a model."""
+"""Editors of tasks. An editor rewrites the chains of its task through a model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def get_editor(task: Task, *, shots: int, phrases: Sequence[str]) -> "MathEditor":
-    """The editor for `task`; its prompts go through the chat template of the task, if that has one.
+    """The editor for `task`. Its prompts use the task's chat template, if there is one.
 
     Raises:
-        UserError: the task has none, or its few-shot examples cannot be read.
+        UserError: the task has no editor, or the editor's few-shot examples cannot be read.
     """
     from astro.tasks.math.rewrite import MathEditor
     from astro.tasks.math.task import Math

@@ -13,7 +13,7 @@ from astro.tracking import connectivity, store
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m astro.tracking ui`: MLflow's pages over the project's store, in 2 processes instead of 15."""
+    """`python -m astro.tracking ui`: MLflow's pages over the project's store, with 2 processes instead of 15."""
     parser = argparse.ArgumentParser(prog="python -m astro.tracking")
     commands = parser.add_subparsers(dest="command", required=True)
     ui = commands.add_parser("ui", help="serve MLflow's pages over the project's store")
@@ -32,23 +32,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         with store.locked(args.root, uri), connectivity.told(uri):
             store.adopt_artifacts(uri)
     else:
-        store.load(args.root)  # make it under the lock, in case a stage starts now
-    # Job execution (evaluation jobs, huey workers) is 12 of the 15 processes, and nothing here submits a job.
+        store.load(args.root)  # created under the lock, in case a stage starts now
+    # Job execution (evaluation jobs, huey workers) needs 12 of the 15 processes, and nothing here submits a job.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     where = ["--backend-store-uri", uri]
     if folder := store.artifact_folder(uri):
         where += ["--artifacts-destination", folder.as_uri(), "--default-artifact-root", folder.as_uri()]
-    # By itself the page takes whoever has traces for a developer of agents, and calls models "agent versions".
+    # By default the page shows the view for developers of agents when traces exist, and calls models "agent versions".
     print(f"serving {uri} at http://{args.host}:{args.port}/?workflowType=machine_learning", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", *where, "--workers", "1"]
     os.execve(sys.executable, [*server, "--host", args.host, "--port", str(args.port)], environment)
 
 
 def require_port(host: str, port: int) -> None:
-    """Refuse a port that cannot be had, before the server says so in a trace.
+    """Refuse an unusable port before the server fails with a stack trace.
 
     Raises:
-        UserError: it is taken, not allowed or none, or the host is none of this machine.
+        UserError: the port is taken, forbidden or invalid, or the host is not this machine.
     """
     if not 0 < port < 2**16:
         raise UserError(f"port {port}: expected 1 to 65535; choose another: make ui PORT=5000")

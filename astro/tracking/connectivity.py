@@ -1,4 +1,5 @@
-"""Whether the store can be reached: said in a line at the start, before hours of work; later on it costs curves, no training."""
+"""Checks whether the store can be reached. A failure at the start is an error before hours of work; later it costs only
+curves."""
 
 import os
 import re
@@ -12,10 +13,10 @@ from ruamel.yaml import YAML, YAMLError
 from astro.runtime import UserError
 
 SETTING = "MLFLOW_TRACKING_URI"
-"""Environment variable of the store's address; it wins over the file."""
+"""Environment variable with the store's address. It overrides the file."""
 
 FILE = "tracking.yaml"
-"""At the root of the main checkout: `uri: https://mlflow.example.org`. No stage depends on it."""
+"""File at the root of the main checkout: `uri: https://mlflow.example.org`. No stage depends on it."""
 
 MEND = f"start it, correct {SETTING} or {FILE}, or work without it: ASTRO_TRACKING=off"
 
@@ -25,10 +26,10 @@ _DATABASES = ("postgresql", "mysql", "mssql")
 
 
 def file_uri(folder: Path) -> str | None:
-    """The address that `tracking.yaml` in `folder` gives; None: there is no such file.
+    """The address in `tracking.yaml` of `folder`; None: there is no such file.
 
     Raises:
-        UserError: no valid YAML, another key than `uri`, or an address with a password in it.
+        UserError: the file is not valid YAML, has a key other than `uri`, or an address with a password.
     """
     path = folder / FILE
     if not path.is_file():
@@ -46,38 +47,38 @@ def file_uri(folder: Path) -> str | None:
 
 
 def public(text: str) -> str:
-    """`text` with the passwords of the addresses in it blotted out."""
+    """`text` with passwords in addresses masked."""
     return re.sub(r"(://[^/\s:@]*):[^/\s@]*@", r"\1:***@", text)
 
 
 def be_impatient() -> None:
-    """MLflow would try a dead server for four minutes at each call; what the user set stays."""
+    """Shorten MLflow's retries, which would try a dead server for four minutes per call. The user's own settings stay."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """Make what goes wrong between us and the store one line that names it.
+    """Turn errors between us and the store into one line that names the store.
 
     Raises:
-        UserError: anything that MLflow, its HTTP client or its database raised.
+        UserError: MLflow, its HTTP client or its database raised an error.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # requests', SQLAlchemy's, botocore's, MLflow's own
+    except Exception as error:  # from requests, SQLAlchemy, botocore or MLflow
         raise UserError(f"{store_called(uri)}: {reason(error)}; {MEND}") from error
 
 
 def store_called(uri: str) -> str:
-    """The store as it is named in errors."""
+    """Name of the store in errors."""
     return f"the tracking store {public(uri)}"
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line without passwords."""
+    """The message of an error, in one line without passwords."""
     text = " ".join(public(str(error)).split()) or type(error).__name__
     if "Connection refused" in text or "NewConnectionError" in text or "NameResolutionError" in text:
         return "there is no server at this address"
@@ -89,10 +90,10 @@ def reason(error: Exception) -> str:
 
 
 def check_database(uri: str) -> None:
-    """Connect once to a database server: MLflow would try a dead one for a minute and a half, warning all along.
+    """Connect once to a database server, because MLflow would try a dead one for a minute and a half with warnings.
 
     Raises:
-        UserError: its driver is not installed, it is not there, or it does not let us in.
+        UserError: its driver is not installed, the server is not there, or it refuses access.
     """
     scheme = uri.partition("://")[0]
     if scheme.partition("+")[0] not in _DATABASES:
@@ -112,10 +113,10 @@ def check_database(uri: str) -> None:
 
 
 def check_artifacts(client: Any, run_id: str, uri: str) -> None:
-    """List the run's artifacts once: a bucket that is not there, or keys that are wrong, show before the work.
+    """List the run's artifacts once, so that a missing bucket or wrong keys are found before the work.
 
     Raises:
-        UserError: the store of artifacts does not answer.
+        UserError: the artifact store does not answer.
     """
     try:
         client.list_artifacts(run_id)

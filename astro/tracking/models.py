@@ -1,8 +1,9 @@
-"""The trained models of a pipeline run as MLflow's logged models: their params and metrics, and their weights unless they are
-large. So the page "Models" compares models of different runs, and `mlflow.transformers.load_model` gives a working one.
+"""Trained models of a pipeline run as MLflow's logged models: params and metrics, and weights unless they are large.
 
-A model is known by its md5 in DVC, which stays a tag. Equal bytes are stored once: a run whose model is known gets that model as
-its output, and its metrics are added. Weights that are not uploaded stay in DVC; path and md5 name them.
+The page "Models" then compares models of different runs, and `mlflow.transformers.load_model` returns a working one.
+A model is identified by its md5 in DVC, stored as a tag. Equal bytes are stored once: a run whose model is known gets that
+model
+as its output, and its metrics are added. Weights that are not uploaded stay in DVC, where path and md5 identify them.
 """
 
 import contextlib
@@ -24,18 +25,18 @@ from astro.tracking.names import flatten, numbers
 from astro.tracking.pipeline import PIPELINES
 
 Mode = Literal["auto", "upload", "reference"]
-"""Of weights: `tracking.models`."""
+"""How weights are logged: values of `tracking.models`."""
 
 AUTO_BYTES = 200_000_000
-"""Models of this size and above are not uploaded by `auto`."""
+"""Size in bytes from which `auto` does not upload a model."""
 
 PATH, MD5, WEIGHTS = "dvc.path", "dvc.md5", "weights"
-"""Tags: where DVC has the model, its hash, and where the weights are."""
+"""Tags: DVC path of the model, its hash, and the place of the weights."""
 
 UPLOADED, IN_DVC = "uploaded", "in DVC"
-"""Values of the tag WEIGHTS; a model whose bytes another one holds names that one."""
+"""Values of the tag WEIGHTS. If another model holds the same bytes, the tag names that model."""
 
-_FOLDER = "model"  # of the weights, among a model's artifacts
+_FOLDER = "model"  # the weights, among a model's artifacts
 _EXTERNAL = "mlflow.model.isExternal"
 
 
@@ -44,15 +45,15 @@ class ModelInfo:
     """A trained model of this workspace."""
 
     name: str
-    """Of its files and of its stage: "grpo_direct"."""
+    """Name of its files and of its stage, such as "grpo_direct"."""
     path: Path
     """Folder of the weights."""
     md5: str
-    """DVC's hash of them."""
+    """DVC's hash of the weights."""
     params: Mapping[str, Any]
-    """What it was trained with."""
+    """Parameters of its training."""
     metrics: Mapping[str, float]
-    """Flat; the same names for every model, so that they can be compared."""
+    """Flat metrics with the same names for every model, so that models can be compared."""
 
 
 def log_models(root: Path, models: Sequence[ModelInfo], *, run_id: str, mode: Mode) -> None:
@@ -63,7 +64,7 @@ def log_models(root: Path, models: Sequence[ModelInfo], *, run_id: str, mode: Mo
         run_id: the run of `log_pipeline`; "": tracking is off.
 
     Raises:
-        UserError: the store cannot be reached, or `upload` is asked for and the files are not those of the md5.
+        UserError: the store cannot be reached, or with `upload` the files do not match the md5.
     """
     if not run_id:
         return
@@ -71,7 +72,7 @@ def log_models(root: Path, models: Sequence[ModelInfo], *, run_id: str, mode: Mo
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
     with connectivity.told(uri):
         experiment = store.experiment_id(mlflow, root, PIPELINES)
-    with store.locked(root, uri, ".models"), connectivity.told(uri):  # a lock of its own: an upload may take long
+    with store.locked(root, uri, ".models"), connectivity.told(uri):  # a separate lock, because an upload may take long
         outputs = client.get_run(run_id).outputs
         done = {output.model_id for output in outputs.model_outputs} if outputs else set()
         stages = _children(client, experiment, run_id)
@@ -82,13 +83,13 @@ def log_models(root: Path, models: Sequence[ModelInfo], *, run_id: str, mode: Mo
 
 
 def find_model(client: Any, experiment: str, md5: str) -> Any:
-    """The logged model of these bytes, the one that holds them before others; None: there is none."""
+    """The logged model with these bytes, preferably the one that holds them; None: there is none."""
     known = _known(client, experiment, md5)
     return next((m for m in known if _holds_weights(client, m)), known[0] if known else None)
 
 
 def refer_to(mlflow: Any, experiment: str, info: ModelInfo, run_id: str) -> Any:
-    """Make a logged model without weights."""
+    """Create a logged model without weights."""
     return mlflow.create_external_model(
         name=info.name,
         source_run_id=run_id or None,
@@ -104,12 +105,12 @@ def _known(client: Any, experiment: str, md5: str) -> list[Any]:
 
 
 def _holds_weights(client: Any, model: Any) -> bool:
-    """Whether the artifacts are there: not only said to be, for someone may have tidied up."""
+    """Whether the artifacts are really there, because someone may have deleted them."""
     return _EXTERNAL not in model.tags and bool(client.list_logged_model_artifacts(model.model_id, _FOLDER))
 
 
 def _logged(mlflow: Any, client: Any, experiment: str, info: ModelInfo, run_id: str, mode: Mode) -> Any:
-    """The logged model of these bytes and this name, made where it is not there; its weights are uploaded as `mode` says."""
+    """The logged model with these bytes and this name, created if missing; weights are uploaded as `mode` says."""
     known = _known(client, experiment, info.md5)
     holder = next((m for m in known if _holds_weights(client, m)), None)
     model = next((m for m in known if m.name == info.name), None) or refer_to(mlflow, experiment, info, run_id)
@@ -121,7 +122,7 @@ def _logged(mlflow: Any, client: Any, experiment: str, info: ModelInfo, run_id: 
 
 
 def _to_upload(info: ModelInfo, mode: Mode) -> bool:
-    """Whether to upload; says why not."""
+    """Whether to upload. Prints the reason if not."""
     if mode == "reference":
         return False
     fault = ""
@@ -139,8 +140,9 @@ def _to_upload(info: ModelInfo, mode: Mode) -> bool:
 
 
 def _upload(client: Any, model: Any, info: ModelInfo) -> None:
-    """Copy the weights to the store, and beside them what MLflow needs to load them. Until the last step the model counts as
-    one without weights."""
+    """Upload the weights with the files that MLflow needs to load them. Until the last step the model counts as one without
+    weights.
+    """
     client.set_logged_model_tags(model.model_id, {_EXTERNAL: "true"})
     client.log_model_artifacts(model.model_id, str(info.path), _FOLDER)
     with _described(info) as folder:
@@ -153,8 +155,9 @@ def _upload(client: Any, model: Any, info: ModelInfo) -> None:
 def _described(info: ModelInfo) -> Iterator[Path]:
     """A folder with MLmodel (flavours transformers and pyfunc), the tokenizer and the requirements.
 
-    Written here and not by `mlflow.transformers.save_model`, which imports torch, copies the weights once more, asks the hub for
-    a model card of the local folder, and wants torchvision.
+    It is written here because `mlflow.transformers.save_model` imports torch, copies the weights again, asks the hub for a
+    model
+    card of the local folder, and requires torchvision.
     """
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
@@ -201,11 +204,11 @@ def _children(client: Any, experiment: str, run_id: str) -> dict[str, str]:
 
 
 def _link(client: Any, model_id: str, info: ModelInfo, run_id: str, stage_run: str) -> None:
-    """Write the metrics, to the model and to the run of its stage, and name the model as an output of the pipeline run."""
+    """Log the metrics to the model and to its stage's run, and register the model as an output of the pipeline run."""
     from mlflow.entities import LoggedModelOutput, Metric
 
     now = int(time.time() * 1000)
     entries = [Metric(k, v, now, 0, model_id=model_id, run_id=stage_run) for k, v in numbers(info.metrics).items()]
     for chunk in store.chunks(entries, store.METRICS_PER_CALL):
         client.log_batch(stage_run, metrics=chunk)
-    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])  # last: it says that the rest is there
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])  # last, because it marks the rest as complete

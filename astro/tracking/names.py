@@ -1,4 +1,4 @@
-"""Names and values as MLflow takes them: nested params and metrics made flat."""
+"""Names and values in MLflow's format: nested params and metrics are flattened."""
 
 import json
 import math
@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 LIST_KEYS = (("better", "worse"), ("attempt",), ("backtracks",), ("name",), ("id",))
-"""Fields that name a record within a list of records: the first tuple that the records hold is used, joined by `-`."""
+"""Fields that identify a record in a list of records. The first tuple that all records have is used, joined by `-`."""
 
 NAME_CHARACTERS = 250
-"""MLflow's bound on names of params, metrics and tags."""
+"""MLflow's limit on names of params, metrics and tags, in characters."""
 
 
 def legal_name(name: str) -> str:
-    """`name` as MLflow accepts it for params, metrics and tags: letters, digits, `_ - . space : /`, a clean path.
+    """Convert `name` to what MLflow accepts for params, metrics and tags: letters, digits, `_ - . space : /`, a clean path.
 
     `pass@1` becomes `pass_at_1`; any other character becomes `_`.
 
@@ -30,10 +30,11 @@ def legal_name(name: str) -> str:
 
 
 def flatten(mapping: Mapping[str, Any], sep: str = ".") -> dict[str, Any]:
-    """Nested mapping -> flat one with legal names: `{"a": {"b": 1}}` -> `{"a.b": 1}`.
+    """Flatten a nested mapping to legal names: `{"a": {"b": 1}}` -> `{"a.b": 1}`.
 
-    A list of records that hold a field of `LIST_KEYS` is descended into by it (`attempts.3.right`); any other list of
-    records is left out (a curve is no parameter); a list of plain values becomes JSON text. None stays.
+    A list of records that have a field of `LIST_KEYS` is flattened by it (`attempts.3.right`). Other lists of records are
+    left
+    out, because a curve is not a parameter. A list of plain values becomes JSON text. None stays.
 
     Raises:
         ValueError: two entries get the same name (MLflow would silently keep one).

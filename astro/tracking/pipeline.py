@@ -1,4 +1,4 @@
-"""The run of the whole pipeline, and its model in the registry."""
+"""The MLflow run of the whole pipeline."""
 
 import os
 import time
@@ -17,14 +17,14 @@ PIPELINES = "pipelines"
 
 @dataclass(frozen=True)
 class StageInfo:
-    """What the workspace holds of one stage."""
+    """The state of one stage in the workspace."""
 
     outs: Mapping[str, str]
     """Path of each out -> its md5."""
     run_id: str
-    """Stage run that made the outs; "" if it was not tracked."""
+    """Stage run that made the outs; "": it was not tracked."""
     cached: bool
-    """True: the outs were made by an earlier invocation."""
+    """Whether an earlier invocation made the outs."""
     seconds: float | None = None
     """Wall time of the stage when it ran; None: unknown."""
 
@@ -40,22 +40,22 @@ def log_pipeline(
     table: Mapping[str, Sequence[Any]] | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> str:
-    """One run in experiment `pipelines` for this state of the workspace, with a child per stage; returns its id.
+    """Create one run in experiment `pipelines` for this state of the workspace, with a child per stage. Returns its id.
 
-    Once per fingerprint: if a finished run has it, only its tag `last_seen` changes. Returns "" if tracking is off.
+    If a finished run has the same fingerprint, only its tag `last_seen` is updated. Returns "" if tracking is off.
 
     Args:
         root: the checkout.
-        params: the whole of params.yaml.
-        metrics: flat, `stage/name` (see `numbers`); a child gets those of its stage. None is left out.
+        params: all of params.yaml.
+        metrics: flat, `stage/name` (see `numbers`). A child gets those of its stage; None is left out.
         stages: by name, in the order of the pipeline.
-        fingerprint: hash of everything the run shows.
+        fingerprint: hash of everything that the run shows.
         artifacts: files or folders to copy, e.g. dvc.lock and the HTML report.
         table: column -> values, all of one length; shown as `samples.json`.
         tags: more tags, e.g. the git commit.
 
     Raises:
-        ValueError: an artifact is not there.
+        ValueError: an artifact does not exist.
         UserError: the store cannot be reached.
     """
     if not store.enabled():
@@ -92,7 +92,7 @@ def log_pipeline(
 
 
 def _stage_tags(stages: Mapping[str, StageInfo]) -> dict[str, str]:
-    """md5 of every out, source run of every stage, and the same as a table for the run's page."""
+    """Tags with the md5 of every out and the source run of every stage, and a table of them for the run's page."""
     tags = {f"run_id/{stage}": info.run_id for stage, info in stages.items() if info.run_id}
     rows = ["| stage | cached | out | md5 | run |", "|---|---|---|---|---|"]
     for stage, info in stages.items():

@@ -1,4 +1,4 @@
-"""Models in MLflow's registry: a version points to the logged model of its md5, and so to the weights that were uploaded."""
+"""Models in MLflow's registry. A version refers to the logged model of its md5, and so to the uploaded weights."""
 
 import json
 import re
@@ -16,14 +16,14 @@ CURRENT = "current"
 
 
 VERSIONS = "mlflow.modelVersions"
-"""Tag of a logged model by which MLflow's page shows that it is registered; `mlflow.register_model` writes the same."""
+"""Tag by which MLflow's page shows a logged model as registered. `mlflow.register_model` writes the same tag."""
 
 
 def check_alias(alias: str) -> None:
-    """Refuse what MLflow would refuse, before anything is done.
+    """Refuse an alias that MLflow would refuse, before anything is done.
 
     Raises:
-        UserError: not 1 to 255 letters, digits, `_` or `-`, or one of MLflow's own: latest, v1, v2 ...
+        UserError: not 1 to 255 letters, digits, `_` or `-`, or reserved by MLflow (latest, v1, v2 ...).
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", alias):
         raise UserError(f"alias {alias!r}: expected letters, digits, _ and -")
@@ -32,10 +32,10 @@ def check_alias(alias: str) -> None:
 
 
 def check_store(root: Path) -> None:
-    """Reach the store once, before long work; nothing where tracking is off.
+    """Connect to the store once before long work; does nothing if tracking is off.
 
     Raises:
-        UserError: it cannot be reached, or does not let us in.
+        UserError: it cannot be reached, or refuses access.
     """
     if store.enabled():
         store.load(root)
@@ -51,22 +51,23 @@ def register_model(
     alias: str = CURRENT,
     tags: Mapping[str, Any] | None = None,
 ) -> str:
-    """Register a model and point `alias` to it; returns the version, "" if tracking is off.
+    """Register a model and point `alias` to it. Returns the version, or "" if tracking is off.
 
-    The same md5 is registered once; again only where its weights have been uploaded since, to another logged model. The aliases
-    move along. MLflow reserves the alias `latest` for itself, hence `current`.
+    An md5 is registered once, and again only if its weights have been uploaded since to another logged model. The aliases
+    then
+    move. The default alias is `current`, because MLflow reserves `latest`.
 
     Args:
         root: the checkout.
-        name: of the registered model, e.g. "astro".
+        name: name of the registered model, e.g. "astro".
         path: DVC path of the weights, e.g. "models/grpo".
         md5: DVC's hash of them.
-        run_id: the pipeline run that they belong to; "": none.
-        alias: what `models:/<name>@<alias>` is to mean.
-        tags: set on the version, also on one that is there already.
+        run_id: the pipeline run of the model; "": none.
+        alias: the alias in `models:/<name>@<alias>`.
+        tags: set on the version, even if it already exists.
 
     Raises:
-        UserError: the store cannot be reached, or the alias is none.
+        UserError: the store cannot be reached, or the alias is invalid.
     """
     if not store.enabled():
         return ""
@@ -99,7 +100,7 @@ def register_model(
 
 
 def _registered(mlflow: Any, client: Any, name: str) -> None:
-    """Make the registered model if it is not there."""
+    """Create the registered model if it does not exist."""
     if client.search_registered_models(f"name = '{name}'"):
         return
     try:

@@ -1,4 +1,4 @@
-"""RL's rollouts in MLflow: a table of some, and a few as traces."""
+"""RL rollouts in MLflow: a sample as a table, and a few of them as traces."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ TABLE = "rollouts.json"
 """Artifact of the stage's run, which MLflow shows as a table."""
 
 _SPANS = 100
-"""Of one trace: 1,000 spans take 7 s to write."""
+"""Most spans of one trace, because 1,000 spans take 7 s to write."""
 
 
 def log_rollouts(
@@ -24,9 +24,9 @@ def log_rollouts(
     run_id: str,
     traces: Sequence[RlRollout] = (),
 ) -> None:
-    """Log `rows` as a table of a stage's run and `traces` as traces: a span for each step of the chain, nested as the chain is.
+    """Log `rows` as a table of a stage's run, and `traces` as traces with one span per step, nested as the chain is.
 
-    A store that has gone away costs what was to be logged, not the stage.
+    If the store has become unavailable, the data is lost but the stage continues.
     """
     if not store.enabled() or not run_id or not rows:
         return
@@ -41,7 +41,7 @@ def log_rollouts(
 
 
 def table_of(rows: Sequence[RlRollout], problems: Mapping[str, Problem]) -> dict[str, list[Any]]:
-    """Column -> values."""
+    """Column name -> values."""
     columns: dict[str, list[Any]] = {}
     for row in rows:
         cells = {
@@ -66,7 +66,7 @@ def table_of(rows: Sequence[RlRollout], problems: Mapping[str, Problem]) -> dict
 
 
 def _trace(mlflow: Any, row: RlRollout, problem: Problem, experiment: str, run_id: str) -> None:
-    """One rollout. Spans open in the order of the steps and close in reverse, so each holds its children in time as well."""
+    """Log one rollout. Spans open in the order of the steps and close in reverse, so each contains its children in time."""
     inputs = {"question": problem.question, "gold": problem.gold, "prefix": row.prefix}
     tags = {"set": row.set, "step": str(row.step), "verdict": row.verdict}
     root = mlflow.start_span_no_context(

@@ -1,4 +1,4 @@
-"""The run of one stage: live curves while it works."""
+"""The MLflow run of one stage, with live curves."""
 
 import logging
 import os
@@ -16,35 +16,35 @@ from astro.tracking.names import legal_name
 STAGES = "stages"
 """Name of the experiment."""
 
-_FLUSH_AT = 200  # buffered metrics; a write costs 3 to 70 ms, whether it holds one metric or a thousand
+_FLUSH_AT = 200  # buffered metrics; a write takes 3 to 70 ms for one metric or a thousand
 _FLUSH_SECONDS = 5.0
 _KEEP_AT_MOST = 100_000  # metrics kept while the store cannot be written
-_LONGEST_PAUSE = 600.0  # seconds between two tries of a store that is away: a try may take a minute
+_LONGEST_PAUSE = 600.0  # seconds between two tries of an unavailable store; a try may take a minute
 
 _log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a stage may log. All methods may be called from any thread; a store that went away is a warning, no error."""
+    """Interface for logging from a stage. Every thread may call it. An unavailable store causes a warning, not an error."""
 
     run_id: str
-    """Id of the run; "" when nothing is tracked."""
+    """Id of the run; "": nothing is tracked."""
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
-        """Points of curves; None is left out. Written a few hundred at a time, the rest when the run ends."""
+        """Log points of curves. None is left out. They are written a few hundred at a time, and the rest when the run ends."""
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Flattened as by `flatten`; values are cut at 500 characters."""
+        """Log params, flattened as by `flatten`. Values are cut at 500 characters."""
 
     def log_artifact(self, path: Path | str) -> None:
-        """A file or a folder, copied to the store. Raises ValueError if it is not there."""
+        """Copy a file or a folder to the run. Raises ValueError if it does not exist."""
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Short texts to search by."""
+        """Set short texts for searching."""
 
 
 class NullTracker:
-    """Tracks nothing."""
+    """A tracker that does nothing."""
 
     run_id = ""
 
@@ -58,7 +58,7 @@ class NullTracker:
 
 
 class MlflowTracker:
-    """Writes to one MLflow run; metrics are buffered, for a write per point would slow a training step."""
+    """Writes to one MLflow run. Metrics are buffered, because a write per point would slow down training."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self.run_id = run_id
@@ -92,7 +92,7 @@ class MlflowTracker:
             store.set_tags(self._client, self.run_id, tags)
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Write the buffered metrics."""
         with self._lock:
             self._flush()
 
@@ -100,7 +100,7 @@ class MlflowTracker:
         try:
             store.log_metrics(self._client, self.run_id, self._buffer)
             self._buffer, self._failing, self._pause = [], False, _FLUSH_SECONDS
-        except Exception as error:  # a curve is not worth hours of training: say so, keep the points, try again later
+        except Exception as error:  # a curve is not worth hours of training: warn, keep the points, try again later
             self._buffer, self._failing = self._buffer[-_KEEP_AT_MOST:], True
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             _log.warning("%d metric points could not be written yet: %s", len(self._buffer), connectivity.reason(error))
@@ -109,7 +109,7 @@ class MlflowTracker:
 
 @contextmanager
 def warned(what: str) -> Iterator[None]:
-    """A store that has gone away in the middle of a stage costs what was to be logged, not the stage."""
+    """Turn an error of the store in the middle of a stage into a warning. The data is lost but the stage continues."""
     try:
         yield
     except Exception as error:
@@ -120,12 +120,12 @@ def warned(what: str) -> Iterator[None]:
 def stage_run(
     stage: str, params: Mapping[str, Any], root: Path, tags: Mapping[str, Any] | None = None
 ) -> Iterator[Tracker]:
-    """A run in experiment `stages`, named after the stage; it is MLflow's active run (for `report_to`).
+    """Open a run in experiment `stages`, named after the stage. It is MLflow's active run (for `report_to`).
 
-    The run ends FINISHED, FAILED on an exception or KILLED on an interrupt. Runs of this stage whose process died
-    without a word (SIGKILL) are closed as KILLED when the next one starts. A store that cannot be reached, or whose
-    artifacts cannot be read, is an error here, at the start. One that goes away later is a warning: the stage ends well,
-    its curve stands in metrics/curves, and the points are tried again until it ends.
+    The run ends FINISHED, FAILED on an exception or KILLED on an interrupt. Runs of this stage whose process died without
+    notice (SIGKILL) are marked KILLED when the next one starts. If the store or its artifacts cannot be reached at the start,
+    that is an error. If they become unavailable later, it is a warning: the stage completes, its curve is in metrics/curves,
+    and writing the points is tried again until the stage ends.
 
     Raises:
         UserError: nothing can be logged; the stage has not begun.
@@ -160,7 +160,7 @@ def stage_run(
 
 
 def _tags(stage: str, more: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of a stage's run: which stage, where, in which experiment."""
+    """Tags of a stage's run: the stage, its place, and its DVC experiment."""
     own = {"dvc_stage": stage, "host": socket.gethostname(), "pid": os.getpid()}
     if name := os.environ.get("DVC_EXP_NAME"):
         own["DVC_EXP_NAME"] = name
@@ -173,8 +173,8 @@ def _close_dead_runs(client: Any, experiment: str, stage: str) -> None:
     for run in client.search_runs([experiment], mine):
         pid = run.data.tags.get("pid", "")
         try:
-            os.kill(int(pid), 0)  # signal 0 only asks whether the process is there
+            os.kill(int(pid), 0)  # signal 0 only checks that the process exists
         except (ProcessLookupError, ValueError):
             client.set_terminated(run.info.run_id, "KILLED")
         except PermissionError:
-            pass  # alive, someone else's
+            pass  # it is alive and belongs to another user

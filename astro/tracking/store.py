@@ -1,4 +1,4 @@
-"""Where runs are kept, and the writes that every kind of run shares. Imports MLflow late: it takes 3 to 5 s."""
+"""The store of runs, and the write operations that all kinds of runs share. MLflow is imported late: it takes 3 to 5 s."""
 
 import contextlib
 import fcntl
@@ -19,17 +19,17 @@ from astro.tracking.names import flatten, legal_name
 SQLITE = "sqlite:///"
 
 VALUE_CHARACTERS = 500
-"""Longest param value kept."""
+"""Longest param value that is stored, in characters."""
 
 TAG_CHARACTERS = 8000
-"""MLflow's bound on tag values."""
+"""MLflow's limit on tag values, in characters."""
 
 METRICS_PER_CALL = 1000
-"""MLflow's bound on one log_batch: metrics ..."""
+"""MLflow's limit on metrics in one log_batch call."""
 
-_PARAMS_PER_CALL = 100  # ... params and tags
+_PARAMS_PER_CALL = 100  # the limit on params and tags
 
-_chosen_uri: str | None = None  # what this process set itself: mlflow.set_tracking_uri also writes the variable
+_chosen_uri: str | None = None  # set by this process; mlflow.set_tracking_uri also writes the environment variable
 
 
 LEFT_OVER = (
@@ -39,18 +39,18 @@ LEFT_OVER = (
     "MLFLOW_ACTIVE_MODEL_ID",
     "MLFLOW_REGISTRY_URI",
 )
-"""Variables by which MLflow would write to another run, experiment, model or registry than ours."""
+"""Environment variables that would direct MLflow to another run, experiment, model or registry."""
 
 
 def enabled() -> bool:
-    """False with `ASTRO_TRACKING=off`. Workers of a distributed training get that from `astro.training.launch`."""
+    """Whether tracking is on; `ASTRO_TRACKING=off` turns it off. `astro.training.launch` sets that for training workers."""
     return os.environ.get("ASTRO_TRACKING", "on").lower() not in ("off", "0", "false", "no")
 
 
 def store_uri(root: Path) -> str:
-    """Address of the store: `MLFLOW_TRACKING_URI` if the user set it, else what tracking.yaml says, else the SQLite file.
+    """Address of the store: `MLFLOW_TRACKING_URI` if the user set it, else from tracking.yaml, else the SQLite file.
 
-    Both files stand in the main checkout. Raises UserError for a faulty tracking.yaml.
+    Both files are in the main checkout. Raises UserError for a faulty tracking.yaml.
     """
     given = os.environ.get(connectivity.SETTING)
     if given and given != _chosen_uri:
@@ -59,29 +59,31 @@ def store_uri(root: Path) -> str:
 
 
 def sqlite_uri(file: Path) -> str:
-    """The address of an SQLite file. SQLAlchemy takes what follows a `?` for settings, and `%3F` for a `?`: both are quoted. Then
-    the driver is named, because MLflow makes the folder of an address `sqlite:///` without unquoting it."""
+    """The address of an SQLite file. SQLAlchemy takes what follows a `?` for settings, and `%3F` for a `?`, so both are quoted.
+    The driver is named because MLflow creates the folder of an address `sqlite:///` without unquoting it.
+    """
     text = str(file)
     return f"sqlite+pysqlite:///{quote(text, safe='/')}" if {"?", "%"} & set(text) else f"{SQLITE}{text}"
 
 
 def database_file(uri: str) -> Path | None:
-    """The SQLite file of an address; None: it is another kind of store."""
+    """The SQLite file of an address; None: the store is of another kind."""
     found = re.match(r"sqlite(\+\w+)?:///(?P<path>[^?]+)", uri)
     return Path(unquote(found["path"])).resolve() if found else None
 
 
 def artifact_folder(uri: str) -> Path | None:
-    """Folder of the artifacts, absolute, beside a SQLite store; None: the server decides."""
+    """Absolute folder of the artifacts beside a SQLite store; None: the server decides."""
     file = database_file(uri)
     return file.parent / "mlartifacts" if file else None
 
 
 @contextmanager
 def locked(root: Path, uri: str, what: str = "") -> Iterator[None]:
-    """One process at a time: a fresh database (or a search followed by a creation) does not stand two.
+    """Lock the store for one process, because a fresh database (or a search followed by a creation) allows only one at a time.
 
-    what: one of several locks, e.g. ".models"; none waits for another.
+    Args:
+        what: name of one of several independent locks, e.g. ".models".
     """
     file = database_file(uri)
     folder = file.parent if file else home_root(root)
@@ -92,10 +94,10 @@ def locked(root: Path, uri: str, what: str = "") -> Iterator[None]:
 
 
 def adopt_artifacts(uri: str) -> None:
-    """Point a database that was copied or moved with its checkout to the artifacts beside it.
+    """Adapt a database that was copied or moved with its checkout to the artifacts beside it.
 
-    MLflow keeps absolute addresses: a copy would write into the folder of the checkout that it was copied from. What has no
-    counterpart beside the database keeps its address.
+    MLflow stores absolute addresses, so a copy would write into the folder of the original checkout. Artifacts without a
+    counterpart beside the database keep their address.
     """
     file = database_file(uri)
     if file is None or not file.exists():
@@ -131,24 +133,24 @@ _ADDRESSES = (
     ("model_versions", "storage_location"),
     ("trace_tags", "value"),
 )
-"""Where MLflow's database holds addresses of artifacts: table, column."""
+"""Table and column of each artifact address in MLflow's database."""
 
 
 def drop_left_over() -> None:
-    """Forget variables of the shell that would send what we log elsewhere, and say so."""
+    """Remove environment variables that would send our logs elsewhere, with a message."""
     dropped = [f"{name}={os.environ.pop(name)}" for name in LEFT_OVER if os.environ.get(name)]
     if dropped:
         print(f"tracking: {', '.join(dropped)}: ignored, for stages open runs of their own; unset it", flush=True)
 
 
 def load(root: Path) -> Any:
-    """The module, imported, quiet, sending nothing home, bound to the store, which exists afterwards.
+    """Import MLflow, quiet and without telemetry, and bind it to the store, which is created if needed.
 
     Raises:
-        UserError: the store cannot be reached, or does not let us in.
+        UserError: the store cannot be reached, or refuses access.
     """
     global _chosen_uri
-    # HF's callback would log 150 of its own arguments, and lose them all when one name is taken
+    # HF's callback would log 150 of its own arguments, and fail for all of them if one name is taken
     os.environ.setdefault("MLFLOW_MAX_LOG_PARAMS", "0")
     connectivity.be_impatient()
     drop_left_over()
@@ -168,7 +170,7 @@ def load(root: Path) -> Any:
 
 
 def experiment_id(mlflow: Any, root: Path, name: str) -> str:
-    """Id of the experiment, made if it is not there and taken back if someone deleted it."""
+    """Id of the experiment. It is created if missing, and restored if someone deleted it."""
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
     with locked(root, uri):
         found = client.get_experiment_by_name(name)
@@ -191,7 +193,7 @@ def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
-    """Write params, flattened; values are cut at 500 characters."""
+    """Write params, flattened. Values are cut at 500 characters."""
     from mlflow.entities import Param
 
     entities = [Param(k, str(v)[:VALUE_CHARACTERS]) for k, v in flatten(params).items()]
@@ -208,7 +210,7 @@ def log_metrics(client: Any, run_id: str, entries: Sequence[tuple[str, float, in
 
 
 def set_tags(client: Any, run_id: str, tags: Mapping[str, Any]) -> None:
-    """Write tags; names are made legal."""
+    """Write tags under legal names."""
     from mlflow.entities import RunTag
 
     entities = [RunTag(legal_name(k), str(v)[:TAG_CHARACTERS]) for k, v in tags.items()]
@@ -217,7 +219,7 @@ def set_tags(client: Any, run_id: str, tags: Mapping[str, Any]) -> None:
 
 
 def log_artifact(client: Any, run_id: str, path: Path) -> None:
-    """Copy a file or a folder to the run. Raises ValueError if it is not there."""
+    """Copy a file or a folder to the run. Raises ValueError if it does not exist."""
     if path.is_dir():
         client.log_artifacts(run_id, str(path), artifact_path=path.name)
     elif path.is_file():

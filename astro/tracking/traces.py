@@ -11,10 +11,10 @@ from schemas.records import NO_PARENT, Tree
 def log_trees_as_traces(
     root: Path, trees: Sequence[Tree], *, run_id: str, limit: int = 3, max_spans: int = 100
 ) -> list[str]:
-    """The first `limit` trees as traces of a pipeline run, a span per node, nested as the tree is; returns trace ids.
+    """Log the first `limit` trees as traces of a pipeline run, one span per node, nested as the tree is. Returns trace ids.
 
-    Few on purpose: 1,000 spans take 7 s to write. A tree keeps its first `max_spans` nodes (parents come before
-    children, so that is a tree again). A run that has traces gets no second set, and [] is returned.
+    The number is small because 1,000 spans take 7 s to write. A tree keeps its first `max_spans` nodes; parents come before
+    children, so the result is a tree again. If the run already has traces, nothing is logged and [] is returned.
     """
     if not store.enabled() or not run_id:
         return []
@@ -29,7 +29,7 @@ def log_trees_as_traces(
 
 
 def _trace(mlflow: Any, tree: Tree, experiment: str, run_id: str, max_spans: int) -> str:
-    """One tree: spans open in index order and close in reverse, so each holds its children in time as well."""
+    """Log one tree. Spans open in index order and close in reverse, so each contains its children in time."""
     spans: list[Any] = []
     for node in tree.nodes[:max_spans]:
         if node.parent == NO_PARENT:

@@ -1,4 +1,4 @@
-"""Is a checkpoint whole? Read from the ends and headers of its files, so that gigabytes are not loaded to find out."""
+"""Check whether a checkpoint is complete. Only the ends and headers of its files are read, so no gigabytes are loaded."""
 
 import json
 import zipfile
@@ -7,22 +7,23 @@ from pathlib import Path
 from astro.training.safetensors_io import header, weight_files
 
 STATE = "trainer_state.json"
-"""The trainer writes it last, so a kill while a checkpoint is written leaves none."""
+"""The file that the trainer writes last. A checkpoint that was cut off by a kill lacks it."""
 
 NEEDED = ("optimizer.pt", "scheduler.pt")
-"""Where the process holds all of the optimizer's state: not where it is sharded."""
+"""Further files of a checkpoint, if one process holds the whole optimizer state (it is not sharded)."""
 
 ADAPTER = "adapter_model.safetensors"
-"""In place of a model's weights, where an adapter is trained."""
+"""The weights file of an adapter, in place of a model's weights."""
 
 SHARDED = ("pytorch_model_fsdp_*", "optimizer_*", "global_step*")
-"""Folders in which FSDP and DeepSpeed keep theirs."""
+"""Folders of sharded checkpoints, as FSDP and DeepSpeed write them."""
 
 
 def fault_of(checkpoint: Path, ranks: int) -> str:
-    """What is wrong with a checkpoint: a file that is missing or cut short; "": it is whole.
+    """Describe what is wrong with a checkpoint (a missing or truncated file); "": it is complete.
 
-    ranks: processes that wrote it; each keeps the state of its random generators.
+    Args:
+        ranks: number of processes that wrote it. Each stores the state of its random generators.
     """
     sharded = any(found for pattern in SHARDED for found in checkpoint.glob(pattern))
     needed = [STATE, *([] if sharded else NEEDED)]
@@ -35,13 +36,13 @@ def fault_of(checkpoint: Path, ranks: int) -> str:
             return f"{file.relative_to(checkpoint)} is cut"
     try:
         weights = sharded or weight_files(checkpoint) or (checkpoint / ADAPTER).is_file()
-    except ValueError as error:  # the index names a file that is not there
+    except ValueError as error:  # the index names a missing file
         return str(error)
     return "" if weights else "the weights are missing"
 
 
 def _whole(file: Path) -> bool:
-    """Whether a file has its end. torch writes zip archives, whose table of contents is at the end."""
+    """Whether a file is complete. torch writes zip archives, whose table of contents is at the end."""
     try:
         if file.suffix == ".safetensors":
             header(file)

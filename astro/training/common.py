@@ -1,4 +1,4 @@
-"""Shared by the three training stages: the curve that goes to CSV, MLflow and the console, and checkpoints to go on from."""
+"""Code that the three training stages share: the training curve (CSV, MLflow, console), checkpoints for resuming, and models."""
 
 import contextlib
 import csv
@@ -29,24 +29,24 @@ from astro.runtime import UserError, atomic_path
 from astro.special_tokens import pad_fault, pad_token
 from astro.training.checkpoints import fault_of
 
-disable_progress_bar()  # of loading and saving weights
+disable_progress_bar()  # for loading and saving weights
 
 
 def use_cores() -> None:
-    """All cores on CPU; OMP_NUM_THREADS wins where it is set."""
+    """Use all cores on a CPU, unless OMP_NUM_THREADS is set."""
     if not torch.cuda.is_available():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 
 
 def native_bf16() -> bool:
-    """Whether the hardware multiplies bfloat16."""
+    """Whether the hardware has instructions for bfloat16 multiplication."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def wants_bf16(setting: bool | str) -> bool:
-    """Whether to train in bfloat16 autocast. "auto": where the hardware multiplies it.
+    """Whether to train in bfloat16 autocast. "auto" means: if the hardware supports it.
 
     A CPU without such instructions emulates them at a fifteenth of the speed of float32 (docs/log.md).
     """
@@ -57,21 +57,27 @@ def wants_bf16(setting: bool | str) -> bool:
 
 
 class Curve(TrainerCallback):
-    """Collects what a trainer logs, under our names, and hands each row on.
+    """Trainer callback that renames what the trainer logs and passes each row on.
 
-    The rows are rebuilt from the trainer's own log history, which is saved in checkpoints: a resumed run has the whole
-    curve, each step once.
+    The rows come from the trainer's own log history, which checkpoints contain. A resumed run therefore has the whole curve,
+    with
+    each step once.
     """
 
     def __init__(self, names: dict[str, str], *, label: str, log: Callable[[dict[str, float], int], None]):
-        """names: the trainer's key -> ours; log(row without step, step)."""
+        """Create the callback.
+
+        Args:
+            names: the trainer's key -> our name.
+            log: called with (row without step, step).
+        """
         self.names, self.label, self.log = names, label, log
         self.began, self.first_step, self.last_print = time.monotonic(), 0, 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Rates count from the step a resumed run starts at."""
+        """Start the clock for rates at the step where a resumed run begins."""
         self.began, self.first_step = time.monotonic(), state.global_step
 
     def on_log(
@@ -82,7 +88,7 @@ class Curve(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One row of the curve."""
+        """Add one row to the curve."""
         row = self._row(logs or {})
         if not row:
             return
@@ -99,7 +105,7 @@ class Curve(TrainerCallback):
             )
 
     def _row(self, logs: dict) -> dict[str, float]:
-        """None is left out: a step of which TRL knows no reward."""
+        """One row with our names. None is left out; TRL logs it for a step without any known reward."""
         found = {ours: logs.get(theirs) for theirs, ours in self.names.items()}
         return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -111,11 +117,16 @@ class Curve(TrainerCallback):
 class StopNotFinite(TrainerCallback):
     """Ends a training whose loss, gradient norm or weights are not finite, before the step is saved or published.
 
-    The trainer looks at the weights only where a checkpoint is due and at the end. Hence the checkpoints that are there are good.
+    Weights are checked only before a checkpoint and at the end, so every existing checkpoint is good.
     """
 
     def __init__(self, stage: str, lr: str, note: str = ""):
-        """lr: the parameter to lower, for the message. note: what the message says at its end."""
+        """Create the callback.
+
+        Args:
+            lr: the learning rate parameter that the message advises to lower.
+            note: text at the end of the message.
+        """
         self.stage, self.lr, self.note = stage, lr, note
 
     def on_log(
@@ -126,7 +137,7 @@ class StopNotFinite(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Raises UserError for a loss or gradient norm that is not finite."""
+        """Raise UserError for a loss or gradient norm that is not finite."""
         for name in ("loss", "grad_norm"):
             value = (logs or {}).get(name, 0.0)
             if not math.isfinite(value):
@@ -140,7 +151,7 @@ class StopNotFinite(TrainerCallback):
         model: torch.nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        """Raises UserError for weights that are not finite, where they would be saved."""
+        """Raise UserError for weights that are not finite, when they are about to be saved."""
         if control.should_save or state.global_step >= state.max_steps:
             assert model is not None, "the trainer hands its model over"
             for name, weights in model.named_parameters():
@@ -148,7 +159,7 @@ class StopNotFinite(TrainerCallback):
                     raise self.fault(state, f"{name} has weights that are not finite")
 
     def fault(self, state: TrainerState, what: str) -> UserError:
-        """One line: step, what, remedy."""
+        """An error in one line: the step, the fault and the remedy."""
         return UserError(
             f"{self.stage}: step {state.global_step}: {what}. Nothing was published, and the last checkpoint is kept; a smaller "
             f"{self.lr}, or float32 in place of bfloat16, is the usual remedy{self.note}"
@@ -156,7 +167,8 @@ class StopNotFinite(TrainerCallback):
 
 
 def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
-    """A CSV with a column per name (DVC plots CSV, not JSON lines). Rounded, so equal runs give equal bytes."""
+    """Write a CSV with one column per name, because DVC plots CSV and not JSON lines. Rounding makes equal runs equal to the
+    byte."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -166,7 +178,7 @@ def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def tail_mean(rows: list[dict[str, float]], name: str, share: float, *, first: bool = False) -> float:
-    """Mean of the last (or first) `share` of a curve's column, at least one row."""
+    """Mean over the last (or first) `share` of a curve's column, at least one row."""
     values = [row[name] for row in rows if name in row]
     count = max(1, round(len(values) * share))
     chosen = values[:count] if first else values[-count:]
@@ -177,7 +189,9 @@ def last_checkpoint(folder: Path, arguments: TrainingArguments | None = None) ->
     """The newest complete checkpoint of an earlier, killed run of the same work.
 
     Args:
-        arguments: the trainer's, in one of several processes: all of them call this, and the first sets aside what was cut.
+        arguments: the trainer's arguments in one of several processes. All processes call this function, and the first one
+            sets
+            aside broken checkpoints.
     """
     ranks = arguments.world_size if arguments is not None else 1
     team = arguments if ranks > 1 else None
@@ -191,7 +205,7 @@ def last_checkpoint(folder: Path, arguments: TrainingArguments | None = None) ->
 
 
 def set_aside_broken(folder: Path, ranks: int) -> None:
-    """Rename checkpoints that are not whole, and say so: the run goes on from the one before."""
+    """Rename broken checkpoints with a message, so that the run resumes from an earlier one."""
     for checkpoint in sorted(folder.glob("checkpoint-*")):
         if fault := fault_of(checkpoint, ranks):
             aside = checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}")
@@ -203,12 +217,12 @@ def set_aside_broken(folder: Path, ranks: int) -> None:
 
 
 def quiet(trainer: Trainer) -> None:
-    """Take the trainer's own printer away: `Curve` prints the same row, readably."""
+    """Remove the trainer's own console printer, because `Curve` prints the same row in a readable form."""
     trainer.remove_callback(PrinterCallback)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
-    """The model and its tokenizer as a folder, whole or not at all.
+    """Save the model and its tokenizer as a folder, completely or not at all.
 
     Raises:
         UserError: a weight is not finite.
@@ -229,14 +243,14 @@ def load_causal_lm(
     dtype: torch.dtype | str = torch.float32,
     quantization: BitsAndBytesConfig | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """(model, tokenizer) from a local folder or a hub id. Remote code is never trusted.
+    """Load (model, tokenizer) from a local folder or a hub id. Remote code is never trusted.
 
     Args:
-        dtype: of the weights; "auto": as their files have it.
-        quantization: transformers' settings for loading it quantized, onto this process's GPU; None: as it is.
+        dtype: precision of the weights; "auto": as in their files.
+        quantization: transformers' settings for quantized loading onto this process's GPU; None: not quantized.
 
     Raises:
-        UserError: it is no model; `name` says which parameter or file pointed there.
+        UserError: it is not a model; `name` is the parameter or file that refers to it.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -257,7 +271,7 @@ def load_causal_lm(
 
 
 def sample_as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Leave of a model's own sampling settings its end and begin tokens: `generate` and TRL take the rest as defaults."""
+    """Reset a model's own sampling settings, except its begin and end tokens. `generate` and TRL would use them as defaults."""
     own = model.generation_config
     if own is None:
         return
@@ -267,19 +281,19 @@ def sample_as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder that has been checked."""
+    """Load the tokenizer of a model folder that was checked before."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path))
 
 
 def give_pad(tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
-    """See to a pad token that is not the end token: what is padded must not read as an end, nor the end as padding.
+    """Choose a pad token that differs from the end token, so that padding is not read as an end, nor an end as padding.
 
-    Llama-3.1's tokenizer names none and holds one: <|finetune_right_pad_id|>.
+    Llama-3.1's tokenizer declares no pad token but contains one: <|finetune_right_pad_id|>.
 
     Raises:
-        UserError: there is none to take; `name` says which parameter or file pointed to the tokenizer.
+        UserError: the tokenizer has no suitable token; `name` is the parameter or file that refers to it.
     """
     if fault := pad_fault(tokenizer):
         raise UserError(f"{name}: {fault}")

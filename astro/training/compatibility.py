@@ -1,6 +1,6 @@
-"""Does a model go with the parameters? Asked before long work starts; needs its config and tokenizer, no weights.
+"""Check that a model fits the parameters, before long work starts. Only its config and tokenizer are needed, no weights.
 
-Only refuses: what a stage makes does not depend on it.
+The checks can only refuse, so results do not depend on this module.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from schemas.grpo import GrpoParams
     from schemas.sft import SftParams
 
-AFFECTS_RESULTS = False  # it only refuses
+AFFECTS_RESULTS = False  # it can only refuse
 
 
 def check_model(
@@ -30,12 +30,12 @@ def check_model(
     generation: "GenerationConfig | None" = None,
     source: str = "the model",
 ) -> list[str]:
-    """What speaks against training and asking this model with these parameters; [] if nothing does.
+    """Faults that prevent training and sampling this model with these parameters; [] if there are none.
 
     Args:
-        config, tokenizer: of transformers.
-        generation: its GenerationConfig; None: the end tokens stand in `config`.
-        source: what to call the model in messages.
+        config, tokenizer: objects of transformers.
+        generation: its GenerationConfig; None: `config` holds the end tokens.
+        source: name of the model in messages.
     """
     faults, chat = [], None
     if params.run.prompt == "chat":
@@ -58,13 +58,13 @@ def check_model(
 
 
 def _ends(config: "PreTrainedConfig | GenerationConfig") -> set[int]:
-    """The end tokens that a config names."""
+    """The end tokens in a config."""
     ends = config.eos_token_id
     return set(ends if isinstance(ends, list) else [ends]) - {None}
 
 
 def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends: set[int], source: str) -> list[str]:
-    """The token that ends a turn in the template must be the one that training ends a chain with and generation stops at."""
+    """Check the end-of-turn token: the template, the end of training chains and the stop of generation must agree on it."""
     end = chat.turn_end()
     if not end:
         return [
@@ -83,14 +83,18 @@ def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends:
 
 
 def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", params: Params, chat: ChatTemplate | None) -> int:
-    """Tokens of the prompt of a short question: what every problem costs. 0 where the prompt is the question alone."""
+    """Number of prompt tokens around a short question, a cost of every problem. 0 if the prompt is only the question."""
     task = get_task(params.run.spec, chat=chat)
     text = task.prompt(task.example())
     return 0 if text == task.example().question + "\n" else len(encode_prompt(tokenizer, text))
 
 
 def _context_faults(context: int, asked: int, params: Params, source: str) -> list[str]:
-    """Lengths that the parameters allow and the model's context does not hold. asked: tokens of a prompt's frame."""
+    """Lengths that the parameters allow but the model's context cannot hold.
+
+    Args:
+        asked: prompt tokens around the question.
+    """
     faults, has = [], f"{source} has a context of {context} tokens"
     if params.base.warmup.steps and params.base.corpus.row_tokens > context:
         faults.append(f"base.corpus.row_tokens {params.base.corpus.row_tokens}: {has}")
@@ -113,10 +117,10 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
     Args:
         model: its folder.
         name: the parameter or file that names it.
-        called: what the user calls it; "": the folder.
+        called: the user's name for it; "": the folder.
 
     Raises:
-        UserError: it cannot be read, or `check_model` finds faults: each on a line of its own.
+        UserError: it cannot be read, or `check_model` finds faults, each on its own line.
     """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -138,14 +142,14 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
 
 
 def require_generation(model: Path, params: Params, *, gpus: int, name: str, called: str) -> None:
-    """Refuse what `grpo.generation` cannot do with this model, before the hours of work that come first.
+    """Refuse a `grpo.generation` that is impossible with this model, before hours of work.
 
     Args:
-        gpus: how many training sees.
-        name, called: as `require_fit`.
+        gpus: number of GPUs for training.
+        name, called: as in `require_fit`.
 
     Raises:
-        UserError: names the parameter and what to take instead.
+        UserError: names the parameter and an alternative.
     """
     from astro.training.rl_checks import shape_of
 
@@ -158,7 +162,7 @@ def require_generation(model: Path, params: Params, *, gpus: int, name: str, cal
 
 
 def warn_emulated(params: Params, *, gpus: int) -> None:
-    """Say which parameters ask for bfloat16 on a processor that only emulates it: the results are right, the time is not."""
+    """Warn about parameters that select bfloat16 on a processor that only emulates it. Results stay right, but it is slow."""
     from astro.training.common import native_bf16
 
     if native_bf16():

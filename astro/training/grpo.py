@@ -62,20 +62,20 @@ CURVE = {
     "sampling/sampling_logp_difference/mean": "sampler_gap",
     "sampling/importance_sampling_ratio/mean": "sampler_ratio",
 }
-"""What TRL logs -> our names (docs/metrics.md)."""
+"""TRL's log keys -> our names (docs/metrics.md)."""
 
 BATCH = "grpo.prompts_per_step * group_size"
-"""Of a step, over all processes."""
+"""Name of the batch size of a step, over all processes."""
 
 
 class Verifier:
     """TRL reward function: the verifier's verdict on each whole response.
 
-    A completion that goes on from the middle of a chain is graded with what it goes on from (column `prefix`, "" for an episode
-    from the problem). An unparseable gold gives None, so TRL leaves the sample out: it must never reward, nor punish.
+    A completion that continues a chain is graded together with the beginning of the chain (column `prefix`; "" for an episode
+    that starts at the problem). An unparseable gold gives None, so that TRL leaves the sample out of both reward and penalty.
     """
 
-    __name__ = "verifier"  # TRL asks for it
+    __name__ = "verifier"  # TRL reads it
 
     def __init__(
         self,
@@ -86,7 +86,11 @@ class Verifier:
         wrong: float,
         keep: Callable[[int, list[RlRollout]], None] | None = None,
     ) -> None:
-        """keep(step, this process's rollouts of a step): called once a step, before its rewards are used."""
+        """Create the verifier.
+
+        Args:
+            keep: called once per step with (step, this process's rollouts), before their rewards are used.
+        """
         self.task, self.problems = task, problems
         self.correct, self.wrong, self.keep = correct, wrong, keep
         self.finished: Callable[[Sequence[int]], bool] = bool
@@ -94,20 +98,20 @@ class Verifier:
         self._dropped: list[RlRollout] = []
 
     def reward_of(self, verdict: str) -> float | None:
-        """The reward of one verdict."""
+        """The reward for one verdict; None: no reward and no penalty."""
         return {"unparseable_gold": None, "correct": self.correct}.get(verdict, self.wrong)
 
     def rewards(
         self, rows: Sequence[dict], texts: Sequence[str], ids: Sequence[Sequence[int]], *, step: int
     ) -> list[float | None]:
-        """Rewards of completions that may yet be dropped (`drop`) before the step trains on the others."""
+        """Rewards of completions, some of which may be dropped (`drop`) before the step trains on the others."""
         read = self._read([r["problem_id"] for r in rows], [r.get("prefix", "") for r in rows], texts, ids, step)
         for rollout in read:
             self._known.setdefault((*rollout.group, rollout.text), []).append(rollout)
         return [self.reward_of(rollout.verdict) for rollout in read]
 
     def drop(self, completions: Sequence[tuple[dict, str]]) -> None:
-        """Note (row, text) of completions that the step does not train on."""
+        """Remember (row, text) of completions that the step does not train on."""
         for row, text in completions:
             rollout = self._known[row["problem_id"], row.get("prefix", ""), text].pop(0)
             self._dropped.append(rollout.model_copy(update={"used": False}))
@@ -143,10 +147,10 @@ class Verifier:
         log_metric: Callable[[str, float], None] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        """As TRL calls it: the rewards of the completions that a step trains on."""
+        """Called by TRL: the rewards of the completions that a step trains on."""
         begun, ids = prefix or [""] * len(completions), completion_ids or [[]] * len(completions)
         step = trainer_state.global_step + 1 if trainer_state is not None else 1
-        if self._known:  # graded by `rewards` already
+        if self._known:  # `rewards` has graded them already
             rollouts = [self._known[key].pop(0) for key in zip(problem_id, begun, completions, strict=True)]
         else:
             rollouts = self._read(problem_id, begun, completions, ids, step)
@@ -168,7 +172,7 @@ class Verifier:
 
 
 def log_behaviour(rollouts: Sequence[RlRollout], log: Callable[[str, float], None]) -> None:
-    """How often completions go back, are right at once, are right, and repeat themselves."""
+    """Log how often completions go back, are right at the first attempt, are right, and repeat themselves."""
     if not rollouts:
         return
     chains = [rollout.chain for rollout in rollouts]
@@ -181,7 +185,7 @@ def log_behaviour(rollouts: Sequence[RlRollout], log: Callable[[str, float], Non
 
 
 def log_restarts(begun: Sequence[str], rewards: Sequence[float | None], log: Callable[[str, float], None]) -> None:
-    """The share of episodes that were restarts, and the rewards of both kinds: one by one, since processes hold uneven parts."""
+    """Log the share of restarts and the rewards of both kinds of episodes, one by one, because processes hold uneven parts."""
     for before, reward in zip(begun, rewards, strict=True):
         log("restarts", float(bool(before)))
         if reward is not None:
@@ -189,7 +193,7 @@ def log_restarts(begun: Sequence[str], rewards: Sequence[float | None], log: Cal
 
 
 def loss_arguments(settings: dict) -> dict:
-    """What GRPOConfig takes of the loss."""
+    """The arguments of GRPOConfig for the loss."""
     return {
         "beta": settings["beta"],
         "epsilon": settings["epsilon"],
@@ -205,7 +209,11 @@ def loss_arguments(settings: dict) -> dict:
 
 
 def vllm_arguments(settings: dict, *, needed: int) -> dict:
-    """What GRPOConfig takes of vLLM; {} where it does not generate. needed: tokens of the longest prompt and a completion."""
+    """The arguments of GRPOConfig for vLLM; {} if it does not generate.
+
+    Args:
+        needed: tokens of the longest prompt with its completion.
+    """
     if settings["generation"] == "hf":
         return {}
     vllm, correction = settings["vllm"], settings["correction"]
@@ -241,24 +249,25 @@ def reinforce(
     micro_batch: int = 0,
     needed: int = 0,
 ) -> "tuple[GRPOTrainer, list[dict[str, float]], int]":
-    """Train on `problems`; goes on from a checkpoint in `work`.
+    """Train on `problems` with GRPO; resume from a checkpoint in `work`.
 
-    In several processes (torchrun's environment) each takes its part of every step: the step's completions are
-    `prompts_per_step` * `group_size` in all, whatever the number of processes.
+    With several processes (torchrun's environment) each takes its part of every step. The total number of completions per
+    step is
+    `prompts_per_step` * `group_size`, whatever the number of processes.
 
     Args:
-        restarts: (problem, beginning of a chain) of episodes that go on from there.
+        restarts: (problem, beginning of a chain) of episodes that continue a chain.
         settings: the values of schemas.grpo.GrpoParams.
-        held_out: what the model is validated on; none: it is not.
-        rollouts_mb: of the shards in `work`/rollouts (astro/training/rollouts.py); 0: no rollout is kept.
-        micro_batch: of the compute profile, completions per pass of one process; 0: the one of the settings.
-        needed: tokens of the longest prompt and a completion, which vLLM must hold.
+        held_out: validation problems; empty: no validation.
+        rollouts_mb: size limit of the shards in `work`/rollouts (astro/training/rollouts.py); 0: no rollout is stored.
+        micro_batch: completions per pass of one process, from the compute profile; 0: the value of the settings.
+        needed: tokens of the longest prompt with its completion, which vLLM must hold.
 
     Returns:
-        The trainer, its curve (step, reward, length, ...), and the optimizer steps done.
+        The trainer, its curve (step, reward, length, ...), and the number of optimizer steps.
 
     Raises:
-        ValueError: fewer problems than one step takes, or its completions cannot be shared out evenly.
+        ValueError: there are fewer problems than one step needs, or its completions cannot be divided evenly.
     """
     if settings["generation"] == "hf":
         spare_vllm()
@@ -281,7 +290,7 @@ def reinforce(
         output_dir=str(work),
         max_steps=settings["steps"],
         per_device_train_batch_size=size,
-        gradient_accumulation_steps=passes,  # num_iterations optimizer steps per generation
+        gradient_accumulation_steps=passes,  # a generation is used for num_iterations optimizer steps
         num_generations=settings["group_size"],
         learning_rate=settings["lr"],
         lr_scheduler_type="constant_with_warmup",
@@ -293,10 +302,10 @@ def reinforce(
         bf16=wants_bf16(settings["bf16"]),
         gradient_checkpointing=settings["gradient_checkpointing"],
         use_cpu=not cuda,
-        logging_nan_inf_filter=False,  # it would show a loss that is not finite as the mean so far
+        logging_nan_inf_filter=False,  # the filter would replace a non-finite loss by the mean so far
         logging_steps=1,
         save_steps=settings["save_every"],
-        save_total_limit=2 if settings["keep"] == "last" else 3,  # the best one among them
+        save_total_limit=2 if settings["keep"] == "last" else 3,  # one of them is the best so far
         shuffle_dataset=settings["curriculum"] == "none",
         seed=seed,
         data_seed=seed,
@@ -309,7 +318,7 @@ def reinforce(
     writer = RolloutWriter(work / FOLDER, limit_mb=rollouts_mb) if main and rollouts_mb else None
 
     def keep(kind: str, step: int, rows: list[RlRollout]) -> None:
-        """Keep the rollouts of all processes."""
+        """Store the rollouts of all processes."""
         if rollouts_mb and kind == "train":
             rows = numbered(gather_object(rows))
         if writer is not None:
@@ -330,7 +339,7 @@ def reinforce(
         validation = Validation(
             held_out, task, settings, label=label, log=log, keep=lambda step, rows: keep("validation", step, rows)
         )
-        callbacks.insert(0, validation)  # it asks for a checkpoint, and `finite` looks at the weights before one
+        callbacks.insert(0, validation)  # validation requests a checkpoint, and `finite` checks weights before one
     with placed(settings["generation"], cuda=cuda):
         trainer = rollouts_trainer()(
             run_seed=seed,
@@ -354,12 +363,12 @@ def reinforce(
         writer.resume(reached.global_step)
     margin, patience = settings["validation"]["margin"], settings["validation"]["patience"]
     if held_out and should_stop(reached.log_history, margin=margin, patience=patience):
-        trainer.state = reached  # it had stopped early, and was killed before its model was published
+        trainer.state = reached  # training had stopped early and was killed before its model was published
     else:
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         except RuntimeError as error:
-            if "probability tensor" not in str(error):  # torch.multinomial, where the model samples from its own NaN
+            if "probability tensor" not in str(error):  # torch.multinomial fails on the NaN of a diverged model
                 raise
             raise finite.fault(trainer.state, "the model's probabilities are not finite") from None
     history = trainer.state.log_history
@@ -367,13 +376,13 @@ def reinforce(
 
 
 def with_validation(rows: list[dict[str, float]], points: Sequence[ValidationPoint]) -> list[dict[str, float]]:
-    """The curve with a column for each figure of validation, at the steps that were measured."""
+    """The curve with a column for each validation figure, at the measured steps."""
     found = {p.step: {f"validation_{k}": float(v) for k, v in p.model_dump(exclude={"step"}).items()} for p in points}
     return [row | found.get(int(row["step"]), {}) for row in rows]
 
 
 def numbered(rollouts: Sequence[RlRollout]) -> list[RlRollout]:
-    """The rollouts of all processes with their number within the whole group: processes may hold parts of one."""
+    """The rollouts of all processes, numbered within their whole group, because processes may hold parts of one."""
     counts: Counter[tuple[str, str]] = Counter()
     found = []
     for rollout in rollouts:
@@ -384,19 +393,23 @@ def numbered(rollouts: Sequence[RlRollout]) -> list[RlRollout]:
 
 
 class WatchGradient(TrainerCallback):
-    """Says so when many groups have equal rewards: they give no gradient, and the step learns from the others alone."""
+    """Warns when many groups have equal rewards. They give no gradient, so the step learns only from the others."""
 
     STEPS = 5
-    """Logged steps that are looked at together."""
+    """Number of logged steps that are averaged."""
 
     SHARE = 0.5
-    """Of groups without a gradient over these steps, from which on it is said."""
+    """Least share of groups without a gradient, over these steps, for a warning."""
 
     PAUSE = 20
     """Steps between two messages."""
 
     def __init__(self, settings: dict, *, label: str) -> None:
-        """settings: the values of schemas.grpo.GrpoParams."""
+        """Create the callback.
+
+        Args:
+            settings: the values of schemas.grpo.GrpoParams.
+        """
         self.settings, self.label = settings, label
         self.recent: list[tuple[float, float, float]] = []
         self.said = -self.PAUSE
@@ -409,12 +422,12 @@ class WatchGradient(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Print the message, at most every `PAUSE` steps."""
+        """Print the message, at most once every `PAUSE` steps."""
         row = logs or {}
         if "frac_reward_zero_std" not in row:
             return
         reward = row.get("reward")
-        # Of a step without a known reward TRL says neither a mean nor that its groups are flat.
+        # For a step without any known reward TRL logs no mean and no share of flat groups.
         known = (row["frac_reward_zero_std"], reward) if reward is not None else (1.0, self.settings["reward_wrong"])
         self.recent.append((*known, row.get("completions/clipped_ratio", 0.0)))
         self.recent = self.recent[-self.STEPS :]
@@ -426,7 +439,7 @@ class WatchGradient(TrainerCallback):
             print(f"[{self.label}] warning: {self.message(state.global_step, flat, mean, cut)}", flush=True)
 
     def message(self, step: int, flat: float, reward: float, cut: float) -> str:
-        """What was seen, and what to do."""
+        """The observation and a remedy."""
         low, high = self.settings["reward_wrong"], self.settings["reward_correct"]
         first = step - len(self.recent) + 1
         seen = (
@@ -444,7 +457,7 @@ class WatchGradient(TrainerCallback):
 
 
 def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]], task: Task) -> list[dict]:
-    """The episodes that a step's prompts are drawn from; `prefix` only where some are restarts."""
+    """The episodes from which a step draws its prompts. The column `prefix` exists only if some are restarts."""
     if not restarts:
         return [{"prompt": task.prompt(p), "problem_id": p.id} for p in problems]
     begun = [*((p, "") for p in problems), *restarts]
@@ -452,7 +465,7 @@ def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]]
 
 
 def placed(generation: str, *, cuda: bool) -> contextlib.AbstractContextManager[None]:
-    """What a trainer is made in: on a CPU vLLM needs other handling than TRL's."""
+    """Context for creating a trainer. On a CPU, vLLM needs other handling than TRL's."""
     if generation != "vllm_colocate" or cuda:
         return contextlib.nullcontext()
     return colocated_on_cpu()

@@ -1,4 +1,4 @@
-"""The whole of GRPO, in one process or in each of many (astro/training/launch.py)."""
+"""The complete GRPO training job, for one process or for each of many (astro/training/launch.py)."""
 
 import shutil
 from collections.abc import Callable
@@ -32,13 +32,15 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     """Train on the episodes in the work folder; rank 0 writes the model.
 
     Args:
-        given: model, target: paths; name: of the stage; work: its folder, with episodes.jsonl; task, prompt,
-            answers: params.run's; phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM must hold;
-            rollouts_mb: disk for rollouts. The work folder may also hold held_out.jsonl, the problems of validation.
+        given: model, target: paths; name: name of the stage; work: its folder, with episodes.jsonl; task, prompt,
+            answers: as in params.run; phrases: the file; settings: schemas.grpo.GrpoParams; seed; needed: tokens that vLLM
+                must
+            hold; rollouts_mb: disk for rollouts. The work folder may also hold held_out.jsonl, the validation problems.
 
     Returns:
-        steps, curve; points: of validation; published_step: of the model that is published; trained: folder with the weights that
-        `publish` is still to make the model of, "": `target` holds it.
+        steps, curve; points: validation points; published_step: step of the published model; trained: folder with weights
+        that
+        `publish` still has to turn into the model; "": `target` holds the model.
     """
     work, settings = Path(given["work"]), given["settings"]
     episodes = list(read_jsonl(work / "episodes.jsonl", Episode))
@@ -69,10 +71,10 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
         "points": [point.model_dump() for point in points_of(history)],
         "published_step": chosen,
     }
-    if chosen != steps:  # its checkpoint is protected, and 0 is the SFT model
+    if chosen != steps:  # its checkpoint is protected; step 0 is the SFT model
         return result | {"trained": str(work / f"checkpoint-{chosen}") if chosen else given["model"]}
     whole = compute.strategy not in ("fsdp2", "zero3") and settings["lora"]["quantize"] == "none"
-    if not whole:  # no process holds the model as it is to be published
+    if not whole:  # no single process holds the model in its published form
         trainer.save_model(str(work / "trained"))
     elif trainer.accelerator.is_main_process:
         trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -89,12 +91,13 @@ def load(given: dict[str, Any], *, quantize: str = "none") -> "tuple[PreTrainedM
 
 
 def publish(given: dict, trained: Path) -> None:
-    """Make the model of the weights in `trained`, in one process: a checkpoint, or what sharded or quantized training has left.
+    """Turn the weights in `trained` (a checkpoint, or the result of sharded or quantized training) into the model, in one
+    process.
 
-    An adapter is merged into the model as it was before it was quantized or sharded; whole weights are cast to grpo.dtype.
+    An adapter is merged into the model as it was before quantization or sharding. Full weights are cast to grpo.dtype.
     """
     target = Path(given["target"])
-    if trained == Path(given["model"]):  # no step made it better
+    if trained == Path(given["model"]):  # no step improved on it
         with atomic_path(target) as folder:
             shutil.copytree(trained, folder)
         return

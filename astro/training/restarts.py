@@ -1,7 +1,8 @@
-"""Restart-and-Explore (Satori, arXiv 2502.02508): states in the middle of SFT chains that RL episodes restart from.
+"""Restart-and-Explore (Satori, arXiv 2502.02508): RL episodes that start in the middle of an SFT chain.
 
-An episode that begins at the problem meets its own mistakes only as often as it makes them. One that begins behind a wrong step
-must find that it is wrong, and go back; the reward is, as ever, of the whole response.
+An episode that starts at the problem meets its own mistakes only as often as it makes them. One that starts after a wrong
+step
+must notice the error and go back. The reward always grades the whole response.
 """
 
 import random
@@ -18,20 +19,20 @@ States = Literal["wrong", "any"]
 
 
 class Episode(Strict):
-    """What an episode of RL begins with."""
+    """The start of an RL episode."""
 
     problem: Problem
-    prefix: str = Field(description='beginning of a chain that the model goes on from; "": the problem alone')
+    prefix: str = Field(description='beginning of a chain that the model continues; "": the problem alone')
 
 
 @dataclass(frozen=True)
 class Restart:
-    """A state to go on from.
+    """A state from which an episode continues a chain.
 
     Attributes:
-        problem_id: of the problem that the chain is about.
-        prompt: what the model continues: the problem's prompt and the beginning of the chain.
-        prefix: the beginning of the chain alone; the response is `prefix` and what the model writes.
+        problem_id: id of the chain's problem.
+        prompt: the text to continue: the problem's prompt and the beginning of the chain.
+        prefix: the beginning of the chain. The response is `prefix` plus the completion.
     """
 
     problem_id: str
@@ -40,10 +41,11 @@ class Restart:
 
 
 def cuts(segments: Sequence[Segment], states: States) -> list[int]:
-    """How many segments are kept at each state of a chain, ascending.
+    """Number of segments up to each possible cut of a chain, ascending.
 
-    A chain is cut behind a step, before the doubt or the finding about it, if there is one: to see that the step is wrong is
-    left to the model. Never behind the last segment, where nothing is left to do.
+    A chain is cut after a step, before any doubt or finding about it, so that the model itself must notice a wrong step. It
+    is
+    never cut after the last segment, where nothing is left to do.
     """
     kinds = ("wrong_step",) if states == "wrong" else ("wrong_step", "step")
     return [i for i, segment in enumerate(segments[:-1], 1) if segment.kind in kinds]
@@ -52,13 +54,13 @@ def cuts(segments: Sequence[Segment], states: States) -> list[int]:
 def draw_restarts(
     traces: Sequence[Trace], *, count: int, states: States, seed: int, fits: Callable[[str], bool] = lambda prompt: True
 ) -> list[Restart]:
-    """`count` states, spread evenly over the traces; a state comes twice only after all have come once.
+    """Draw `count` states, spread evenly over the traces. A state is repeated only after all have been used once.
 
     Args:
-        fits: whether a prompt leaves room for a completion; the others are no candidates.
+        fits: whether a prompt leaves room for a completion; other states are not used.
 
     Returns:
-        The same ones for the same arguments; [] if there is no state.
+        The states, which depend only on the arguments; [] if there are none.
     """
     rng = random.Random(f"restart/{seed}")
     chains = []
@@ -80,5 +82,5 @@ def draw_restarts(
 
 
 def restarts_beside(fresh: int, share: float) -> int:
-    """How many restarts make up `share` of all prompts beside `fresh` problems."""
+    """Number of restarts that make up `share` of all prompts, beside `fresh` problems."""
     return round(fresh * share / (1 - share))

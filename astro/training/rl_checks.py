@@ -1,4 +1,4 @@
-"""What can be wrong with the settings of RL, said before the pass rates are measured and the model is loaded."""
+"""Checks of the RL settings, before the pass rates are measured and the model is loaded."""
 
 import importlib.util
 import json
@@ -16,19 +16,19 @@ SERVE = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve {model} --max-model-len {length} --logprobs-mode processed_logprobs --max-logprobs -1 "
     '--weight-transfer-config \'{{"backend": "nccl"}}\''
 )
-"""How to start the server that TRL 1.16 sends weights to."""
+"""Command that starts the server to which TRL 1.16 sends weights."""
 
 PROBE = "make 24 from 3 8\n\nStep 1: Let's see, $3 \\times 8 = 24$."
-"""What a server is asked to cut into tokens."""
+"""Text that a server must tokenize as the model's own tokenizer does."""
 
 
 def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) -> None:
-    """Whether `grpo.generation` can work on this machine.
+    """Check that `grpo.generation` can work on this machine.
 
     Args:
         settings: the values of schemas.grpo.GrpoParams.
-        cuda: training is on GPUs.
-        tied: the model's output layer is its embedding.
+        cuda: training runs on GPUs.
+        tied: the model's output layer shares the weights of its embedding.
 
     Raises:
         UserError: it cannot; says why.
@@ -70,15 +70,15 @@ def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) 
 
 
 OUTLIERS = 0.1
-"""If more prompts than this share do not fit, the settings are wrong and not the prompts."""
+"""Largest share of prompts that may be too long. Above it the settings are wrong and not the prompts."""
 
 
 def overlong(prompts: Sequence[tuple[str, int]], *, max_completion: int, limit: int) -> dict[str, int]:
-    """The few prompts that do not fit with a completion, by problem id, in tokens; none if they are more than outliers.
+    """The few prompts that do not fit with a completion: problem id -> tokens. Empty if they are too many to be outliers.
 
     Args:
         prompts: (problem id, tokens).
-        limit: tokens of a prompt and its completion.
+        limit: tokens of a prompt with its completion.
     """
     longer = {identifier: tokens for identifier, tokens in prompts if tokens + max_completion > limit}
     return longer if len(longer) <= OUTLIERS * len(prompts) else {}
@@ -87,14 +87,14 @@ def overlong(prompts: Sequence[tuple[str, int]], *, max_completion: int, limit: 
 def check_held_out(
     held_out: Sequence[Problem], others: Mapping[str, Sequence[Problem]], *, identity: Callable[[Problem], str]
 ) -> None:
-    """Whether the problems of validation are in no other set.
+    """Check that no other set contains a validation problem.
 
     Args:
-        others: where the problems are from (for the message) -> problems.
-        identity: equal for problems that are the same one.
+        others: origin of the problems (for the message) -> problems.
+        identity: key that is equal for two statements of the same problem.
 
     Raises:
-        UserError: one is; names both.
+        UserError: a set does; names both.
     """
     own: dict[str, Problem] = {}
     for problem in held_out:
@@ -117,11 +117,11 @@ def check_held_out(
 def split_rl(
     problems: Sequence[Problem], *, held_out: int, use: int, needed: int
 ) -> tuple[list[Problem], list[Problem]]:
-    """(what RL trains on, what it is validated on) of the rl set.
+    """Split the rl set into (training problems, validation problems).
 
     Args:
-        held_out: so many from the end are for validation.
-        use: train on so many, from the front.
+        held_out: number of problems from the end that are for validation.
+        use: number of problems from the front that are for training.
         needed: prompts of one step.
 
     Raises:
@@ -137,15 +137,15 @@ def split_rl(
 
 
 def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, context: int, vllm_len: int) -> int:
-    """Whether each prompt and its completion fit the model. Returns the tokens needed: the longest prompt and a completion.
+    """Check that each prompt fits the model with its completion. Returns the tokens of the longest prompt with a completion.
 
     Args:
         prompts: (problem id, tokens).
-        context: of the model (config.json: max_position_embeddings).
-        vllm_len: execution.grpo_vllm.max_model_len, where vLLM generates; 0: not given.
+        context: the model's context (config.json: max_position_embeddings).
+        vllm_len: execution.grpo_vllm.max_model_len, if vLLM generates; 0: not given.
 
     Raises:
-        UserError: it does not.
+        UserError: a prompt does not fit.
     """
     identifier, longest = max(prompts, key=lambda item: item[1])
     needed = longest + max_completion
@@ -162,10 +162,10 @@ def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, co
 
 
 def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
-    """(token ids of a text, context, whether the output layer is the embedding) of a model folder.
+    """(function text -> token ids, context, whether the output layer shares the embedding) of a model folder.
 
     Raises:
-        UserError: it is no model.
+        UserError: the folder is not a model.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -180,7 +180,7 @@ def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
 
 
 def ask(url: str, *, body: dict | None = None, timeout: float = 30.0) -> dict:
-    """JSON of a GET, or of a POST where there is a body; {} for an empty answer."""
+    """Send a GET, or a POST if there is a body, and parse the JSON answer; {} for an empty one."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -192,7 +192,7 @@ def wait_for(url: str, patience_s: float) -> None:
     """Wait until a server answers /health.
 
     Raises:
-        ConnectionError: it did not within the time.
+        ConnectionError: it did not answer within the time.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -206,16 +206,16 @@ def wait_for(url: str, patience_s: float) -> None:
 
 
 def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[str], list[int]]) -> None:
-    """Whether the vLLM server is there, serves this model, and can take its weights.
+    """Check that the vLLM server is there, serves this model, and accepts its weights.
 
     Args:
         server: the values of schemas.grpo.ServerParams.
-        model: folder of the model that is trained.
-        needed: tokens of the longest prompt and a completion.
-        encode: token ids of a text in that model's vocabulary; the server must see the same ones.
+        model: folder of the model to train.
+        needed: tokens of the longest prompt with a completion.
+        encode: text -> token ids in that model's vocabulary; the server must return the same ids.
 
     Raises:
-        UserError: it does not; says how to start it.
+        UserError: the server fails a check; says how to start it.
     """
     url = server["url"].rstrip("/")
     start = "start it with: " + SERVE.format(model=model, length=needed)
@@ -249,7 +249,7 @@ def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[st
 
 
 def check_weight_transfer(url: str, start: str) -> None:
-    """Whether the server takes new weights, and gives the probabilities that it sampled from.
+    """Check that the server accepts new weights, and returns the probabilities that it sampled from.
 
     Raises:
         UserError: it does not.

@@ -1,7 +1,8 @@
-"""Validation during RL: held-out problems are sampled every few steps, which says what to publish and when to stop.
+"""Validation during RL. Held-out problems are sampled every few steps, to choose the model to publish and when to stop.
 
-The completions are drawn from seeds of their own, the same ones each time, through the trainer's own generation. Hence the same
-problems and the same draws are compared over steps, and training samples what it samples without validation.
+The completions use their own seeds, the same at every measurement, through the trainer's own generation. Measurements
+therefore
+compare the same problems and draws, and training samples are the same with and without validation.
 """
 
 import math
@@ -18,7 +19,7 @@ from schemas.records import Chain, Problem
 from schemas.rollouts import RlRollout
 
 KEY = "validation"
-"""Of the entries in the trainer's log history, which checkpoints hold."""
+"""Key of validation entries in the trainer's log history, which checkpoints contain."""
 
 
 def points_of(history: Sequence[dict]) -> list[ValidationPoint]:
@@ -27,11 +28,13 @@ def points_of(history: Sequence[dict]) -> list[ValidationPoint]:
 
 
 def best_step(history: Sequence[dict], margin: float) -> int | None:
-    """The step whose model is to be published; None: nothing was measured.
+    """The step whose model is published; None: nothing was measured.
 
-    It is the latest one that the best (highest pass@1) leads by at most `margin` standard errors, paired on the problems. With a
-    margin of 0 that is the best itself, the later one of equals. A few hundred completions cannot tell neighbouring checkpoints
-    apart, and the one that happens to be highest is often an early one. The margin gives the doubt to the longer training.
+    It is the latest step whose pass@1 is within `margin` standard errors (paired over the problems) of the best one. With
+    margin 0
+    it is the best step, the later one of equals. A few hundred completions cannot distinguish neighbouring checkpoints, and
+    the
+    highest is often an early one, so the margin favours longer training.
     """
     measured = [(entry["step"], entry[KEY]["scores"]) for entry in history if KEY in entry]
     if not measured:
@@ -41,7 +44,7 @@ def best_step(history: Sequence[dict], margin: float) -> int | None:
 
 
 def _lead(top: Sequence[float], scores: Sequence[float], margin: float) -> float:
-    """Mean lead of `top` beyond `margin` standard errors."""
+    """Mean lead of `top` minus `margin` standard errors."""
     gaps = [a - b for a, b in zip(top, scores, strict=True)]
     mean = math.fsum(gaps) / len(gaps)
     spread = math.fsum((gap - mean) ** 2 for gap in gaps) / max(1, len(gaps) - 1)
@@ -49,13 +52,13 @@ def _lead(top: Sequence[float], scores: Sequence[float], margin: float) -> float
 
 
 def should_stop(history: Sequence[dict], *, margin: float, patience: int) -> bool:
-    """Whether the last `patience` measurements all came after the checkpoint that is to be published."""
+    """Whether the last `patience` measurements are all later than the checkpoint to be published."""
     best = best_step(history, margin)
     return bool(patience) and best is not None and sum(e["step"] > best for e in history if KEY in e) >= patience
 
 
 class Validation(TrainerCallback):
-    """Measures every few steps, saves a checkpoint each time, and protects the best one from removal."""
+    """Trainer callback that measures every few steps, saves a checkpoint each time, and protects the best one from removal."""
 
     def __init__(
         self,
@@ -67,7 +70,12 @@ class Validation(TrainerCallback):
         log: Callable[[dict[str, float], int], None],
         keep: Callable[[int, list[RlRollout]], None],
     ) -> None:
-        """settings: the values of schemas.grpo.GrpoParams. keep(step, rollouts of all processes): on every process."""
+        """Create the callback.
+
+        Args:
+            settings: the values of schemas.grpo.GrpoParams.
+            keep: called in every process with (step, rollouts of all processes).
+        """
         self.problems, self.task, self.settings = list(problems), task, settings
         self.label, self.log, self.keep = label, log, keep
         self.trainer: Any = None
@@ -75,12 +83,12 @@ class Validation(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Measure the SFT model, before the first step."""
+        """Measure the SFT model before the first step."""
         if not points_of(state.log_history):
             self._measure(args, state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measure where it is time, and at the end."""
+        """Measure at the set interval, and at the end."""
         if state.global_step % self.settings["validation"]["every"] and state.global_step < state.max_steps:
             return
         self._measure(args, state)
@@ -88,7 +96,8 @@ class Validation(TrainerCallback):
         margin, patience = self.settings["validation"]["margin"], self.settings["validation"]["patience"]
         if self.settings["keep"] == "best":
             best = best_step(state.log_history, margin)
-            # The trainer keeps the checkpoint of this name whatever its limit is. Step 0 is the SFT model, which is still there.
+            # The trainer keeps the checkpoint with this name regardless of its limit. Step 0 is the SFT model, which
+            # exists anyway.
             state.best_model_checkpoint = str(Path(str(args.output_dir)) / f"checkpoint-{best}") if best else None
         if should_stop(state.log_history, margin=margin, patience=patience):
             control.should_training_stop = True
@@ -117,7 +126,8 @@ class Validation(TrainerCallback):
         print(f"[{self.label}] validation after step {state.global_step}: {shown}", flush=True)
 
     def _sampled(self, problems: Sequence[Problem], step: int) -> Iterator[RlRollout]:
-        """The completions of these problems, graded. Every process makes as many passes, because they sample together."""
+        """Sample and grade completions of these problems. All processes run the same number of passes, because they sample
+        together."""
         samples, world = self.settings["validation"]["samples"], self.trainer.accelerator.num_processes
         room = max(1, self.trainer.completions_at_once // samples)
         share = -(-len(self.problems) // world)
@@ -155,10 +165,10 @@ def read_rollouts(
     step: int,
     reward: Callable[[str], float | None],
 ) -> list[RlRollout]:
-    """Completions, graded and read as chains. A completion that continues a chain is graded with what it continues."""
+    """Grade completions and parse them as chains. A completion that continues a chain is graded together with its beginning."""
     responses = [before + text for before, text in zip(prefixes, texts, strict=True)]
     grades = task.grade_many(problems, responses)
-    # The question of an unparseable gold may be unreadable too, so there is no chain to read.
+    # If the gold is unparseable, the question may be as well, so there is no chain to parse.
     readable = [i for i, (_, verdict) in enumerate(grades) if verdict != "unparseable_gold"]
     chains = dict(
         zip(readable, task.parse_many([problems[i] for i in readable], [responses[i] for i in readable]), strict=True)

@@ -1,7 +1,8 @@
-"""Every completion that RL samples, as one compressed shard per step; bounded in size, and exact over kills.
+"""Storage of all completions that RL samples: one compressed shard per step, bounded in size and exact across kills.
 
-A shard is written before the step trains on it, so a step that fails leaves its rollouts behind. A run that resumes removes the
-shards of steps after its checkpoint and writes them again: no rollout is there twice, and none of an earlier step is lost.
+A shard is written before the step trains on it, so a failed step leaves its rollouts behind. A resumed run removes the shards
+of
+steps after its checkpoint and writes them again. No rollout is stored twice, and none of an earlier step is lost.
 """
 
 import gzip
@@ -17,27 +18,32 @@ from astro.runtime import UserError, atomic_path, discard, explain, read_jsonl, 
 from schemas.records import Problem
 from schemas.rollouts import RlRollout
 
-AFFECTS_RESULTS = False  # rollouts are kept to be looked at, and no stage reads them but the report
+AFFECTS_RESULTS = False  # rollouts are for inspection; only the report reads them
 
 FOLDER = "rollouts"
-"""In the work folder while RL runs, and at the root of the checkout afterwards."""
+"""Folder name of the rollouts: in the work folder during RL, and at the root of the checkout afterwards."""
 
 PROBLEMS = "problems.jsonl"
 STATE = "state.json"
 
 KEPT_RUNS = 6
-"""Runs of one stage whose rollouts stay beside each other; the oldest goes."""
+"""Number of runs of one stage whose rollouts are kept. The oldest is removed."""
 
 
 class RolloutWriter:
-    """Writes the shards of one run. Used by one process.
+    """Writes the shards of one run, from one process.
 
-    Where the next shard does not fit in the limit, only every second step of training keeps its shard, then every fourth, and so
-    on. Shards of validation stay as long as they fit. The same run thus keeps the same shards, however often it is killed.
+    If the next shard exceeds the limit, only every second training step keeps its shard, then every fourth, and so on.
+    Validation
+    shards stay as long as they fit. The same run therefore keeps the same shards, however often it is killed.
     """
 
     def __init__(self, folder: Path, *, limit_mb: float) -> None:
-        """Begin, or continue, the shards in `folder`. limit_mb: bytes of all shards / 10^6; 0: none is written."""
+        """Open the folder, new or with the shards of an earlier run.
+
+        Args:
+            limit_mb: total size of all shards in units of 10^6 bytes; 0: none is written.
+        """
         self.folder, self.limit = folder, limit_mb * 1e6
         self.full = False
         if not self.limit:
@@ -48,7 +54,7 @@ class RolloutWriter:
         self._thin()
 
     def resume(self, step: int) -> None:
-        """Remove what was written after the checkpoint of `step`."""
+        """Remove shards that were written after the checkpoint of `step`."""
         if not self.limit:
             return
         for path in shards(self.folder):
@@ -56,7 +62,10 @@ class RolloutWriter:
                 path.unlink()
 
     def write(self, kind: str, step: int, rows: Sequence[RlRollout]) -> None:
-        """Keep the rollouts of a step. kind: "train" or "validation".
+        """Store the rollouts of a step.
+
+        Args:
+            kind: "train" or "validation".
 
         Raises:
             UserError: they cannot be written, e.g. because the disk is full.
@@ -64,7 +73,7 @@ class RolloutWriter:
         if not self.limit or not rows or not self._wanted(kind, step):
             return
         text = "".join(row.model_dump_json() + "\n" for row in rows).encode()
-        data = gzip.compress(text, mtime=0)  # no time of day: the same rollouts are the same bytes
+        data = gzip.compress(text, mtime=0)  # without a time stamp the same rollouts give the same bytes
         path = self.folder / f"{kind}-{step:06d}.jsonl.gz"
         try:
             if not self._make_room(len(data), step) or not self._wanted(kind, step):
@@ -82,7 +91,7 @@ class RolloutWriter:
         return kind != "train" or (step - 1) % self.stride == 0
 
     def _make_room(self, size: int, step: int) -> bool:
-        """Thin the shards of training until `size` bytes fit; False: they do not, even then."""
+        """Thin out the training shards until `size` bytes fit. Returns False if that is not enough."""
         while self._used() + size > self.limit:
             if self.stride > step:
                 if not self.full:
@@ -104,25 +113,25 @@ class RolloutWriter:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The shards of a run, training first, by step."""
+    """The shards of a run: training first, ordered by step."""
     return sorted(folder.glob("*-*.jsonl.gz"))
 
 
 def step_of(shard: Path) -> int:
-    """The step of a shard's rollouts."""
+    """The step of a shard."""
     return int(shard.name.partition(".")[0].rpartition("-")[2])
 
 
 def kind_of(shard: Path) -> str:
-    """ "train" or "validation"."""
+    """The kind of a shard: "train" or "validation"."""
     return shard.name.partition("-")[0]
 
 
 def read_shard(path: Path) -> Iterator[RlRollout]:
-    """The rollouts of a shard.
+    """Read the rollouts of a shard.
 
     Raises:
-        UserError: it is cut or broken; names file, line and field.
+        UserError: the file is truncated or broken; names file, line and field.
     """
     remedy = "remove the file, or run RL again"
     try:
@@ -136,16 +145,21 @@ def read_shard(path: Path) -> Iterator[RlRollout]:
             raise UserError(f"{path}, line {number}: {explain(error)}; {remedy}") from None
 
 
-# --- beside the run ---------------------------------------------------------------------------------------------------
+# --- rollouts of finished runs
+# -----------------------------------------------------------------------------------------
 
 
 def home_of(root: Path, stage: str, curve: str) -> Path:
-    """Where the rollouts of a run stand when it has ended. curve: md5 of its training curve, which tells runs apart."""
+    """Folder of the rollouts of a finished run.
+
+    Args:
+        curve: md5 of its training curve, which identifies the run.
+    """
     return root / FOLDER / stage / curve
 
 
 def publish(work: Path, target: Path, problems: Sequence[Problem]) -> None:
-    """Put the shards of a work folder at `target`, with the problems that they are about; older runs' are pruned."""
+    """Publish the shards of a work folder at `target`, with their problems, and remove those of old runs."""
     source = work / FOLDER
     found = shards(source) if source.is_dir() else []
     if not found:
@@ -161,7 +175,7 @@ def publish(work: Path, target: Path, problems: Sequence[Problem]) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy on a file system that has none: a disk that is almost full holds the shards once."""
+    """Create a hard link, or a copy if the file system has no links. An almost full disk thus holds the shards only once."""
     try:
         os.link(source, target)
     except OSError:
@@ -169,12 +183,12 @@ def _link(source: Path, target: Path) -> None:
 
 
 def read_problems(folder: Path) -> dict[str, Problem]:
-    """Problem id -> problem, of the rollouts in `folder`."""
+    """Problem id -> problem, for the rollouts in `folder`."""
     return {p.id: p for p in read_jsonl(folder / PROBLEMS, Problem)}
 
 
 def sample(folder: Path, count: int) -> list[RlRollout]:
-    """About `count` of the rollouts in `folder`: from steps that are evenly spaced, equally many of each, validation last."""
+    """A sample of about `count` rollouts in `folder`, equally many from evenly spaced steps, validation last."""
     paths = shards(folder) if folder.is_dir() else []
     taken = paths if len(paths) <= count else [paths[i * len(paths) // count] for i in range(count)]
     each = max(1, count // max(1, len(taken)))

@@ -1,4 +1,4 @@
-"""Weights as files: what a safetensors folder holds, read from the headers alone; a snapshot copied without loading it."""
+"""Weights on disk: read names and shapes from the headers of safetensors files, and copy a snapshot without loading it."""
 
 import json
 import math
@@ -12,18 +12,18 @@ from astro.runtime import UserError
 
 INDEX = "model.safetensors.index.json"
 LEFT_OUT = ("original", ".git", ".cache", "*.pth", "*.bin", "*.msgpack", "*.h5", "*.gguf", "*.onnx")
-"""Of a snapshot: the same weights in other formats, and what is no part of the model."""
+"""Files of a snapshot that are not copied: the same weights in other formats, and files that do not belong to the model."""
 TAKEN = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*", "USE_POLICY*"]
-"""Of a repository on the hub."""
+"""Files of a hub repository that are downloaded."""
 SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model"]
-"""Of a repository, what can be checked before its weights are there."""
+"""Files of a hub repository that can be checked before the weights are downloaded."""
 
 
 def header(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of a safetensors file.
+    """Names and shapes in a safetensors file.
 
     Raises:
-        ValueError: it is none, or is cut short.
+        ValueError: the file has another format or is truncated.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
@@ -43,10 +43,10 @@ def header(file: Path) -> dict[str, list[int]]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, all that its index names; empty: it has none.
+    """The safetensors files of a model folder, including all that its index names; [] if there are none.
 
     Raises:
-        ValueError: the index names a file that is missing.
+        ValueError: the index names a missing file.
     """
     if (folder / INDEX).is_file():
         names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
@@ -67,23 +67,23 @@ def shapes(folder: Path) -> dict[str, list[int]]:
 
 
 def count(folder: Path) -> int:
-    """Parameters of a model folder (tied ones once)."""
+    """Number of parameters of a model folder. Tied weights count once."""
     return sum(math.prod(shape) for shape in shapes(folder).values())
 
 
 def copy_snapshot(source: Path, target: Path) -> None:
-    """A model folder without what no loader of ours reads. Links of the hub's cache become files."""
+    """Copy a model folder without the files that no loader needs. Links in the hub's cache become files."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
 
 
 def download(repository: str, revision: str, patterns: list[str] | None = None) -> Path:
-    """The snapshot of a hub repository at a revision, in the hub's cache.
+    """Download the snapshot of a hub repository at a revision into the hub's cache.
 
     Args:
-        patterns: names of the files that are wanted; None: all that are taken of a model.
+        patterns: patterns of the files to download; None: all files of a model.
 
     Raises:
-        UserError: there is no such repository, revision or network.
+        UserError: there is no such repository or revision, or no network.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -99,7 +99,7 @@ def download(repository: str, revision: str, patterns: list[str] | None = None) 
 
 
 def in_dtype(folder: Path, dtype: torch.dtype) -> None:
-    """Cast the floating-point weights of a folder in place, file by file: what FSDP gathers is float32."""
+    """Cast the floating-point weights of a folder in place, file by file, because FSDP gathers them in float32."""
     from safetensors.torch import load_file, save_file
 
     total = 0

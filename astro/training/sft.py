@@ -37,10 +37,11 @@ LossOn = Literal["all", "completion", "no_wrong_steps"]
 
 
 def encode(trace: Trace, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> dict[str, list[int]]:
-    """Tokens and labels of a trace; the end token is part of it (of a chat model: the end of the assistant's turn).
+    """Tokens and labels of a trace, including the end token (for a chat model: the end of the assistant's turn).
 
-    A token belongs to the segment that its first character stands in. The phrase before a jump keeps its loss in
-    `no_wrong_steps`: what is masked there is how to go wrong, not that one turns back.
+    A token belongs to the segment that contains its first character. The phrase before a jump keeps its loss in
+    `no_wrong_steps`:
+    that setting masks the wrong steps, but not the decision to go back.
     """
     ids, spans, _ = encode_continuation(tokenizer, trace.prompt, trace.completion)
     masked = [] if loss_on == "all" else [(0, len(trace.prompt))]
@@ -60,10 +61,10 @@ def encode(trace: Trace, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) ->
 def build_dataset(
     traces: Sequence[Trace], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn, max_length: int
 ) -> tuple[Dataset, int]:
-    """Encoded traces and how many were dropped because they are longer than `max_length` tokens.
+    """The encoded traces, and the number of traces dropped because they exceed `max_length` tokens.
 
     Raises:
-        ValueError: none is left.
+        ValueError: no trace is left.
     """
     rows = [encode(trace, tokenizer, loss_on) for trace in traces]
     kept = [row for row in rows if len(row["input_ids"]) <= max_length]
@@ -76,12 +77,13 @@ def build_dataset(
 
 
 def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute, section: str = "sft") -> SFTConfig:
-    """The trainer's arguments. To be made before the model is loaded: where weights are sharded, that depends on them.
+    """The trainer's arguments. They must exist before the model is loaded, because sharded loading depends on them.
 
-    section: of params.yaml, for messages.
+    Args:
+        section: section of params.yaml, for messages.
 
     Raises:
-        UserError: the batch cannot be spread as the profile says.
+        UserError: the batch cannot be divided as the profile says.
     """
     per_device, accumulation = split_batch(
         settings["batch_size"], compute.micro_batch.sft, compute.world, f"{section}.batch_size"
@@ -98,11 +100,11 @@ def trainer_arguments(settings: dict, *, seed: int, work: Path, compute: Compute
         weight_decay=settings["weight_decay"],
         bf16=wants_bf16(settings["bf16"]),
         gradient_checkpointing=settings["gradient_checkpointing"],
-        max_length=None,  # longer traces were dropped and counted, not cut: a cut chain teaches not to answer
-        packing=False,  # TRL's: see astro/training/packing.py
+        max_length=None,  # longer traces were dropped, because a cut chain teaches not to answer
+        packing=False,  # TRL's packing; astro/training/packing.py replaces it
         use_cpu=not torch.cuda.is_available(),
-        logging_nan_inf_filter=False,  # it would show a loss that is not finite as the mean so far
-        logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
+        logging_nan_inf_filter=False,  # the filter would replace a non-finite loss by the mean so far
+        logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run resumes
         save_steps=settings["save_every"],
         save_total_limit=2,
         seed=seed,
@@ -129,18 +131,18 @@ def fine_tune(
     arguments: SFTConfig | None = None,
     section: str = "sft",
 ) -> tuple[PreTrainedModel | None, list[dict[str, float]], int]:
-    """Train; goes on from a checkpoint in `work`.
+    """Train; resume from a checkpoint in `work`.
 
     Args:
         settings: the values of schemas.sft.SftParams.
-        new_tokens: the vocabulary has just grown (matters to LoRA).
-        compute: where; None: this process alone.
-        arguments: those of `trainer_arguments`, if they have been made.
-        section: of params.yaml, for messages.
+        new_tokens: the vocabulary has just grown (this affects LoRA).
+        compute: the compute profile; None: this process alone.
+        arguments: result of `trainer_arguments`, if it was called already.
+        section: section of params.yaml, for messages.
 
     Returns:
-        The model (LoRA merged), its curve (step, loss, lr), and the optimizer steps done. The model is None where no process
-        holds all of it as it is to be published: then `work`/trained holds the weights, or the adapter.
+        The model (LoRA merged), its curve (step, loss, lr), and the number of optimizer steps. The model is None if no single
+        process holds it in its published form; then `work`/trained holds the weights or the adapter.
     """
     use_cores()
     compute = compute or Compute()
@@ -173,23 +175,23 @@ def fine_tune(
 def load_base(
     given: dict[str, Any], *, quantize: str = "none"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[str]]:
-    """The model to train, its tokenizer, and the phrases that were added to its vocabulary."""
+    """Load the model to train, its tokenizer, and the phrases that were added to its vocabulary."""
     dtype = getattr(torch, given["settings"]["dtype"])
     model, tokenizer = load_causal_lm(
         given["model"], name=given["model"], dtype=dtype, quantization=quantization(quantize)
     )
-    # The vocabulary takes in the phrases whether or not these traces use them: all ablations share one shape.
+    # The vocabulary gets the phrases even if these traces do not use them, so that all ablations share one shape.
     added = add_unspellable(tokenizer, given["phrases"])
     if added:
         said = logging.get_verbosity()
-        logging.set_verbosity_error()  # it explains how it draws the new weights
+        logging.set_verbosity_error()  # it would explain how it initialises the new weights
         model.resize_token_embeddings(len(tokenizer))
         logging.set_verbosity(said)
     return model, tokenizer, added
 
 
 def warn_rounding(settings: dict, compute: Compute, section: str) -> None:
-    """Say that steps are lost in bfloat16 weights."""
+    """Warn that small updates are lost when weights are bfloat16."""
     if settings["dtype"] == "bfloat16" and not settings["lora"]["enabled"] and compute.strategy in ("none", "ddp"):
         print(
             f"warning: {section}.dtype bfloat16 for a full fine-tune: small updates round to nothing; float32, or fsdp2",
@@ -198,18 +200,20 @@ def warn_rounding(settings: dict, compute: Compute, section: str) -> None:
 
 
 def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
-    """The whole of SFT, in one process or in each of many (astro/training/launch.py).
+    """The complete SFT job, for one process or for each of many (astro/training/launch.py).
 
     Args:
-        given: model, traces, target: paths; name: of the stage; work: its folder; phrases; settings: schemas.sft.SftParams; seed.
+        given: model, traces, target: paths; name: name of the stage; work: its folder; phrases; settings:
+            schemas.sft.SftParams; seed.
 
     Returns:
-        examples, too_long, tokens (of one epoch), steps, curve; published: whether `target` holds the model, or `publish` is
-        still to make it.
+        examples, too_long, tokens (of one epoch), steps, curve; published: whether `target` holds the model, or `publish`
+        still
+        has to write it.
     """
     settings, work = given["settings"], Path(given["work"])
     arguments = trainer_arguments(settings, seed=given["seed"], work=work, compute=compute)
-    first = arguments.process_index == 0  # the processes meet here
+    first = arguments.process_index == 0  # the processes connect here
     warn_rounding(settings, compute, "sft")
     model, tokenizer, added = load_base(given, quantize=settings["lora"]["quantize"])
     traces = list(read_jsonl(Path(given["traces"]), Trace))
@@ -249,9 +253,9 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
 
 
 def publish(given: dict) -> None:
-    """Make the model of what training left in work/trained; in one process that is no part of a distributed one.
+    """Turn the result of training in work/trained into the model, in a process that is not part of a distributed group.
 
-    An adapter is merged into the base as it was before it was quantized or sharded; whole weights are cast to sft.dtype.
+    An adapter is merged into the base as it was before quantization or sharding. Full weights are cast to sft.dtype.
     """
     trained = Path(given["work"]) / "trained"
     if given["settings"]["lora"]["enabled"]:

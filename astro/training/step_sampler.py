@@ -1,9 +1,10 @@
-"""Which examples make an optimizer step, and how a step is spread over processes and passes.
+"""Selects the examples of each optimizer step and divides a step over processes and passes.
 
-The trainers' own samplers depend on both: they group by length over the batch of one device, and fill the last step of an epoch
-with examples of its start where it cannot be shared. Here a step is a function of (seed, epoch, step) alone, so two processes,
-or one that accumulates, train on the same steps as one that takes a step in one pass, and a run that goes on takes the steps
-that it would have taken.
+The trainers' own samplers depend on both: they group by length within the batch of one device, and pad the last step of an
+epoch
+with examples from its start. Here a step depends only on (seed, epoch, step). Two processes, or gradient accumulation,
+therefore
+train on the same steps as a single pass in one process, and a resumed run continues with the same steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,26 +22,33 @@ IGNORED = -100
 """Label of a token without loss."""
 
 NOTHING = -1
-"""Index of the row without loss that a process takes where a last, short step has too few rows for all."""
+"""Index of a row without loss. A process takes it if a last, short step has too few rows for all processes."""
 
 
 class Steps(Sampler[list[int]]):
-    """Batches of row indices for one process: a step's rows in `passes` batches, then the next step's."""
+    """Batches of row indices for one process: `passes` batches for each step."""
 
     def __init__(self, lengths: Sequence[int], *, batch: int, micro: int, seed: int, rank: int = 0, world: int = 1):
-        """lengths: tokens per row; batch: rows per step, in all; micro: rows per pass, in each of `world` processes."""
+        """Create the sampler.
+
+        Args:
+            lengths: tokens per row.
+            batch: rows per step, over all processes.
+            micro: rows per pass in each of `world` processes.
+        """
         self.lengths, self.batch, self.micro, self.seed = list(lengths), batch, micro, seed
         self.rank, self.world, self.epoch = rank, world, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch, from 0, that the next iteration goes over."""
+        """Set the epoch, from 0, of the next iteration."""
         self.epoch = epoch
 
     def order(self) -> list[int]:
-        """The rows of this epoch: rows of like length beside each other, the groups at random.
+        """The row order of this epoch: rows of similar length are adjacent, and the groups are in random order.
 
-        The draws are those of a trainer that draws from torch's own generator, seeded when it starts: a number by the data
-        loader, then a permutation, each epoch.
+        The draws equal those of a trainer with torch's global generator, seeded at its start: each epoch, a number for the
+        data
+        loader, then a permutation.
         """
         generator = torch.Generator()
         generator.manual_seed(self.seed)
@@ -51,7 +59,7 @@ class Steps(Sampler[list[int]]):
         return get_length_grouped_indices(self.lengths, self.batch, generator=generator)
 
     def passes(self, rows: int) -> int:
-        """Passes of each process for a step of so many rows: the same for all, or they would wait for each other for ever."""
+        """Passes of each process for a step with this many rows. All processes have the same number, else they would deadlock."""
         share = -(-rows // self.world)
         return -(-share // self.micro)
 
@@ -59,7 +67,7 @@ class Steps(Sampler[list[int]]):
         order = self.order()
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch]
-            mine = rows[self.rank :: self.world]  # sorted by length: all get their part of the long ones
+            mine = rows[self.rank :: self.world]  # rows are sorted by length, so all processes get some long ones
             for i in range(self.passes(len(rows))):
                 yield mine[i * self.micro : (i + 1) * self.micro] or [NOTHING]
 
@@ -69,7 +77,7 @@ class Steps(Sampler[list[int]]):
 
 
 class Rows(Dataset):
-    """The rows of a dataset by index, and a short one without loss at `NOTHING`."""
+    """Row access by index, with a short row without loss at `NOTHING`."""
 
     def __init__(self, dataset: "HubDataset") -> None:
         self.dataset = dataset
@@ -85,7 +93,7 @@ class Rows(Dataset):
 
 
 class Loader(DataLoader):
-    """A data loader over `Steps` that is told the epoch, as the trainer tells it. Not to be shared out once more."""
+    """A data loader over `Steps` that passes on the trainer's epoch. It must not be distributed a second time."""
 
     def set_epoch(self, epoch: int) -> None:
         """See `Steps.set_epoch`."""
@@ -101,11 +109,11 @@ def loader_of(
     *,
     batch: int,
 ) -> Loader:
-    """The batches of this process.
+    """The data loader of this process.
 
     Args:
-        arguments: the trainer's: seed, rank, world size, rows per pass.
-        batch: rows per optimizer step, in all.
+        arguments: the trainer's arguments: seed, rank, world size, rows per pass.
+        batch: rows per optimizer step, over all processes.
     """
     steps = Steps(
         lengths,

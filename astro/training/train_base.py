@@ -1,4 +1,4 @@
-"""The embedded base model: a small Llama trained from scratch on solutions written in one go."""
+"""The embedded base model: a small Llama trained from scratch on direct solutions."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ ENCODE_BATCH = 2000
 
 
 class PackedRows(Dataset):
-    """Rows of one length, all tokens trained on. tokens: int array, shape (rows, row_tokens)."""
+    """Data set of rows of equal length with loss on all tokens. tokens: int array, shape (rows, row_tokens)."""
 
     def __init__(self, tokens: np.ndarray):
         self.tokens = tokens
@@ -29,11 +29,12 @@ class PackedRows(Dataset):
 
 
 def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: int, row_tokens: int) -> np.ndarray:
-    """Documents, each ended by EOS, laid end to end and cut into rows: several problems to a row, at any position.
+    """Concatenate documents, each ended by EOS, and cut them into rows. A row holds several problems, at any position.
 
     Returns:
-        Array of shape (rows, row_tokens), uint16 where that holds the vocabulary. `documents` may be endless; only what is
-        needed is taken.
+        Array of shape (rows, row_tokens), uint16 if that holds the vocabulary. `documents` may be endless, because only as
+        many
+        as needed are read.
     """
     needed, stream = rows * row_tokens, []
     batch: list[str] = []
@@ -55,7 +56,7 @@ def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: 
 def new_llama(
     tokenizer: PreTrainedTokenizerBase, *, hidden: int, layers: int, heads: int, ffn: int, context: int
 ) -> LlamaForCausalLM:
-    """A Llama with random weights. Untied embeddings: vLLM's weight reload is silently wrong with tied ones (docs/log.md)."""
+    """A Llama with random weights. The embeddings are untied, because vLLM silently reloads tied ones wrongly (docs/log.md)."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -85,7 +86,7 @@ def pretrain(
     work: Path,
     log: Callable[[dict[str, float], int], None],
 ) -> tuple[LlamaForCausalLM, list[dict[str, float]]]:
-    """One epoch over `rows`; goes on from a checkpoint in `work`. Returns the model and its curve (step, loss, lr)."""
+    """Train one epoch over `rows`; resume from a checkpoint in `work`. Returns the model and its curve (step, loss, lr)."""
     use_cores()
     torch.manual_seed(seed)
     model = new_llama(tokenizer, **architecture)
@@ -102,8 +103,8 @@ def pretrain(
         adam_beta2=0.98,
         bf16=wants_bf16(training["bf16"]),
         use_cpu=not torch.cuda.is_available(),
-        logging_nan_inf_filter=False,  # it would show a loss that is not finite as the mean so far
-        logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run goes on
+        logging_nan_inf_filter=False,  # the filter would replace a non-finite loss by the mean so far
+        logging_steps=1,  # a mean over several steps would lose those before the checkpoint when a run resumes
         save_steps=training["save_every"],
         save_total_limit=2,
         seed=seed,

@@ -1,9 +1,9 @@
-"""All that we override, replace or rely on inside TRL, with the reason for each. Written against the version `TRL`.
+"""Everything that we override, replace or rely on inside TRL, with the reason for each. Written for the version `TRL`.
 
-TRL promises nothing about these methods. `OVERRIDDEN` names each of them, and tests/training/test_trl_overrides.py fails when the
-source of one changes. Then look at the override again, and note the new hash there.
+TRL does not guarantee these methods. `OVERRIDDEN` lists them, and tests/training/test_trl_overrides.py fails when the source of
+one changes. In that case review the override and record the new hash.
 
-TRL's GRPO is imported late, in functions: `spare_vllm` must come before it.
+TRL's GRPO is imported late, inside functions, because `spare_vllm` must run before.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from astro.training.step_sampler import loader_of
 TRL = "1.16.0"
 
 OVERRIDDEN = {
-    # file and name in TRL: what here depends on it
+    # file and name in TRL: what depends on it here
     "import_utils.py:is_vllm_available": "spare_vllm replaces it",
     "trainer/grpo_trainer.py:GRPOTrainer._tokenize_prompts": "Rollouts._tokenize_prompts: no second <|begin_of_text|>",
     "trainer/grpo_trainer.py:GRPOTrainer._generate_single_turn": "Rollouts._generate_single_turn: seeded samples, validation",
@@ -47,16 +47,16 @@ OVERRIDDEN = {
 }
 
 NEAR = 4
-"""Steps to each side of this one whose prompts may replace it where prompts are ordered by difficulty."""
+"""Number of steps before and after this one whose prompts may replace its own, if prompts are ordered by difficulty."""
 
 REQUESTS = 64
-"""Requests to a vLLM server at once; TRL's client keeps as many connections."""
+"""Concurrent requests to a vLLM server. TRL's client keeps as many connections."""
 
 
 def spare_vllm() -> None:
-    """Keep TRL from importing vLLM, which it does wherever it finds it: 15 s and half a gigabyte in every training process.
+    """Prevent TRL from importing vLLM, which costs 15 s and half a gigabyte in every training process.
 
-    For the life of this process: call it only where vLLM does not generate.
+    It holds for the life of the process, so call it only if vLLM does not generate.
     """
     if "trl.generation.vllm_generation" not in sys.modules:
         utilities: Any = importlib.import_module("trl.import_utils")
@@ -67,11 +67,12 @@ def spare_vllm() -> None:
 
 
 def steps_trainer() -> type[Any]:
-    """The class `StepsTrainer`. It overrides a public method: the batches must not depend on the number of processes."""
+    """Define the class `StepsTrainer`. It overrides a public method, because batches must not depend on the number of
+    processes."""
     from trl import SFTTrainer
 
     class StepsTrainer(SFTTrainer):
-        """TRL's trainer on the steps of astro/training/step_sampler.py. batch: rows per optimizer step, in all."""
+        """TRL's trainer with the steps of astro/training/step_sampler.py. batch: rows per optimizer step, over all processes."""
 
         def __init__(self, *arguments: Any, batch: int, **more: Any) -> None:
             super().__init__(*arguments, **more)
@@ -91,7 +92,7 @@ def steps_trainer() -> type[Any]:
 
 @contextlib.contextmanager
 def sampled_by(model: Any, processor: LogitsProcessor) -> Iterator[None]:
-    """`model.generate` with one more logits processor, while the block runs."""
+    """Add one logits processor to `model.generate` during the block."""
     plain = model.generate
     model.generate = lambda *args, **kwargs: plain(*args, **kwargs, logits_processor=[processor])
     try:
@@ -101,27 +102,32 @@ def sampled_by(model: Any, processor: LogitsProcessor) -> Iterator[None]:
 
 
 def _order_of_epoch(sampler: Any, epoch: int) -> None:
-    """Set the generator of TRL's sampler to where it stands before an epoch, from 0."""
+    """Set the generator of TRL's sampler to its state before an epoch (from 0)."""
     sampler.generator.manual_seed(sampler.seed)
     for _ in range(epoch):
         torch.randperm(sampler.num_samples, generator=sampler.generator)
 
 
 def _count(counts: dict[tuple[int, ...], int], key: tuple[int, ...]) -> int:
-    """How often `key` has been asked for before."""
+    """Count the calls for `key`; returns the number of earlier calls."""
     counts[key] = counts.get(key, -1) + 1
     return counts[key]
 
 
 def rollouts_trainer() -> type[Any]:
-    """The class `Rollouts`; a function, since TRL is to be imported after `spare_vllm`."""
+    """Define the class `Rollouts`, in a function because TRL must be imported after `spare_vllm`."""
     from trl import GRPOTrainer
 
     class Rollouts(GRPOTrainer):
-        """TRL's trainer over prompts that are text already, with seeded samples, validation and dynamic sampling."""
+        """TRL's trainer for prompts that are already text, with seeded samples, validation and dynamic sampling."""
 
         def __init__(self, *args: Any, run_seed: int, seeded: bool, refills: int = 0, **options: Any) -> None:
-            """seeded: False: TRL's own sampling, but for validation. refills: see schemas.grpo.GrpoParams."""
+            """Create the trainer.
+
+            Args:
+                seeded: False: TRL's own sampling, except for validation.
+                refills: see schemas.grpo.GrpoParams.
+            """
             self.run_seed, self.seeded, self.refills = run_seed, seeded, refills
             self.held_out = False
             self.sampled: tuple[list[list[int]], Any] | None = None
@@ -135,9 +141,9 @@ def rollouts_trainer() -> type[Any]:
                     backend.vllm_client = SeededClient(backend.vllm_client, self)
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
-            """As TRL's, but an epoch's order depends on its number, not on how many epochs this process has seen.
+            """As in TRL, but the order of an epoch depends only on its number, not on how many epochs this process has seen.
 
-            TRL's generator begins anew where a killed run resumes, so in every epoch but the first it would take other prompts.
+            TRL's generator restarts when a killed run resumes, so every later epoch would use other prompts.
             """
             sampler: Any = super()._get_train_sampler(dataset)
             if sampler.shuffle:
@@ -145,8 +151,10 @@ def rollouts_trainer() -> type[Any]:
             return sampler
 
         def seeds(self, prompts: Sequence[Sequence[int]], first: int) -> list[int] | None:
-            """Of one completion each of prompts that stand at `first` and behind it in the step's batch over all processes; None:
-            the samples are not seeded. Held-out prompts have the same seeds at every step."""
+            """Seeds of one completion for each prompt; None: samples are not seeded. `first` is the position of the first prompt
+            in the
+            step's batch over all processes. Held-out prompts have the same seeds at every step.
+            """
             if self.held_out:
                 counts: dict[tuple[int, ...], int] = {}
                 return [
@@ -158,7 +166,7 @@ def rollouts_trainer() -> type[Any]:
             return [sample_seed(self.run_seed, step, ids, (first + i) % group) for i, ids in enumerate(prompts)]
 
         def seeds_of_requests(self, prompts: Sequence[Sequence[int]]) -> list[int] | None:
-            """As `seeds`, for a server that draws a prompt's completion i with the prompt's seed + i."""
+            """As `seeds`, for a server that draws completion i of a prompt with the prompt's seed + i."""
             if self.held_out or not self.seeded:
                 return self.seeds(prompts, 0)
             return [sample_seed(self.run_seed, self.state.global_step, ids, 0) for ids in prompts]
@@ -174,12 +182,12 @@ def rollouts_trainer() -> type[Any]:
             return bool(ids) and ids[-1] in self.ends
 
         def texts_of(self, ids: list[list[int]]) -> list[str]:
-            """Completions as TRL hands them to the reward."""
+            """Decode completions as TRL passes them to the reward."""
             tokenizer: Any = self.processing_class
             return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
         def sample_held_out(self, prompts: list[str]) -> list[list[int]]:
-            """Token ids of one seeded completion of each prompt, by the model as it is. Training does not notice."""
+            """Token ids of one seeded completion per prompt, by the current model. Training is not affected."""
             devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
             model: Any = self.model
             training, self.held_out = model.training, True
@@ -192,7 +200,7 @@ def rollouts_trainer() -> type[Any]:
                 model.train(training)
 
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-            """As TRL's. With refills: of a batch in which groups of equal rewards have been replaced."""
+            """As in TRL. With refills, groups of equal rewards in the batch are replaced before."""
             model: Any = self.model
             if not self.refills or not model.training:
                 return super()._generate_and_score_completions(inputs)
@@ -205,8 +213,9 @@ def rollouts_trainer() -> type[Any]:
         def refilled(self, inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[list[list[int]], Any]]:
             """(rows, their (token ids, log-probabilities)) of this process, after at most `refills` rounds of new prompts.
 
-            Each round all processes sample as many new groups as the one needs that lacks most. Groups that are still flat after
-            the last round stay, without a gradient, because a batch has a fixed size.
+            In each round all processes sample the same number of new groups: as many as the process with the most flat groups
+            needs.
+            Groups that are still flat after the last round stay without a gradient, because a batch has a fixed size.
             """
             group = int(self.num_generations or 1)
             verifier: Any = self.reward_funcs[0]
@@ -249,9 +258,9 @@ def rollouts_trainer() -> type[Any]:
             return [r for made in chosen for r in made[0]], ([i for made in chosen for i in made[1]], kept_logps)
 
         def new_rows(self, used: set, groups: int, turn: int, group: int) -> list[dict[str, Any]]:
-            """Rows of `groups` prompts for this process, fewer where the prompts run out. No process has used them in this step.
+            """Rows of `groups` prompts for this process that no process has used in this step; fewer if prompts run out.
 
-            Drawn by a hash of the seed, the step and the round. `used` grows.
+            The draw is a hash of the seed, the step and the round. `used` is extended.
             """
             dataset: Any = self.train_dataset
             world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -269,18 +278,20 @@ def rollouts_trainer() -> type[Any]:
             return [row for row in fresh[rank * each : (rank + 1) * each] for _ in range(group)]
 
         def near(self, rows: int) -> range:
-            """Places around this step's prompts, where the prompts are ordered by difficulty."""
+            """Positions around this step's prompts, used if prompts are ordered by difficulty."""
             arguments: Any = self.args
             per_step = int(arguments.generation_batch_size) // int(self.num_generations or 1)
             here = (self.state.global_step // self.num_iterations) * per_step % max(1, rows)
             return range(max(0, here - NEAR * per_step), min(rows, here + (NEAR + 1) * per_step))
 
         def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict]:
-            """As TRL's: (ids of each prompt, images: none, fields of other modes: none).
+            """As in TRL: (ids of each prompt, images: none, fields of other modes: none).
 
-            Text prompts are tokenized as the engines tokenize them. TRL calls the tokenizer on a text prompt as it is, which
-            puts <|begin_of_text|> in front of one that has it. Its other form, lists of messages, is rendered by TRL alone:
-            without our date, and without the control tokens of a problem's question broken up.
+            Text prompts are tokenized as in the engines. TRL calls the tokenizer directly, which puts a second
+            <|begin_of_text|> in
+            front. For lists of messages TRL renders the template itself, without our fixed date and without breaking up
+            control
+            tokens in a problem's question.
             """
             tokenizer: Any = self.processing_class
             return [encode_prompt(tokenizer, prompt) for prompt in prompts], None, {}
@@ -293,7 +304,7 @@ def rollouts_trainer() -> type[Any]:
             num_generations: int,
             has_tool_images: bool = False,
         ) -> Any:
-            """As TRL's: (token ids, log-probabilities or None) of one completion of each of this process' prompts."""
+            """As in TRL: (token ids, log-probabilities or None) of one completion for each prompt of this process."""
             if self.sampled is not None:
                 return self.sampled
             with contextlib.ExitStack() as stack:
@@ -312,7 +323,7 @@ def rollouts_trainer() -> type[Any]:
 
 @dataclass
 class SeededLlm:
-    """`vllm.LLM` in the training process, with a seed for each prompt; in all else `llm` itself."""
+    """Wraps a `vllm.LLM` in the training process to give each prompt its own seed. Everything else is passed to `llm`."""
 
     llm: Any
     trainer: Any
@@ -321,7 +332,7 @@ class SeededLlm:
         return getattr(self.llm, name)
 
     def generate(self, prompts: list[dict], *, sampling_params: Any, **options: Any) -> list:
-        """As `LLM.generate` on tokenized prompts. Processes that share one copy of the model all see the prompts of all."""
+        """As `LLM.generate` on tokenized prompts. Processes that share one copy of the model all see all prompts."""
         team = self.trainer.accelerator.process_index // self.trainer.vllm_tensor_parallel_size
         seeds = self.trainer.seeds([p["prompt_token_ids"] for p in prompts], team * len(prompts))
         if seeds is None:
@@ -334,7 +345,7 @@ class SeededLlm:
 
 @dataclass
 class SeededClient:
-    """TRL's client of a vLLM server, with a request and a seed for each prompt; in all else `client` itself."""
+    """Wraps TRL's client of a vLLM server to give each prompt its own request and seed. Everything else is passed to `client`."""
 
     client: Any
     trainer: Any
@@ -345,7 +356,7 @@ class SeededClient:
     def generate(
         self, prompts: list[list[int]], *, n: int, generation_kwargs: dict | None = None, **options: Any
     ) -> dict:
-        """As `VLLMClient.generate`: the server draws completion i of a prompt with the prompt's seed + i."""
+        """As `VLLMClient.generate`. The server draws completion i of a prompt with the prompt's seed + i."""
         seeds = self.trainer.seeds_of_requests(prompts)
         if seeds is None:
             return self.client.generate(prompts=prompts, n=n, generation_kwargs=generation_kwargs, **options)
@@ -359,17 +370,17 @@ class SeededClient:
         return {key: [row for answer in answers for row in answer[key]] for key in answers[0]}
 
 
-# --- vLLM in the training process on a CPU, which TRL supports on GPUs only ----------------------------------------------
+# --- vLLM in the training process on a CPU; TRL supports only GPUs ----------------------------------------------------
 
 
 def cpu_colocated() -> type[Any]:
-    """The class `CpuColocated`.
+    """Define the class `CpuColocated`.
 
-    Two things differ on a CPU. vLLM repacks weights for it when it loads them, so new ones must go through its own reload
-    instead of being written over the old (written over, they are silently not used, or do not fit). And a seeded request
-    crashes when its prompt is split over two steps.
+    Two things differ on a CPU. vLLM repacks weights when it loads them, so new weights must use its own reload; written over
+    the
+    old ones they are silently ignored, or do not fit. And a seeded request crashes if its prompt is split over two steps.
     """
-    # Read when vLLM is imported, which TRL does.
+    # Read when TRL imports vLLM.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
@@ -382,7 +393,7 @@ def cpu_colocated() -> type[Any]:
         """TRL's vLLM backend, colocated, on a CPU in one process."""
 
         def _init_vllm(self) -> None:
-            """As TRL's, with options that a CPU needs."""
+            """As in TRL, with the options that a CPU needs."""
             plain = backend.LLM
 
             def on_cpu(**options: Any) -> Any:
@@ -404,7 +415,7 @@ def cpu_colocated() -> type[Any]:
                 backend.LLM = plain
 
         def sync_weights(self) -> None:
-            """Give vLLM the trainer's weights."""
+            """Load the trainer's weights into vLLM."""
             weights = [(name, parameter.detach().clone()) for name, parameter in self._iter_named_params()]
             llm: Any = self.llm
             llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
@@ -415,7 +426,7 @@ def cpu_colocated() -> type[Any]:
 
 @contextlib.contextmanager
 def colocated_on_cpu() -> Iterator[None]:
-    """A GRPOTrainer that is made in the block generates by `CpuColocated`."""
+    """Make a GRPOTrainer that is created in the block generate by `CpuColocated`."""
     replacement = cpu_colocated()
     import trl.trainer.grpo_trainer
 

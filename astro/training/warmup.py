@@ -1,4 +1,4 @@
-"""The warm-up of a pretrained base: a short training on solutions written in one go, by the trainer of SFT."""
+"""Warm-up of a pretrained base: a short training on direct solutions, by the SFT trainer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +14,19 @@ SECTION = "base.warmup"
 
 
 def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
-    """The whole of it, in one process or in each of many (astro/training/launch.py).
+    """The complete warm-up job, for one process or for each of many (astro/training/launch.py).
 
     Args:
-        given: model, rows (.npy: tokens, shape (rows, row_tokens), all trained on), target: paths; name: of the stage; work:
+        given: model, rows (.npy: tokens, shape (rows, row_tokens), loss on all), target: paths; name: name of the stage;
+            work:
             its folder; phrases: none; settings: schemas.base_model.WarmupParams and epochs; seed.
 
     Returns:
-        steps, curve; published: whether `target` holds the model, or `astro.training.sft.publish` is still to make it.
+        steps, curve; published: whether `target` holds the model, or `astro.training.sft.publish` still has to write it.
     """
     settings, work = given["settings"], Path(given["work"])
     arguments = trainer_arguments(settings, seed=given["seed"], work=work, compute=compute, section=SECTION)
-    first = arguments.process_index == 0  # the processes meet here
+    first = arguments.process_index == 0  # the processes connect here
     warn_rounding(settings, compute, SECTION)
     model, tokenizer, _ = load_base(given, quantize=settings["lora"]["quantize"])
     rows = np.load(given["rows"]).astype(np.int64).tolist()

@@ -9,13 +9,13 @@ PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 
 
 def build_tokenizer(words: Sequence[str], context: int) -> PreTrainedTokenizerFast:
-    """Tokenizer over `words`, in this order. Words are parted by single spaces; a line end is a token."""
+    """Tokenizer over `words`, in this order. Single spaces separate words; a line end is a token."""
     vocabulary = {word: i for i, word in enumerate([PAD, EOS, UNK, *words])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(Regex(" +"), "removed")]
     )
-    # Words are joined by spaces, but no space stands beside a line end.
+    # Words are joined by spaces, but without a space beside a line end.
     core.decoder = decoders.Sequence(
         [decoders.WordPiece("##", False), decoders.Fuse(), decoders.Replace(Regex(" ?\n ?"), "\n")]
     )
@@ -32,9 +32,9 @@ def build_tokenizer(words: Sequence[str], context: int) -> PreTrainedTokenizerFa
 
 
 def add_unspellable(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[str]:
-    """Give each text that the tokenizer cannot spell (an unknown token would appear) a token of its own; which ones.
+    """Add a token for each text that the tokenizer cannot spell (it would contain an unknown token). Returns these texts.
 
-    A phrase of ten words then costs one token. Subword tokenizers spell everything, so nothing is added to them.
+    A phrase of ten words then costs one token. Subword tokenizers can spell everything, so nothing is added to them.
     """
     if tokenizer.unk_token_id is None:
         return []

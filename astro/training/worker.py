@@ -1,6 +1,6 @@
-"""One of several training processes.
+"""Entry point of one of several training processes.
 
-python -m astro.training.worker ORDER     # started by the agent only
+python -m astro.training.worker ORDER     # started only by the agent
 """
 
 import importlib
@@ -17,9 +17,9 @@ from schemas.compute import Compute
 
 
 def check_world(compute: Compute) -> None:
-    """Refuse to train in a world of another size than was asked for: the global batch would be another.
+    """Refuse to train with another number of processes than requested, because the global batch would change.
 
-    `accelerate launch --cpu`, for one, starts one process whatever number it is told.
+    For example, `accelerate launch --cpu` starts one process whatever number it is given.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != compute.world:
@@ -27,7 +27,7 @@ def check_world(compute: Compute) -> None:
 
 
 def quieten() -> None:
-    """Nothing on stdout and no warnings: rank 0 says it all. Traces of what ends this process still show."""
+    """Silence stdout and warnings of all ranks but rank 0. Traces of errors that end the process remain."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     warnings.simplefilter("ignore")
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -1,1 +1,2 @@
-"""Countdown: make a target from a few numbers. Exact steps, exact grading, problems and a corpus generated here."""
+"""Countdown: make a target from a few numbers. Steps and answers are checked exactly; problems and a corpus are generated
+here."""

@@ -1,4 +1,4 @@
-"""Reads a generated Countdown chain of thought as a directed graph."""
+"""Parse a generated Countdown chain of thought into a directed graph."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from schemas.records import Chain, ChainNode
 
 
 def read_chain(target: int, numbers: list[int], text: str, wording: Wording = PLAIN) -> Chain:
-    """The graph of `text`, a response to "make `target` from `numbers`"; see `_ChainReader`."""
+    """Parse `text`, a response to "make `target` from `numbers`", into a graph. `_ChainReader` describes the rules."""
     reader = _ChainReader(target, tuple(numbers), wording)
     for line in text.split("\n"):
         reader.read(line.strip())
@@ -17,7 +17,7 @@ def read_chain(target: int, numbers: list[int], text: str, wording: Wording = PL
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A step read in a state. `legal`: its arithmetic and operands; `faithful`: what it copies and claims beside that."""
+    """A step parsed in a state. `legal`: arithmetic and operands are right; `faithful`: so is what the step copies and claims."""
 
     legal: bool
     faithful: bool
@@ -28,7 +28,7 @@ class _Read:
 
 
 def _read_step(state: tuple[int, ...], target: int, line: str, wording: Wording) -> _Read | None:
-    """The step on `line`, or None where it is no step."""
+    """Parse the step on `line`; None: the line is not a step."""
     head = STEP.match(line)
     if not head:
         return None
@@ -54,29 +54,29 @@ def _read_step(state: tuple[int, ...], target: int, line: str, wording: Wording)
 
 
 class _ChainReader:
-    """Reads a chain line by line.
+    """Parses a chain line by line.
 
-    A line that asks the question again is a return (the numbers may come in another order; other numbers or another target
-    make all that follows unsound). The steps after it that were already written below the same parent are followed, not
-    added: the jump's target is the deepest step so restated. An attempt that is restated to its end is a repeat; its jump's
-    target is the step before the end. Prose is passed over; a line with "=" that is no step is counted as unparsed.
+    A line that repeats the question is a return. Its numbers may come in another order; other numbers or another target make
+    everything after it unsound. Steps after a return that were already written below the same parent are followed, not added.
+    The target of the jump is the deepest restated step. If an attempt is restated to its end, it counts as a repeat, and the
+    jump's target is the step before the end. Prose is skipped. A line with "=" that is not a step counts as unparsed.
     """
 
     def __init__(self, target: int, numbers: tuple[int, ...], wording: Wording):
         self.target, self.numbers, self.wording = target, numbers, wording
         self.nodes: list[ChainNode] = []
         self.lefts: list[tuple[int, ...]] = []
-        self.sound: list[bool] = []  # every step up to here is legal and loses no number
+        self.sound: list[bool] = []  # for each step: all steps up to it are legal and lose no number
         self.children: dict[tuple[int, str], int] = {}
         self.back_edges: list[tuple[int, int]] = []
         self.attempts: list[int] = []
         self.repeats = self.unparsed = 0
-        self.at = -1  # the step that the next one continues; -1: the problem
-        self.stated, self.faithful = numbers, True  # the problem as last restated, and whether that was right
-        self.jump_from: int | None = None  # a return is being restated; the step written before it
+        self.at = -1  # parent of the next step; -1: the problem
+        self.stated, self.faithful = numbers, True  # the last restatement of the problem, and whether it was right
+        self.jump_from: int | None = None  # during a return: the step written before it
 
     def read(self, line: str) -> None:
-        """One line."""
+        """Read one line."""
         if not line:
             return
         asked = self.wording.question.fullmatch(line)
@@ -105,7 +105,7 @@ class _ChainReader:
         self._add(text, step)
 
     def _add(self, text: str, step: _Read) -> None:
-        # A list that loses a number makes all below it unsound; a wrong word in the closing check does not.
+        # A list that loses a number makes all steps below it unsound. A wrong word in the closing check does not.
         sound = step.legal and (step.ends or step.faithful) and (self.faithful if self.at < 0 else self.sound[self.at])
         index = len(self.nodes)
         if self.faithful:
@@ -132,7 +132,7 @@ class _ChainReader:
         self.jump_from = None
 
     def finish(self) -> Chain:
-        """The chain read so far."""
+        """The chain as read so far."""
         self._settle_jump()
         return Chain(
             nodes=self.nodes,

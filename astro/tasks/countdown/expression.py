@@ -1,31 +1,31 @@
-"""Exact arithmetic on expressions that a model wrote: a parser of + - * / and brackets over whole numbers, never `eval`.
+"""Exact arithmetic on expressions that a model wrote: a parser for + - * / and brackets over whole numbers, without `eval`.
 
-Covered: precedence, left association, brackets, the signs of division and multiplication in print, Fractions throughout.
-Not covered, on purpose: powers, decimals, unary minus, names. They are no part of Countdown.
+Supported: precedence, left association, brackets, printed signs for division and multiplication; all values are Fractions.
+Deliberately not supported, because Countdown does not use them: powers, decimals, unary minus, names.
 """
 
 import re
 from fractions import Fraction
 
 MAX_CHARACTERS = 500
-"""A longer expression is refused unread: no Countdown answer needs a tenth of it."""
+"""Longest expression that is parsed. No Countdown answer needs a tenth of it."""
 
 MAX_DEPTH = 30
-"""Bracket nesting that is followed; deeper is refused, so hostile text cannot exhaust the stack."""
+"""Deepest bracket nesting that is parsed, so that hostile text cannot exhaust the stack."""
 
 _TOKEN = re.compile(r"\s*(?:([0-9]{1,9})|([-+*/()]))")
 _PRINT = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-"})
 
 
 class ExpressionError(ValueError):
-    """The text is no expression."""
+    """The text is not an expression."""
 
 
 def tokenize(text: str) -> list[str]:
-    """Numbers, operators and brackets of `text`.
+    """Split `text` into numbers, operators and brackets.
 
     Raises:
-        ExpressionError: too long, or a character that belongs to no token.
+        ExpressionError: the text is too long, or holds a character that belongs to no token.
     """
     text = text.translate(_PRINT).strip()
     if len(text) > MAX_CHARACTERS:
@@ -41,10 +41,10 @@ def tokenize(text: str) -> list[str]:
 
 
 def evaluate(text: str) -> tuple[Fraction | None, list[int]]:
-    """Value of an expression and the numbers it uses, in order. The value is None where it divides by zero.
+    """Value of an expression and the numbers that it uses, in order. The value is None where it divides by zero.
 
     Raises:
-        ExpressionError: the text is no expression.
+        ExpressionError: the text is not an expression.
     """
     tokens = tokenize(text)
     numbers = [int(t) for t in tokens if t.isdigit()]

@@ -1,4 +1,4 @@
-"""Seeded Countdown problem sets and the base corpus. Every draw comes from the generator that is handed in."""
+"""Seeded Countdown problem sets and the base corpus. The caller passes the random generator."""
 
 import random
 from collections.abc import Iterator
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from astro.tasks.chat import ChatTemplate
 
 MAX_TRIES = 1000
-"""Draws without a new problem before the world is called exhausted."""
+"""Consecutive draws without a new problem after which the world counts as exhausted."""
 
 MAX_CORPUS_TRIES = 100_000
-"""Paths without a usable one before the corpus gives up: a path costs little, and some worlds hit few targets."""
+"""Consecutive unusable paths after which the corpus gives up. Paths are cheap, and some worlds reach few targets."""
 
 
 @lru_cache(maxsize=200_000)
 def outcome_shares(numbers: tuple[int, ...], value_max: int) -> MappingProxyType[int, float]:
-    """Final value -> exact share of random legal paths (each legal move of a state equally likely) that end there.
+    """Exact distribution of the final value of a random legal path, with each legal move of a state equally likely.
 
-    `numbers` must be sorted (the cache's key). The shares of dead ends are missing, so they may add up to less than 1.
+    `numbers` must be sorted, because they are the cache's key. Dead ends are left out, so the shares may sum to less than 1.
     """
     if len(numbers) == 1:
         return MappingProxyType({numbers[0]: 1.0})
@@ -45,19 +45,19 @@ def outcome_shares(numbers: tuple[int, ...], value_max: int) -> MappingProxyType
 
 
 def chance_of(target: int, numbers: list[int], value_max: int) -> float:
-    """Exact share of random legal paths that reach `target`."""
+    """Exact probability that a random legal path reaches `target`."""
     return outcome_shares(tuple(sorted(numbers)), value_max).get(target, 0.0)
 
 
 def problem_key(target: int, numbers: list[int]) -> tuple[int, ...]:
-    """Equal for problems that differ in the order of their numbers only."""
+    """Key that is equal for problems that differ only in the order of their numbers."""
     return (target, *sorted(numbers))
 
 
 def draw_problem(
     rng: random.Random, *, numbers: int, number_max: int, target_min: int, target_max: int, value_max: int
 ) -> tuple[int, list[int], float]:
-    """One solvable problem: (target, numbers, chance). The target is uniform over what the numbers can reach.
+    """Draw one solvable problem: (target, numbers, chance). The target is uniform over the values that the numbers can reach.
 
     Raises:
         ValueError: in `MAX_TRIES` draws no numbers could reach any target.
@@ -79,14 +79,14 @@ def draw_problem(
 def generate_set(
     rng: random.Random, *, name: str, sizes: list[int], taken: set[tuple[int, ...]], world: dict[str, int]
 ) -> tuple[list[Problem], int]:
-    """Problems of a set, none of them in `taken` (which grows), and how many draws were dropped for standing there.
+    """Generate the problems of a set and count the dropped duplicates. No problem is in `taken`, which is extended.
 
     Args:
-        sizes: how many numbers the i-th problem has.
+        sizes: number of numbers of the i-th problem.
         world: number_max, target_min, target_max, value_max.
 
     Raises:
-        ValueError: the world holds too few different problems.
+        ValueError: the world has too few different problems.
     """
     problems, dropped = [], 0
     for position, size in enumerate(sizes):
@@ -107,7 +107,7 @@ def generate_set(
 
 
 def make_problem(identifier: str, target: int, numbers: list[int], *, value_max: int) -> Problem:
-    """The record of a problem, with its exact chance."""
+    """Build the record of a problem, with its exact chance."""
     return Problem(
         id=identifier,
         task="countdown",
@@ -119,7 +119,7 @@ def make_problem(identifier: str, target: int, numbers: list[int], *, value_max:
 
 
 def random_path(rng: random.Random, numbers: list[int], value_max: int) -> list[Move] | None:
-    """A random legal path to one number; None: a dead end was met. Operands of + and * come in either order."""
+    """A random legal path down to one number; None: it hit a dead end. The operands of + and * come in random order."""
     state, moves = list(numbers), []
     while len(state) > 1:
         options = legal_moves(state, value_max)
@@ -142,14 +142,14 @@ def corpus(
     world: dict[str, int],
     chat: "ChatTemplate | None" = None,
 ) -> Iterator[str]:
-    """Endless solutions in one go: a question and its steps, of which `miss_share` end beside the target and say so.
+    """Endless corpus of questions with direct solutions. A share `miss_share` of them misses the target and says so.
 
-    The path is drawn first and the target after it, so a solution's steps follow from its operands and not from the
-    target: a base that saw only successes would fake arithmetic (docs/log.md). No problem of `excluded` appears. With a `chat`
-    template they are conversations.
+    The path is drawn first and the target afterwards, so that each step follows from its operands and not from the target.
+    A base that saw only successes would fake its arithmetic (docs/log.md). Problems of `excluded` are left out. With a `chat`
+    template the solutions are conversations.
 
     Raises:
-        ValueError: `MAX_CORPUS_TRIES` paths in a row ended beside every target allowed.
+        ValueError: `MAX_CORPUS_TRIES` paths in a row missed every allowed target.
     """
     sizes, weights = [int(k) for k in levels], list(levels.values())
     low, high = world["target_min"], world["target_max"]
@@ -179,13 +179,13 @@ def corpus(
 
 
 def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int]:
-    """All sets of a run: eval first, so train and rl avoid them; each set has its own generator.
+    """Generate all sets of a run. Eval sets come first, so that train and rl exclude them. Each set has its own generator.
 
     Args:
         params: the values of schemas.problems.ProblemsParams.
 
     Returns:
-        Name (train, rl, eval_<name>) -> problems, and the draws dropped because the problem was taken already.
+        Problems by set name (train, rl, eval_<name>), and the number of draws that were dropped as duplicates.
     """
     world = {k: params[k] for k in ("number_max", "target_min", "target_max", "value_max")}
     taken: set[tuple[int, ...]] = set()
@@ -204,4 +204,4 @@ def make_sets(params: dict, *, seed: int) -> tuple[dict[str, list[Problem]], int
 
 
 LARGEST = 999_999_999
-"""Largest number that a question can hold (astro.tasks.countdown reads nine digits)."""
+"""Largest number that a question can hold, because the parser reads at most nine digits."""

@@ -1,8 +1,8 @@
-"""The text of Countdown: its questions, its steps, and what may be combined. Written here, read back in `countdown_chain`.
+"""The text format of Countdown: questions, steps and legal moves. `astro.tasks.countdown.chain` parses what is written here.
 
-There are two wordings: a plain one, in which each word is a token of the embedded model, and one that a person would write,
-for chat models. The base corpus stands on this file and `countdown_sets` alone, so that no edit of grading or of chain reading
-trains it anew.
+There are two wordings. In the plain one each word is a token of the embedded model. The other one reads like a person's text
+and is for chat models. The base corpus depends only on this file and `sets`, so that an edit of grading or parsing does not
+train the base again.
 """
 
 import re
@@ -21,17 +21,17 @@ YES, NO = "yes", "no"
 
 @dataclass(frozen=True)
 class Wording:
-    """How questions and steps are written; the patterns that read them back follow from it."""
+    """The wording of questions and steps. The patterns that parse them are derived from it."""
 
     asks: str
     leaves: str
-    """Ends a step: the numbers that are left."""
+    """Introduces the list of remaining numbers at the end of a step."""
     checks: str
-    """Ends the last step: the target beside the result, and whether they agree."""
+    """Introduces the check at the end of the last step: target, result, and whether they agree."""
     answers: str
-    """Before the answer, behind the check and a space."""
+    """Introduces the answer, after the check and a space."""
     commas: tuple[str, str]
-    """Between two numbers; between the last two."""
+    """Separators of a list: between two numbers, and before the last one."""
     brackets: tuple[str, str]
 
     def _pattern(self, text: str) -> str:
@@ -43,31 +43,31 @@ class Wording:
 
     @cached_property
     def question(self) -> re.Pattern[str]:
-        """A question: target, numbers (two at least)."""
+        """Pattern of a question: target, numbers (at least two)."""
         return re.compile(self._pattern(self.asks).replace(")*)", ")+)"))
 
     @cached_property
     def left(self) -> re.Pattern[str]:
-        """The numbers that are left, behind a calculation."""
+        """Pattern of the remaining numbers after a calculation."""
         return re.compile(self._pattern(self.leaves))
 
     @cached_property
     def check(self) -> re.Pattern[str]:
-        """The check behind the last calculation: target, value, claim, answer."""
+        """Pattern of the check after the last calculation: target, value, claim, answer."""
         return re.compile(self._pattern(self.checks) + rf"(?: {re.escape(self.answers)}(.*))?")
 
     def listed(self, numbers: Sequence[int | str]) -> str:
-        """Numbers one after the other."""
+        """Format numbers as a list."""
         *first, last = map(str, numbers)
         return self.commas[0].join(first) + self.commas[1] + last if first else last
 
     def ask(self, target: int, numbers: Sequence[int]) -> str:
-        """A question."""
+        """Format a question."""
         return self.asks.format(target=target, numbers=self.listed(numbers))
 
 
 def numbers_in(text: str) -> list[int]:
-    """The whole numbers of a text that a pattern of a wording matched."""
+    """The whole numbers in a text that a pattern of a wording matched."""
     return [int(number) for number in re.findall(NUMBER, text)]
 
 
@@ -79,7 +79,7 @@ PLAIN = Wording(
     commas=(" ", " "),
     brackets=("( ", " )"),
 )
-"""For the embedded model. Problems are stored in it, whatever the model is asked in."""
+"""Wording for the embedded model. Problems are always stored in it, whatever wording the model sees."""
 
 WORDS = Wording(
     asks="Make {target} from {numbers}.",
@@ -89,21 +89,21 @@ WORDS = Wording(
     commas=(", ", " and "),
     brackets=("(", ")"),
 )
-"""For chat models."""
+"""Wording for chat models."""
 
 SYSTEM = (
     "You solve number puzzles, one calculation to a line. Each line combines two of the numbers that are left with +, -, * or / "
     "and says which numbers are left then. The last line compares the result with the target and gives the answer as one "
     "expression that uses each number once."
 )
-"""What a chat model is told before the question."""
+"""System message for chat models."""
 
 QUESTION, LEFT, CHECK, ANSWER = PLAIN.question, PLAIN.left, PLAIN.check, PLAIN.answers
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """`a op b = result`, with a and b taken from the state."""
+    """The move `a op b = result`, with a and b taken from the state."""
 
     a: int
     op: str
@@ -112,9 +112,9 @@ class Move:
 
 
 def legal_moves(numbers: Sequence[int], value_max: int) -> list[Move]:
-    """Every way to combine two of `numbers` into a whole result in 1..value_max, each pair of positions once.
+    """All moves that combine two of `numbers` into a whole result from 1 to value_max; each pair of positions once.
 
-    Differences and quotients take the larger number first; a zero or a fraction is not legal.
+    Differences and quotients take the larger number first. Zero and fractions are not legal.
     """
     moves = []
     for i in range(len(numbers)):
@@ -130,7 +130,7 @@ def legal_moves(numbers: Sequence[int], value_max: int) -> list[Move]:
 
 
 def apply_move(numbers: Sequence[int], move: Move) -> list[int]:
-    """The numbers left after `move`: the others in their order, then the result."""
+    """The numbers after `move`: the unused ones in their order, then the result."""
     rest = list(numbers)
     rest.remove(move.a)
     rest.remove(move.b)
@@ -138,15 +138,15 @@ def apply_move(numbers: Sequence[int], move: Move) -> list[int]:
 
 
 def question(target: int, numbers: Sequence[int]) -> str:
-    """The question as the model reads it."""
+    """The question in the plain wording."""
     return PLAIN.ask(target, numbers)
 
 
 def prompt_of(asked: str, chat: "ChatTemplate | None" = None) -> str:
-    """The text that a model continues, of a question as `question` writes it; rendered, where there is a chat template.
+    """The prompt for a question in the plain wording, rendered through the chat template if there is one.
 
     Raises:
-        ValueError: it is no question.
+        ValueError: `asked` is not a question.
     """
     if chat is None:
         return asked + "\n"
@@ -154,10 +154,10 @@ def prompt_of(asked: str, chat: "ChatTemplate | None" = None) -> str:
 
 
 def parse_question(text: str) -> tuple[int, list[int]]:
-    """(target, numbers) of a question.
+    """Parse a question into (target, numbers).
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a question.
     """
     match = QUESTION.fullmatch(text)
     if not match:
@@ -166,7 +166,7 @@ def parse_question(text: str) -> tuple[int, list[int]]:
 
 
 def write_solution(target: int, numbers: Sequence[int], moves: Sequence[Move], wording: Wording = PLAIN) -> list[str]:
-    """The steps of a whole path, right or wrong, as text."""
+    """Write the steps of a whole path, right or wrong."""
     names = [(n, str(n)) for n in numbers]
     before, behind = wording.brackets
     steps = []
@@ -189,6 +189,6 @@ def write_solution(target: int, numbers: Sequence[int], moves: Sequence[Move], w
 
 
 def vocabulary(largest: int) -> list[str]:
-    """The words of the plain wording, and the whole numbers up to `largest`."""
+    """The words of the plain wording and the whole numbers up to `largest`."""
     words = ["\n", "make", "from", "left", "got", "yes", "no", "answer", "+", "-", "*", "/", "=", "(", ")"]
     return [*words, *map(str, range(largest + 1))]

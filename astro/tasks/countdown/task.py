@@ -1,17 +1,17 @@
 """Countdown: "make 24 from 3 5 7 9". Combine two numbers at a time until one is left; each given number is used once.
 
-A solution, one step per line:
+A solution has one step per line:
 
     make 24 from 3 5 7 9              the question
-    9 - 5 = 4 left 3 7 4              combine two numbers, say what is left (the result comes last)
+    9 - 5 = 4 left 3 7 4              combine two numbers and list the rest (the result comes last)
     7 + 4 = 11 left 3 11
     3 * 11 = 33 make 24 got 33 no answer 3 * ( 7 + ( 9 - 5 ) )
 
-The last step restates the target beside the result and says whether they agree before it answers: a tiny model can
-verify only what stands side by side (docs/log.md). The base model answers either way; not to answer after a "no", but to
-go back, is what the search traces teach.
+The last step repeats the target beside the result and says whether they agree, before it answers. A tiny model can only
+compare what is close together (docs/log.md). The base model answers in both cases. The search traces teach it to go back
+after a "no" instead of answering.
 
-A chat model is asked by messages, and writes what a person would:
+A chat model receives messages and writes as a person would:
 
     9 - 5 = 4, which leaves 3, 7 and 4.
     7 + 4 = 11, which leaves 3 and 11.
@@ -44,7 +44,7 @@ from schemas.records import Chain, Problem, Verdict
 
 
 class Countdown(Task):
-    """The embedded task (see the module's docstring for its text)."""
+    """The task Countdown. The module's docstring shows its text."""
 
     step_end = "\n"
     name = "countdown"
@@ -52,24 +52,24 @@ class Countdown(Task):
 
     @property
     def wording(self) -> Wording:
-        """The words of its steps."""
+        """The wording of its steps."""
         return WORDS if self.chat else PLAIN
 
     def identity(self, problem: Problem) -> str:
-        """The target and the sorted numbers. Raises ValueError on a question that is none."""
+        """The target and the sorted numbers. Raises ValueError if the question cannot be parsed."""
         target, numbers = parse_question(problem.question)
         return " ".join(map(str, (target, *sorted(numbers))))
 
     def prompt(self, problem: Problem) -> str:
-        """The question and a line end; for a chat model a conversation that ends where the model answers."""
+        """The question and a line end. For a chat model it is a conversation that ends where the assistant begins to write."""
         return prompt_of(problem.question, self.chat)
 
     def messages(self, problem: Problem) -> tuple[str | None, str]:
-        """The rules, and the question as a person would put it."""
+        """The rules as the system message, and the question in a person's words."""
         return SYSTEM, WORDS.ask(*parse_question(problem.question))
 
     def example(self) -> Problem:
-        """The shortest one."""
+        """The shortest possible problem."""
         return Problem(id="example", task=self.name, question=question(2, [1, 1]), gold="2", level=2, chance=None)
 
     def split(self, text: str) -> list[str]:
@@ -77,22 +77,23 @@ class Countdown(Task):
         return text.split(self.step_end)
 
     def is_terminal(self, step: str) -> bool:
-        """The last step holds the answer."""
+        """Whether the step holds the answer, as the last step does."""
         return self.wording.answers in step
 
     def state_key(self, steps: Sequence[str]) -> str:
-        """The numbers left, sorted: 3 + 5 and 5 + 3 are one action. An unreadable or terminal step stands for itself."""
+        """The remaining numbers, sorted, so that 3 + 5 and 5 + 3 are one action. An unreadable or terminal step is its own
+        key."""
         match = re.fullmatch(STEP.pattern + self.wording.left.pattern, steps[-1])
         return " ".join(map(str, sorted(numbers_in(match[5])))) if match else steps[-1]
 
     def extract(self, text: str) -> str | None:
-        """What follows the last "answer", to the end of its line."""
+        """The text after the last "answer", up to the end of its line."""
         _, mark, tail = text.rpartition(self.wording.answers)
         answer = tail.partition("\n")[0].strip() if mark else ""
-        return (answer.removesuffix(".") if self.chat else answer) or None  # a person ends a sentence
+        return (answer.removesuffix(".") if self.chat else answer) or None  # a person ends a sentence with a full stop
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
-        """Exact: the expression equals the target and uses each given number once."""
+        """Exact grade: the expression must equal the target and use each given number once."""
         try:
             target, numbers = parse_question(problem.question)
         except ValueError:
@@ -108,14 +109,15 @@ class Countdown(Task):
         return "correct" if value == target and sorted(used) == sorted(numbers) else "wrong"
 
     def canonical(self, answer: str) -> str:
-        """The value of the expression: 7 + 15 and 15 + 7 are one answer. What is no expression stands for itself."""
+        """The value of the expression, so that 7 + 15 and 15 + 7 are one answer. Text that is not an expression is its own
+        form."""
         try:
             return str(evaluate(answer)[0])
         except ExpressionError:
             return answer
 
     def checked(self, problem: Problem, steps: Sequence[str]) -> bool:
-        """Legal and faithful to the end, and the closing yes / no agrees with the numbers and with the grade."""
+        """Whether all steps are legal and faithful, and the closing yes or no agrees with the numbers and the grade."""
         text = self.step_end.join(steps)
         nodes = self.parse_chain(problem, text).nodes
         if len(nodes) != len(steps) or not nodes[-1].ends:
@@ -124,19 +126,19 @@ class Countdown(Task):
         return all(node.valid for node in nodes) and nodes[-1].claim == nodes[-1].right == right
 
     def abandoned(self, step: str) -> tuple[str, str]:
-        """Without " answer ...": the check (" make <target> got <value> no") stays, the chain does not answer."""
+        """Drop " answer ..." from the step. The check (" make <target> got <value> no") stays."""
         kept = step.partition(" " + self.wording.answers)[0]
         check = self.wording.check.search(kept)
         at = check.start() if check else len(kept)
         return kept[:at], kept[at:]
 
     def restate(self, problem: Problem, steps: Sequence[str]) -> str:
-        """The question and the steps that stand: what comes next reads like a first attempt."""
+        """The question and the valid steps, so that the continuation looks like a first attempt."""
         asked = self.wording.ask(*parse_question(problem.question))
         return self.step_end.join([asked, *steps]) + self.step_end
 
     def vote_prompt(self, problem: Problem, steps: Sequence[str]) -> tuple[str, str]:
-        """The solution up to its own check, for the LM to say "yes" or "no"."""
+        """The solution up to its own check, which the model completes with "yes" or "no"."""
         head = steps[-1].partition(self.wording.checks.partition("{target}")[2].partition("{value}")[0])
         last = head[0] + head[1] + head[2].partition(" ")[0]
         return self.prompt(problem) + self.step_end.join([*steps[:-1], last]), YES
@@ -146,7 +148,7 @@ class Countdown(Task):
         return read_chain(*parse_question(problem.question), text, self.wording)
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:
-        """One by one."""
+        """Parse the chains one by one."""
         return [self.parse_chain(problem, text) for problem, text in zip(problems, texts, strict=True)]
 
     def make_sets(self, params: ProblemsParams, seed: int) -> tuple[dict[str, list[Problem]], int]:
@@ -158,7 +160,7 @@ class Countdown(Task):
     def corpus(
         self, params: CorpusParams, world: Mapping[str, int], excluded: Sequence[Problem], seed: int
     ) -> Iterator[str]:
-        """As `Task.corpus`; a share of the solutions misses the target and says so."""
+        """As `Task.corpus`. A share of the solutions misses the target and says so."""
         from astro.tasks.countdown.sets import corpus, problem_key
 
         return corpus(
@@ -171,5 +173,5 @@ class Countdown(Task):
         )
 
     def vocabulary(self, world: Mapping[str, int], texts: Iterable[str]) -> list[str]:
-        """Each word and each whole number up to `value_max`."""
+        """All words and all whole numbers up to `value_max`."""
         return vocabulary(world["value_max"])

@@ -1,8 +1,8 @@
-"""How mathematics chains are rewritten by an instruct model (paper section 2.4): the prompts, and the checks of what comes back.
+"""Rewriting of mathematics chains by an instruct model (paper section 2.4): the prompts and the checks of the replies.
 
-`prompts/math_rewrite_*.txt` hold the instructions, `prompts/math_rewrite.yaml` the few-shot examples and what depends on the
-kind of step. The answer is one paragraph, so that a chain can be read back as a graph by its paragraphs. What a model writes is
-data: it is compared with what it was made from, and never run.
+`prompts/math_rewrite_*.txt` hold the instructions. `prompts/math_rewrite.yaml` holds the few-shot examples and the texts that
+depend on the kind of step. A reply is one paragraph, so that a chain can be parsed back into a graph by its paragraphs. Model
+text is data: it is compared with its source and never run.
 """
 
 import re
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = PROMPTS / "math_rewrite.yaml"
 STOP = (STEP_END,)
-"""What ends a rewrite: it is one paragraph, and what a model says after it is not wanted."""
+"""Stop string of a rewrite. It is one paragraph, and any text after it is not wanted."""
 
 LONGEST, LONGEST_MORE, SHORTEST = 3.0, 300, 0.3
-"""A rewritten step has at most LONGEST times the characters of the step and LONGEST_MORE, and at least SHORTEST times them."""
+"""Length limits of a rewritten step: at most LONGEST times the step's characters plus LONGEST_MORE, at least SHORTEST times."""
 
 LONGEST_JUMP = 700
-"""Characters of a reflection or a return."""
+"""Longest reflection or return, in characters."""
 
 _MARKUP = re.compile(r"<\|[^|<>\n]{1,40}\|>|<｜|</?s>|<(?:pad|eos|bos|unk)>|\[/?INST\]|<</?SYS>>|\ufffd", re.IGNORECASE)
 _ANSWERS = re.compile(r"\b(?:final answer|answer is|answer:|answer (?:must|should|would|will) be)", re.IGNORECASE)
@@ -41,22 +41,26 @@ _ENDED = (".", "?", "!", "…", ":")
 
 
 class Example(Strict):
-    """One few-shot example: a place in a chain, and how the model should go on."""
+    """One few-shot example: a place in a chain, and the continuation that the model should write."""
 
     question: str = Field(min_length=1)
     chain: list[str]
-    opening: str = Field(default="", description="reflection, return: the words to go on from")
+    opening: str = Field(default="", description="reflection, return: the words that the text must begin with")
     given: str = Field(default="", description="step: the notes; return: the step to go back to")
-    rule: str = Field(default="step", pattern="^(step|answer|box)$", description="step: which of `rules` holds")
-    written: str = Field(min_length=1, description="without the opening")
+    rule: str = Field(
+        default="step", pattern="^(step|answer|box)$", description=("step: the key of the rule in `rules` that applies")
+    )
+    written: str = Field(min_length=1, description="the reply, without the opening")
 
 
 class Examples(Strict):
-    """prompts/math_rewrite.yaml"""
+    """The content of prompts/math_rewrite.yaml."""
 
-    rules: dict[str, str] = Field(description="step: within an attempt; answer: a wrong end; box: the end")
-    nothing: str = Field(min_length=1, description="stands for a chain that has not begun")
-    problem: str = Field(min_length=1, description="stands for the step to go back to where it is the problem itself")
+    rules: dict[str, str] = Field(description="step: inside an attempt; answer: a wrong end; box: the correct end")
+    nothing: str = Field(min_length=1, description="shown in place of a chain that has not begun")
+    problem: str = Field(
+        min_length=1, description=("shown in place of the step to go back to, if that is the problem itself")
+    )
     step: list[Example]
     reflection: list[Example]
     jump: list[Example] = Field(alias="return")
@@ -64,10 +68,10 @@ class Examples(Strict):
 
 @cache
 def load_examples() -> Examples:
-    """The few-shot examples.
+    """Load the few-shot examples.
 
     Raises:
-        UserError: the file is no YAML, or a field is missing or wrong.
+        UserError: the file is not valid YAML, or a field is missing or wrong.
     """
     try:
         found = Examples.model_validate(YAML(typ="safe").load(EXAMPLES.read_text(encoding="utf-8")))
@@ -81,23 +85,24 @@ def load_examples() -> Examples:
 
 
 class MathEditor:
-    """`astro.cloning.rewrite.Editor` of mathematics.
+    """Implementation of `astro.cloning.rewrite.Editor` for mathematics.
 
-    Few-shot examples stand in the message itself, so that a chat template needs to know one user turn only. A rewrite that
-    begins with a phrase (reflection, return) is begun for the model: the phrases that mark a jump for eval stay as they are.
+    The few-shot examples are part of the message, so that the chat template only has to render one user turn. The opening
+    phrase of a reflection or return is given to the model as the start of its reply, because eval finds jumps by these
+    phrases.
     """
 
     stop = STOP
 
     def __init__(self, task: Math, *, shots: int, phrases: Sequence[str] = ()):
-        """Of a task, and in messages where that has a chat template.
+        """Create the editor of a task. Prompts are messages if the task has a chat template.
 
         Args:
-            shots: examples per prompt.
-            phrases: what marks a jump; no step may begin so.
+            shots: number of examples per prompt.
+            phrases: the phrases that mark a jump; no step may begin with one.
 
         Raises:
-            UserError: the examples' file is broken.
+            UserError: the file of examples is broken.
         """
         self._task, self._shots = task, shots
         self._chat: ChatTemplate | None = task.chat
@@ -108,7 +113,7 @@ class MathEditor:
     # --- prompts
 
     def prompt(self, problem: Problem, piece: "Piece", chain: Sequence["Passage"]) -> str:
-        """As `Editor.prompt`: instruction, examples, problem, the chain so far, and what is to be written next."""
+        """As `Editor.prompt`: instruction, examples, problem, the chain so far, and the piece to write next."""
         kind = "step" if piece.kind in ("step", "wrong_step") else piece.kind
         rule = "box" if piece.last else "answer" if piece.answer is not None else "step"
         asked = self._asked(
@@ -124,7 +129,7 @@ class MathEditor:
         return head + piece.opening
 
     def _asked(self, kind: str, *, question: str, chain: Sequence[str], given: str, rule: str, opening: str) -> str:
-        """One place in a chain, as the model sees it."""
+        """Describe one place in a chain to the model."""
         return fill(
             f"math_rewrite_{kind}_case",
             question=question,
@@ -135,7 +140,7 @@ class MathEditor:
         ).rstrip("\n")
 
     def _shown(self, kind: str) -> str:
-        """The few-shot examples of a kind."""
+        """The few-shot examples for one kind of piece."""
         examples = {"step": self._examples.step, "reflection": self._examples.reflection, "return": self._examples.jump}
         shown = []
         for number, e in enumerate(examples[kind][: self._shots], 1):
@@ -149,7 +154,7 @@ class MathEditor:
     def settle(
         self, problem: Problem, piece: "Piece", chain: Sequence["Passage"], written: "Written"
     ) -> tuple[str, Fault | None]:
-        """As `Editor.settle`; the first fault counts, in the order of `schemas.linearize.Fault`."""
+        """As `Editor.settle`. The first fault counts, in the order of `schemas.linearize.Fault`."""
         said = written.text.strip()
         text = joined(piece.opening, said) if piece.opening else without_label(said)
         return text, self._fault(problem, piece, chain, written, text)
@@ -176,7 +181,8 @@ class MathEditor:
         return "added" if adds(text, sources) else self._fault_of_answer(piece, text)
 
     def _fault_of_answer(self, piece: "Piece", text: str) -> Fault | None:
-        """The last step boxes what it boxed, a wrong end names its answer without a box, and no other step says an answer."""
+        """Fault in an answer: the last step must keep its box, a wrong end names its answer without a box, other steps have no
+        answer."""
         if piece.last:
             given, wanted = boxed(text), boxed(piece.text)
             same = len(given) == len(wanted) == len(BOXED.findall(text)) > 0
@@ -192,7 +198,7 @@ class MathEditor:
     def _fault_of_jump(
         self, piece: "Piece", chain: Sequence["Passage"], text: str, sources: Sequence[str]
     ) -> Fault | None:
-        """Nothing is found out in a jump; a return says which step of the chain it goes back to, by itself and for certain."""
+        """Fault in a jump: it must state nothing new, and a return must clearly say which step of the chain it goes back to."""
         if len(text) > LONGEST_JUMP:
             return "length"
         said = text[len(piece.opening) :]
@@ -208,7 +214,7 @@ class MathEditor:
 
 
 def boxed(text: str) -> list[str]:
-    """What the boxes of a text hold."""
+    """The contents of the boxes in a text."""
     return [text[start : end - 1] for _, start, end in boxes(text)]
 
 
@@ -216,11 +222,12 @@ QUOTES = tuple("\"'“”„«»‘’")
 
 
 def joined(opening: str, written: str) -> str:
-    """Opening and what goes on from it, a space between them where words meet. Written words that begin with the opening once
-    more stand for all of it: some chat models begin their sentence again."""
+    """Join an opening and its continuation, with a space where two words meet. If the continuation repeats the opening, it
+    replaces it, because some chat models begin their sentence again.
+    """
     if not opening or not written:
         return opening or written
-    quoted = written.lstrip()[:1] in QUOTES  # it repeats the opening as somebody's words
+    quoted = written.lstrip()[:1] in QUOTES  # the model repeats the opening inside quotation marks
     if not quoted and same_text(written).startswith(same_text(opening)):
         at = written.find(opening)
         return written if at < 0 else written[at:]

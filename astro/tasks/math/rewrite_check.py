@@ -1,6 +1,6 @@
-"""What a piece of a mathematics solution states: numbers, formulas, equations, words. Says whether a rewrite keeps it.
+"""Extract what a piece of a mathematics solution states (numbers, formulas, equations, words) and test if a rewrite keeps it.
 
-Text only, in time linear in it: nothing is evaluated. Layout, LaTeX spelling and the order of sides do not count.
+It works on the text alone, in linear time, and evaluates nothing. Layout, LaTeX spelling and the order of sides are ignored.
 """
 
 import re
@@ -11,21 +11,23 @@ from astro.grading.stated_equalities import find_equalities
 from astro.tasks.math.solution_text import label_of, plain_text, same_text, without_label
 
 KEPT_FORMULAS = 0.5
-"""Least share of a step's formulas whose sides its rewrite holds: "A = b = c" may become "A is b, which makes c"; some formulas
-may be said in words altogether, their numbers not."""
+"""Least share of a step's formulas that its rewrite must keep. "A = b = c" may become "A is b, which makes c", and some
+formulas may be put into words as long as their numbers remain.
+"""
 
 KEPT_WORDS = 1 / 3
-"""Least share of the content words that the rewrite of a step holds that has neither numbers nor formulas."""
+"""Least share of the content words that a rewrite must keep if the step has neither numbers nor formulas."""
 
 _FORMULA = re.compile(r"(?<!\\)\$\$?([^$]+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SHORTEST_FORMULA = 3  # characters; a letter alone says little
 _COMMAND = re.compile(r"\\[a-z]+")
 _LABELS = re.compile(r"\bstep +\d+\b", re.IGNORECASE)
-# A minus belongs to its number after a word, a bracket, a sign or nothing, but not after a number, a letter or a bracket closed.
+# A minus belongs to its number after a word, an open bracket, a sign or nothing, but not after a number, a letter or a
+# closed bracket.
 _NUMBER = re.compile(r"(?:(?:(?<=[a-z]{2} )|(?<=[=(,<>+*/^|\[]) ?|^ ?)(?P<minus>-) *)?(?P<digits>\d+(?:\.\d+)?)")
-_SHORT_FRACTION = re.compile(r"\\[dtc]?frac *(\d) *(\d)")  # \frac34 is no 34
+_SHORT_FRACTION = re.compile(r"\\[dtc]?frac *(\d) *(\d)")  # \frac34 is not 34
 _WORD = re.compile(r"[a-z]{4,}")
-_STEM = 5  # letters: "adding" and "added", "equation" and "equal" are one
+_STEM = 5  # letters, so that "adding" equals "added" and "equation" equals "equal"
 _COMMON = {
     "this", "that", "these", "those", "with", "from", "into", "then", "than", "thus", "hence", "have", "here",
     "there", "where", "when", "which", "what", "will", "would", "should", "could", "must", "need", "needs", "find",
@@ -35,16 +37,16 @@ _COMMON = {
     "therefore", "about", "before", "after", "again", "still", "does", "doing", "been", "being", "were", "right",
     "wrong", "point",
 }  # fmt: skip
-"""Words of which every solution is full."""
+"""Words that occur in every solution and therefore say nothing."""
 
 
 _remembered = lru_cache(maxsize=1 << 15)
-"""Every segment of a chain is compared with all before it: each text is read once."""
+"""Cache: each segment of a chain is compared with all earlier ones, so each text is parsed only once."""
 
 
 @_remembered
 def numbers_of(text: str) -> frozenset[str]:
-    """The numbers of a text with their signs: 1,000 is 1000; labels ("Step 3:") are none."""
+    """The numbers of a text with their signs. 1,000 equals 1000; labels ("Step 3:") are not numbers."""
     text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", _LABELS.sub(" ", without_label(text)))
     plain = re.sub(r"\s+", " ", plain_text(text))
     return frozenset(("-" if m["minus"] else "") + m["digits"] for m in _NUMBER.finditer(plain))
@@ -52,7 +54,7 @@ def numbers_of(text: str) -> frozenset[str]:
 
 @_remembered
 def formulas_of(text: str) -> frozenset[str]:
-    """What stands between dollars or LaTeX brackets, and the equations in prose, without their layout."""
+    """The formulas of a text (between dollars or LaTeX brackets) and the equations in its prose, without layout."""
     inside = {same_text(next(part for part in m.groups() if part)) for m in _FORMULA.finditer(text)}
     equations = {f"{left}={right}" for left, right in _sides(text)}
     found = inside | {e for e in equations if not any(e in formula for formula in inside)}
@@ -61,13 +63,13 @@ def formulas_of(text: str) -> frozenset[str]:
 
 @_remembered
 def words_of_weight(text: str) -> frozenset[str]:
-    """Stems of the words that say what a text is about."""
+    """Stems of the content words of a text."""
     plain = plain_text(_COMMAND.sub(" ", _FORMULA.sub(" ", without_label(text))))
     return frozenset(word[:_STEM] for word in _WORD.findall(plain) if word not in _COMMON)
 
 
 def keeps(step: str, rewrite: str) -> bool:
-    """Does a rewrite hold what a step says: all its numbers, and enough of its formulas or, without any, of its words?"""
+    """Whether a rewrite keeps a step: all its numbers, and enough of its formulas or, if it has none, of its words."""
     if numbers_of(step) - numbers_of(rewrite):
         return False
     whole, formulas = same_text(rewrite), formulas_of(step)
@@ -79,10 +81,11 @@ def keeps(step: str, rewrite: str) -> bool:
 
 
 def adds(rewrite: str, sources: Sequence[str]) -> bool:
-    """Does a rewrite hold a number or an equation that none of `sources` does?
+    """Whether a rewrite adds a number or an equation that none of `sources` contains.
 
-    Tolerated: a number without its sign ("subtract 3" of -3), "Step 3", an equation turned round, and one between two sides
-    that one source sets equal over others (a = b = c gives a = c).
+    Tolerated are a number without its sign ("subtract 3" for -3), "Step 3", an equation with swapped sides, and an equation
+    that
+    one source implies by transitivity (a = b = c gives a = c).
     """
     known = {number.lstrip("-") for source in sources for number in numbers_of(source)}
     if {number.lstrip("-") for number in numbers_of(rewrite)} - known:
@@ -99,10 +102,10 @@ def adds(rewrite: str, sources: Sequence[str]) -> bool:
 
 
 def named_step(text: str, steps: Sequence[str]) -> int | None:
-    """Which of `steps` (in the order of their writing) a sentence names; None: none.
+    """Index of the step in `steps` (in order of writing) that a sentence names; None: it names none.
 
-    By its number ("Step 3"), by a formula that it repeats, or by two numbers or words of weight; of several the one with most
-    in common, and of these the first: later ones go on from it.
+    A sentence names a step by its number ("Step 3"), by repeating a formula of it, or by two of its numbers or content words.
+    The step with the most in common wins. Among equals it is the first, because later ones build on it.
     """
     numbers, formulas, words = numbers_of(text), formulas_of(text), words_of_weight(text)
     labels = {int(found.split()[-1]) for found in _LABELS.findall(text)}
@@ -118,14 +121,14 @@ def named_step(text: str, steps: Sequence[str]) -> int | None:
 
 @_remembered
 def _sides(text: str) -> tuple[tuple[str, str], ...]:
-    """The equations of a text, both sides without their layout."""
+    """The equations of a text as pairs of sides without layout."""
     pairs = ((same_text(equality.left), same_text(equality.right)) for equality in find_equalities(text))
     return tuple((left, right) for left, right in pairs if left and right)
 
 
 @_remembered
 def _classes(text: str) -> Mapping[str, int]:
-    """side -> number of its class: sides that the equations of a text join, directly or over others, have one."""
+    """Equivalence classes: side -> class number. Sides that equations join, directly or transitively, share a class."""
     of: dict[str, int] = {}
     for number, (left, right) in enumerate(_sides(text)):
         for old in {of[side] for side in (left, right) if side in of}:

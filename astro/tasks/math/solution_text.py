@@ -1,14 +1,14 @@
-"""The text of a mathematics solution: its steps, its boxed answer, and when two texts say the same."""
+"""The text of a mathematics solution: splitting it into steps, finding the boxed answer, and comparing texts."""
 
 import re
 import unicodedata
 from functools import lru_cache
 
 STEP_END = "\n\n"
-"""Between two steps as they are written: a blank line."""
+"""Separator between two steps: a blank line."""
 
 STOPS = (STEP_END, "\nStep ", "\n## Step ", "\n**Step ")
-"""Where a step ends while it is generated: at a blank line, or where the next numbered step begins."""
+"""Stop strings of a generated step: a blank line, or the beginning of the next numbered step."""
 
 BOXED = re.compile(r"\\f?boxed\b")
 
@@ -37,18 +37,19 @@ _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+(?:\.\d+)?")
 _MARKS = str.maketrans(
     {"。": ".", "、": ",", **dict.fromkeys("“”„‟«»「」『』《》〈〉", '"'), **dict.fromkeys("‘‚‛", "'")}
 )
-"""Marks that NFKC keeps apart from those of ASCII, such as the Chinese full stop."""
+"""Punctuation that NFKC does not map to ASCII, such as the Chinese full stop."""
 
 
 def split_steps(text: str) -> list[str]:
-    """The steps of a solution: its paragraphs, cut where a line begins the next numbered step; none of them is blank.
+    """Split a solution into steps: its paragraphs, cut where a line begins the next numbered step. Blank steps are dropped.
 
-    "Step 2:" and "## Step 2" begin a step at the head of any line, "2." only below a line that began with "1." (a number
-    at the head of a line may be just a number).
+    "Step 2:" and "## Step 2" begin a step on any line. "2." does so only after a line that began with "1.", because a line
+    may
+    begin with a plain number.
     """
     steps: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", text):
-        listed = 0  # number of the last "n." at the head of a line of this paragraph
+        listed = 0  # number of the last "n." that began a line of this paragraph
         for place, line in enumerate(paragraph.strip().split("\n")):
             number = _NUMBERED.match(line)
             follows = number is not None and number[1] == str(listed + 1)
@@ -61,35 +62,35 @@ def split_steps(text: str) -> list[str]:
 
 
 def without_label(step: str) -> str:
-    """The step without "Step 3:" in front."""
+    """The step without its leading "Step 3:"."""
     return _LABEL.sub("", step, count=1) if _LABEL.match(step) else step
 
 
 def label_of(step: str) -> int | None:
-    """3 of "Step 3: ..."; None: it has no such label."""
+    """The number of a label: 3 for "Step 3: ..."; None: the step has no such label."""
     label = _LABEL.match(step)
     return int(label[1]) if label else None
 
 
 @lru_cache(maxsize=1 << 16)
 def same_text(text: str) -> str:
-    r"""Equal for texts that differ in case, white space, punctuation, or in how their LaTeX is spaced and spelt.
+    r"""Normalise case, white space, punctuation, and the spacing and spelling of LaTeX, so that equal results mean equal text.
 
-    Not for reading: `\left( \dfrac{1}{2} \right)` and `(\frac 12)` become `(\frac12)`.
+    The result is a key, not a text to read: `\left( \dfrac{1}{2} \right)` and `(\frac 12)` become `(\frac12)`.
     """
     return re.sub(r"\s+", "", plain_text(text))
 
 
 def words_of(text: str) -> list[str]:
-    """Letters and numbers of the text in order, each run one word, without LaTeX's own layout: for n-grams.
+    """Letters and numbers of a text as words, in order and without LaTeX's layout commands. Used for n-grams.
 
-    Each character is a word in scripts that put no space between words, such as Chinese.
+    In scripts without spaces between words, such as Chinese, each character is a word.
     """
     return _TOKEN.findall(plain_text(text))
 
 
 def plain_text(text: str) -> str:
-    """The text in lower case, without what only lays out; words and numbers stay apart."""
+    """The text in lower case without layout. Words and numbers stay separate."""
     text = unicodedata.normalize("NFKC", text).translate(_MARKS)
     text = _INVISIBLE.sub("", text).lower()
     for pattern, to in _SAME_AS:
@@ -101,7 +102,7 @@ def plain_text(text: str) -> str:
 
 
 def boxes(text: str) -> list[tuple[int, int, int]]:
-    r"""Every `\boxed{...}` of a text whose braces close: (start, start of its content, end), outermost first."""
+    r"""Every `\boxed{...}` with balanced braces: (start, start of its content, end), outermost first."""
     found: list[tuple[int, int, int]] = []
     for match in BOXED.finditer(text):
         opening = re.compile(r"\s*\{").match(text, match.end())
@@ -114,7 +115,7 @@ def boxes(text: str) -> list[tuple[int, int, int]]:
 
 
 def closing(text: str, opening: int) -> int | None:
-    """Position after the brace that closes the one at `opening`; None: none does."""
+    """Position after the brace that closes the one at `opening`; None: the braces are not balanced."""
     depth = 0
     for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, opening):
         depth += (match[0] == "{") - (match[0] == "}")
@@ -124,7 +125,7 @@ def closing(text: str, opening: int) -> int | None:
 
 
 def unboxed(text: str) -> str:
-    """The text with the content of each box in its place; boxes that do not close lose their command."""
+    """Replace each box by its content. An unbalanced box loses only its command."""
     pieces, at = [], 0
     for start, content, end in boxes(text):
         pieces += [text[at:start], text[content : end - 1]]
@@ -133,7 +134,7 @@ def unboxed(text: str) -> str:
 
 
 def answer_of(step: str) -> str | None:
-    """The answer that an attempt ends with: its last box, else (given up, the box was taken away) its last formula or number."""
+    """The answer that ends an attempt: the last box or, if it was removed (attempt given up), the last formula or number."""
     found = boxes(step)
     if found:
         _, start, end = found[-1]

@@ -1,1 +1,1 @@
-"""Tasks that are not part of this project: files of the user's, and reasoning-gym. Their code runs in workers with limits."""
+"""Tasks from outside this project: the user's own files, and reasoning-gym. Their code runs in workers with limits."""

@@ -1,6 +1,6 @@
-"""Runs a task that is not part of this project: a file of the user's, or one of reasoning-gym. Only in workers with limits.
+"""Worker side of a task from outside this project (a user's file, or reasoning-gym). It runs only in workers with limits.
 
-What crosses the border is JSON text. Whatever the code does, its worker answers or ends, and the stage goes on.
+Arguments and results are JSON text. Whatever the code does, its worker answers or dies, and the stage continues.
 """
 
 import difflib
@@ -22,7 +22,7 @@ from schemas.records import Problem
 
 HOME = "astro.tasks.user.code:"
 GYM_HOME = "astro.tasks.user.gym:"
-"""What the names of the functions that workers run begin with. The process that they are forked from imports the module."""
+"""Prefix of the functions that workers run for reasoning-gym. The fork server imports this module."""
 
 MAY_DEFINE = ("problem", "score", "ask", "solution", "extract", "valid", "state_key")
 MAY_SET = ("step_end", "answer_mark", "answer_end", "tried_mark", "system", "right_from", "defaults")
@@ -30,11 +30,11 @@ GYM = "gym:"
 
 
 class Refused(Exception):
-    """The task cannot be used; says why."""
+    """The task cannot be used. The message says why."""
 
 
 def describe(source: str, options: str) -> dict[str, Any]:
-    """What a task sets and defines: {"sets": {...}, "defines": [...], "digest": ...}, or {"error": why}."""
+    """Attributes and methods that a task defines: {"sets": {...}, "defines": [...], "digest": ...}, or {"error": reason}."""
     try:
         task = _opened(source, options)
         return {
@@ -51,10 +51,10 @@ def describe(source: str, options: str) -> dict[str, Any]:
 
 
 def call(source: str, options: str, known: str, method: str, arguments: str) -> dict[str, Any]:
-    """Call a method with the arguments of a JSON list: {"value": ...}, or {"error": why}.
+    """Call a method with arguments from a JSON list. Returns {"value": ...} or {"error": reason}.
 
     Args:
-        known: digest of the file when the stage began. Another one: it was edited since.
+        known: digest of the file when the stage began. A different digest means that the file was edited since.
     """
     if digest(source) != known:
         return {"error": f"{source} was edited while the stage ran; run it again", "refused": True}
@@ -67,19 +67,19 @@ def call(source: str, options: str, known: str, method: str, arguments: str) -> 
 
 
 def home_of(source: str) -> str:
-    """Whose functions run a task."""
+    """The module whose functions run a task, as a prefix of their names."""
     return GYM_HOME if source.startswith(GYM) else HOME
 
 
 def digest(source: str) -> str:
-    """Hash of a task's file; "": it has none."""
+    """Hash of a task's file; "": the task has no file."""
     return "" if source.startswith(GYM) else hashlib.sha256(Path(source).read_bytes()).hexdigest()
 
 
 @cache
 def _opened(source: str, options: str) -> Task:
-    """The task, loaded once in a worker."""
-    os.register_at_fork(after_in_child=lambda: os._exit(1))  # a copy of this worker must not answer for it
+    """Load the task, once per worker."""
+    os.register_at_fork(after_in_child=lambda: os._exit(1))  # a forked copy of this worker must not answer for it
     kind = _gym(source) if source.startswith(GYM) else _loaded(source)
     task = kind(options=json.loads(options))
     task.name = source
@@ -96,14 +96,14 @@ def _gym(source: str) -> Callable[..., Task]:
 
 
 def _loaded(source: str) -> type[Task]:
-    """The one subclass of Task that a file holds."""
+    """The one subclass of Task in a file."""
     path = Path(source)
-    sys.path.insert(0, str(path.resolve().parent))  # files beside it can be imported
+    sys.path.insert(0, str(path.resolve().parent))  # the file may import its neighbours
     spec = importlib.util.spec_from_file_location(f"task_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise Refused(f"{source}: this is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses and the like look their module up
+    sys.modules[module.__name__] = module  # dataclasses and others look up their module here
     spec.loader.exec_module(module)
     kinds = [
         kind
@@ -118,7 +118,7 @@ def _loaded(source: str) -> type[Task]:
 
 
 def _check(task: Task, kind: object) -> None:
-    """The class holds what it must, and nothing that would not be used."""
+    """Check that the class defines what it must, and nothing that would be ignored."""
     own = type(task)
     if own.score is Task.score:
         raise Refused(f"{task.name}: class {own.__name__} has no score(self, problem, answer)")
@@ -200,7 +200,7 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 
 
 def _told(error: BaseException, source: str) -> str:
-    """An exception in one line, with the line of the task's file that it comes from."""
+    """Format an exception as one line, with the line of the task's file that raised it."""
     if isinstance(error, Refused):
         return str(error)
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).name == Path(source).name:

@@ -1,7 +1,6 @@
-"""Tasks of reasoning-gym: `run.task: gym:mini_sudoku`. What passes, and what is left out and why: docs/gym.md.
+"""Tasks of reasoning-gym, such as `run.task: gym:mini_sudoku`. docs/gym.md lists which tasks pass and which are left out.
 
-Workers run `call` and `describe` of this module, so that the process that they are forked from imports the package once. No
-other process imports it.
+Workers run `call` and `describe` of this module. The fork server imports the package once; no other process imports it.
 """
 
 import dataclasses
@@ -22,7 +21,7 @@ try:
     from reasoning_gym.factory import DATASETS
 
     MISSING = ""
-except ImportError as error:  # the extra is not installed, or not all of it
+except ImportError as error:  # the extra is missing or incomplete
     DATASETS, MISSING = {}, str(error)
 
 __all__ = ["GOLD_ALONE", "OWN", "REFUSED", "GymTask", "call", "describe", "open_gym"]
@@ -42,7 +41,7 @@ REFUSED: Mapping[str, str] = {
     "sokoban": "some of its problems take longer to make than the ten seconds that a worker has",
     "propositional_logic": "a premise that is copied from the question is right",
 }
-"""Tasks that are left out, and why."""
+"""Excluded tasks, with the reason."""
 
 EVAL = "its scorer evaluates what a model wrote as Python"
 GOLD_ALONE: Mapping[str, str] = {
@@ -59,53 +58,54 @@ GOLD_ALONE: Mapping[str, str] = {
     "number_sorting": "its scorer takes numbers that are 1 off, and NaN",
     "word_sorting": "its scorer takes words too many",
 }
-"""Tasks that are scored here, and why: the gold answer is right, however it is laid out, and no other one."""
+"""Tasks that are scored by comparison with the gold, with the reason. Any layout of the gold is right; other answers are
+wrong."""
 
 GOLDS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "graph_color": lambda metadata: json.dumps(metadata["possible_answer"]),
     "rubiks_cube": lambda metadata: metadata["example_correct_answer"],
 }
-"""Where a right answer stands, if the entry's own is empty since there are many."""
+"""How to find a right answer in the metadata if the entry's own answer is empty because there are many."""
 
 ALL_GOLDS: Mapping[str, str] = {"n_queens": "valid_answers"}
-"""Where all right answers stand, if a task of `GOLD_ALONE` has several."""
+"""Field of the metadata with all right answers, for tasks of `GOLD_ALONE` that have several."""
 
 OWN: Mapping[str, Any] = {"right_from": 1.0, "levels": {}}
-"""Options that are not the data set's."""
+"""Options that are ours and not the data set's."""
 
 OURS = {
     "seed": "run.seed makes the problems",
     "size": "the sizes of the sets stand in problems",
 }
-"""Fields of the data sets that are not options."""
+"""Fields of the data sets that may not be set as options."""
 
 INDICES = 1 << 31
-"""Problems of a data set are drawn from so many. numpy wants seed + index below 2**32."""
+"""Number of indices that problems are drawn from. numpy needs seed + index below 2**32."""
 
 SIZE = 5
-"""Of a data set that is made as a whole. Acre wants five, to have each of its kinds."""
+"""Size of a data set that is generated as a whole. Acre needs five to include each of its kinds."""
 
 SEED = 0
-"""Of every data set. A problem is drawn with Random(seed + index): other seeds would have the same problems, shifted."""
+"""Seed of every data set. A problem is drawn with Random(seed + index), so other seeds would only shift the problems."""
 
 TRIES = 100
-"""Draws until there is a problem with an answer."""
+"""Draws until a problem with an answer is found."""
 
 REMEMBERED = 1 << 10
-"""Problems that a worker keeps, to score many answers to one."""
+"""Problems that a worker caches, because many answers are scored against one problem."""
 
 NAN = re.compile(r"(?<![a-z])nan(?=[ij]?(?![a-z]))", re.IGNORECASE)
-"""Not a number. Comparisons with it let some scorers call it right."""
+"""Pattern of "not a number". Comparisons with NaN make some scorers accept it."""
 
 
 def open_gym(name: str, options: Mapping[str, Any]) -> "GymTask":
-    """The task `name` of reasoning-gym.
+    """Open the task `name` of reasoning-gym.
 
     Args:
         options: fields of its configuration, and those of `OWN`.
 
     Raises:
-        Refused: there is none, it is left out, or its configuration is refused.
+        Refused: the task does not exist or is excluded, or its configuration is invalid.
     """
     if MISSING:
         raise Refused(f"gym:{name}: {MISSING}; reasoning-gym is an extra: make gym")
@@ -143,7 +143,7 @@ class GymTask(Task):
     # --- problems
 
     def problem(self, random: Random, level: int) -> Mapping[str, Any]:
-        """A problem of its data set; its index is drawn."""
+        """Draw a problem of the data set by a random index."""
         level = level if self.levels else 1
         for _ in range(TRIES):
             data = {"index": random.randrange(INDICES), "level": level}
@@ -154,14 +154,14 @@ class GymTask(Task):
         raise ValueError(f"{TRIES} problems in a row have an empty answer")
 
     def ask(self, problem: Problem) -> str:
-        """The question, and how to answer. The tags stand side by side, so that the text itself holds no answer."""
+        """The question and how to answer. The tags are empty and adjacent, so that the text itself contains no answer."""
         return (
             f"{problem.question.strip()}\n\nThink step by step, with a blank line between steps, and end with your answer "
             f"between {self.answer_mark}{self.answer_end}."
         )
 
     def score(self, problem: Problem, answer: str) -> float:
-        """What the data set's own scorer says, but for those of `GOLD_ALONE`."""
+        """The score by the data set's own scorer, except for tasks of `GOLD_ALONE`."""
         place = problem.data if isinstance(problem.data, dict) else {}
         index, level = place.get("index"), place.get("level")
         if not isinstance(index, int) or not isinstance(level, int):
@@ -187,7 +187,7 @@ class GymTask(Task):
         return str(GOLDS[self.kind](entry["metadata"]) if gold is None and self.kind in GOLDS else gold or "")
 
     def _drawn(self, index: int, level: int) -> dict[str, Any]:
-        """The entry of an index: from the one data set, or, where that is made as a whole, from one with a seed of its own."""
+        """The entry of an index. A data set that is generated as a whole is created anew with the index as its seed."""
         try:
             return self._dataset(level, SEED)[index]
         except IndexError:
@@ -215,7 +215,7 @@ class GymTask(Task):
     # --- options
 
     def _fitting(self, name: str, value: Any) -> Any:
-        """The value of a field as its default is written: YAML has no tuples."""
+        """Convert a value to the type of the field's default, because YAML has no tuples."""
         if name in OURS:
             raise Refused(f"run.options.{name}: {self.name} takes none; {OURS[name]}")
         if name not in self._fields:
@@ -254,12 +254,12 @@ def _default(field: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """Convert a value to plain JSON types."""
     return json.loads(json.dumps(value, default=str))
 
 
 def _value(text: str) -> Any:
-    """Equal for texts that say the same in another layout: numbers and lists of them by their values, all else by its words."""
+    """Normalise the layout of an answer: numbers and lists of numbers by value, any other text by its words."""
     try:
         value = json.loads(text.replace("'", '"'), parse_constant=_no_number)
     except (ValueError, RecursionError):

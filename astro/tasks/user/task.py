@@ -1,4 +1,4 @@
-"""A task of the user's, as the stages see it: its own code runs in workers with limits, the rest here."""
+"""The stages' view of a user's task. The task's own code runs in workers with limits; everything else runs here."""
 
 import json
 import logging
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from astro.tasks.chat import ChatTemplate
 
 TIME_LIMIT = 10.0
-"""Seconds of processor time for one call; loading the file is one."""
+"""Seconds of processor time per call; loading the file counts as one call."""
 
 MEMORY_LIMIT = 2 << 30
-"""Bytes that a worker may add to what it was started with."""
+"""Bytes of memory that a worker may add to its initial size."""
 
 TRIED = 3
-"""Golds that are graded one by one before all others."""
+"""Golds that are graded one by one before all others, to detect a scorer that always exceeds its limits."""
 
 REMEMBERED = 1 << 14
-"""Answers of methods that are kept: a search asks for the same prompt many times."""
+"""Cached results of methods, because a search asks for the same prompt many times."""
 
 _log = logging.getLogger(__name__)
 
 
 @cache
 def pool(home: str) -> Pool:
-    """The workers of this process that run functions of `home`."""
+    """The worker pool of this process for functions of the module `home`."""
     return Pool(time_limit=TIME_LIMIT, memory_limit=MEMORY_LIMIT, home=home, cache_size=0)
 
 
 class Overrun(TaskError):
-    """Its own code ran into a limit of its worker."""
+    """The task's own code exceeded a limit of its worker."""
 
 
 class UserTask(Task):
-    """The task of a file, or one of reasoning-gym ("gym:<name>")."""
+    """A task from a file, or one of reasoning-gym ("gym:<name>")."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class UserTask(Task):
         answers: Reading = "box",
         options: Mapping[str, Any] | None = None,
     ):
-        """Loads it.
+        """Load the task.
 
         Raises:
-            UserError: it cannot be loaded, or is no task; names file and line.
+            UserError: the task cannot be loaded, or is not a task; names file and line.
         """
         self.name, self._given = source, json.dumps(dict(options or {}), sort_keys=True)
         if source.endswith(".py") and not Path(source).is_file():
@@ -81,14 +81,14 @@ class UserTask(Task):
 
     @property
     def workers(self) -> Pool:
-        """The processes that its own code runs in."""
+        """The pool of processes that run the task's own code."""
         return pool(self._home)
 
     def fresh(self) -> "UserTask":
-        """The same task, loaded anew."""
+        """A copy of the task, loaded again from its file."""
         return UserTask(self.name, self.phrases, self.chat, self.answers, json.loads(self._given))
 
-    # --- what its own code does
+    # --- calls of the task's own code
 
     def problem_many(self, seeds: Sequence[tuple[str, int]]) -> list[Mapping[str, Any]]:
         """As `Task.problem_many`."""
@@ -117,7 +117,7 @@ class UserTask(Task):
         return self._one("score", json.dumps([_plain(problem), answer]))
 
     def extract(self, text: str) -> str | None:
-        """As `Task.extract`; a text at which the task's own code fails holds no answer."""
+        """As `Task.extract`. If the task's own code fails, the text counts as having no answer."""
         if "extract" not in self.defines:
             return super().extract(text)
         try:
@@ -127,7 +127,7 @@ class UserTask(Task):
             return None
 
     def state_key(self, steps: Sequence[str]) -> str:
-        """As `Task.state_key`; steps at which the task's own code fails stand for themselves."""
+        """As `Task.state_key`. If the task's own code fails, the default key is used."""
         if "state_key" in self.defines:
             try:
                 return self._one("state_key", json.dumps([list(steps)]))
@@ -136,7 +136,7 @@ class UserTask(Task):
         return super().state_key(steps)
 
     def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
-        """As `Task.grade_answers`, all at once. What the task's own code cannot score is an unparseable prediction."""
+        """As `Task.grade_answers`, in one batch. If the task's own code fails, the answer is an unparseable prediction."""
         asked = [(p, a) for p, a in zip(problems, answers, strict=True) if a is not None]
         scores = iter(self.try_many("score", [[_plain(p), a] for p, a in asked]))
         verdicts: list[Verdict] = []
@@ -152,7 +152,7 @@ class UserTask(Task):
         """As `Task.grade_golds`.
 
         Raises:
-            UserError: `score` overruns its limits at the first ones. Hours would pass before it has done so at all.
+            UserError: `score` exceeds its limits for the first golds. Without this check the stage would hang for hours.
         """
         for problem in problems[:TRIED]:
             score = self.try_many("score", [[_plain(problem), problem.gold]])[0]
@@ -167,7 +167,7 @@ class UserTask(Task):
         return self.grade_answers([problem], [answer])[0]
 
     def valid_many(self, paths: Sequence[tuple[Problem, Sequence[str]]]) -> list[bool]:
-        """As `Task.valid_many`; a step at which the task's own code fails breaks the rules."""
+        """As `Task.valid_many`. If the task's own code fails, the step counts as illegal."""
         if "valid" not in self.defines:
             return [True] * len(paths)
         found = self.try_many("valid", [[_plain(problem), list(steps)] for problem, steps in paths])
@@ -181,30 +181,30 @@ class UserTask(Task):
         return self.valid_many([(problem, steps)])[0]
 
     def example(self) -> Problem:
-        """As `Task.example`: one that the task makes, if it makes any."""
+        """As `Task.example`, generated by the task if it generates problems."""
         if "problem" not in self.defines:
             return super().example()
         return self.made("example", self.problem_many([("example", 1)])[0], 1)
 
     def problem(self, random: "Random", level: int) -> Mapping[str, Any]:
-        """As `Task.problem`; its chance comes from one draw of `random`."""
+        """As `Task.problem`. The seed is one draw of `random`."""
         return self.problem_many([(str(random.getrandbits(64)), level)])[0]
 
     def solution(self, random: "Random", problem: Problem) -> Sequence[str]:
-        """As `Task.solution`; its chance comes from one draw of `random`."""
+        """As `Task.solution`. The seed is one draw of `random`."""
         return self.solutions([str(random.getrandbits(64))], [problem])[0]
 
-    # --- over the border
+    # --- calls of workers
 
     def _call(self, method: str, arguments: str) -> Any:
         return self._many_json(method, [arguments], fails=True)[0]
 
     def _many(self, method: str, arguments: Sequence[list]) -> list[Any]:
-        """Values of all calls. Raises TaskError at the first that fails."""
+        """Results of all calls. Raises the TaskError of the first call that fails."""
         return self._many_json(method, [json.dumps(given) for given in arguments], fails=True)
 
     def try_many(self, method: str, arguments: Sequence[list]) -> list[Any]:
-        """Values of all calls; a TaskError in the place of each that failed."""
+        """Results of all calls, with a TaskError in the place of each failed call."""
         return self._many_json(method, [json.dumps(given) for given in arguments], fails=False)
 
     def _many_json(self, method: str, arguments: Sequence[str], *, fails: bool) -> list[Any]:
@@ -233,7 +233,7 @@ class UserTask(Task):
         return limits.get(failed.reason, failed.reason)
 
     def _tell(self, method: str, error: TaskError, meaning: str) -> None:
-        """Say once for each method that its code failed."""
+        """Warn about failing code, once per method."""
         if method not in self._told:
             self._told.add(method)
             _log.warning("%s; %s (told once)", error, meaning)
