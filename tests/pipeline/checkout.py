@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
+from astro.profiles import merged
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_OURS = ("MLFLOW_", "DVC_", "ASTRO_", "GIT_", "RANK", "WORLD_SIZE", "PYTHONPATH", "VLLM_")
 """What the caller's environment says of these must not reach the pipeline under test."""
@@ -214,3 +216,48 @@ class Running:
 def kill(process: psutil.Process | subprocess.Popen) -> None:
     """SIGKILL: no handler, no clean-up, as the out-of-memory killer does it."""
     os.kill(process.pid, signal.SIGKILL)
+
+
+LINKED = (
+    "astro",
+    "schemas",
+    "stages",
+    "phrases",
+    "profiles",
+    "sources",
+    "examples",
+    "tests",
+    "dvc.yaml",
+    "arms.yaml",
+    "rates.yaml",
+)
+"""What a run of stages reads of the project."""
+
+
+def linked(root: Path, profile: str, settings: dict, **env: str) -> Checkout:
+    """The project by links in a new folder, with a profile's parameters and changes to them; nothing is tracked."""
+    root.mkdir()
+    for name in LINKED:
+        (root / name).symlink_to(REPOSITORY / name)
+    text = merged(REPOSITORY / f"profiles/{profile}.yaml", (REPOSITORY / "params.yaml").read_text())
+    (root / "params.yaml").write_text(text)
+    checkout = Checkout(root, {**environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"), **env})
+    for name, value in settings.items():
+        checkout.set_param(name, value)
+    return checkout
+
+
+def in_one_process(*stages: str, first: str = "") -> str:
+    """A program that runs stages as `python -m stages.<name>` does; the imports are half of the time of small runs.
+
+    first: what it does before them.
+    """
+    return f"""
+import runpy, sys, time
+{first}
+for stage in {stages}:
+    began = time.monotonic()
+    name, *sys.argv[1:] = stage.split()
+    runpy.run_module(f"stages.{{name}}", run_name="__main__")
+    print(f"{{stage}}: {{time.monotonic() - began:.0f}} s", flush=True)
+"""

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from astro.params import read_yaml
-from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl
 from astro.tasks import get_task
 from astro.tasks.chat import chat_template_of
@@ -17,8 +16,7 @@ from schemas.evaluate import EvalMetrics
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
 from schemas.records import Completion, Problem
-from tests.pipeline.checkout import REPOSITORY, Checkout, environment
-from tests.pipeline.test_math import CODE
+from tests.pipeline.checkout import Checkout, in_one_process, linked
 from tests.tiny_chat import chat_tokenizer, teach, write_tiny_chat
 
 pytestmark = pytest.mark.slow
@@ -64,18 +62,10 @@ SETTINGS = {
     "eval.search": 3,
 }
 
-STAGES = """
-import runpy, sys, time
-from pathlib import Path
-from tests.pipeline.test_gym import write_model
-
-write_model(Path("pretrained"))
-for stage in ("problems", "base", "mcts", "linearize", "sft", "sft direct", "grpo", "grpo direct", "eval", "report"):
-    began = time.monotonic()
-    name, *sys.argv[1:] = stage.split()
-    runpy.run_module(f"stages.{name}", run_name="__main__")
-    print(f"{stage}: {time.monotonic() - began:.0f} s", flush=True)
-"""
+STAGES = in_one_process(
+    *("problems", "base", "mcts", "linearize", "sft", "sft direct", "grpo", "grpo direct", "eval", "report"),
+    first="from pathlib import Path; from tests.pipeline.test_gym import write_model; write_model(Path('pretrained'))",
+)
 
 
 def examples(pairs: list[tuple[str, str, str]], rng: random.Random, count: int) -> list[tuple[str, str]]:
@@ -100,17 +90,8 @@ def write_model(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """All stages, run in order in a folder of their own."""
-    root = tmp_path_factory.mktemp("gym") / "astro"
-    root.mkdir()
-    for name in CODE:
-        (root / name).symlink_to(REPOSITORY / name)
-    (root / "params.yaml").write_text(
-        merged(REPOSITORY / "profiles/smoke.yaml", (REPOSITORY / "params.yaml").read_text())
-    )
-    path = {"PYTHONPATH": ":".join(p for p in sys.path if p)}  # where the package is, if not in the environment
-    checkout = Checkout(root, {**environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"), **path})
-    for name, value in SETTINGS.items():
-        checkout.set_param(name, value)
+    path = ":".join(p for p in sys.path if p)  # where the package is, if not in the environment
+    checkout = linked(tmp_path_factory.mktemp("gym") / "astro", "smoke", SETTINGS, PYTHONPATH=path)
     ended = checkout.run("python", "-c", STAGES)
     print(f"{ended.seconds:.0f} s\n{ended.out}")
     return checkout

@@ -13,7 +13,6 @@ import pytest
 
 from astro.cloning.verbalize import load_phrases
 from astro.params import plain, read_yaml
-from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, read_shards
 from astro.tasks.math.task import Math
 from schemas.evaluate import EvalMetrics
@@ -21,13 +20,12 @@ from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
 from schemas.problems import Dropped, ProblemsMetrics
 from schemas.records import Completion, Problem, StepChecks, Trace, Tree
-from tests.pipeline.checkout import REPOSITORY, Checkout, environment
+from tests.pipeline.checkout import LINKED, REPOSITORY, Checkout, linked
 from tests.pipeline.sums import CONTEXT, write_problems
 from tests.tiny_chat import SPECIAL
 
 pytestmark = pytest.mark.slow
 
-CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests", "dvc.yaml", "arms.yaml")
 SETTINGS = {
     "run.task": "math",
     "run.prompt": "chat",
@@ -96,15 +94,7 @@ for stage in ("problems", "base", "mcts", "linearize", "keep", "mcts", "lineariz
 def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """All stages, run in order in a folder of their own."""
     root = tmp_path_factory.mktemp("math") / "astro"
-    root.mkdir()
-    for name in CODE:
-        (root / name).symlink_to(REPOSITORY / name)
-    (root / "params.yaml").write_text(
-        merged(REPOSITORY / "profiles/smoke.yaml", (REPOSITORY / "params.yaml").read_text())
-    )
-    checkout = Checkout(root, environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"))
-    for name, value in SETTINGS.items():
-        checkout.set_param(name, value)
+    checkout = linked(root, "smoke", SETTINGS)
     checkout.set_param("problems.files", write_problems(root / "own"))
     ended = checkout.run("python", "-c", STAGES)
     print(f"{ended.seconds:.0f} s\n{ended.out}")
@@ -182,7 +172,7 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: 
     """Every fault at once, by parameter and figure; nothing is made."""
     root = tmp_path / "astro"
     root.mkdir()
-    for name in CODE:
+    for name in LINKED:
         (root / name).symlink_to(REPOSITORY / name)
     shutil.copy(done.root / "params.yaml", root)
     shutil.copytree(done.root / "pretrained", root / "pretrained", ignore=shutil.ignore_patterns("*.safetensors"))

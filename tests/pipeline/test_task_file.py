@@ -2,15 +2,13 @@
 
 import pytest
 
-from astro.profiles import merged
 from astro.runtime import read_json, read_jsonl, read_shards
 from schemas.evaluate import EvalMetrics
 from schemas.records import Completion, Problem, Trace, Tree
-from tests.pipeline.checkout import REPOSITORY, Checkout, environment
+from tests.pipeline.checkout import Checkout, in_one_process, linked
 
 pytestmark = pytest.mark.slow
 
-CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "examples", "dvc.yaml", "arms.yaml")
 SETTINGS = {
     "run.task": "examples/sums.py",
     "run.options": {"largest": 9},
@@ -32,27 +30,14 @@ SETTINGS = {
     "eval.search": 2,
 }
 
-STAGES = """
-import runpy, sys
-trained = ("sft astro", "sft direct", "grpo astro", "grpo direct")
-for stage in ("code", "problems", "base", "mcts", "linearize", *trained, "eval", "report"):
-    name, *sys.argv[1:] = stage.split()
-    runpy.run_module(f"stages.{name}", run_name="__main__")
-"""
+TRAINED = ("sft astro", "sft direct", "grpo astro", "grpo direct")
+STAGES = in_one_process("code", "problems", "base", "mcts", "linearize", *TRAINED, "eval", "report")
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """All stages, run in order in a folder of their own."""
-    root = tmp_path_factory.mktemp("task") / "astro"
-    root.mkdir()
-    for name in CODE:
-        (root / name).symlink_to(REPOSITORY / name)
-    smoke = merged(REPOSITORY / "profiles/smoke.yaml", (REPOSITORY / "params.yaml").read_text())
-    (root / "params.yaml").write_text(smoke)
-    checkout = Checkout(root, environment(ASTRO_TRACKING="off"))
-    for name, value in SETTINGS.items():
-        checkout.set_param(name, value)
+    checkout = linked(tmp_path_factory.mktemp("task") / "astro", "smoke", SETTINGS)
     print(checkout.run("python", "-c", STAGES).out)
     return checkout
 

@@ -8,25 +8,22 @@ import csv
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.profiles import merged
 from astro.runtime import read_json
 from astro.tasks.chat import chat_for
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics
 from schemas.mcts import MctsMetrics
-from tests.pipeline.checkout import REPOSITORY, Checkout, environment, kill
+from tests.pipeline.checkout import Checkout, kill, linked
 from tests.tiny_chat import write_tiny_chat
 from tests.tiny_gguf import needs_smollm2
 
 pytestmark = pytest.mark.slow
 
-CODE = ("astro", "schemas", "stages", "phrases", "profiles", "sources", "tests", "dvc.yaml", "arms.yaml", "rates.yaml")
 SETTINGS = {
     "engine.kind": "hf",
     "problems.train": 4,
@@ -44,24 +41,11 @@ SETTINGS = {
 }
 
 
-def checkout_of(root: Path, profile: str, settings: dict) -> Checkout:
-    """The project by links, with a profile's parameters and changes to them."""
-    root.mkdir()
-    for name in CODE:
-        (root / name).symlink_to(REPOSITORY / name)
-    text = merged(REPOSITORY / f"profiles/{profile}.yaml", (REPOSITORY / "params.yaml").read_text())
-    (root / "params.yaml").write_text(text)
-    checkout = Checkout(root, environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"))
-    for name, value in settings.items():
-        checkout.set_param(name, value)
-    return checkout
-
-
 @pytest.fixture(params=[("plain", False), ("chat", True)], ids=["plain, all weights", "chat, LoRA"])
 def warmed(request, tmp_path) -> Checkout:
     prompt, lora = request.param
     changes = {"run.prompt": prompt, "base.warmup.lora.enabled": lora, "base.warmup.lr": 0.03 if lora else 0.003}
-    checkout = checkout_of(tmp_path / "astro", "smoke", SETTINGS | changes)
+    checkout = linked(tmp_path / "astro", "smoke", SETTINGS | changes)
     write_tiny_chat(checkout.root / "pretrained", family="qwen", context=512, pad="<|endoftext|>")
     checkout.run("python", "-m", "stages.problems")
     with checkout.started("python", "-m", "stages.base") as running:
@@ -94,7 +78,7 @@ def test_a_pretrained_base_is_warmed_up_resumed_and_measured_before_and_after(wa
 
 
 def test_without_a_warm_up_the_model_is_as_it_is_and_there_is_no_other(tmp_path):
-    checkout = checkout_of(tmp_path / "astro", "smoke", {**SETTINGS, "base.warmup.steps": 0})
+    checkout = linked(tmp_path / "astro", "smoke", {**SETTINGS, "base.warmup.steps": 0})
     source = write_tiny_chat(checkout.root / "pretrained", context=512)
     checkout.run("python", "-m", "stages.problems")
     checkout.run("python", "-m", "stages.base")
@@ -133,7 +117,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("changes", "said"), REFUSED, ids=lambda value: str(value)[:30])
 def test_what_does_not_fit_is_refused_at_the_base_stage(tmp_path, changes, said):
-    checkout = checkout_of(tmp_path / "astro", "smoke", {**SETTINGS, **changes})
+    checkout = linked(tmp_path / "astro", "smoke", {**SETTINGS, **changes})
     write_tiny_chat(checkout.root / "pretrained", context=512)
     if "tied" in changes.values():
         tied = write_tiny_chat(checkout.root / "tied", context=512)
@@ -167,7 +151,7 @@ SHORT = {
 @needs_smollm2
 def test_smollm2_goes_from_its_file_to_search_trees(tmp_path):
     """The profile smollm2-135m with a few problems and steps: its real weights, tokenizer, trainer and engine."""
-    checkout = checkout_of(tmp_path / "astro", "smollm2-135m", SHORT)
+    checkout = linked(tmp_path / "astro", "smollm2-135m", SHORT)
     for stage in ("problems", "base", "mcts"):
         checkout.run("python", "-m", f"stages.{stage}", PYTHONPATH=SITE)
     root = checkout.root
