@@ -2,10 +2,12 @@
 
 import os
 
-# Nothing is sent anywhere. Read when MLflow is imported, which TRL does by itself in processes that track nothing.
+# Nothing is sent anywhere. MLflow reads it when imported, which TRL does by itself even in processes that track
+# nothing.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
 
-# Warnings that a user can do nothing about: vLLM binds memory to the only NUMA node, and leaves semaphores to Python's tracker.
+# Hides warnings that a user cannot act on: vLLM binds memory to the only NUMA node, and leaves semaphores to Python's
+# tracker.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")

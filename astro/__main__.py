@@ -20,7 +20,7 @@ COMMANDS = {
     "export": ("astro.export.__main__", "main", "hand a run over: model, model card, data set"),
     "ui": ("astro.tracking.__main__", "main", "browse the runs in MLflow"),
 }
-"""Name -> (module, its function, what it does)."""
+"""Command -> (module, its function, one-line description)."""
 
 EXAMPLES = """examples:
   astro ask "make 24 from 3 5 7 9" --samples 3 --page answer.html
@@ -33,7 +33,7 @@ EXAMPLES = """examples:
 
 
 def usage() -> str:
-    """The help text."""
+    """The help text of `astro`."""
     commands = "\n".join(f"  {name:14} {what}" for name, (_, _, what) in COMMANDS.items())
     return f"usage: astro COMMAND [options]\n\ncommands:\n{commands}\n\n{EXAMPLES}\n\nastro COMMAND --help says more."
 

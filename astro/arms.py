@@ -1,4 +1,4 @@
-"""The arms of arms.yaml, and the models that come of them: the base, and one model per arm after SFT and after RL."""
+"""The arms of arms.yaml and their models: the base, and one model per arm after SFT and after RL."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,38 +14,38 @@ from schemas.arms import Arm, ArmTable
 from schemas.metrics import CONTRACTS
 from schemas.params import Params
 
-AFFECTS_RESULTS = False  # it reads a file that the stages name as a dependency
+AFFECTS_RESULTS = False  # the stages name the file that it reads as a dependency
 
 ARMS_FILE = Path("arms.yaml")
 BASE = "base"
 RAW = "base_raw"
-"""A pretrained base before its warm-up (base.warmup); no such model in other runs."""
+"""Name of a pretrained base before its warm-up (base.warmup). Other runs have no such model."""
 
 TRAINING: tuple[Literal["sft", "grpo"], ...] = ("sft", "grpo")
-"""The stages that each arm runs through, in order."""
+"""The training stages of each arm, in order."""
 
 STAGE_NAMES = {"sft": "SFT", "grpo": "RL"}
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model of an arm."""
+    """A trained model of an arm."""
 
-    name: str  # of its files: models/<name>
+    name: str  # name of its files: models/<name>
     stage: Literal["sft", "grpo"]
     arm: str
     label: str
     colour: str
     marker: str
-    baseline: str  # name of the model that it is compared with; "": it is a baseline
+    baseline: str  # name of the model that it is compared with; "": it is a baseline itself
     description: str
 
 
 def load_arms() -> dict[str, Arm]:
-    """Name -> arm, of arms.yaml in the current folder.
+    """Read arms.yaml in the current folder: name -> arm.
 
     Raises:
-        UserError: missing or broken; every fault with file, line and field.
+        UserError: the file is missing or broken; every fault with file, line and field.
     """
     return _load((Path.cwd() / ARMS_FILE).resolve(), ARMS_FILE)
 
@@ -62,7 +62,7 @@ def _load(path: Path, shown: Path) -> dict[str, Arm]:
 
 
 def require_arms(params: Params) -> None:
-    """Every arm of arms.yaml needs an entry in params.yaml, and no other may have one.
+    """Check that every arm of arms.yaml has an entry in params.yaml, and no other name has one.
 
     Raises:
         UserError: names the arm and the file.
@@ -80,7 +80,7 @@ def arm_of(name: str) -> Arm:
     """The arm of that name.
 
     Raises:
-        UserError: there is none; says which there are.
+        UserError: there is no such arm; lists the existing ones.
     """
     table = load_arms()
     if name not in table:
@@ -89,7 +89,7 @@ def arm_of(name: str) -> Arm:
 
 
 def models() -> dict[str, TrainedModel]:
-    """Name -> model, of all arms, those after SFT first; without the base."""
+    """Name -> trained model, for all arms, those after SFT first. The base is not included."""
     return {model.name: model for stage in TRAINING for model in _of_stage(stage)}
 
 
@@ -110,12 +110,12 @@ def _of_stage(stage: Literal["sft", "grpo"]) -> Iterator[TrainedModel]:
 
 
 def by_arm() -> list[list[str]]:
-    """For each arm the names of its models, after SFT and after RL."""
+    """The names of each arm's models, after SFT and after RL."""
     return [[stage + arm.suffix for stage in TRAINING] for arm in load_arms().values()]
 
 
 def all_models() -> list[str]:
-    """Names of all models in the order of the pipeline, the base first (before it what it was made of, see `RAW`)."""
+    """Names of all models in pipeline order: the base first (preceded by `RAW` if there is one)."""
     return [RAW, BASE, *models()]
 
 
@@ -125,7 +125,7 @@ def rl_models() -> list[str]:
 
 
 def baselines() -> dict[str, str]:
-    """Model -> the model that it is compared with, for the arms that have a baseline."""
+    """Model -> the model that it is compared with, for arms that have a baseline."""
     return {model.name: model.baseline for model in models().values() if model.baseline}
 
 

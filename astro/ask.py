@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 MODELS = Path("models")
 SET = "asked"
-"""Stands for the eval set in the records of what is asked here."""
+"""Name that replaces the eval set in the records of asked problems."""
 COUNTDOWN = re.compile(
     r"\s*(?:make\s+)?(\d{1,9})\s+(?:from|with|of|using)\s+(\d{1,9}(?:[\s,]+(?:and\s+)?\d{1,9})+)\s*[.?!]?\s*", re.I
 )
 
 UNKNOWN = "?"
-"""The reference of a problem that was typed without one."""
+"""Reference of a problem that was typed without one."""
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog=program("ask"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -99,7 +99,7 @@ def arguments() -> argparse.Namespace:
 
 
 def known_problem(text: str) -> Problem | None:
-    """The problem of the run's sets that asks just this, with its reference; None: none does."""
+    """The problem of the run's sets with exactly this text, including its reference; None: there is none."""
     for path in sorted(Path("data/problems").glob("**/*.jsonl")):
         if path.name != "dropped.jsonl":
             for problem in read_jsonl(path, Problem):
@@ -109,10 +109,10 @@ def known_problem(text: str) -> Problem | None:
 
 
 def read_problem(text: str, gold: str | None, params: Params) -> Problem:
-    """The problem that a user typed.
+    """Parse the problem that a user typed.
 
     Raises:
-        UserError: it is none of the run's kind.
+        UserError: it is not a problem of the run's task.
     """
     if params.run.task != "countdown":
         if not text.strip():
@@ -135,7 +135,7 @@ def read_problem(text: str, gold: str | None, params: Params) -> Problem:
 
 
 def remarks(problem: Problem, world: ProblemsParams) -> Iterator[str]:
-    """What a user should know of a Countdown problem before the models try it."""
+    """Remarks on a Countdown problem, such as numbers outside the trained range."""
     target, *numbers = (int(n) for n in re.findall(r"\d+", problem.question))
     if not problem.chance:
         yield f"it has no solution with whole results from 1 to {world.value_max}"
@@ -150,10 +150,10 @@ def remarks(problem: Problem, world: ProblemsParams) -> Iterator[str]:
 
 
 def chosen(names: str | None, folder: str | None) -> dict[str, Path]:
-    """Name -> folder of the models that are asked.
+    """Name -> folder of the selected models.
 
     Raises:
-        UserError: an unknown name, or a model that is not there.
+        UserError: a name is unknown, or a model does not exist.
     """
     if folder:
         if not (Path(folder) / "config.json").is_file():
@@ -181,7 +181,7 @@ def chosen(names: str | None, folder: str | None) -> dict[str, Path]:
 def ask(
     name: str, folder: Path, problem: Problem, params: Params, *, samples: int, seed: int, terminal: Terminal
 ) -> list[Completion]:
-    """Have one model answer, and print what it writes as it writes it."""
+    """Let one model answer, and print its text while it is generated."""
     phrases = load_phrases(Path(params.linearize.phrase_file))
     task = get_task(params.run.spec, phrases, chat_for(params.run.prompt, folder), params.run.answers)
     prompt, answers = task.prompt(problem), []
@@ -236,7 +236,7 @@ def ask(
 
 
 def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tree:
-    """The search tree of the problem, by the model in `folder`."""
+    """Search the problem with the model in `folder`, and return the tree."""
     run, chat = params.run, chat_for(params.run.prompt, folder)
     jobs = SearchJobs(params.mcts, params.run.spec, seed, chat, check_steps=True, answers=run.answers)
     runner = LocalRunner(lambda: opened(folder, params))
@@ -247,7 +247,7 @@ def searched(folder: Path, problem: Problem, params: Params, *, seed: int) -> Tr
 
 
 def opened(folder: Path, params: Params, *, watch: Callable[[str], None] | None = None) -> "HfEngine":
-    """A model behind transformers: a single answer needs no vLLM, which takes longer to start than to answer."""
+    """Load a model in transformers. vLLM would take longer to start than a single answer takes."""
     from astro.inference.hf_engine import HfEngine
 
     settings = params.engine.hf
@@ -259,7 +259,7 @@ def opened(folder: Path, params: Params, *, watch: Callable[[str], None] | None 
 
 
 def command() -> None:
-    """Entry point."""
+    """Entry point of the command."""
     run_stage(main)
 
 

@@ -13,7 +13,7 @@ AFFECTS_RESULTS = False
 
 
 def main() -> int:
-    """Check what the first argument names."""
+    """Check what the first argument names: a task, the problem files, or params.yaml."""
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     if asked.endswith(".py") or asked.startswith("gym:"):
         from astro.task_check import main as check_task

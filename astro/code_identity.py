@@ -1,16 +1,17 @@
-"""What code a stage depends on: a hash of every module that it can reach, and of the data files beside them.
+"""Code identity: which code a stage depends on, as a hash of every module that it can reach and of the data files beside them.
 
 The stage `code` writes one file per stage, code/<stage>.json, and dvc.yaml names it as a dependency. The hashes are of syntax
-trees without docstrings, comments, `Field(description=...)` and annotations of signatures. So an edit that changes no behaviour
-runs nothing again.
+trees without docstrings, comments, `Field(description=...)` and annotations of signatures. An edit that changes no behaviour
+therefore reruns nothing.
 
-- The imports of a stage's script are followed, also those inside functions. `if TYPE_CHECKING` is not.
-- A module that says `AFFECTS_RESULTS = False` is left out, with all that only it imports: logging, preflight checks and the like.
-- A module or package named after a task (astro/tasks/math, astro/importing/countdown.py) belongs to that task alone.
-- The file of a task of the user's counts, with the files beside it that it imports.
-- Files that are not Python, such as prompts, belong to the package whose folder holds them, and count by content.
+- The imports of a stage's script are followed, including those inside functions. `if TYPE_CHECKING` is not.
+- A module with `AFFECTS_RESULTS = False` is left out, with everything that only it imports: logging, preflight checks and the
+  like.
+- A module or package named after a task (astro/tasks/math, astro/importing/countdown.py) belongs only to that task.
+- The file of a user's task counts, with the files beside it that it imports.
+- Other files, such as prompts, belong to the package whose folder contains them, and count by content.
 
-No other module of the project is imported here, so that the stage starts fast.
+This module imports no other module of the project, so that the stage starts fast.
 """
 
 import ast
@@ -27,29 +28,31 @@ TOP = ("astro", "schemas", "stages")
 """Packages of the project."""
 
 MARK = "AFFECTS_RESULTS"
-"""Name of the constant by which a module says that no result depends on it."""
+"""Constant by which a module declares that no result depends on it."""
 
 OUT = Path("code")
-"""Where the stage `code` writes, below the folder that the pipeline runs in."""
+"""Folder that the stage `code` writes to, below the folder of the pipeline run."""
 
 DYNAMIC = {"import_module", "__import__", "run_module", "run_path"}
-"""Functions that import what their argument names."""
+"""Functions that import the module that their argument names."""
 
 BY_LITERAL = "# imports what a literal names"
-"""Ends the line of such a call whose argument comes from a literal elsewhere ("module", "module:function"), which is followed."""
+"""Comment on a line with such a call whose argument comes from a literal elsewhere ("module", "module:function"). The literal
+is followed.
+"""
 
 
 class IdentityError(ValueError):
-    """A module cannot be read, or imports something that cannot be followed."""
+    """A module cannot be read, or has an import that cannot be followed."""
 
 
 def tasks(root: Path = ROOT) -> list[str]:
-    """The packages of astro/tasks: one per task."""
+    """The packages of astro/tasks, one per task."""
     return sorted(path.parent.name for path in (root / "astro/tasks").glob("*/__init__.py"))
 
 
 def scripts(root: Path = ROOT) -> list[str]:
-    """The scripts of stages, but for the one that writes these files."""
+    """The scripts of all stages, except the one that writes these files."""
     return sorted(name.removeprefix("stages.") for name in Sources(root).modules if _is_script(root, name))
 
 
@@ -60,7 +63,7 @@ def _is_script(root: Path, module: str) -> bool:
 
 
 def package_of(task: str) -> str:
-    """The package of astro/tasks that a task belongs to; those of the user's share one."""
+    """The package of astro/tasks for a task. All user tasks share one."""
     return "user" if task.endswith(".py") or ":" in task else task
 
 
@@ -74,28 +77,28 @@ def identity(stage: str, task: str, root: Path = ROOT) -> dict[str, str]:
 
 
 def path_of(stage: str) -> Path:
-    """The file that holds the identity of a stage."""
+    """The file with the identity of a stage."""
     return OUT / f"{stage}.json"
 
 
 def text_of(found: Mapping[str, str]) -> str:
-    """The content of that file: the same hashes give the same bytes."""
+    """The content of that file. The same hashes give the same bytes."""
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
 def stale_code(script: str, task: str) -> list[str]:
-    """Sources of a stage that are not as the file of its identity says; [] where there is no such file yet."""
+    """Sources of a stage that differ from its identity file; [] if there is no such file yet."""
     path = path_of(script)
     return differences(json.loads(path.read_bytes()), identity(script, task)) if path.is_file() else []
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Paths whose hash is another one, or that only one side has."""
+    """Paths whose hashes differ, or that only one side has."""
     return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 class Sources:
-    """The project's source files under one root. Files are read once."""
+    """The project's source files under one root, each read once."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
@@ -112,7 +115,7 @@ class Sources:
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     def identity(self, stage: str, task: str) -> dict[str, str]:
-        """See the function of this name."""
+        """See the function of the same name."""
         modules = self.reached(f"stages.{stage}", package_of(task))
         files = self.of_user(Path(task)) if task.endswith(".py") and "astro.tasks" in modules else {}
         files |= {str(self.modules[m].relative_to(self.root)): self.hash(m) for m in modules}
@@ -121,7 +124,7 @@ class Sources:
         return dict(sorted(files.items()))
 
     def of_user(self, path: Path) -> dict[str, str]:
-        """Path -> hash of a user's file and of the modules beside it that it imports, also in turn. {}: there is no such file."""
+        """Path -> hash of a user's file and of the neighbours that it imports, directly or indirectly; {}: it does not exist."""
         found: dict[str, str] = {}
         todo = [path]
         while todo:
@@ -143,9 +146,9 @@ class Sources:
         return found
 
     def reached(self, module: str, task: str) -> set[str]:
-        """All modules that running `module` may import, as far as results depend on them.
+        """All modules that running `module` may import and that affect results.
 
-        A package that is run only because a module of it is imported has its functions not called: their imports do not count.
+        If a package runs only because one of its modules is imported, imports inside its functions do not count.
         """
         found: set[tuple[str, bool]] = set()  # (module, whether its functions may be called)
         todo = [(module, True)]
@@ -159,7 +162,7 @@ class Sources:
         return {m for m, _ in found}
 
     def packages(self, module: str) -> list[str]:
-        """The packages whose __init__ importing `module` runs."""
+        """The packages whose __init__ runs when `module` is imported."""
         parts = module.split(".")
         return [m for i in range(1, len(parts)) if (m := ".".join(parts[:i])) in self.modules]
 
@@ -167,7 +170,7 @@ class Sources:
         return bool(self._tasks.difference([task]).intersection(module.split(".")))
 
     def _affects(self, module: str) -> bool:
-        """False where the module, or a package that holds it, says so by MARK."""
+        """False if the module, or a package that contains it, is marked by MARK."""
         return not any(_says_no(self.tree(m)) for m in [*self.packages(module), module])
 
     def _tree(self, module: str) -> ast.Module:
@@ -184,12 +187,12 @@ class Sources:
         return _digest(_text(self.tree(module)).encode())
 
     def _imports(self, module: str, called: bool) -> set[str]:
-        """Modules of ours that `module` imports; with `called` also those inside its functions.
+        """The project's modules that `module` imports; with `called` also those imported inside its functions.
 
-        A text that is the name of a module, or "module:function", counts too: "-m", "astro.execution.ray_reaper".
+        A string literal that names a module, or "module:function", counts as well: "-m", "astro.execution.ray_reaper".
 
         Raises:
-            IdentityError: an import whose target is not a literal, or a relative one.
+            IdentityError: the target of an import is not a literal, or the import is relative.
         """
         found: set[str] = set()
         for node in statements(self.tree(module), functions=called):
@@ -213,7 +216,7 @@ class Sources:
         return {name for name in found if name in self.modules and name != module}
 
     def _can_follow(self, module: str, node: ast.Call) -> bool:
-        """Whether a call imports nothing, or what a literal names."""
+        """Whether a call imports nothing, or imports what a literal names."""
         if _called(node) not in DYNAMIC or (node.args and isinstance(node.args[0], ast.Constant)):
             return True
         lines = self.modules[module].read_text(encoding="utf-8").splitlines()[node.lineno - 1 : node.end_lineno]
@@ -224,11 +227,11 @@ class Sources:
 
 
 sources = cache(Sources)
-"""The sources under a root, read once per process: what the process itself runs."""
+"""The sources under a root, read once per process, so that they describe the running code."""
 
 
 def statements(node: ast.AST, *, functions: bool) -> Iterator[ast.AST]:
-    """Every node below, without `if TYPE_CHECKING`, annotations, and (unless asked for) the bodies of functions."""
+    """Every node below, without `if TYPE_CHECKING`, annotations, and (unless `functions`) the bodies of functions."""
     for child in ast.iter_child_nodes(node):
         if _is_type_checking(child) or (
             not functions and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
@@ -253,12 +256,12 @@ def _says_no(tree: ast.Module) -> bool:
 
 
 def _called(node: ast.Call) -> str:
-    """The last name of what is called: "import_module" of `importlib.import_module(...)`."""
+    """The last name of a called function: "import_module" of `importlib.import_module(...)`."""
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
-    """Files that are not Python in the folder of a package, and below it as far as no other package begins."""
+    """Files other than Python in a package's folder, and below it down to the next package."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "__")):
             continue
@@ -273,13 +276,13 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-# --- a syntax tree as text, without what changes no behaviour ----------------------------------------------------------
+# --- a syntax tree as text, without parts that do not change behaviour ----------------------------------------------
 
 
 def _text(tree: ast.Module) -> str:
-    """Canonical text of a module: the same over formatting, comments, docstrings, descriptions and Python's versions.
+    """Canonical text of a module. It does not depend on formatting, comments, docstrings, descriptions or Python's version.
 
-    The docstrings of a module that reads `__doc__` stay.
+    A module that reads `__doc__` keeps its docstrings.
     """
     reads = any(isinstance(node, ast.Name | ast.Attribute) and _named(node) == "__doc__" for node in ast.walk(tree))
     pieces: list[str] = []
@@ -292,9 +295,9 @@ def _named(node: ast.Name | ast.Attribute) -> str:
 
 
 def _write(node: object, emit: Callable[[str], None], *, documented: bool, inside: bool) -> None:
-    """Emit a node: its type, then its fields that are not empty. inside: of a function."""
+    """Emit a node: its type, then its non-empty fields. inside: within a function."""
     if isinstance(node, ast.AnnAssign) and inside and node.value is not None:
-        node = ast.Assign(targets=[node.target], value=node.value)  # a local variable's annotation does nothing
+        node = ast.Assign(targets=[node.target], value=node.value)  # a local variable's annotation has no effect
     if isinstance(node, ast.AST):
         function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         emit(f"({type(node).__name__}")
@@ -315,7 +318,7 @@ def _write(node: object, emit: Callable[[str], None], *, documented: bool, insid
 
 
 def _kept(node: ast.AST, name: str, value: object, *, documented: bool, inside: bool) -> object:
-    """The value of a field without what does not count; None: nothing is left."""
+    """The value of a field without the parts that do not count; None: nothing is left."""
     if name in ("type_comment", "type_ignores", "kind", "type_params", "ctx"):
         return value if name == "type_params" else None
     if name == "annotation" and isinstance(node, ast.arg):
@@ -330,7 +333,7 @@ def _kept(node: ast.AST, name: str, value: object, *, documented: bool, inside: 
 
 
 def _counts(node: ast.AST, *, documented: bool, inside: bool) -> bool:
-    """Whether a statement does something."""
+    """Whether a statement has an effect."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return documented and isinstance(node.value.value, str)
     if isinstance(node, ast.AnnAssign) and node.value is None and inside:
@@ -339,7 +342,7 @@ def _counts(node: ast.AST, *, documented: bool, inside: bool) -> bool:
 
 
 def write_all(task: str, root: Path = ROOT, out: Path = OUT) -> Iterable[Path]:
-    """Write the identity of every stage for `task` below `out`; yields the files."""
+    """Write the identity of every stage for `task` below `out`. Yields the files."""
     found = Sources(root)
     out.mkdir(parents=True, exist_ok=True)
     for stage in scripts(root):

@@ -1,10 +1,10 @@
-"""The compute profile: where training runs. Read from a file that is no dep of any stage, so that a model trained on eight GPUs
-and one trained on two have the same identity: what the mathematics depends on (the global batch) stands in params.yaml.
+"""The compute profile: where training runs. Its file is not a dependency of any stage, so that a model trained on eight GPUs and
+one trained on two have the same identity. What affects the mathematics (the global batch) is in params.yaml.
 
-    ASTRO_COMPUTE=gpu-8-fsdp2 dvc repro       # compute/gpu-8-fsdp2.yaml; a path is taken too
-    cp compute/cpu-2.yaml compute.yaml        # for good: git-ignored
+    ASTRO_COMPUTE=gpu-8-fsdp2 dvc repro       # compute/gpu-8-fsdp2.yaml; a path is accepted too
+    cp compute/cpu-2.yaml compute.yaml        # permanently; git ignores this file
 
-Without either, training is one process, in the stage itself.
+Without either, training is one process: the stage itself.
 """
 
 import importlib.util
@@ -17,18 +17,18 @@ from astro.params import faults_of, plain, read_yaml
 from astro.runtime import UserError, home_root
 from schemas.compute import Compute
 
-AFFECTS_RESULTS = False  # it says where training runs
+AFFECTS_RESULTS = False  # it only says where training runs
 
 COMPUTE = Path("compute")
 OWN = Path("compute.yaml")
-"""In the main checkout: the copies that DVC makes for queued experiments hold only what git tracks."""
+"""The user's profile, in the main checkout. DVC's copies for queued experiments hold only files that git tracks."""
 
 
 def compute_file() -> Path | None:
-    """The file of the profile chosen by ASTRO_COMPUTE or by compute.yaml; None: neither is there.
+    """The file of the profile selected by ASTRO_COMPUTE or by compute.yaml; None: there is neither.
 
     Raises:
-        UserError: ASTRO_COMPUTE names what is not there; says which profiles ship.
+        UserError: ASTRO_COMPUTE names a missing file; lists the profiles that ship.
     """
     chosen = os.environ.get("ASTRO_COMPUTE", "")
     if not chosen:
@@ -42,10 +42,10 @@ def compute_file() -> Path | None:
 
 
 def load_compute(path: Path | None = None) -> Compute:
-    """The profile in `path`, else the chosen one, else one process. The machine is not looked at: see `check_machine`.
+    """The profile in `path`, else the selected one, else one process. `check_machine` compares it with the machine.
 
     Raises:
-        UserError: unknown or unfitting keys, or the accelerate file is missing; every fault with file, line and field.
+        UserError: unknown or invalid keys, or the accelerate file is missing; every fault with file, line and field.
     """
     path = path or compute_file()
     if path is None:
@@ -61,10 +61,10 @@ def load_compute(path: Path | None = None) -> Compute:
 
 
 def check_accelerate(compute: Compute, path: Path) -> None:
-    """Whether the accelerate file is there and shards the way `strategy` says.
+    """Check that the accelerate file exists and shards as `strategy` says.
 
     Raises:
-        UserError: it is missing, or for another strategy, or names a DeepSpeed file that is missing.
+        UserError: it is missing, belongs to another strategy, or names a DeepSpeed file that is missing.
     """
     file = Path(compute.accelerate)
     if not file.is_file():
@@ -87,13 +87,13 @@ def check_accelerate(compute: Compute, path: Path) -> None:
 
 
 def check_machine(compute: Compute, gpus: int) -> None:
-    """Whether this machine can hold the profile's processes.
+    """Check that this machine can run the profile's processes.
 
     Args:
-        gpus: how many this process sees.
+        gpus: number of GPUs that this process sees.
 
     Raises:
-        UserError: too few GPUs, or a package or the address of machine 0 is missing.
+        UserError: there are too few GPUs, or a package or the address of machine 0 is missing.
     """
     on_gpu = compute.device == "gpu" or compute.strategy in ("fsdp2", "zero3")
     if on_gpu and gpus < compute.processes:
@@ -116,19 +116,19 @@ def check_machine(compute: Compute, gpus: int) -> None:
 
 
 def rendezvous(compute: Compute) -> str:
-    """Address of machine 0; "" where none is given."""
+    """Address of machine 0; "": none is given."""
     return os.environ.get("ASTRO_RENDEZVOUS") or compute.rendezvous.address
 
 
 def split_batch(batch: int, micro: int, world: int, name: str) -> tuple[int, int]:
-    """How a step of `batch` sequences is spread over `world` processes: (per device and pass, passes accumulated).
+    """Divide a step of `batch` sequences over `world` processes: (per device and pass, accumulated passes).
 
     Args:
-        micro: most per device and pass; 0: the device's whole share at once.
-        name: the parameter of `batch`, for the message.
+        micro: largest number per device and pass; 0: the device's whole part at once.
+        name: name of the batch parameter, for the message.
 
     Raises:
-        UserError: the processes would get unequal shares, or a share is no multiple of `micro`.
+        UserError: the processes would get unequal parts, or a part is not a multiple of `micro`.
     """
     if batch % world:
         raise UserError(f"{name}: a step of {batch} cannot be shared equally by {world} processes (compute profile)")
@@ -142,5 +142,7 @@ def split_batch(batch: int, micro: int, world: int, name: str) -> tuple[int, int
 
 
 def identity(compute: Compute) -> list:
-    """What a checkpoint can be gone on from by: part of a work folder's key. Empty for one process."""
+    """The part of the compute profile that a checkpoint depends on (strategy, world size). Included in the work folder's key;
+    empty for a single process.
+    """
     return [] if compute.strategy == "none" else [compute.strategy, compute.world]

@@ -1,4 +1,4 @@
-"""Read params.yaml as DVC reads it, check it against the contracts, and say where a fault stands."""
+"""Read params.yaml as DVC does, validate it against the contracts, and report the place of every fault."""
 
 import difflib
 import re
@@ -14,22 +14,22 @@ from ruamel.yaml.comments import CommentedMap
 from astro.runtime import UserError, home_root
 from schemas.params import Params
 
-AFFECTS_RESULTS = False  # it reads and checks; the values are tracked by DVC
+AFFECTS_RESULTS = False  # it reads and checks; DVC tracks the values
 
 PARAMS_FILE = Path("params.yaml")
 
 UNTRACKED = ("execution", "tracking")
-"""Sections on which no result depends, so no stage tracks them."""
+"""Sections that no stage tracks, because no result depends on them."""
 
 _MERGE = re.compile(r"^(<{7}|\|{7}|={7}|>{7})( .*)?$", re.MULTILINE)
-"""What git writes into a file that a merge could not join."""
+"""Lines that git writes into a file with an unresolved merge conflict."""
 
 
 def read_yaml(path: Path) -> CommentedMap:
-    """A YAML file as mappings that know their lines.
+    """Read a YAML file as mappings with line numbers.
 
     Raises:
-        UserError: missing, not text, in the middle of a merge, no valid YAML, or no mapping.
+        UserError: the file is missing, not text, has merge conflicts, or is not valid YAML or not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,10 +49,10 @@ def read_yaml(path: Path) -> CommentedMap:
 
 
 def require_merged(text: str, path: Path) -> None:
-    """Refuse a file with the marks of a merge that is not finished.
+    """Refuse a file with the marks of an unfinished merge.
 
     Raises:
-        UserError: names the line of the first mark, and how to go on.
+        UserError: names the line of the first mark, and how to continue.
     """
     marks = list(_MERGE.finditer(text))
     if not any(mark[1] == "<" * 7 for mark in marks):
@@ -67,7 +67,7 @@ def require_merged(text: str, path: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """ruamel's mappings, lists and scalars as plain Python ones, keys as strings."""
+    """Convert ruamel's mappings, lists and scalars to plain Python ones, with strings as keys."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -81,7 +81,7 @@ def plain(value: Any) -> Any:
 
 
 def line_of(content: CommentedMap, location: tuple) -> int | None:
-    """1-based line of the deepest key of `location` that the file holds."""
+    """Line number, from 1, of the deepest key of `location` in the file."""
     line, here = None, content
     for part in location:
         if not isinstance(here, CommentedMap):
@@ -97,11 +97,11 @@ def line_of(content: CommentedMap, location: tuple) -> int | None:
 def faults_of(
     error: ValidationError, content: CommentedMap, path: Path, whole: str, contract: type[BaseModel] | None = None
 ) -> list[str]:
-    """Every fault of a file that does not validate: file, line, field, what was expected, what came.
+    """Every fault of an invalid file: file, line, field, what was expected, what was found.
 
     Args:
-        whole: the name of the file's content, for a fault of no single field.
-        contract: what the file must be; an unknown key is then compared with the keys that there are.
+        whole: name of the file's content, for a fault of no single field.
+        contract: contract of the file; an unknown key is then compared with the existing keys.
     """
     faults = []
     for fault in error.errors():
@@ -117,7 +117,7 @@ def faults_of(
 
 
 def _spelling(kind: str, given: object) -> str:
-    """How to write a value of the wrong type, where that is plain: 2.0, '2' and 'yes'. "" where it is not."""
+    """The correct spelling of a value with the wrong type, if it is obvious (2.0, '2' and 'yes'); "" otherwise."""
     if kind.startswith("int") and isinstance(given, float) and given.is_integer():
         return f"; write {int(given)}"
     if kind.startswith(("int", "float")) and isinstance(given, str) and re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", given):
@@ -127,12 +127,13 @@ def _spelling(kind: str, given: object) -> str:
     return ""
 
 
-# --- names that are nearly right ---------------------------------------------------------------------------------------
+# --- suggestions for misspelt names -----------------------------------------------------------------------------------
 
 
 def nearest(contract: type[BaseModel], location: Sequence[object]) -> str:
-    """A hint for an unknown key, "; the nearest is mcts.c_puct": the one beside it that is spelled alike, else one of the same
-    name elsewhere, else one spelled alike elsewhere. "" if none is."""
+    """A hint for an unknown key, such as "; the nearest is mcts.c_puct": a similar key beside it, else the same key elsewhere,
+    else a similar key elsewhere; "" if there is none.
+    """
     *above, key = (str(part) for part in location)
     beside, known = _fields(contract, above), list(_dotted(contract))
     leaves = {name.rpartition(".")[2] for name in known}
@@ -145,7 +146,7 @@ def nearest(contract: type[BaseModel], location: Sequence[object]) -> str:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The contracts that an annotation names: `X`, `X | None`, `Annotated[X, ...]`."""
+    """The contracts that an annotation contains: `X`, `X | None`, `Annotated[X, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) not in (dict, list):
@@ -154,7 +155,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _fields(contract: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """The keys that may stand at a place of the file; [] where any may."""
+    """The valid keys at a place of the file; [] if any key is valid."""
     here: list[Any] = [contract]
     for part in location:
         here = [below for kind in here for below in _below(kind, part)]
@@ -162,7 +163,7 @@ def _fields(contract: type[BaseModel], location: Sequence[str]) -> list[str]:
 
 
 def _below(annotation: Any, key: str) -> Iterator[Any]:
-    """What the value of a key is, by the annotation of the whole."""
+    """The possible types of a key's value, according to the annotation of its parent."""
     for model in _models(annotation):
         if key in model.model_fields:
             yield model.model_fields[key].annotation
@@ -171,7 +172,7 @@ def _below(annotation: Any, key: str) -> Iterator[Any]:
 
 
 def _dotted(contract: type[BaseModel], at: str = "") -> Iterator[str]:
-    """All parameters of a contract, as `-S` names them."""
+    """All parameters of a contract, in the notation of `-S`."""
     for name, field in contract.model_fields.items():
         below = list(_models(field.annotation))
         for model in below:
@@ -184,10 +185,10 @@ def _dotted(contract: type[BaseModel], at: str = "") -> Iterator[str]:
 
 
 def validate(content: CommentedMap, path: Path) -> Params:
-    """Check a whole params file.
+    """Validate a complete params file.
 
     Raises:
-        UserError: every fault on a line of its own, see `faults_of`.
+        UserError: every fault on its own line, see `faults_of`.
     """
     try:
         return Params.model_validate(plain(content))
@@ -196,11 +197,12 @@ def validate(content: CommentedMap, path: Path) -> Params:
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
-    """The params of this run.
+    """Load the params of this run.
 
     Raises:
-        UserError: see `read_yaml` and `validate`. Where an edit since the last commit brought the fault, such as `dvc exp run
-            -S` makes in the workspace, the way back is said, too.
+        UserError: see `read_yaml` and `validate`. If an edit since the last commit caused the fault (`dvc exp run -S` makes
+            such
+            edits in the workspace), the message says how to undo it.
     """
     content = read_yaml(path)
     try:
@@ -210,10 +212,10 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 
 
 def way_back(content: CommentedMap, path: Path, said: str) -> Iterator[str]:
-    """How to undo the edits of the parameters that an error names: what they were, and git's command. Nothing where git has
-    the same values, or does not know the file.
+    """How to undo edits of the parameters that an error names: their former values, and git's command. Empty if git has the
+    same values or does not know the file.
 
-    A copy that DVC made for a queued experiment needs no way back: the workspace was not edited.
+    DVC's copy for a queued experiment needs no such hint, because the workspace was not edited.
     """
     if path.is_absolute() or Path.cwd() != home_root():
         return
@@ -221,7 +223,7 @@ def way_back(content: CommentedMap, path: Path, said: str) -> Iterator[str]:
         shown = subprocess.run(["git", "show", f":./{path}"], capture_output=True, text=True, check=True)
         before = dict(_leaves(plain(YAML(typ="rt").load(shown.stdout))))
     except (OSError, subprocess.CalledProcessError, YAMLError, AttributeError):
-        return  # no git, or the file in it is no better
+        return  # there is no git, or its version of the file is no better
     now = dict(_leaves(plain(content)))
     edits = [key for key in before.keys() | now.keys() if before.get(key, ...) != now.get(key, ...)]
     fields = re.findall(rf"{re.escape(str(path))}(?:, line \d+)?: ([\w.]+): ", said)
@@ -235,7 +237,7 @@ def way_back(content: CommentedMap, path: Path, said: str) -> Iterator[str]:
 
 
 def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is no mapping."""
+    """(dotted key, value) of everything that is not a mapping."""
     for key, below in value.items():
         if isinstance(below, dict) and below:
             yield from _leaves(below, f"{at}{key}.")

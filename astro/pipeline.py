@@ -1,6 +1,6 @@
-"""dvc.yaml as the stages read it: what a stage depends on, and the hashes that DVC has for it.
+"""Read dvc.yaml for the stages: what a stage depends on, and DVC's hashes of it.
 
-So the key of a work folder and DVC's decision to run a stage hang on the same things, and nobody lists them twice.
+The key of a work folder and DVC's decision to run a stage thus use the same list, which exists only once.
 """
 
 import os
@@ -25,16 +25,16 @@ _PLACE = re.compile(r"\$\{([^}]+)\}")
 
 @dataclass(frozen=True)
 class Entry:
-    """One stage of dvc.yaml, with everything filled in."""
+    """One stage of dvc.yaml, with all templates expanded."""
 
-    name: str  # DVC's: "mcts", "sft@direct"
+    name: str  # DVC's name: "mcts", "sft@direct"
     params: tuple[str, ...]  # dotted keys of params.yaml
     deps: tuple[str, ...]
-    outs: tuple[str, ...]  # metrics and plots too
+    outs: tuple[str, ...]  # including metrics and plots
 
 
 def read_pipeline(values: Mapping[str, Any]) -> dict[str, Entry]:
-    """Name -> stage, in the order of dvc.yaml; of `foreach` one per item, "sft@direct".
+    """Name -> stage, in the order of dvc.yaml. A `foreach` stage has one entry per item, such as "sft@direct".
 
     Args:
         values: params.yaml as plain values.
@@ -86,7 +86,7 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
 
 @cache
 def _locked(path: Path, changed: int) -> dict[str, dict]:
-    """Path of an out -> its entry in dvc.lock. changed: when the file was, for the cache."""
+    """Path of an out -> its entry in dvc.lock. changed: modification time of the file, for the cache."""
     stages = plain(read_yaml(path)).get("stages", {})
     return {out["path"]: out for stage in stages.values() for out in stage.get("outs", []) if "md5" in out}
 
@@ -94,11 +94,12 @@ def _locked(path: Path, changed: int) -> dict[str, dict]:
 def hash_of(path: str) -> str:
     """DVC's md5 of a file or folder.
 
-    Where DVC runs the stage and has just hashed an out of an earlier one, its figure is taken from dvc.lock: a model of 140 GB is
-    not read once more. Otherwise it is computed, in the same way.
+    If DVC runs the stage and has just hashed the outs of an earlier one, the hash comes from dvc.lock, so that a model of 140
+    GB is not
+    read again. Otherwise it is computed in the same way.
 
     Raises:
-        UserError: it is missing.
+        UserError: the path does not exist.
     """
     place = Path(path)
     if not place.exists():
@@ -110,15 +111,18 @@ def hash_of(path: str) -> str:
     return digest_path(place)
 
 
-# --- what a broken-off experiment left ---------------------------------------------------------------------------------
+# --- leftovers of an interrupted experiment
+# ----------------------------------------------------------------------------
 
 EXEC_MERGE = "refs/exps/exec/EXEC_MERGE"
-"""Where `dvc exp run` puts the edits of the workspace before it checks out the commit and lays them over it again."""
+"""Ref in which `dvc exp run` stores the edits of the workspace before it checks out the commit and applies them again."""
 
 
 def lost_edits() -> list[str]:
-    """Files whose edits only EXEC_MERGE holds: Ctrl-C in the first seconds of `dvc exp run` can leave the workspace without them
-    (treeverse/dvc#10655). [] inside a running experiment."""
+    """Files whose edits exist only in EXEC_MERGE. Ctrl-C in the first seconds of `dvc exp run` can remove them from the
+    workspace
+    (treeverse/dvc#10655). [] inside a running experiment.
+    """
     if os.environ.get("DVC_EXP_NAME") or _git("rev-parse", "--verify", "--quiet", EXEC_MERGE) is None:
         return []
     edited = (_git("diff", "--name-only", "--relative", "-z", f"{EXEC_MERGE}^1", EXEC_MERGE) or "").split("\0")
@@ -126,7 +130,7 @@ def lost_edits() -> list[str]:
 
 
 def warn_of_lost_edits() -> None:
-    """Say in a line which edits are lost, and the command that brings them back."""
+    """Print one line that names the lost edits and the command that restores them."""
     if lost := lost_edits():
         print(
             f"warning: a `dvc exp run` was broken off, and its edits of {', '.join(lost)} are not in the workspace; "
@@ -138,13 +142,13 @@ def warn_of_lost_edits() -> None:
 
 
 def _is_lost(name: str) -> bool:
-    """The file is as it was before the edits, or was cut to nothing."""
+    """Whether the file is in its state before the edits, or is empty."""
     cut = Path(name).is_file() and not Path(name).stat().st_size and bool(_git("show", f"{EXEC_MERGE}:./{name}"))
     return cut or _git("diff", "--quiet", f"{EXEC_MERGE}^1", "--", name) is not None
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says; None: it failed, or is not there."""
+    """Run git and return its output; None: it failed or is not installed."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     except OSError:

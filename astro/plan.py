@@ -35,7 +35,7 @@ PAPER_TRACES, PAPER_RL, PAPER_STEPS = 36_100, 8_700, 100
 
 @dataclass
 class Line:
-    """One stage of the plan. `units`: how many cores or GPUs work; hours are of one unit, wall of all."""
+    """One stage of the plan. `units`: number of working cores or GPUs; hours are per unit, wall time is for all."""
 
     stage: str
     requests: float = 0.0
@@ -43,12 +43,12 @@ class Line:
     trained: float = 0.0  # tokens
     unit_hours: float = 0.0
     disk_gb: float = 0.0
-    memory_gb: float = 0.0  # of the device(s), what must fit at least
+    memory_gb: float = 0.0  # memory of the devices that is needed at least
 
 
 @dataclass
 class Plan:
-    """All lines, and what they rest on."""
+    """All lines of the plan, and the assumptions behind them."""
 
     title: str
     parameters: float
@@ -59,11 +59,11 @@ class Plan:
 
 
 def parameters_of(params: Params) -> float:
-    """Parameters of the model: of the embedded Llama by its sizes, of a folder or a hub id whose config ships by its
-    config.json, of another hub id by its name ("...-70B-...").
+    """Number of parameters of the model: from its sizes for the embedded Llama, from config.json for a folder or a hub id whose
+    config ships, from the name ("...-70B-...") for another hub id.
 
     Raises:
-        UserError: the folder holds no config of a causal LM; the name says nothing.
+        UserError: the folder has no config of a causal LM, or the name contains no size.
     """
     if params.base.source == "train":
         m = params.base.model
@@ -80,7 +80,8 @@ def parameters_of(params: Params) -> float:
 
 
 def search_cost(params: Params, shape: Mapping[str, float]) -> tuple[float, float, float]:
-    """(requests, tokens, bytes) of one tree. At most iterations * (1 + k) requests of k steps and of M rollouts each."""
+    """(requests, tokens, bytes) of one tree. There are at most iterations * (1 + k) requests, of k steps and of M rollouts
+    each."""
     m = params.mcts
     if m.method == "best_of_n":
         return 1.0, m.samples * shape["solution_tokens"], m.samples * shape["node_bytes"]
@@ -91,7 +92,7 @@ def search_cost(params: Params, shape: Mapping[str, float]) -> tuple[float, floa
     drawn = rolled * m.rollouts
     if (
         m.savings.reuse_rollouts
-    ):  # of M rollouts of the parent, min(M, k) first steps are children with a rollout of theirs
+    ):  # of the parent's M rollouts, the first steps of min(M, k) become children with one rollout each
         kept = min(m.rollouts, m.k)
         steps, drawn = steps * (1 - kept / m.k), drawn - min(drawn, expansions * kept)
     tokens = steps + drawn * min(shape["rollout_tokens"], m.rollout_tokens)
@@ -99,7 +100,7 @@ def search_cost(params: Params, shape: Mapping[str, float]) -> tuple[float, floa
 
 
 def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems: int) -> list[Line]:
-    """The stages that generate or train; the others take minutes."""
+    """The stages that generate or train. The others take minutes."""
     shape, hours = rates.shape, lambda generated, trained: (generated / rates.generate + trained / rates.train) / 3600
     requests, tokens, size = search_cost(params, shape)
     g, e = params.grpo, params.eval
@@ -118,7 +119,7 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
     linearize = Line("linearize", trees * bool(votes), votes, disk_gb=traces * shape["chain_tokens"] * 5 / GIB)
     if (
         params.linearize.writer == "lm"
-    ):  # segment by segment: each chain's tokens are written again, and a direct chain's
+    ):  # segment by segment: the tokens of each chain, and of a direct chain, are generated again
         written = traces * (shape["chain_tokens"] + shape["solution_tokens"])
         linearize.requests += written / shape["step_tokens"]
         linearize.generated += written
@@ -136,7 +137,7 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         line.memory_gb = rates.weights_gb if g.lora.enabled else rates.training_gb
         lines.append(line)
     sizes = eval_sizes(params)
-    asked = (5 + bool(base.warmup.steps)) * sum(sizes)  # base, before its warm-up too, and both arms after SFT and RL
+    asked = (5 + bool(base.warmup.steps)) * sum(sizes)  # the base, before its warm-up too, and both arms
     tree_searches = sum(min(e.search, size) for size in sizes)
     generated = asked * e.samples * chain + tree_searches * tokens
     lines.append(
@@ -154,7 +155,7 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
 
 
 def eval_sizes(params: Params) -> list[int]:
-    """Problems of each eval set; of a file that says nothing of its size, an assumption."""
+    """Number of problems of each eval set; an assumption for a file without a stated size."""
     if params.problems.source == "generated":
         return [s.size for s in params.problems.eval.values()]
     sets = {name: source for name, source in params.problems.files.items() if name.startswith("eval")}
@@ -193,7 +194,7 @@ def table(found: Plan) -> str:
 
 
 def total(lines: list[Line]) -> Line:
-    """Sums; of memory the largest."""
+    """The sum of all lines; for memory the largest value."""
     summed = Line("total", memory_gb=max(line.memory_gb for line in lines))
     for name in ("requests", "generated", "trained", "unit_hours", "disk_gb"):
         setattr(summed, name, sum(getattr(line, name) for line in lines))
@@ -201,7 +202,8 @@ def total(lines: list[Line]) -> Line:
 
 
 def paper_params() -> Params:
-    """The 70B profile with the paper's problems, search and RL set. Its number of RL steps is not known: an assumption."""
+    """The 70B profile with the paper's problems, search and RL set. The paper does not state its number of RL steps, so it is
+    assumed."""
     content = YAML(typ="rt").load(merged(find("llama-3.1-70b"), committed(PARAMS_FILE)))
     content["mcts"].update({"problems": PAPER_TREES, **PAPER_SEARCH})
     content["grpo"]["steps"] = PAPER_STEPS
@@ -211,7 +213,7 @@ def paper_params() -> Params:
 
 
 def arguments() -> Any:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog=program("plan"), description="What a profile will cost.")
     parser.add_argument("profile", nargs="?", help='a profile, or "paper"; without one params.yaml as it stands')
     parser.add_argument("--device", help="device of rates.yaml: core, H100, ...")
@@ -233,7 +235,7 @@ def arguments() -> Any:
 
 
 def wanted(given: Any) -> tuple[Params, str]:
-    """The params that the command line asks for, and what they are called."""
+    """The params that the command line selects, and their name."""
     if given.profile == PAPER:
         return paper_params(), "The paper's budget: k 8, M 16, 32 iterations, 20.7K problems, Llama-3.1-70B"
     if given.profile:
@@ -243,7 +245,7 @@ def wanted(given: Any) -> tuple[Params, str]:
 
 
 def gpus(compute: str) -> int:
-    """GPUs of a compute profile; 64, the paper's, where none is named."""
+    """Number of GPUs of a compute profile; 64, as in the paper, if none is named."""
     from astro.compute import COMPUTE, compute_file, load_compute
 
     path = COMPUTE / f"{compute}.yaml" if compute else compute_file()
@@ -251,7 +253,7 @@ def gpus(compute: str) -> int:
 
 
 def make(given: Any) -> Plan:
-    """The plan that the command line asks for."""
+    """Make the plan that the command line requests."""
     params, title = wanted(given)
     named = machine_of(find(given.profile)) if given.profile and given.profile != PAPER else {}
     given.device, given.compute = given.device or named.get("device"), given.compute or named.get("compute", "")

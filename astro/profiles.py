@@ -26,14 +26,14 @@ from schemas.params import Params
 
 PROFILES = Path("profiles")
 WHOLE = {("problems", "eval"), ("problems", "files"), ("problems", "levels"), ("base", "corpus", "levels")}
-"""Mappings with free keys: an overlay replaces them, for merging would leave sets behind that it does not know."""
+"""Mappings with free keys. An overlay replaces them, because merging would keep sets that it does not mention."""
 
 
 def overlay(target: CommentedMap, change: CommentedMap, where: Path, at: tuple[str, ...] = ()) -> None:
-    """Lay `change` over `target` in place; comments of `target` stay.
+    """Apply `change` to `target` in place. Comments of `target` stay.
 
     Raises:
-        UserError: a key that the target does not have.
+        UserError: a key does not exist in the target.
     """
     for key, value in change.items():
         here = (*at, str(key))
@@ -47,7 +47,7 @@ def overlay(target: CommentedMap, change: CommentedMap, where: Path, at: tuple[s
 
 
 def to_text(content: CommentedMap) -> str:
-    """YAML text with the comments kept."""
+    """Write YAML text with its comments."""
     yaml = YAML(typ="rt")
     yaml.width = 4096
     stream = io.StringIO()
@@ -56,7 +56,7 @@ def to_text(content: CommentedMap) -> str:
 
 
 def committed(path: Path) -> str:
-    """The file as of the last commit; as it is in the workspace, where git or the commit is missing."""
+    """The file in the last commit, or in the workspace if there is no git or no commit."""
     try:
         shown = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False)
     except OSError:
@@ -65,10 +65,10 @@ def committed(path: Path) -> str:
 
 
 def merged(profile: Path, base: str) -> str:
-    """The text of params.yaml with `profile` laid over `base`.
+    """The text of params.yaml: `profile` applied to `base`.
 
     Raises:
-        UserError: an unknown key, or the result does not validate; names file, line and field.
+        UserError: a key is unknown, or the result is invalid; names file, line and field.
     """
     change = read_yaml(profile)
     content = YAML(typ="rt").load(base)
@@ -84,7 +84,7 @@ def find(name: str) -> Path:
     """The file of a profile.
 
     Raises:
-        UserError: there is none; says which there are.
+        UserError: there is no such profile; lists the existing ones.
     """
     path = PROFILES / f"{name}.yaml"
     if not path.is_file():
@@ -94,13 +94,13 @@ def find(name: str) -> Path:
 
 
 def machine_of(profile: Path) -> dict[str, str]:
-    """What a profile's comment "# machine: device <device>, compute <compute profile>" says that it was written for."""
+    """The machine that a profile was written for, from its comment "# machine: device <device>, compute <compute profile>"."""
     found = re.search(r"^# machine: device (\S+), compute (\S+)$", profile.read_text(encoding="utf-8"), re.MULTILINE)
     return {"device": found[1], "compute": found[2]} if found else {}
 
 
 def apply(name: str) -> str:
-    """Write params.yaml and return the difference as unified diff text ("" if none)."""
+    """Write params.yaml and return the change as a unified diff ("" if there is none)."""
     before = PARAMS_FILE.read_text(encoding="utf-8")
     after = merged(find(name), committed(PARAMS_FILE))
     write_text(PARAMS_FILE, after)

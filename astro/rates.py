@@ -1,4 +1,4 @@
-"""rates.yaml: speeds of devices, lengths of texts, memory of GPUs; each entry says whether it was measured."""
+"""Read rates.yaml: speeds of devices, lengths of texts, memory of GPUs. Each entry says whether it was measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Rates:
-    """Speeds on one device for one model, and the shape of a search."""
+    """The speeds of one device for one model, and the size of a search."""
 
     generate: float  # tokens/s of one unit
     train: float
@@ -25,17 +25,17 @@ class Rates:
 
 
 def search_of(params: Params) -> str:
-    """The entry of `searches` in rates.yaml that a run is like."""
+    """The entry of `searches` in rates.yaml that is most like a run."""
     if params.base.source == "train":
         return "countdown"
     return "countdown_pretrained" if params.run.task == "countdown" else "mathematics"
 
 
 def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:
-    """(tokens/s scaled to the model, what the figure rests on).
+    """(tokens/s scaled to the model, its source).
 
     Raises:
-        UserError: no entry for the device.
+        UserError: there is no entry for the device.
     """
     known = [e for e in entries if e["device"] == device]
     if not known:
@@ -46,7 +46,7 @@ def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float,
 
 
 def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: float | None) -> Rates:
-    """The rates of a device, see rates.yaml. rate: the user's own, tokens/s of one unit.
+    """The rates of a device. rate: the user's own measurement, in tokens/s of one unit.
 
     Raises:
         UserError: an entry is missing.

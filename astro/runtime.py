@@ -1,6 +1,6 @@
-"""What long stages stand on: work folders that survive a kill, atomic writes, JSON lines with line numbers in their errors.
+"""Basic services for long stages: work folders that survive a kill, atomic writes, JSON lines with line numbers in errors.
 
-A leaf: imports nothing of the project but the contracts.
+It imports nothing of the project except the contracts.
 """
 
 import contextlib
@@ -22,40 +22,41 @@ from pydantic import BaseModel, ValidationError
 R = TypeVar("R", bound=BaseModel)
 
 PR_SET_PDEATHSIG = 1
-"""prctl option: the signal this process gets when its parent dies (Linux)."""
+"""prctl option: the signal that this process receives when its parent dies (Linux)."""
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: printed without a trace, exit code 2."""
+    """An error in the user's input. It is printed without a stack trace and ends with exit code 2."""
 
 
 class MachineFault(RuntimeError):
-    """The machine failed, and not what the user gave: printed without a trace, exit code 2. It is never a result."""
+    """A failure of the machine, not of the user's input. It is printed without a stack trace and ends with exit code 2."""
 
 
 HOME = "ASTRO_HOME"
-"""Environment variable: the checkout that a run in a clone of it belongs to."""
+"""Environment variable: the original checkout of a run that works in a clone."""
 
 
 def home_root(here: Path | None = None) -> Path:
-    """The main checkout, also from a clone or one of DVC's copies: work folders and the MLflow store live here.
+    """The main checkout, even from a clone or one of DVC's copies. Work folders and the MLflow store are there.
 
-    here: of a process that DVC did not start; None: the current folder.
+    Args:
+        here: folder of a process that DVC did not start; None: the current folder.
     """
     return Path(os.environ.get(HOME) or os.environ.get("DVC_ROOT") or here or Path.cwd()).resolve()
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent (DVC) ends: a killed `dvc repro` leaves no orphan."""
+    """Let the kernel end this process when its parent (DVC) ends, so that a killed `dvc repro` leaves no orphan."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the parent ends, however it ends. A parent that has ended already ends this process now.
+    """Let the kernel kill this process when its parent ends for any reason. If the parent is gone already, exit now.
 
     Args:
-        parent: process id it had when it started this one: prctl says nothing of a parent that was lost before the call.
+        parent: id of the process that started this one, because prctl does not notice a parent that died before the call.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -64,13 +65,14 @@ def die_with(parent: int) -> None:
 
 
 def program(name: str) -> str:
-    """How the command of `astro/<name>` was called, for its usage lines: "astro plan" or "python -m astro.plan"."""
+    """Name of the command `astro/<name>` as it was called, for usage lines: "astro plan" or "python -m astro.plan"."""
     return sys.argv[0] if sys.argv[0] == f"astro {name}" else f"python -m astro.{name}"
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main: errors of the user and faults of the machine become one line and exit code 2, Ctrl-C one line and 130.
-    Everything else keeps its trace and exits with 1."""
+    """Run a stage's main. User errors and machine faults become one line and exit code 2, Ctrl-C one line and 130.
+    Other errors keep their stack trace and exit with 1.
+    """
     try:
         main()
     except KeyboardInterrupt:
@@ -87,7 +89,7 @@ def run_stage(main: Callable[[], None]) -> None:
         if fault := machine_fault(error):
             print(f"error: {fault}", file=sys.stderr)
             sys.exit(2)
-        full = any(word in str(error) for word in ("No space left", "os error 28"))  # not always an OSError
+        full = any(word in str(error) for word in ("No space left", "os error 28"))  # it is not always an OSError
         if not (isinstance(error, ValueError) or full):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -97,7 +99,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def machine_fault(error: BaseException | None) -> MachineFault | None:
-    """The fault of the machine that an error is, or was raised for (`cause`: where the chain was lost between processes)."""
+    """The machine fault behind an error; None: it has another cause. `cause` replaces a chain that was lost between processes."""
     while error is not None and not isinstance(error, MachineFault):
         error = error.__cause__ or getattr(error, "cause", None)
     return error
@@ -108,7 +110,7 @@ def machine_fault(error: BaseException | None) -> MachineFault | None:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Give an OSError the file that it is about: a write to a full disk raises one without a name."""
+    """Add the file's name to an OSError, because a write to a full disk raises one without a name."""
     try:
         yield
     except OSError as error:
@@ -119,13 +121,13 @@ def named(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary neighbour of `target` to write to; it takes the target's place when the block ends well.
+    """Yield a temporary path beside `target`. It replaces the target if the block succeeds.
 
-    Works for files and folders; a failed block leaves the target as it was and no temporary behind.
+    Works for files and folders. A failed block leaves the target unchanged and removes the temporary path.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    discard(temporary)  # left by a killed process that had the same id: its files must not get into the target
+    discard(temporary)  # left by a killed process with the same id; its files must not get into the target
     try:
         with named(target):
             yield temporary
@@ -137,7 +139,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or folder; nothing is there: nothing happens."""
+    """Remove a file or folder. A missing one is ignored."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -145,20 +147,20 @@ def discard(path: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a whole file or nothing."""
+    """Write a file completely or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(target: Path, value: object) -> None:
-    """Sorted, indented JSON, so the same value gives the same bytes. Pydantic records are taken as they are."""
+    """Write sorted, indented JSON, so that the same value gives the same bytes. Pydantic records are accepted."""
     if isinstance(value, BaseModel):
         value = value.model_dump()
     write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(target: Path, records: Iterable[BaseModel]) -> int:
-    """One record per line; how many. The whole file or nothing."""
+    """Write one record per line, completely or not at all. Returns the number of records."""
     count = 0
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in records:
@@ -171,7 +173,7 @@ def write_jsonl(target: Path, records: Iterable[BaseModel]) -> int:
 
 
 def explain(error: ValidationError) -> str:
-    """The first faults of a record: field, what was expected, what came."""
+    """The first faults of a record: field, what was expected, what was found."""
     faults = []
     for fault in error.errors()[:5]:
         field = ".".join(str(part) for part in fault["loc"]) or "record"
@@ -189,7 +191,7 @@ def read_jsonl(path: Path, record: type[R]) -> Iterator[R]:
 
 
 def enumerate_jsonl(path: Path, record: type[R]) -> Iterator[tuple[int, R]]:
-    """The records of a file with their 1-based lines. Blank lines are passed over.
+    """The records of a file with their line numbers, from 1. Blank lines are skipped.
 
     Raises:
         UserError: the file is missing, or a line is broken; names file, line and field.
@@ -212,7 +214,7 @@ def read_shards(folder: Path, record: type[R]) -> Iterator[R]:
     """The records of all *.jsonl files of a folder, by file name.
 
     Raises:
-        UserError: no shard, or a broken line.
+        UserError: there is no shard, or a line is broken.
     """
     shards = sorted(folder.glob("*.jsonl"))
     if not shards:
@@ -222,10 +224,10 @@ def read_shards(folder: Path, record: type[R]) -> Iterator[R]:
 
 
 def read_json(path: Path, record: type[R]) -> R:
-    """One record from a JSON file.
+    """Read one record from a JSON file.
 
     Raises:
-        UserError: missing, or not valid; names file and field.
+        UserError: the file is missing or invalid; names file and field.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -244,7 +246,7 @@ def digest(*values: object) -> str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that DVC sees in a file or folder: not what Python compiles, nor the .gitignore files that DVC writes."""
+    """The files that DVC sees in a file or folder. Compiled Python files and DVC's .gitignore files are excluded."""
     if not path.is_dir():
         return [path]
     found = (p for p in path.rglob("*") if p.is_file())
@@ -252,12 +254,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
+    """Size in bytes of a file, or of all files of a folder."""
     return sum(file.stat().st_size for file in files_of(path))
 
 
 def digest_path(path: Path) -> str:
-    """The md5 that DVC has for a file, or for a folder (with ".dir" at its end)."""
+    """DVC's md5 of a file, or of a folder (with ".dir" at its end)."""
     if not path.is_dir():
         return _md5(path)
     listed = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_of(path)]
@@ -272,13 +274,14 @@ def _md5(file: Path) -> str:
 
 @contextlib.contextmanager
 def work_folder(stage: str, key: str) -> Iterator[Path]:
-    """`work/<stage>/<key>` in the main checkout, locked against a second process of the same work.
+    """The folder `work/<stage>/<key>` in the main checkout, locked against a second process with the same work.
 
-    `key` hashes all that determines the result (params, inputs, code), so what a killed run left there is exactly what
-    this run may go on from. Folders of other keys of the stage stay: an experiment beside this one may be using them.
+    `key` is a hash of everything that determines the result (params, inputs, code), so this run may continue exactly what a
+    killed run
+    left there. Folders with other keys stay, because an experiment may be using them.
 
     Raises:
-        UserError: another process works on the same.
+        UserError: another process is doing the same work.
     """
     folder = home_root() / "work" / stage / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -291,7 +294,7 @@ def work_folder(stage: str, key: str) -> Iterator[Path]:
 
 
 def clear_folder(folder: Path) -> None:
-    """Empty a work folder whose result has been published (its lock stays)."""
+    """Empty a work folder after its result was published. Its lock stays."""
     for item in folder.iterdir():
         if item.name == "lock":
             continue
@@ -299,14 +302,14 @@ def clear_folder(folder: Path) -> None:
 
 
 class Progress:
-    """Prints `label done/total, rate, time left` at most every `every` seconds, and on the last item."""
+    """Prints `label done/total, rate, time left` at most once every `every` seconds, and for the last item."""
 
     def __init__(self, label: str, total: int, *, unit: str = "items", every: float = 10.0, start: int = 0):
         self.label, self.total, self.unit, self.every = label, total, unit, every
         self.start, self.began, self.last = start, time.monotonic(), time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
-        """`done` of `total` items are finished."""
+        """Report that `done` of `total` items are finished."""
         now = time.monotonic()
         if now - self.last < self.every and done < self.total:
             return

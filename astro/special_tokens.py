@@ -1,7 +1,8 @@
-"""Texts in which control tokens are written out: prompts of chat models, and what must not be read as such a token.
+"""Text with spelled-out control tokens: prompts of chat models, and data in which such text must not become a token.
 
-A rendered prompt begins with a control token (Llama's "<|begin_of_text|>", ChatML's "<|im_start|>") and is complete: to add
-the tokenizer's own beginning would double it. All that tokenizes a prompt does it here.
+A rendered prompt begins with a control token (Llama's "<|begin_of_text|>", ChatML's "<|im_start|>") and is complete; adding
+the
+tokenizer's own first token would double it. All code that tokenizes a prompt uses this module.
 """
 
 import re
@@ -15,16 +16,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PICTURE = re.compile("image|video|vision|audio")
-"""Of other pads than those of text (Qwen's <|image_pad|>)."""
+"""Pattern of pad tokens that are not for text (Qwen's <|image_pad|>)."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """The control tokens of a tokenizer, for those who have only text (endpoints). Picklable.
+    """The control tokens of a tokenizer, for code that has only text (endpoints). Can be pickled.
 
     Attributes:
-        begin: text of what the tokenizer puts in front of every text; "": nothing.
-        texts: every control token as it is written.
+        begin: text of the token that the tokenizer puts in front of every text; "": none.
+        texts: the text of every control token.
     """
 
     begin: str = ""
@@ -32,18 +33,18 @@ class Control:
 
 
 UNKNOWN = Control()
-"""Of a tokenizer that nobody has."""
+"""Used if the tokenizer is unknown."""
 
 
 @lru_cache(maxsize=16)
 def control_texts(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
-    """Every text that a transformers tokenizer reads as a control token, longest first."""
+    """The text of every control token of a transformers tokenizer, longest first."""
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     return _ordered({*added, *tokenizer.all_special_tokens})
 
 
 def read_control(folder: Path | str) -> Control:
-    """From a model folder's tokenizer.json; of a folder without one, nothing is known."""
+    """Read the control tokens from a model folder's tokenizer.json. Without that file they are unknown."""
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
         return UNKNOWN
@@ -59,14 +60,15 @@ def _ordered(texts: set[str]) -> tuple[str, ...]:
 
 
 def is_rendered(tokenizer: "PreTrainedTokenizerBase", text: str) -> bool:
-    """Whether a text begins with a control token: then a chat template wrote it, with all that belongs in front."""
+    """Whether a text begins with a control token, so that a chat template rendered it completely."""
     return text.startswith(control_texts(tokenizer))
 
 
 def encode_prompt(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Token ids of a prompt, rendered or plain: as `apply_chat_template(tokenize=True)` has them, or as the tokenizer does.
+    """Token ids of a prompt: as from `apply_chat_template(tokenize=True)` if it is rendered, else as from the tokenizer.
 
-    tokenizer: of transformers.
+    Args:
+        tokenizer: a transformers tokenizer.
     """
     return tokenizer(text, add_special_tokens=not is_rendered(tokenizer, text))["input_ids"]
 
@@ -74,12 +76,12 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 def encode_continuation(
     tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str
 ) -> tuple[list[int], list[tuple[int, int]], int]:
-    """Prompt and completion as a model meets them: the prompt's tokens, then those that it would write.
+    """Tokens of prompt and completion as a model meets them: the prompt's tokens, then those that it would generate.
 
-    Behind a rendered prompt no text of the completion is read as a control token: it is what a model or a file said.
+    After a rendered prompt no text of the completion becomes a control token, because it comes from a model or a file.
 
     Returns:
-        Token ids; of each token, the characters of `prompt + completion` that it stands for; the number of prompt tokens.
+        Token ids; for each token, the range of characters of `prompt + completion`; the number of prompt tokens.
     """
     if not is_rendered(tokenizer, prompt):
         encoded = tokenizer(prompt + completion, return_offsets_mapping=True)
@@ -101,7 +103,7 @@ def load_tokenizer(folder: Path | str) -> "PreTrainedTokenizerBase":
 
 
 def cut_text(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: Sequence[int]) -> list[str]:
-    """What a completion says after so many of its tokens, for each number in `tokens`; all of it where it has no more."""
+    """The beginning of a completion for each number of tokens in `tokens`; the whole text if it has fewer."""
     if not tokens:
         return []
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
@@ -110,8 +112,10 @@ def cut_text(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: Sequence[i
 
 
 def pad_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    """The text of a token to pad with: the tokenizer's own, unless that is its end token; then a control token that is there
-    for it, one that is there for nothing, or the unknown token. None: there is no such."""
+    """The text of a token for padding: the tokenizer's own unless that is its end token, else a reserved padding token, an
+    unused
+    control token, or the unknown token; None: there is none.
+    """
     if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return tokenizer.pad_token
     texts = [text for text in sorted(control_texts(tokenizer)) if text != tokenizer.eos_token]
@@ -132,9 +136,10 @@ def pad_fault(tokenizer: "PreTrainedTokenizerBase") -> str | None:
 
 
 def inert(text: str, texts: tuple[str, ...]) -> str:
-    """The text with a space inside whatever reads as a control token: it says the same and steers nothing.
+    """The text with a space inside every control token, so that it reads the same but controls nothing.
 
-    texts: of the control tokens (`control_texts`, `Control.texts`).
+    Args:
+        texts: the control tokens (`control_texts`, `Control.texts`).
     """
     if not any(control in text for control in texts):
         return text

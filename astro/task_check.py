@@ -31,49 +31,49 @@ from schemas.run import RunParams
 AFFECTS_RESULTS = False
 
 PROBLEMS = 20
-"""How many are tried."""
+"""Number of problems that are tried."""
 
 NONSENSE = ("", "no idea", "?", "[]", "0 0 0")
-"""Answers to nothing."""
+"""Answers that fit no problem."""
 
 SLOW_MS = 20.0
-"""A call that takes longer holds a search up."""
+"""Milliseconds from which a call slows down a search."""
 
 READ = 200
-"""Rows of a file that are read."""
+"""Number of rows that are read from a file."""
 
 
 @dataclass
 class Report:
-    """What the check found, line by line."""
+    """The findings of the check, line by line."""
 
     lines: list[str] = field(default_factory=list)
     faults: int = 0
 
     def ok(self, text: str) -> None:
-        """Something is as it must be."""
+        """Report that something is right."""
         self.lines.append(f"  ok     {text}")
 
     def note(self, text: str) -> None:
-        """Something may be meant so."""
+        """Report something that may be intended."""
         self.lines.append(f"  note   {text}")
 
     def fault(self, text: str) -> None:
-        """Something must be mended before a run."""
+        """Report something that must be repaired before a run."""
         self.faults += 1
         self.lines.append(f"  FAULT  {text}")
 
     def either(self, good: bool, text: str, otherwise: str) -> None:
-        """ok or FAULT."""
+        """Report ok or a fault, depending on `good`."""
         (self.ok if good else self.fault)(text if good else otherwise)
 
 
 def check_task(task: UserTask, *, level: int, params: Params | None = None) -> tuple[Report, list[Problem]]:
-    """Try all that the stages will ask of a task.
+    """Try everything that the stages require of a task.
 
     Args:
-        level: of the problems that it is tried on.
-        params: where they name this task; its problems may be in their files.
+        level: level of the problems to try.
+        params: the params, if they name this task; its problems may come from their files.
 
     Raises:
         UserError, TaskError: it cannot be tried at all.
@@ -98,7 +98,7 @@ def _problems(task: UserTask, level: int, params: Params | None, report: Report)
     seeds = [(f"check/{n}", level) for n in range(PROBLEMS)]
     made = task.problem_many(seeds)
     problems = [task.made(f"check-{n:02d}", fields, level) for n, fields in enumerate(made)]
-    task.workers.close()  # other processes, with other hash seeds and states
+    task.workers.close()  # new processes have other hash seeds and no state
     again = task.problem_many(seeds)
     differ = next((n for n, (one, two) in enumerate(zip(made, again, strict=True)) if one != two), None)
     report.either(
@@ -122,7 +122,9 @@ def _from_files(task: UserTask, params: Params, report: Report) -> list[Problem]
     """The first problems of the train set, read as the stage reads them."""
     entry = params.problems.files["train"]
     limit = min(entry.limit or READ, READ)
-    files = {"eval_train": entry.model_copy(update={"limit": limit})}  # an eval set alone: no other set is looked at
+    files = {
+        "eval_train": entry.model_copy(update={"limit": limit})
+    }  # declared as an eval set, so that no other set is read
     found = Imported(errors={})
     with contextlib.redirect_stdout(io.StringIO()):
         import_sets(params.problems.model_copy(update={"files": files}), task, found)
@@ -198,7 +200,7 @@ def _prompts(task: UserTask, problems: Sequence[Problem], report: Report) -> Non
 
 
 def _text(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
-    """Steps are joined, parted, ended, given up and gone back to as the stages do it."""
+    """Check that steps are joined, split, ended, given up and restated consistently."""
     problem = problems[0]
     last = f"{task.answer_mark}{problem.gold}"
     last += "" if not task.answer_end.strip() else task.answer_end
@@ -293,7 +295,7 @@ def _rules(
     verdicts: Sequence[Verdict],
     report: Report,
 ) -> None:
-    """`state_key` and `valid` at each step of the solutions."""
+    """Check `state_key` and `valid` at each step of the solutions."""
     if "state_key" in task.defines:
         keys = task.try_many("state_key", [[s[: n + 1]] for s in solved[:5] for n in range(len(s))])
         failed = [key for key in keys if isinstance(key, TaskError)]
@@ -344,14 +346,14 @@ def shown(task: UserTask, problems: Sequence[Problem], count: int) -> Iterator[s
 
 
 def level(text: str) -> int:
-    """A level of the command line."""
+    """Parse a level of the command line."""
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: levels are whole numbers from 1 on")
     return int(text)
 
 
 def options(text: str) -> dict[str, Any]:
-    """Options of the command line, as params.yaml has them."""
+    """Parse options of the command line as in params.yaml."""
     try:
         found = YAML(typ="safe").load(text)
     except YAMLError:
@@ -372,7 +374,7 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=1, help="so many problems are printed")
     given = parser.parse_args()
     run = RunParams(seed=0, task=given.task, options=given.options, prompt="plain", answers="box")
-    logging.disable(logging.WARNING)  # that nonsense cannot be read is what is tried here
+    logging.disable(logging.WARNING)  # unreadable nonsense is part of the check
     task = get_task(run.spec)
     if not isinstance(task, UserTask):
         raise UserError(f"{given.task} is a task of this project; a task of your own is a file, such as my_task.py")

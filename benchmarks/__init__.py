@@ -1,0 +1,1 @@
+"""Benchmarks of single parts, with committed reference figures."""

@@ -106,6 +106,7 @@ def plain(pairs: Sequence[tuple[str, str]], *, dollars: bool = True) -> list[boo
 
 
 def seconds(run: Callable[[], object]) -> float:
+    """Wall time of a call, in seconds."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began

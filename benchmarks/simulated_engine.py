@@ -24,8 +24,12 @@ class SimulatedEngine:
     """
 
     def __init__(self, answer: Answer, *, slots: int, token_s: float, sleeps: bool) -> None:
-        """token_s: seconds per token of a sequence. sleeps: answers take real time; else only the engine's clock runs, and a
-        schedule of hours is told in seconds."""
+        """Create an engine.
+
+        Args:
+            token_s: seconds per token of a sequence.
+            sleeps: answers take real time; else only the engine's clock runs, so that hours of schedule take seconds.
+        """
         self._answer, self._token_s, self._sleeps = answer, token_s, sleeps
         self._free = [0.0] * slots  # when each slot is free again; a heap
         self._due: list[tuple[float, int, list[Sample]]] = []  # when, ticket, samples; a heap
@@ -34,6 +38,7 @@ class SimulatedEngine:
 
     @property
     def now(self) -> float:
+        """Seconds since the start, on the wall clock or on the simulated one."""
         return time.monotonic() - self._began if self._sleeps else self._clock
 
     def submit(self, request: Request) -> int:

@@ -124,4 +124,5 @@ class Open:
     sleeps: bool = True
 
     def __call__(self) -> SimulatedEngine:
+        """Create the engine."""
         return SimulatedEngine(Policy(self.sigma), slots=self.slots, token_s=self.token_s, sleeps=self.sleeps)

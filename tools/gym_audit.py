@@ -1,10 +1,11 @@
 """Audits every task of reasoning-gym as a task of a run, and writes the table of docs/gym.md.
 
-    python -m tools.gym_audit                  # prints the table, writes it into docs/gym.md
-    python -m tools.gym_audit mini_sudoku maze # these alone, with each wrong answer that was graded right; writes nothing
+    python -m tools.gym_audit                  # prints the table and writes it into docs/gym.md
+    python -m tools.gym_audit mini_sudoku maze # only these, with each wrong answer that was graded right; writes nothing
 
-Scorers run where they run in a stage: in workers. A task passes if each gold answer is right as it is read from a response, no
-wrong answer is, no answer is executed, and another process makes the same problems from the same seeds.
+Scorers run in workers, as in a stage. A task passes if every gold answer read from a response is right, no wrong answer is,
+no
+answer is executed, and another process generates the same problems from the same seeds.
 """
 
 import re
@@ -44,7 +45,7 @@ CONSTANTS = (
     "yes",
     "No",
 )
-"""Answers that know nothing of the problem. One that is the gold of a problem is not tried on it."""
+"""Answers made without knowing the problem. One that is the gold of a problem is not tried on it."""
 
 SHUFFLED = ("shuffled", "shuffled words")
 LONGER = ("twice", "more words", "more rows")
@@ -63,18 +64,18 @@ RIGHT_ANYWAY: dict[str, tuple[tuple[str, ...], str]] = {
     "survo": (("more words",), "words among the numbers are ignored"),
     "time_intervals": (("half", *LONGER), "what follows a number of days is ignored"),
 }
-"""Kinds of changed answers that are meant to be right, or may be."""
+"""Kinds of changed answers that are intended to be right, or may be."""
 
 
 @dataclass
 class Audit:
-    """What was found of one task.
+    """The findings on one task.
 
     Attributes:
-        golds: right, as read from responses.
-        wrong: answers that must not be right -> that are.
-        different: problems.
-        made_ms, graded_ms: for one problem, one answer.
+        golds: number of golds that are right when read from responses.
+        wrong: wrong answers -> those that were graded right.
+        different: number of different problems.
+        made_ms, graded_ms: milliseconds per problem, and per answer.
     """
 
     name: str
@@ -91,12 +92,12 @@ class Audit:
 
     @property
     def passes(self) -> bool:
-        """Nothing speaks against it."""
+        """Whether the task passes."""
         return not self.faults
 
 
 def wrong_answers(problems: Sequence[Problem]) -> Iterator[tuple[Problem, str, str]]:
-    """(problem, kind, answer) that are not right, or by chance alone."""
+    """(problem, kind, answer) for answers that are wrong, or right only by chance."""
     for n, problem in enumerate(problems):
         gold, rng = problem.gold, Random(n)
         yield from ((problem, "constant", text) for text in CONSTANTS)
@@ -122,7 +123,7 @@ def wrong_answers(problems: Sequence[Problem]) -> Iterator[tuple[Problem, str, s
 
 
 def hostile(canary: Path) -> list[str]:
-    """Answers that write a file where they are executed."""
+    """Answers that would write a file if they were executed."""
     command = f"__import__('os').system('touch {canary}')"
     return [
         command,
@@ -138,7 +139,7 @@ def hostile(canary: Path) -> list[str]:
 
 
 def audit(names: Sequence[str]) -> list[Audit]:
-    """All of them."""
+    """Audit all of these tasks."""
     found, tasks = [], {}
     for name in names:
         one = Audit(name)
@@ -149,7 +150,7 @@ def audit(names: Sequence[str]) -> list[Audit]:
         found.append(one)
         print(f"{name}: {'; '.join(one.faults) or 'passes'}", file=sys.stderr, flush=True)
     for task in list(tasks.values())[:1]:
-        task.workers.close()  # all tasks share them: from here on others make the problems
+        task.workers.close()  # all tasks share the workers; from here on new ones make the problems
     for one in found:
         if one.name in tasks and _made(tasks[one.name]) != one.problems:
             one.same_again = False
@@ -216,7 +217,7 @@ def _wrong(task: UserTask, one: Audit) -> None:
 
 
 def _said(text: str) -> object:
-    """Equal for texts that say the same."""
+    """Normalise an answer, so that equal results mean equal content."""
     try:
         return float(text)
     except ValueError:
@@ -238,7 +239,7 @@ def _executed(task: UserTask, one: Audit) -> None:
 
 
 def rows(found: Sequence[Audit]) -> list[list[str]]:
-    """Of the table: those that pass, and then the others."""
+    """Rows of the table: passing tasks first."""
     passed, others = [one for one in found if one.passes], [one for one in found if not one.passes]
     shown = [[f"`{one.name}`", *_figures(one), "pass", _notes(one)] for one in passed]
     shown += [[f"`{one.name}`", *_figures(one), "**fails**", "; ".join(one.faults)] for one in others]
@@ -275,7 +276,7 @@ HEAD = ["task", "golds right", "wrong answers wrong", "different problems", "sam
 
 
 def written(found: Sequence[Audit]) -> str:
-    """The table, and what it counts."""
+    """The table and its counts."""
     passed = sum(one.passes for one in found)
     return (
         f"{passed} of {len(found) + len(REFUSED)} tasks pass, {len(REFUSED)} are left out"
@@ -284,7 +285,7 @@ def written(found: Sequence[Audit]) -> str:
 
 
 def main() -> None:
-    """Audit what the command line names, else all."""
+    """Audit the tasks on the command line, or all."""
     if MISSING:
         raise SystemExit(f"error: {MISSING}; reasoning-gym is an extra: make gym")
     asked = sys.argv[1:]

@@ -18,7 +18,7 @@ REPORT = Path("reports/ablations.json")
 
 
 def show(planned: list[Planned]) -> None:
-    """Each run, and whether it is done."""
+    """Print each run and whether it is done."""
     known, base = experiments(head()), committed_params(planned[0].profile)
     for one in planned:
         state = "done" if done(one, known) else "kept" if kept(one) else "-"
@@ -27,7 +27,7 @@ def show(planned: list[Planned]) -> None:
 
 
 def tabulate(planned: list[Planned], file: Path) -> None:
-    """Read what is there, write reports/ablations.json, .md and .html, print the table."""
+    """Read the existing results, write reports/ablations.json, .md and .html, and print the table."""
     commit = head()
     known, base = experiments(commit), committed_params(planned[0].profile)
     seeds = list(dict.fromkeys(p.seed for p in planned))
@@ -55,7 +55,7 @@ def tabulate(planned: list[Planned], file: Path) -> None:
 
 
 def keep_all(planned: list[Planned]) -> None:
-    """Write the runs done on this commit into `results`."""
+    """Write the runs of this commit into `results`."""
     commit = head()
     known = experiments(commit)
     written = [keep(p, read(p.name, rev), commit=commit) for p in planned if (rev := done(p, known))]
@@ -63,7 +63,7 @@ def keep_all(planned: list[Planned]) -> None:
 
 
 def main() -> None:
-    """Parse the command line and do it."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(prog=program("ablations"), description="run and compare ablations")
     parser.add_argument("what", choices=["run", "table", "list", "keep"], nargs="?", default="run")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these ablations")

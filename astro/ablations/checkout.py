@@ -1,7 +1,8 @@
-"""A checkout of the last commit for runs alone: nothing happens in the user's own, whatever it holds and however a run ends.
+"""A separate checkout of the last commit for runs, so that a run never changes the user's own checkout.
 
-It is a local clone that shares git's objects and DVC's cache with the user's repository. An experiment that ended well is
-fetched from it. One path serves all runs, because DVC keeps files for each path that it ever worked in.
+It is a local clone that shares git's objects and DVC's cache with the user's repository. A successful experiment is fetched
+from
+it. All runs use the same path, because DVC keeps files for each path that it ever worked in.
 """
 
 import os
@@ -17,23 +18,23 @@ from astro.ablations.experiments import forget, git, ref_of
 from astro.runtime import HOME, UserError, home_root
 
 CLONE = Path(".dvc/tmp/ablations")
-"""Beside the copies that DVC itself makes; neither git nor DVC looks there."""
+"""Path of the clone, beside DVC's own copies. Neither git nor DVC looks there."""
 
 PATIENCE_S = 30.0
-"""How long the processes of a run that was killed may take to end."""
+"""Seconds that the processes of a killed run may take to end."""
 
 
 def open_checkout(commit: str) -> Path:
-    """A fresh checkout of the commit; the folder in it that runs start in.
+    """Create a fresh checkout of the commit. Returns the folder in which runs start.
 
     Raises:
-        UserError: git or DVC refuses; a process of a killed run does not end.
+        UserError: git or DVC refuses, or a process of a killed run does not end.
     """
     close_checkout()
     CLONE.parent.mkdir(parents=True, exist_ok=True)
     top, inside = Path(git("rev-parse", "--show-toplevel").rstrip("\n")), git("rev-parse", "--show-prefix").rstrip("\n")
     git("clone", "-q", "--shared", "--no-checkout", str(top), str(CLONE))
-    for key in ("user.name", "user.email"):  # DVC commits
+    for key in ("user.name", "user.email"):  # DVC makes commits
         if value := _setting(key):
             git("-C", str(CLONE), "config", key, value)
     git("-C", str(CLONE), "checkout", "-q", "--detach", commit)
@@ -47,10 +48,10 @@ def open_checkout(commit: str) -> Path:
 
 
 def close_checkout() -> None:
-    """Remove it, if it is there.
+    """Remove the checkout if it exists.
 
     Raises:
-        UserError: a process works in it and does not end.
+        UserError: a process is working in it and does not end.
     """
     if not CLONE.exists():
         return
@@ -63,7 +64,7 @@ def close_checkout() -> None:
 
 
 def take_over(commit: str, name: str) -> None:
-    """Fetch an experiment on `commit` from the checkout, in place of one of that name.
+    """Fetch an experiment on `commit` from the checkout. It replaces one of the same name.
 
     Raises:
         UserError: git refuses.
@@ -76,14 +77,16 @@ def take_over(commit: str, name: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of a run: work folders and the MLflow store are the user's. The running interpreter comes first in PATH, because the
-    stages call `python`."""
+    """Environment of a run. Work folders and the MLflow store are the user's. The running interpreter comes first in PATH,
+    because
+    the stages call `python`.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, "PATH": path, HOME: str(home_root()), "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _setting(key: str) -> str:
-    """Of git; "": it is not set."""
+    """A setting of git; "": it is not set."""
     return subprocess.run(["git", "config", key], capture_output=True, text=True, check=False).stdout.strip()
 
 

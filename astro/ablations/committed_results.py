@@ -1,9 +1,11 @@
-"""Results of runs as small files, to be committed: DVC's experiments stay on the machine that made them.
+"""Results of runs as small committed files. DVC's experiments themselves stay on the machine that made them.
 
-A kept run counts as done wherever a run with just the same params is wanted, whatever commit it was made on: the table names
-the commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
-A parameter that the project has got since then is taken to have had the value that it has by default. `execution` is not kept,
-for no result depends on it. Where the default itself has changed since, the kept runs are compared with each other.
+A kept run counts as done wherever a run with the same params is wanted, whatever its commit; the table names the commit. So
+the
+runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
+A parameter that was added to the project later is assumed to have had its default value. `execution` is not stored, because
+no
+result depends on it. If the default itself has changed since, the kept runs are compared with each other.
 """
 
 from collections.abc import Mapping
@@ -21,25 +23,25 @@ from schemas.params import laid_over
 
 
 class KeptQuestions(Strict):
-    """What the runs of a seed were asked; one file for all of them that were asked the same."""
+    """The questions of all runs of a seed, stored once for all runs with the same questions."""
 
     questions: dict[str, dict[str, str]] = Field(description="eval set -> problem id -> question")
 
 
 class KeptRun(Strict):
-    """One run."""
+    """The stored result of one run."""
 
-    commit: str = Field(description="the commit it was run on")
+    commit: str = Field(description="the commit of the run")
     params: dict = Field(description="params.yaml without `execution`")
-    questions: str = Field(description="file of its KeptQuestions, in the same folder")
+    questions: str = Field(description="file of its KeptQuestions in the same folder")
     samples: int = Field(ge=1, description="completions per problem")
     right: dict[str, dict[str, list[int]]] = Field(
-        description="eval set -> model -> right completions of each problem, in the order of the questions"
+        description="eval set -> model -> number of right completions per problem, in the order of the questions"
     )
 
 
 def keep(planned: Planned, result: Result, *, commit: str, folder: Path | None = None) -> Path:
-    """Write the run; the same run again gives the same bytes."""
+    """Write the run to a file. The same run gives the same bytes."""
     samples = planned.params["eval"]["samples"]
     questions = {name: dict(sorted(asked.items())) for name, asked in sorted(result.questions.items())}
     asked = f"questions-{digest(questions)}.json"
@@ -50,12 +52,12 @@ def keep(planned: Planned, result: Result, *, commit: str, folder: Path | None =
     path = folder / f"{planned.name}.json"
     run = KeptRun(commit=commit, params=_science(planned.params), questions=asked, samples=samples, right=right)
     for target, record in ((folder / asked, KeptQuestions(questions=questions)), (path, run)):
-        write_text(target, record.model_dump_json() + "\n")  # one line: thousands of short numbers
+        write_text(target, record.model_dump_json() + "\n")  # one line, because it holds thousands of short numbers
     return path
 
 
 def read_run(path: Path) -> KeptRun:
-    """A kept run, its params under the names that they have now.
+    """Read a kept run. Renamed params get their present names.
 
     Raises:
         UserError: the file does not hold a run; names file and field.
@@ -70,7 +72,7 @@ def read_run(path: Path) -> KeptRun:
 
 
 def kept(planned: Planned, folder: Path | None = None) -> KeptRun | None:
-    """The kept run of this name, if it was made with the params wanted.
+    """The kept run of this name, if its params are the requested ones.
 
     Raises:
         UserError: the file does not hold a run; names file and field.
@@ -83,12 +85,12 @@ def kept(planned: Planned, folder: Path | None = None) -> KeptRun | None:
 
 
 def _science(params: dict) -> dict:
-    """The params that results depend on."""
+    """The params that affect results."""
     return {name: section for name, section in params.items() if name not in UNTRACKED}
 
 
 def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
-    """Whether params are those wanted; see the module's docstring for keys that only one of them has."""
+    """Whether two sets of params are equivalent. The module's docstring explains the treatment of new keys."""
     if had.keys() - wanted.keys():
         return False
     for key, value in wanted.items():
@@ -105,10 +107,10 @@ def _fits(had: dict, wanted: dict, defaults: dict) -> bool:
 
 
 def result_of(run: KeptRun, folder: Path) -> Result:
-    """What the run found.
+    """The result of a kept run.
 
     Raises:
-        UserError: the file of its questions is missing, or does not go with it.
+        UserError: the file of its questions is missing or does not match.
     """
     questions = read_json(folder / run.questions, KeptQuestions).questions
     scores: dict[tuple[str, str], dict[str, float]] = {}
@@ -124,15 +126,16 @@ def result_of(run: KeptRun, folder: Path) -> Result:
 
 
 def all_kept(planned: Mapping[str, Planned], folder: Path | None = None) -> dict[str, KeptRun]:
-    """Name -> kept run, of those that there are."""
+    """Name -> kept run, for all that exist."""
     found = {name: kept(one, folder) for name, one in planned.items()}
     return {name: run for name, run in found.items() if run}
 
 
 def of_an_earlier_default(planned: Mapping[str, Planned], folder: Path | None = None) -> dict[str, KeptRun]:
-    """Name -> kept run, of those that differ from the default kept for their seed by nothing but the settings of their ablation.
+    """Name -> kept run, for runs that differ from the kept default of their seed only by the settings of their ablation.
 
-    The default may have changed since they were made. They still answer their question: the default of that time is among them.
+    The default may have changed since they were made. They still answer their question, because they include the default of
+    that time.
     """
     found, today = {}, committed_params()
     for name, one in planned.items():
@@ -140,7 +143,7 @@ def of_an_earlier_default(planned: Mapping[str, Planned], folder: Path | None = 
         if not all(path.is_file() for path in paths):
             continue
         default, run = map(read_run, paths)
-        then = laid_over(today, default.params)  # with what is new since then at its default
+        then = laid_over(today, default.params)  # parameters added since then have their default
         try:
             wanted = overlaid(then, one.ablation.set, str(paths[0]))
         except UserError:  # a parameter that neither has
@@ -151,7 +154,8 @@ def of_an_earlier_default(planned: Mapping[str, Planned], folder: Path | None = 
 
 
 def changed(had: dict, now: dict, prefix: str = "") -> list[str]:
-    """How the params of a kept default differ from those of now ("key was 1, is 2"). The seed and new keys are left out."""
+    """The differences between the params of a kept default and the present ones ("key was 1, is 2"), without the seed and new
+    keys."""
     lines = []
     for key, value in had.items():
         if f"{prefix}{key}" == SEED_KEY:

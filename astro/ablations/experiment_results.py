@@ -1,4 +1,4 @@
-"""What the experiments found, read from their commits through DVC: cached outs need not be in the workspace."""
+"""Read results of experiments from their commits through DVC, so that cached outs need not be in the workspace."""
 
 import json
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ COMPLETIONS = "data/completions"
 PROBLEMS = "data/problems/eval"
 METRICS = "metrics/eval.json"
 TOLERANCE = 1e-6
-"""metrics/eval.json holds rounded figures."""
+"""Tolerance, because metrics/eval.json holds rounded figures."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run."""
+    """The result of one run."""
 
     questions: dict[str, dict[str, str]]
     """eval set -> problem id -> question"""
@@ -37,11 +37,11 @@ class Result:
 
 
 def read(name: str, rev: str) -> Result:
-    """The result of the experiment `name` at its commit `rev`.
+    """Read the result of the experiment `name` at its commit `rev`.
 
     Raises:
-        UserError: a file is missing or broken, samples come twice, a model did not answer the very problems, or
-            metrics/eval.json does not say what the completions do.
+        UserError: a file is missing or broken, samples occur twice, a model answered other problems, or metrics/eval.json
+            contradicts the completions.
     """
     from dvc.api import DVCFileSystem
 
@@ -65,14 +65,14 @@ def read(name: str, rev: str) -> Result:
 
 
 def trained(rev: str) -> list[str]:
-    """The models that the run has trained. After 0 epochs, or 0 steps, a model is another one under a further name."""
+    """The models that the run trained. After 0 epochs, or 0 steps, a model is a copy of another one."""
     params = params_at(rev) or {}
     kept = {"sft": params.get("sft", {}).get("epochs") == 0, "grpo": params.get("grpo", {}).get("steps") == 0}
     return [model.name for model in models().values() if not kept[model.stage]]
 
 
 def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metrics: dict) -> None:
-    """Each problem of the set was answered, and the metrics agree."""
+    """Check that each problem of the set was answered, and that the metrics agree."""
     if scores.keys() != asked.keys() or not scores:
         raise UserError(
             f"experiment {name}: {model} answered {len(scores)} problems of set {set_name}, which holds {len(asked)}; "
@@ -90,7 +90,7 @@ def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metr
 def _list(files: "DVCFileSystem", folder: str, name: str) -> list[str]:
     try:
         return [p for p in files.ls(folder, detail=False) if p.endswith(".jsonl")]
-    except Exception as error:  # DVC's and fsspec's errors share no base
+    except Exception as error:  # errors of DVC and fsspec have no common base class
         raise UserError(f"experiment {name}: {folder}: {error or type(error).__name__}") from None
 
 
@@ -103,7 +103,7 @@ def _bytes(files: "DVCFileSystem", path: str, name: str) -> bytes:
 
 
 def _records(files: "DVCFileSystem", path: str, record: type[_Record], name: str) -> list[_Record]:
-    """The records of a JSON lines file, in its order."""
+    """The records of a JSON lines file, in order."""
     found = []
     for number, line in enumerate(_bytes(files, path, name).splitlines(), 1):
         if line.strip():

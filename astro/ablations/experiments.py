@@ -1,4 +1,4 @@
-"""DVC's experiments as git sees them: one ref for each, refs/exps/<baseline commit>/<name>, made when a run ended well."""
+"""DVC's experiments as git sees them: one ref refs/exps/<baseline commit>/<name> per successful run."""
 
 import subprocess
 
@@ -10,10 +10,10 @@ from astro.runtime import UserError
 
 
 def git(*arguments: str) -> str:
-    """What git prints.
+    """Run git and return its output.
 
     Raises:
-        UserError: git failed; says what it said.
+        UserError: git failed; includes its message.
     """
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -22,10 +22,10 @@ def git(*arguments: str) -> str:
 
 
 def head() -> str:
-    """The commit that experiments stand on.
+    """The current commit, which is the baseline of experiments.
 
     Raises:
-        UserError: no git repository, or none with a commit.
+        UserError: there is no git repository, or no commit.
     """
     try:
         return git("rev-parse", "--verify", "HEAD").strip()
@@ -34,19 +34,19 @@ def head() -> str:
 
 
 def ref_of(commit: str, name: str) -> str:
-    """Where DVC keeps an experiment that stands on `commit`."""
+    """The ref of an experiment on `commit`."""
     return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
 
 
 def experiments(commit: str) -> dict[str, str]:
-    """Name -> commit of each experiment that stands on `commit`."""
+    """Name -> commit of each experiment on `commit`."""
     prefix = ref_of(commit, "")
     lines = git("for-each-ref", "--format=%(refname) %(objectname)", prefix.rstrip("/")).splitlines()
     return {ref.removeprefix(prefix): rev for ref, rev in (line.split() for line in lines)}
 
 
 def params_at(rev: str) -> dict | None:
-    """params.yaml of a commit as plain values; None: it has none that can be read."""
+    """params.yaml of a commit as plain values; None: it is missing or unreadable."""
     try:
         return plain(YAML(typ="rt").load(git("show", f"{rev}:./{PARAMS_FILE}")))
     except (UserError, YAMLError):
@@ -54,17 +54,19 @@ def params_at(rev: str) -> dict | None:
 
 
 def done(planned: Planned, known: dict[str, str]) -> str | None:
-    """The experiment's commit, if the run was done with just the params wanted.
+    """The commit of the experiment, if it was run with exactly these params.
 
-    known: name -> commit of the experiments on the present commit (`experiments`). One of another commit does not count:
-    it is run again, and DVC's run cache gives back what did not change.
+    Args:
+        known: name -> commit of the experiments on the present commit (`experiments`). An experiment on another commit does
+            not
+            count. It is run again, and DVC's run cache restores what did not change.
     """
     rev = known.get(planned.name)
     return rev if rev and params_at(rev) == planned.params else None
 
 
 def forget(ref: str) -> None:
-    """Delete a ref; it is not there: nothing happens."""
+    """Delete a ref. A missing ref is ignored."""
     git("update-ref", "-d", ref)
 
 

@@ -1,7 +1,8 @@
-"""Runs what is missing, one experiment after the other, and can be stopped at any time.
+"""Runs missing experiments one after the other. It can be stopped at any time.
 
-An experiment's ref is made when its run has ended well, and not before: the refs say what is done, and no state is kept
-beside them. What a stopped run had done is not lost: finished stages are in DVC's run cache, long ones resume.
+The ref of an experiment is created only after a successful run, so the refs are the only record of what is done. A stopped
+run
+loses nothing: finished stages are in DVC's run cache, and long stages resume.
 """
 
 import signal
@@ -19,17 +20,17 @@ from astro.ablations.spec import Planned, committed_params
 from astro.runtime import UserError, die_with_parent, work_folder
 
 GRACE_S = 10.0
-"""How long DVC may take to end by itself after Ctrl-C, which reaches it too, before it is ended."""
+"""Seconds that DVC may take to end after Ctrl-C (which it receives as well) before it is killed."""
 
 
 def run(planned: Sequence[Planned]) -> list[str]:
-    """Run what is not done yet; one line for each. Returns the names of the runs that failed.
+    """Run all experiments that are not done, with one line each. Returns the names of the failed ones.
 
     Log of each run: work/ablations/<name>.log.
 
     Raises:
-        UserError: no git commit, or a second runner at work.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the next call goes on.
+        UserError: there is no git commit, or a second runner is at work.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the next call continues.
     """
     if planned and planned[0].profile and committed_params() != committed_params(planned[0].profile):
         name = planned[0].profile
@@ -63,9 +64,9 @@ def run(planned: Sequence[Planned]) -> list[str]:
 
 
 def _run_one(one: Planned, log: Path, *, commit: str) -> int:
-    """Run one experiment in a checkout of its own and return DVC's exit code; 1 also where DVC says 0 and left no experiment.
+    """Run one experiment in its own checkout and return DVC's exit code, or 1 if DVC returned 0 without an experiment.
 
-    An experiment of this name on this commit with other params gives way, once the new one is there.
+    An experiment of this name on this commit with other params is replaced once the new one exists.
     """
     root = open_checkout(commit)
     print(f"[ablations] {one.name}: {one.command}", flush=True)
@@ -88,7 +89,7 @@ def _run_one(one: Planned, log: Path, *, commit: str) -> int:
 
 
 def _wait(child: subprocess.Popen) -> int:
-    """The exit code; when interrupted, the child ends before the interrupt goes on."""
+    """Wait for the exit code. On an interrupt, the child ends before the interrupt is raised."""
     try:
         return child.wait()
     except KeyboardInterrupt:
@@ -99,14 +100,14 @@ def _wait(child: subprocess.Popen) -> int:
             try:
                 child.wait(GRACE_S / 2)
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                child.kill()  # DVC waits for its stage; the stage ends with it
+                child.kill()  # DVC waits for its stage, which ends with it
                 child.wait()
         raise
 
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM acts as Ctrl-C does."""
+    """Treat SIGTERM like Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -119,7 +120,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def clock(seconds: float) -> str:
-    """Seconds below two minutes, minutes below two hours, then hours."""
+    """Format a duration: seconds below two minutes, minutes below two hours, then hours."""
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min")):
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"

@@ -1,4 +1,4 @@
-"""ablations.yaml, checked in full before anything runs: its form, its keys, and the params that each ablation gives."""
+"""Read ablations.yaml and check it completely before anything runs: its form, its keys, and the params of each ablation."""
 
 import copy
 import shlex
@@ -22,43 +22,43 @@ SEED_KEY = "run.seed"
 
 @dataclass(frozen=True)
 class Planned:
-    """One ablation with one seed: what is to be run."""
+    """One run: an ablation with one seed."""
 
     ablation: Ablation
     seed: int
     params: dict
-    """The whole of params.yaml that the run shall have, as plain values."""
+    """The complete params.yaml of the run as plain values."""
 
     profile: str = ""
-    """Laid over params.yaml."""
+    """The profile applied to params.yaml."""
 
     @property
     def folder(self) -> Path:
-        """Where its result is kept."""
+        """Folder of its kept result."""
         return Path("results") / (self.profile or "runs")
 
     @property
     def name(self) -> str:
-        """DVC's name of the experiment."""
+        """Name of the DVC experiment."""
         return f"{self.ablation.name}-s{self.seed}"
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `dvc`."""
+        """Arguments of `dvc`."""
         settings = [*self.ablation.set, f"{SEED_KEY}={self.seed}"]
         return ["exp", "run", "--name", self.name, *(part for s in settings for part in ("-S", s))]
 
     @property
     def command(self) -> str:
-        """The run as one would type it in a checkout of the commit."""
+        """The command for the run, as typed in a checkout of the commit."""
         return shlex.join(["dvc", *self.arguments])
 
 
 def load(path: Path) -> tuple[Ablations, CommentedMap]:
-    """The file by its contract, and as YAML that knows its lines.
+    """Read the file: validated by its contract, and as YAML with line numbers.
 
     Raises:
-        UserError: missing, no YAML, or against the contract; each fault names file, line and field.
+        UserError: the file is missing, not YAML or invalid; each fault names file, line and field.
     """
     content = read_yaml(path)
     try:
@@ -76,16 +76,20 @@ def load(path: Path) -> tuple[Ablations, CommentedMap]:
 
 
 def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Planned]:
-    """The runs, seed by seed and in the order of the file: what ablations share is then made once, early.
+    """The runs, seed by seed in the order of the file, so that stages shared by ablations run only once, early.
 
-    only: names to keep; none: all. seeds: in place of the file's.
+    All ablations are checked against params.yaml in the workspace, including those that `only` leaves out. The params of a
+    run are
+    those of the last commit with its settings.
 
-    All ablations are checked, also those that `only` leaves out, against params.yaml as it stands. The params of a run
-    are those of the last commit with its settings.
+    Args:
+        only: names to include; empty: all.
+        seeds: seeds that replace those of the file.
 
     Raises:
-        UserError: see `load`; a setting that params.yaml does not know, or that gives params no stage would take; an
-            unknown name; a seed out of bounds.
+        UserError: see `load`; a setting that params.yaml does not know or that no stage accepts; an unknown name; a seed out
+            of
+            bounds.
     """
     file, content = load(path)
     if unknown := sorted(set(only) - {a.name for a in file.ablations}):
@@ -102,23 +106,23 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
             checked = check(overlaid(here, settings, where), where)
             try:
                 params[ablation.name, seed] = overlaid(at_commit, settings, where)
-            except UserError:  # a parameter that is not committed yet: no run can have it
+            except UserError:  # a parameter that is not committed yet, so no run can use it
                 params[ablation.name, seed] = checked
     wanted = [(a, s) for s in chosen for a in file.ablations if not only or a.name in only]
     return [Planned(a, s, params[a.name, s], file.profile) for a, s in wanted]
 
 
 def committed_params(profile: str = "") -> dict:
-    """params.yaml of the last commit with a profile laid over it, as plain values; of the workspace, where there is no commit."""
+    """params.yaml of the last commit (or of the workspace, without a commit) with a profile applied, as plain values."""
     text = committed(PARAMS_FILE)
     return plain(YAML(typ="rt").load(merged(find(profile), text) if profile else text))
 
 
 def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
-    """A copy of `base` with the settings laid over it. `where` begins each message.
+    """A copy of `base` with the settings applied. `where` begins each message.
 
     Raises:
-        UserError: no key=value, or a key that is unknown, names a section or comes twice.
+        UserError: a setting is not key=value, or its key is unknown, names a section or occurs twice.
     """
     result, seen = copy.deepcopy(base), set()
     for setting in settings:
@@ -141,10 +145,10 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
 
 
 def check(params: dict, where: str) -> dict:
-    """`params`, if stages take them.
+    """`params`, validated.
 
     Raises:
-        UserError: they do not validate; each fault names its field.
+        UserError: they are invalid; each fault names its field.
     """
     try:
         Params.model_validate(params)
@@ -154,10 +158,10 @@ def check(params: dict, where: str) -> dict:
 
 
 def parse(setting: str, where: str) -> tuple[str, object]:
-    """Key and value of `key=value`, read by the parser that DVC uses for -S: `1e-3` must mean the same to both.
+    """Key and value of `key=value`, parsed like DVC's -S, because `1e-3` must mean the same to both.
 
     Raises:
-        UserError: no plain key=value (also: `+key=`, `~key`, a sweep over several values).
+        UserError: it is not a plain key=value (also: `+key=`, `~key`, a sweep over several values).
     """
     from dvc.utils.hydra import to_hydra_overrides  # slow to import
     from hydra.errors import OverrideParseException
@@ -172,7 +176,7 @@ def parse(setting: str, where: str) -> tuple[str, object]:
 
 
 def _where(path: Path, content: CommentedMap, location: tuple) -> str:
-    """`file, line n`: of the deepest key or list item of `location` that the file holds."""
+    """`file, line n` of the deepest key or list item of `location` in the file."""
     line, here = None, content
     for part in location:
         try:

@@ -1,11 +1,14 @@
-"""pass@1 of each ablation against the default, in pairs.
+"""The table of ablations: pass@1 of each ablation compared with the default, in pairs.
 
-The unit is a (seed, problem): the run of an ablation and the run of the default with the same seed answer the same
-problems, so the difference is taken within the unit, and the units are resampled (95 % percentile bootstrap). Seeds are
-not resampled on top of it: from three seeds a bootstrap can draw only ten different sets, and its interval for what a
-seed does would be a guess, too narrow by a third at the least. So the interval says how the mean would vary over other
-problems and these trainings; it does NOT cover training with further seeds. For that the differences of each seed stand
-beside it (lowest .. highest): where they disagree in sign, the interval must not be read as a finding.
+The unit is a (seed, problem). The runs of an ablation and of the default with the same seed answer the same problems, so the
+difference is taken within the unit, and the units are resampled (95 % percentile bootstrap). Seeds are not resampled as well:
+three
+seeds allow only ten different bootstrap sets, so an interval for the effect of the seed would be a guess, and too narrow by
+at
+least a third. The interval therefore says how the mean would vary over other problems with these trainings; it does NOT cover
+further seeds. For that, the table also shows the lowest and highest difference of a seed. If they differ in sign, the
+interval must
+not be read as a finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,11 +34,11 @@ from schemas.ablations import (
 from schemas.evaluate import Estimate
 
 Results = Mapping[tuple[str, int], Result]
-"""(name of the ablation, seed) -> result, of the runs that are there."""
+"""(name of the ablation, seed) -> result, for the existing runs."""
 
 
 def check_same_problems(results: Results) -> None:
-    """Pairs need the same problems in each arm of a seed.
+    """Check that the runs of a seed have the same problems, because pairs need them.
 
     Raises:
         UserError: sets, ids or questions differ; names the run and the first problem.
@@ -57,7 +60,9 @@ def figure(
 ) -> AblationFigure:
     """One cell: pass@1 of `model` on `set_name` under ablation `name`.
 
-    seeds: of the runs asked for; those without a run are left out. resamples, seed: of the bootstrap.
+    Args:
+        seeds: requested seeds; those without a run are left out.
+        resamples, seed: settings of the bootstrap.
     """
 
     mine = _scores(name, set_name, model, results, seeds)
@@ -77,9 +82,10 @@ def figure(
 def arms(
     name: str, set_name: str, model: str, results: Results, seeds: Sequence[int], *, resamples: int, seed: int
 ) -> ArmsFigure | None:
-    """What the search prior is worth under ablation `name`: `model` minus its direct comparator; None: not measured.
+    """The gain of the search prior under ablation `name`: `model` minus its baseline; None: not measured.
 
-    seeds, resamples, seed: see `figure`.
+    Args:
+        seeds, resamples, seed: see `figure`.
     """
     searching, direct = (_scores(name, set_name, m, results, seeds) for m in (model, baselines()[model]))
     difference, by_seed = _paired(searching, direct, resamples=resamples, seed=seed)
@@ -93,7 +99,7 @@ Scores = Mapping[int, Mapping[str, float]]
 
 
 def _scores(ablation: str, set_name: str, model: str, results: Results, seeds: Sequence[int]) -> Scores:
-    """Of the seeds that have a run in which the model was trained."""
+    """Scores of the seeds with a run that trained the model."""
     found = {s: results[ablation, s].scores for s in seeds if (ablation, s) in results}
     return {s: by_cell[set_name, model] for s, by_cell in found.items() if (set_name, model) in by_cell}
 
@@ -101,7 +107,7 @@ def _scores(ablation: str, set_name: str, model: str, results: Results, seeds: S
 def _paired(
     better: Scores, worse: Scores, *, resamples: int, seed: int
 ) -> tuple[Estimate | None, list[SeedDifference]]:
-    """`better - worse` over the seeds that both have, and within each; (None, []): there is none."""
+    """`better - worse` over the common seeds, and within each seed; (None, []): there is none."""
     both = [s for s in better if s in worse]
     if not both:
         return None, []
@@ -125,10 +131,12 @@ def report(
     resamples: int,
     seed: int,
 ) -> AblationReport:
-    """The whole table.
+    """Build the whole table.
 
-    planned: rows, in order, with all their seeds. commits: experiment -> its commit, of those that are done.
-    results: of the same, and of the default's, which may be no row.
+    Args:
+        planned: rows, in order, with all their seeds.
+        commits: experiment -> its commit, for those that are done.
+        results: results of these, and of the default, which need not be a row.
 
     Raises:
         UserError: see `check_same_problems`.
@@ -164,13 +172,13 @@ def report(
     return AblationReport(commit=commit, seeds=seeds, rows=rows)
 
 
-# --- for the eye -------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 HEADER = ("set", "model", "ablation", "pass@1", "difference", "95 % interval", "per seed", "seeds", "pairs")
 
 
 def cells(table: AblationReport) -> list[tuple[str, ...]]:
-    """Lines of the table under `HEADER`: set by set, model by model. Figures in percent and percentage points."""
+    """Rows of the table under `HEADER`: set by set, model by model. Figures in percent and percentage points."""
     lines = []
     of = {row.name: {(f.set, f.model): f for f in row.figures} for row in table.rows}
     keys = list(dict.fromkeys(key for figures in of.values() for key in figures))
@@ -180,7 +188,7 @@ def cells(table: AblationReport) -> list[tuple[str, ...]]:
 
 
 def _figures(found: AblationFigure | None, asked: int) -> tuple[str, ...]:
-    """Text of one cell; asked: how many seeds there should be."""
+    """Text of one cell. asked: number of requested seeds."""
     if found is None or found.pass_at_1 is None:
         return ("-", "-", "-", "-", f"0/{asked}", "-")
     mean, count = f"{100 * found.pass_at_1:.1f}", f"{len(found.seeds)}/{asked}"
@@ -196,7 +204,7 @@ def _figures(found: AblationFigure | None, asked: int) -> tuple[str, ...]:
 
 
 def _difference(d: Estimate, by_seed: Sequence[SeedDifference]) -> tuple[str, str, str]:
-    """The difference, its interval, and the lowest and the highest within a seed."""
+    """The difference, its interval, and the lowest and highest difference of a seed."""
     seeds = [100 * s.difference for s in by_seed]
     return (
         f"{100 * d.value:+.1f}",
@@ -209,7 +217,7 @@ ARMS_HEADER = ("set", "arms", "ablation", "difference", "95 % interval", "per se
 
 
 def arm_cells(table: AblationReport) -> list[tuple[str, ...]]:
-    """Lines of the second table, under `ARMS_HEADER`: the search prior's worth within each ablation, set by set."""
+    """Rows of the second table, under `ARMS_HEADER`: the gain of the search prior within each ablation, set by set."""
     lines: list[tuple[str, ...]] = []
     of = {row.name: {(a.set, a.model): a for a in row.arms} for row in table.rows}
     for set_name, model in dict.fromkeys(key for found in of.values() for key in found):
@@ -242,7 +250,7 @@ def _aligned(header: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> str:
 
 
 def markdown(table: AblationReport) -> str:
-    """The page: how to read it, the table, and the questions with the command of each run."""
+    """The page: how to read the table, the table, and the questions with the command of each run."""
     seeds = ", ".join(map(str, table.seeds))
     lines = [
         "# Ablations",

@@ -1,4 +1,4 @@
-"""Problem sets from files and datasets, as people have them."""
+"""Import of problem sets from files and datasets, in the formats that people have."""
 
 from astro.importing.imported import Imported
 from astro.tasks import Task
@@ -6,10 +6,13 @@ from schemas.problems import ProblemsParams
 
 
 def import_sets(params: ProblemsParams, task: Task, found: Imported | None = None) -> Imported:
-    """The sets of `problems.files` as problems of a task. found: what they are added to.
+    """Read the sets of `problems.files` as problems of a task.
+
+    Args:
+        found: the result that they are added to.
 
     Raises:
-        UserError: a source is missing or empty, or keeps no problem; or a row is bad where the set is strict.
+        UserError: a source is missing or empty, or yields no problem; or the set is strict and a row is bad.
     """
     if task.name == "countdown":
         from astro.importing.countdown import import_countdown

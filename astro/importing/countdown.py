@@ -1,4 +1,4 @@
-"""Countdown, from files to problem sets."""
+"""Import of Countdown problems from files."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from schemas.problems import FieldMap, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
 
 NUMBERS, TARGETS = ("numbers", "nums"), ("target",)
-"""Columns by the names they go by; TinyZero's Countdown says `nums`."""
+"""Accepted names of the columns. TinyZero's Countdown set says `nums`."""
 
 FEWEST, MOST = 2, 6
-"""How many numbers a problem has."""
+"""Smallest and largest count of numbers in a problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,15 @@ class _Row:
 
 
 def import_countdown(params: ProblemsParams, found: Imported | None = None) -> Imported:
-    """All sets of Countdown problems, from rows with `numbers` and `target`. found: what they are added to.
+    """Read all sets of Countdown problems, from rows with `numbers` and `target`.
 
-    A train or rl problem is left out if it stands in an eval set, or twice, in whatever order its numbers are.
+    A train or rl problem is dropped if it is in an eval set, or a duplicate, in whatever order its numbers are.
+
+    Args:
+        found: the result that they are added to.
 
     Raises:
-        UserError: a source is missing or empty, or keeps no problem.
+        UserError: a source is missing or empty, or yields no problem.
     """
     found = found or Imported()
     found.strict |= {name for name, spec in params.files.items() if spec.strict}
@@ -77,7 +80,7 @@ def import_countdown(params: ProblemsParams, found: Imported | None = None) -> I
 
 
 def _check(name: str, spec: SourceSpec) -> None:
-    """Raises UserError: the entry asks for what only mathematics has."""
+    """Raise UserError if the entry uses an option that only mathematics has."""
     if spec.preset not in ("plain", "countdown3to4") or spec.fields != FieldMap(id=spec.fields.id):
         raise UserError(
             f"problems.files.{name}: preset and fields (but for fields.id) are for run.task math; Countdown's columns are "
@@ -86,7 +89,7 @@ def _check(name: str, spec: SourceSpec) -> None:
 
 
 def _read(fields: FieldMap, content: object) -> _Row:
-    """The problem in a row; further fields are ignored. Raises Unreadable."""
+    """Read the problem in a row. Other fields are ignored. Raises Unreadable."""
     row = as_object(content)
     if isinstance(row, Cells):
         row = {
@@ -109,7 +112,7 @@ def _column(row: Mapping, names: tuple[str, ...]) -> tuple[str, object]:
 
 
 def _number_in(cell: str | None) -> object:
-    """The number or list of numbers that a cell of a table writes out; any other text as it is."""
+    """Parse the number or list of numbers in a cell of a table. Any other text stays as it is."""
     try:
         return json.loads(re.sub(r"(?<=\d)\s+(?=\d)", ", ", cell or ""))  # NumPy writes [20 31 6]
     except ValueError:

@@ -1,8 +1,10 @@
-"""Which train problems are eval problems: the same but for layout, or with a long run of words in common.
+"""Decontamination: drop train and RL problems that duplicate an eval problem after normalisation, or share an n-gram with it.
 
-N-grams as in GPT-3's and open-r1's decontamination. A run that stands in several eval problems, or in many train problems,
-is a turn of phrase ("where m and n are relatively prime positive integers, find m + n") and tells nothing; unless half of
-the problem consists of such runs.
+The n-grams follow GPT-3 and open-r1. An n-gram that occurs in several eval problems, or in many train problems, is a common
+phrase
+("where m and n are relatively prime positive integers, find m + n") and does not count, unless half of the problem consists
+of
+such n-grams.
 """
 
 from collections import Counter
@@ -13,21 +15,21 @@ from typing import Literal
 from astro.tasks.math.solution_text import same_text, words_of
 
 SHORTEST = 8
-"""Words of the shortest eval problem that is looked for as a whole inside a longer one."""
+"""Words of the shortest eval problem that is searched for as a whole inside a longer one."""
 
 PHRASE_EVAL = 3
-"""A run in so many different eval problems is a turn of phrase."""
+"""Number of different eval problems from which a shared n-gram counts as a phrase."""
 
 PHRASE_TRAIN, PHRASE_TRAIN_SHARE = 10, 0.005
-"""And so is one in more than so many train problems, and more than this share of them."""
+"""An n-gram is also a phrase if it occurs in more than this number, and this share, of the train problems."""
 
 COPIED = 0.5
-"""A problem whose runs are those of eval problems to this share is one, whatever they are."""
+"""Share of n-grams in common with eval problems from which a problem is dropped, even if all of them are phrases."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An eval problem that a train problem overlaps with. place: as it was handed in; detail: the shared words."""
+    """An eval problem that a train problem overlaps with. place: as it was passed in; detail: the shared words."""
 
     reason: Literal["exact", "ngram"]
     place: str
@@ -35,10 +37,15 @@ class Hit:
 
 
 class Index:
-    """Eval problems, indexed once; a look-up takes time linear in the question."""
+    """An index of eval problems. A look-up takes time linear in the length of the question."""
 
     def __init__(self, problems: Iterable[tuple[str, str]], *, ngram: int):
-        """problems: (place, question); ngram: words in a row that count as overlap, 0: only equal problems."""
+        """Index the problems.
+
+        Args:
+            problems: (place, question).
+            ngram: number of consecutive words that count as overlap; 0: only equal problems count.
+        """
         self.exact: dict[str, str] = {}
         self.runs: dict[str, str] = {}
         self.lengths: set[int] = set()
@@ -59,7 +66,7 @@ class Index:
         self.phrases = {run for run, count in spread.items() if count >= PHRASE_EVAL}
 
     def hits(self, questions: Sequence[str]) -> list[Hit | None]:
-        """What each of the train questions overlaps with; None: nothing."""
+        """The overlap of each train question with an eval problem; None: there is none."""
         exact = [self.exact.get(same_text(question)) for question in questions]
         matched = [[] if place else self._matched(q) for q, place in zip(questions, exact, strict=True)]
         spread = Counter(run for found in matched for run, _ in found)
@@ -71,7 +78,7 @@ class Index:
         ]
 
     def _matched(self, question: str) -> list[tuple[str, int]]:
-        """The indexed runs in a question with their lengths, each once, in order."""
+        """The indexed n-grams in a question with their lengths, each once, in order."""
         words = words_of(question)
         found = ((run, length) for length in sorted(self.lengths) for run in _runs(words, length) if run in self.runs)
         return list(dict.fromkeys(found))
@@ -87,7 +94,8 @@ class Index:
 
 
 def _runs(words: list[str], length: int) -> list[str]:
-    """Every `length` words in a row, joined by spaces. Slices of one text: 100,000 problems take seconds."""
+    """All n-grams of `length` words, joined by spaces. They are slices of one text, so that 100,000 problems take only
+    seconds."""
     text = " ".join(words)
     starts, at = [], 0
     for word in words:

@@ -1,7 +1,8 @@
-"""What an import of problem sets makes: the sets, and what was left out of them and why.
+"""The result of importing problem sets: the sets, and which rows were dropped and why.
 
-A bad row never ends an import, unless `problems.files.<set>.strict` asks for it. It is counted, the first of each set and
-reason are listed and printed, and a set of which no row can be read is an error.
+A bad row does not end an import, unless `problems.files.<set>.strict` is set. It is counted, and the first rows of each set
+and
+reason are listed and printed. A set without a single readable row is an error.
 """
 
 from collections import Counter
@@ -19,13 +20,13 @@ from schemas.records import Problem
 T = TypeVar("T")
 
 LISTED = 1000
-"""Rows of a set that data/problems/dropped.jsonl lists for one reason: a public set may repeat a million."""
+"""Rows per set and reason that data/problems/dropped.jsonl lists. A public set may contain a million duplicates."""
 
 TOLD = 20
-"""And so many of them are printed."""
+"""Rows per set and reason that are printed."""
 
 BAD: dict[str, str] = {
-    # reasons that are a fault of the row -> how it is told
+    # reasons that are a fault of the row -> message
     "unreadable": "left out: {}",
     "unparseable_gold": "the answer cannot be graded, left out: {!r}",
     "contradictory": "one question with two answers, both left out: {}",
@@ -34,16 +35,16 @@ BAD: dict[str, str] = {
 
 @dataclass
 class Imported:
-    """Problem sets, and what was left out of them.
+    """Problem sets, and the rows that were dropped.
 
     Attributes:
-        dropped: the first `LISTED` of each set and reason.
-        counts: all of them, by (set, reason).
-        rows: of each set's source.
-        unsure: rows that were kept with a warning, by the entry of `ImportMetrics`.
+        dropped: the first `LISTED` dropped rows of each set and reason.
+        counts: number of dropped rows by (set, reason).
+        rows: number of rows in each set's source.
+        unsure: number of rows kept with a warning, by the field of `ImportMetrics`.
         strict: the sets in which a bad row is an error.
-        notes: (set, what the user should know of it), as it was printed.
-        errors: set -> its first error, where one ends that set alone; None: it ends the import.
+        notes: (set, remark for the user), as printed.
+        errors: set -> its first error, if an error ends only that set; None: it ends the import.
     """
 
     sets: dict[str, list[Problem]] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Imported:
     errors: dict[str, str] | None = None
 
     def fail(self, name: str, text: str) -> None:
-        """End the import by an error of set `name`, or note it where all sets are to be seen.
+        """End the import with an error of set `name`, or record the error if all sets are to be checked.
 
         Raises:
             UserError: the error.
@@ -67,7 +68,7 @@ class Imported:
 
     @contextmanager
     def noting(self, name: str) -> Iterator[None]:
-        """What is done for set `name`, whose error goes to `fail`."""
+        """Context for the work on set `name`. Its errors are passed to `fail`."""
         try:
             yield
         except UserError as error:
@@ -76,10 +77,10 @@ class Imported:
     def leave_out(
         self, name: str, reason: Reason, *, where: str, id: str = "", hits: str = "", detail: str = ""
     ) -> None:
-        """Count a row of set `name` that is in no set, list it and tell it.
+        """Drop a row of set `name`: count it, list it and print it.
 
         Raises:
-            UserError: the set is strict, and the row is a bad one.
+            UserError: the set is strict, and the row is bad.
         """
         self.counts[name, reason] += 1
         number = self.counts[name, reason]
@@ -98,13 +99,13 @@ class Imported:
             print(f"[problems] {name}: and more of this kind, see data/problems/dropped.jsonl", flush=True)
 
     def warn(self, name: str, kind: str, count: int, text: str) -> None:
-        """Tell what the user should know of `count` rows that were kept."""
+        """Warn about `count` rows that were kept."""
         self.unsure[kind] += count
         self.notes.append((name, text))
         print(f"[problems] warning: {name}: {text}", flush=True)
 
     def close(self, name: str, problems: list[Problem], spec: SourceSpec) -> None:
-        """Take `problems` as the set `name`, and tell how many of its rows they are.
+        """Store `problems` as the set `name`, and print how many of its rows they are.
 
         Raises:
             UserError: there is no problem.
@@ -121,11 +122,11 @@ class Imported:
         )
 
     def lost(self, *reasons: Reason, evals: bool = True) -> int:
-        """How many rows were left out for these reasons; evals: also from eval sets."""
+        """Number of rows that were dropped for these reasons. evals: include eval sets."""
         return sum(n for (name, why), n in self.counts.items() if why in reasons and (evals or not is_eval(name)))
 
     def metrics(self) -> ImportMetrics:
-        """How many rows were left out, by reason, or kept with a warning."""
+        """Number of rows dropped, by reason, or kept with a warning."""
         found = dict.fromkeys(ImportMetrics.model_fields, 0) | self.unsure
         for (_, reason), count in self.counts.items():
             found[reason] += count
@@ -133,12 +134,12 @@ class Imported:
 
 
 def is_eval(name: str) -> bool:
-    """Does a set measure, so that no other may hold its problems?"""
+    """Whether the set is for measuring, so that no other set may contain its problems."""
     return name.startswith("eval_")
 
 
 def in_order(params: ProblemsParams, found: Imported) -> Iterator[tuple[str, SourceSpec]]:
-    """The sets as they claim problems, eval sets first, each with what the user should know of its source."""
+    """The sets in the order in which they claim problems, eval sets first. Remarks about each source are recorded."""
     for name in sorted(params.files, key=lambda n: (not is_eval(n), n != "train", n)):
         for note in notes_on(name, params.files[name], params.folder):
             found.notes.append((name, note))
@@ -147,12 +148,12 @@ def in_order(params: ProblemsParams, found: Imported) -> Iterator[tuple[str, Sou
 
 
 def source_of(spec: SourceSpec) -> str:
-    """What messages call a source by."""
+    """The name of a source in messages."""
     return spec.path or f"dataset {spec.dataset}"
 
 
 def printable(text: str) -> str:
-    """The text in one line, with what cannot be written as UTF-8 escaped."""
+    """The text in one line. Characters that UTF-8 cannot encode are escaped."""
     return " ".join(text.encode("utf-8", "backslashreplace").decode().splitlines())
 
 
@@ -164,12 +165,13 @@ def each_row(
     found: Imported,
     filters: Sequence[Filter] | None = None,
 ) -> Iterator[tuple[str, int, T]]:
-    """(where, number, what `read` makes of it) of each row of a source; those that cannot be read are left out.
+    """(place, number, result of `read`) for each row of a source. Unreadable rows are dropped.
 
-    filters: what rows must have to be read; None: what `where` asks for.
+    Args:
+        filters: conditions that rows must meet to be read; None: those of `where`.
 
     Raises:
-        UserError: the source holds no row, or none that can be read; names the row's fault.
+        UserError: the source has no row, or no readable one; names the row's fault.
     """
     faults: Counter[str] = Counter()
     first: dict[str, str] = {}

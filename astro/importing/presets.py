@@ -48,7 +48,7 @@ from astro.tasks.math.solution_text import boxes
 from schemas.problems import Cell, FieldMap, SourceSpec
 
 NO_ANSWER = {"", "proof", "notfound", "not found", "none", "null", "n/a", "nan"}
-"""What public sets write where a problem has no final answer (NuminaMath 1.5: "proof", "notfound")."""
+"""Texts in public sets that mean: no final answer (NuminaMath 1.5 writes "proof" and "notfound")."""
 
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 SPREADSHEET = re.compile(
@@ -56,7 +56,7 @@ SPREADSHEET = re.compile(
     r"|\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
     r"|\d{1,2}/\d{1,2}/(?:19|20)\d\d|#(?:REF|DIV/0|NAME|VALUE|NUM|NULL)[!?]|#N/A|#+"
 )
-"""What a spreadsheet leaves in the place of a fraction or a formula: a date (3/4 became 3-Apr), or its name of an error."""
+"""Artefacts of spreadsheets in place of a fraction or a formula: a date (3/4 became 3-Apr), or the name of an error."""
 
 _NUMBER = r"(\d{1,4}(?:\.\d+)?)"
 _LEVEL = re.compile(
@@ -66,17 +66,17 @@ _LEVEL = re.compile(
 
 @dataclass(frozen=True)
 class Map:
-    """Columns by the names they go by; the first that a row has counts.
+    """Names of the columns of a source. The first one that a row has is used.
 
     Attributes:
-        questions: names, or one template of names in braces.
-        answers: (column, where in it the answer stands): plain, boxed or hashes.
-        trim: texts around a question that are no part of it.
-        several: whether the answers of a list are asked for together.
-        data: columns that the task asks for.
-        where: column -> the values of the rows that are read; a row without the column is read.
-        own_id: the user named the id column, so a row must have it.
-        own_level: the user named the level column.
+        questions: column names, or one template with column names in braces.
+        answers: (column, place of the answer in it): plain, boxed or hashes.
+        trim: texts around a question that do not belong to it.
+        several: whether all answers of a list are required together.
+        data: columns that the task needs.
+        where: column -> accepted values; a row without the column is read.
+        own_id: whether the user named the id column, so that a row must have it.
+        own_level: whether the user named the level column.
     """
 
     name: str
@@ -129,7 +129,7 @@ MAPS = {
                 "modality": ["Text-only"],
                 "question_type": ["Open-ended"],
                 "answer_type": ["Numerical", "Expression", "Equation", "Interval", "Tuple"],
-                "error": [None],  # a tolerance, which grading has not
+                "error": [None],  # tolerances, which grading does not support
             },
         ),
         Map("omnimath", ("id",), *_PROBLEM_ANSWER, ("difficulty",)),
@@ -152,15 +152,15 @@ class Row:
 
     Attributes:
         id: None: the source has none.
-        asked: the column or template that the question was read by.
-        gold: None: the source has no answer where the map looks.
-        rivals: further answers of its list, which must say the same.
-        answered: the column that the answer was read from.
-        given: what is there.
-        level: 1 where there is none.
-        no_level: what is there in the level's place but is no level; "": nothing, or a level.
-        unread: columns beside the question that belong to it and are not read.
-        data: what the task asks for, by column.
+        asked: the column or template of the question.
+        gold: None: there is no answer where the map looks.
+        rivals: further answers of its list, which must be equivalent.
+        answered: the column of the answer.
+        given: the content of that column.
+        level: 1 if there is none.
+        no_level: content of the level column that is not a level; "": it is empty or a level.
+        unread: columns that belong to the question but are not read.
+        data: what the task needs, by column.
     """
 
     id: str | None
@@ -177,10 +177,10 @@ class Row:
 
 
 def map_of(preset: str, fields: FieldMap) -> Map:
-    """The map of `preset` with the user's own fields in place of its.
+    """The map of `preset`, with the user's own fields in place of its fields.
 
     Raises:
-        UserError: it is for Countdown.
+        UserError: the preset is for Countdown.
     """
     if preset not in MAPS:
         raise UserError(f"preset {preset} is for run.task countdown")
@@ -204,7 +204,7 @@ def map_of(preset: str, fields: FieldMap) -> Map:
 
 
 def filters_of(spec: SourceSpec) -> list[Filter]:
-    """What the rows of a source must have: the preset's filters, and the user's own in place of those of the same columns."""
+    """The filters of a source: those of the preset, overridden by the user's own filters on the same columns."""
     own = own_filters(spec)
     given = MAPS[spec.preset].where if spec.preset in MAPS else {}
     return [
@@ -213,10 +213,10 @@ def filters_of(spec: SourceSpec) -> list[Filter]:
 
 
 def read_row(row: object, columns: Map) -> Row:
-    """The problem in a row.
+    """Read the problem in a row.
 
     Raises:
-        Unreadable: it is no mapping, or a field is missing, blank or of the wrong type.
+        Unreadable: the row has no named fields, or a field is missing, blank or of the wrong type.
     """
     row = as_object(row)
     question, name = read_question(row, columns.questions, columns.name)
@@ -230,7 +230,7 @@ def read_row(row: object, columns: Map) -> Row:
     level, no_level = _level(row, columns)
     others = (*columns.ids, *columns.levels, *(answer for answer, _ in columns.answers))
     for text, where in ((question, name), (given, column)):
-        if not is_utf8(text):  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
+        if not is_utf8(text):  # half of a surrogate pair, which JSON allows and UTF-8 does not
             raise Unreadable(f"field {where!r}: no valid text: half of a surrogate pair")
     return Row(
         id=identifier(row, columns.ids, own=columns.own_id),
@@ -248,7 +248,7 @@ def read_row(row: object, columns: Map) -> Row:
 
 
 def plain_json(value: object, name: str) -> object:
-    """A cell as JSON has it, so that a problem can hold it.
+    """Convert a cell to a JSON value, so that a problem can store it.
 
     Raises:
         Unreadable: it cannot be written as JSON.
@@ -273,7 +273,7 @@ def _answer_texts(value: object, name: str) -> list[str]:
 
 
 def _answer(given: str, mode: str) -> str | None:
-    """The answer inside what the column holds."""
+    """Extract the answer from the content of its column."""
     if mode == "hashes":
         _, mark, given = given.rpartition("####")
         given = given if mark else ""
@@ -285,7 +285,7 @@ def _answer(given: str, mode: str) -> str | None:
 
 
 def _level(row: Mapping, columns: Map) -> tuple[int, str]:
-    """(level, what is there instead of one). A number from 1 on, alone or behind "Level"; a fraction counts as its whole part."""
+    """(level, invalid content instead of one). A level is a number from 1, alone or after "Level"; fractions are rounded down."""
     found = first_of(row, columns.levels)
     value = found[1] if found else None
     if value is None:

@@ -1,4 +1,4 @@
-"""`astro check problems`: what the problem sets would read, before a run. It is the import itself, and it writes nothing."""
+"""`astro check problems`: show what an import would read, before a run. It runs the real import but writes nothing."""
 
 import argparse
 import contextlib
@@ -22,10 +22,10 @@ from astro.runtime import UserError
 from astro.tasks import get_task
 from schemas.problems import Preset, SourceSpec
 
-AFFECTS_RESULTS = False  # it shows what the stage would import
+AFFECTS_RESULTS = False  # it only shows what the stage would import
 
 ROWS, PROBLEMS, WIDTH = 3, 2, 300
-"""What is shown of a set: rows of each reason, problems, and characters of a question."""
+"""Amounts shown per set: rows per reason, problems, and characters of a question."""
 
 EXAMPLES = """examples:
   astro check problems                                     # the sets of params.yaml
@@ -37,7 +37,7 @@ exit code 1: a set has no problem, or a bad row in a strict set"""
 
 
 def main() -> int:
-    """Print the report; 1: a set has a fault."""
+    """Print the report. Returns 1 if a set has a fault."""
     parser = argparse.ArgumentParser(
         prog="astro check problems",
         description="Show what the problem sets would read: counts, first problems, what is left out and why.",
@@ -83,10 +83,10 @@ def main() -> int:
 
 
 def spec_of(file: str, place: Path | None, preset: str | None, entry: str | None) -> SourceSpec:
-    """The entry of problems.files for a file. place: where it is.
+    """The entry of problems.files for a file. place: its place in params.yaml.
 
     Raises:
-        UserError: it is no valid entry; says why.
+        UserError: the entry is invalid; says why.
     """
     is_file = place.is_file() if place else bool(re.search(r"\.\w+$", file))
     content = CommentedMap()
@@ -105,7 +105,7 @@ def spec_of(file: str, place: Path | None, preset: str | None, entry: str | None
 
 
 def report(name: str, spec: SourceSpec, task: str, found: Imported) -> list[str]:
-    """What is to be known of a set, line by line."""
+    """The report on one set, line by line."""
     kept = found.sets.get(name, [])
     lines = [f"{name}: {source_of(spec)}: {found.rows[name]} rows, {len(kept)} kept"]
     if spec.preset in MAPS and task != "countdown":
@@ -126,7 +126,7 @@ def report(name: str, spec: SourceSpec, task: str, found: Imported) -> list[str]
 
 
 def columns_of(spec: SourceSpec) -> list[str]:
-    """Where a problem's parts are looked for, and which rows are asked for."""
+    """The columns of a problem's parts, and the filters on rows."""
     columns = map_of(spec.preset, spec.fields)
     answers = " or ".join(f"{column!r}" + (f" ({mode})" if mode != "plain" else "") for column, mode in columns.answers)
     lines = [

@@ -1,4 +1,4 @@
-"""Questions with answers, from sources to problem sets: eval sets first, then train and rl without what they hold."""
+"""Import of questions with answers: eval sets first, then train and rl without the problems of the eval sets."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from schemas.records import Problem
 from schemas.run import TASKS
 
 GRADED_AT_ONCE = 2000
-"""Golds per batch, between two lines of progress."""
+"""Golds per batch, between two progress messages."""
 
 LONG = 20_000
-"""Characters of a question beyond which most models cannot read it with its answer."""
+"""Characters of a question beyond which most models cannot read it together with its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A problem of a source, and where it stands there."""
+    """A problem of a source, with its place there."""
 
     problem: Problem
     where: str
@@ -31,13 +31,17 @@ class _Given:
 
 
 def import_problems(params: ProblemsParams, task: Task, found: Imported | None = None) -> Imported:
-    """All sets of problems that `task` grades. found: what they are added to.
+    """Read all sets of problems that `task` grades.
 
-    Order of reasons for a problem to be left out: it cannot be read, its gold cannot be read, it stands there with another
-    answer, it is an eval problem, it is there already.
+    Reasons for dropping a problem, in this order: it is unreadable, its gold is unreadable, the same question has another
+    answer, it
+    is an eval problem, it is a duplicate.
+
+    Args:
+        found: the result that they are added to.
 
     Raises:
-        UserError: a source is missing or empty, or keeps no problem; or a row is bad where the set is strict.
+        UserError: a source is missing or empty, or yields no problem; or the set is strict and a row is bad.
     """
     found = found or Imported()
     found.strict |= {name for name, spec in params.files.items() if spec.strict}
@@ -47,7 +51,7 @@ def import_problems(params: ProblemsParams, task: Task, found: Imported | None =
             given[name] = _readable(read_source(name, spec, params.folder, task, found), name, task, found)
     for group in [[name] for name in given if is_eval(name)] + [[name for name in ("train", "rl") if name in given]]:
         _leave_out_contradictions(group, given, task, found)
-    seen: dict[str, str] = {}  # of train, for rl
+    seen: dict[str, str] = {}  # questions of train, which rl must not repeat
     index: Index | None = None
     for name, entries in given.items():
         if not is_eval(name):
@@ -63,15 +67,15 @@ def import_problems(params: ProblemsParams, task: Task, found: Imported | None =
 
 
 def read_source(name: str, spec: SourceSpec, folder: str, task: Task, found: Imported | None = None) -> list[_Given]:
-    """The problems of one source, in its order; what cannot be read, or is the copy of a row before it, goes to `found`.
+    """Read the problems of one source, in order. Unreadable rows and copies of earlier rows are dropped in `found`.
 
     Raises:
-        UserError: the source is missing or empty, or no row of it can be read.
+        UserError: the source is missing or empty, or no row of it is readable.
     """
     found = found or Imported(strict={name} if spec.strict else set())
     columns, short, filters = map_of(spec.preset, spec.fields), name.removeprefix("eval_"), filters_of(spec)
     given: list[_Given] = []
-    ids: dict[str, tuple[str, str]] = {}  # id -> where, and the question
+    ids: dict[str, tuple[str, str]] = {}  # id -> (place, question)
     copies: dict[tuple[str, str], str] = {}
     for where, number, row in each_row(name, spec, folder, lambda content: read_row(content, columns), found, filters):
         identifier = f"{short}-{row.id if row.id is not None else f'{number:06d}'}"
@@ -87,7 +91,7 @@ def read_source(name: str, spec: SourceSpec, folder: str, task: Task, found: Imp
                 )
                 found.leave_out(name, "unreadable", where=where, id=identifier, detail=detail)
                 continue
-            identifier = f"{identifier}#{number}"  # the same question: repeated, or contradictory
+            identifier = f"{identifier}#{number}"  # for the same question again: duplicate, or contradiction
         ids[identifier] = where, task.same(row.question)
         if row.gold is not None:
             copies[row.question, row.gold] = identifier
@@ -106,7 +110,7 @@ def read_source(name: str, spec: SourceSpec, folder: str, task: Task, found: Imp
 
 
 def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
-    """Tell of levels that are none, of columns that belong to the question, and of questions that no model reads."""
+    """Warn about invalid levels, about unread columns that belong to the question, and about questions too long for models."""
     long = [entry for entry in given if len(entry.problem.question) > LONG]
     if long:
         one = long[0]
@@ -131,7 +135,7 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
 
 
 def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -> list[_Given]:
-    """Those whose gold the grader reads: graded against itself it is correct, and so is each further answer of its list."""
+    """The problems whose gold the grader can read: it and each further answer of its list must be graded correct against it."""
     sound = _graded([entry.problem for entry in given if entry.row.gold is not None], task)
     asked = [(entry.problem, rival) for entry in given for rival in entry.row.rivals]
     verdicts = task.grade_answers([problem for problem, _ in asked], [rival for _, rival in asked])
@@ -172,7 +176,7 @@ def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -
 
 
 def _graded(problems: Sequence[Problem], task: Task) -> set[str]:
-    """Ids of the problems whose gold is graded right."""
+    """Ids of the problems whose gold is graded correct."""
     progress = Progress("problems", len(problems), unit="golds")
     right: set[str] = set()
     for at in range(0, len(problems), GRADED_AT_ONCE):
@@ -185,12 +189,12 @@ def _graded(problems: Sequence[Problem], task: Task) -> set[str]:
 def _leave_out_contradictions(
     group: Sequence[str], given: dict[str, list[_Given]], task: Task, found: Imported
 ) -> None:
-    """Take from the sets of `group` every question that stands there with two different answers: nobody knows the right one."""
+    """Drop every question of the sets in `group` that occurs with two different answers, because the right one is unknown."""
     asked: dict[str, list[tuple[str, _Given]]] = defaultdict(list)
     for name in group:
         for entry in given[name]:
             asked[task.same(entry.problem.question)].append((name, entry))
-    pairs: dict[tuple[str, str], tuple[Problem, Problem]] = {}  # the first answer to a question, and another
+    pairs: dict[tuple[str, str], tuple[Problem, Problem]] = {}  # the first answer to a question, and a different one
     for entries in asked.values():
         first, *others = dict.fromkeys(entry.problem.gold for _, entry in entries)
         by_gold = {entry.problem.gold: entry.problem for _, entry in entries}
@@ -221,7 +225,7 @@ def _leave_out_contradictions(
 
 
 def _clean(given: Sequence[_Given], name: str, index: Index, golds: dict[str, str], found: Imported) -> list[_Given]:
-    """Those that are no eval problem. golds: of the eval problems, by place."""
+    """The problems that are not eval problems. golds: golds of the eval problems, by place."""
     kept = []
     for entry, hit in zip(given, index.hits([entry.problem.question for entry in given]), strict=True):
         if hit is None:
@@ -235,7 +239,7 @@ def _clean(given: Sequence[_Given], name: str, index: Index, golds: dict[str, st
 
 
 def _once(given: Sequence[_Given], name: str, seen: dict[str, str], task: Task, found: Imported) -> list[_Given]:
-    """Those that say something new; `seen` (question -> place) grows."""
+    """The problems without duplicates. `seen` (question -> place) is extended."""
     kept = []
     for entry in given:
         key = task.same(entry.problem.question)

@@ -1,4 +1,4 @@
-"""The question of a row: in one column or joined from several, and which columns beside it belong to it."""
+"""The question of a row: it comes from one column, or is joined from several. Other columns may belong to it as well."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,23 +11,26 @@ _LETTERED = re.compile(r"\s*[(\[]?\s*([A-Za-z]|\d{1,2})\s*[).:\]、．]")
 
 BEFORE = ("body", "context", "passage", "premise", "background", "stem", "story", "table", "paragraph", "instruction")
 AFTER = ("input", "options", "option", "choices", "choice", "candidates", "unit", "units")
-"""Columns of such names, beside the question, belong to it: what stands before it in a text, and what after it."""
+"""Names of columns that belong to a question: those that come before it in a text, and those that come after it."""
 
 _NUMBERED = re.compile(r"(?i)(?:option|choice)[\s_-]?[a-f1-6]")
 LETTERS, FEWEST_LETTERS = frozenset("ABCDEF"), 3
-"""So are columns that are named by letters alone, if there are several."""
+"""Columns named by single letters also belong to the question if there are at least this many."""
 
 LABELS, TEXTS = ("label", "key", "letter", "id"), ("text", "value", "content", "answer")
-"""Names in an object that is one option: of its letter, and of what it says."""
+"""Names of fields in an object that is one option: for its letter, and for its text."""
 
 
 def read_question(row: Mapping, names: Sequence[str], map_name: str) -> tuple[str, str]:
-    """(what is asked, the name or template it was read by). names: of the columns that may hold it, or one template.
+    """(the question, the column or template that it came from).
 
-    A part of a template in [[double brackets]] is left out where a column in it is empty or missing.
+    A part of a template in [[double brackets]] is left out if a column in it is empty or missing.
+
+    Args:
+        names: columns that may hold it, or one template.
 
     Raises:
-        Unreadable: a column is missing, or is no text, or all of it is blank.
+        Unreadable: a column is missing or not text, or everything is blank.
     """
     if _PLACE.search(names[0]):
         name = names[0]
@@ -42,7 +45,7 @@ def read_question(row: Mapping, names: Sequence[str], map_name: str) -> tuple[st
     messages = opened(value)
     if (
         isinstance(messages, list) and messages and isinstance(messages[0], Mapping)
-    ):  # a cell that writes them out is no question
+    ):  # a cell with a serialized list is not a question
         value = messages
     if not isinstance(value, str) or not value.strip():
         raise Unreadable(f"field {name!r}: expected a text that is not blank, got {shown(value)}{inside(name, value)}")
@@ -50,21 +53,21 @@ def read_question(row: Mapping, names: Sequence[str], map_name: str) -> tuple[st
 
 
 def _filled(template: str, row: Mapping, map_name: str) -> str:
-    """The template with the columns that it names."""
+    """Fill in the columns that a template names."""
     text, at = "", 0
     for place in _PLACE.finditer(template):
         part = rendered(found_in(row, (place[1],), "question", map_name)[1], place[1])
         text += template[at : place.start()]
-        text = text.rstrip(" ") + part if part.startswith("\n") else text + part  # a list begins on a line of its own
+        text = text.rstrip(" ") + part if part.startswith("\n") else text + part  # a list begins on its own line
         at = place.end()
     return text + template[at:]
 
 
 def trimmed(question: str, texts: Iterable[str]) -> str:
-    """The question without these texts at its front and its end, however they are spaced.
+    """Remove these texts from the front and the end of a question, however they are spaced.
 
     Raises:
-        Unreadable: nothing else is asked.
+        Unreadable: nothing is left.
     """
     for text in texts:
         pattern = r"\s+".join(map(re.escape, text.split()))
@@ -75,10 +78,10 @@ def trimmed(question: str, texts: Iterable[str]) -> str:
 
 
 def rendered(value: object, name: str) -> str:
-    """A value as a part of a question; a list of options as lines "A. ...", unless they are lettered already.
+    """Format a value as part of a question. A list of options becomes lines "A. ...", unless they have letters already.
 
     Raises:
-        Unreadable: it is neither a text, a number, nor a list or an object of these.
+        Unreadable: it is not a text, a number, or a list or object of these.
     """
     value = opened(value)
     if value is None:
@@ -94,9 +97,10 @@ def rendered(value: object, name: str) -> str:
 
 
 def _options(value: list | dict, name: str) -> list[str]:
-    """The lines of a list of options.
+    """Format a list of options as lines.
 
-    It may be texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": text}], [{"A": text}] or [["A", text]].
+    It may be texts, {"A": text}, {"text": [...], "label": [...]}, [{"label": "A", "text": text}], [{"A": text}] or [["A",
+    text]].
     """
     labels: Sequence[object] = ()
     if isinstance(value, dict) and isinstance(value.get("text"), list):
@@ -120,7 +124,7 @@ def _options(value: list | dict, name: str) -> list[str]:
 
 
 def _pair(option: object) -> tuple[object, object] | None:
-    """The letter of an option and what it says; None: it is no object and no list of these two."""
+    """The letter and the text of an option; None: it is not an object or list of these two."""
     if isinstance(option, list):
         pair = len(option) == 2 and isinstance(option[0], str) and re.fullmatch("[A-Za-z]", option[0])
         return (option[0], option[1]) if pair else None
@@ -133,11 +137,11 @@ def _pair(option: object) -> tuple[object, object] | None:
 
 
 def unread_columns(row: Mapping, name: str, others: Iterable[str], question: str) -> Iterator[str]:
-    """Names of columns that belong to the question, hold something that it does not say, and are not read.
+    """Names of columns that belong to the question and contain something that it does not say, but are not read.
 
     Args:
-        name: the column or template that the question was read by; its neighbours inside an object count, too.
-        others: the columns that are read for something else.
+        name: the column or template of the question. Its neighbours inside an object are checked too.
+        others: columns that are read for something else.
     """
     names = _PLACE.findall(name) or [name]
     read = {name.casefold() for name in (*names, *others)}
@@ -158,7 +162,7 @@ def unread_columns(row: Mapping, name: str, others: Iterable[str], question: str
 
 
 def _says(question: str, value: object, name: str) -> bool:
-    """Does the question say the value, or is there nothing to say?"""
+    """Whether the question already says the value, or the value is empty."""
     if value is None:
         return True
     try:
@@ -171,7 +175,7 @@ def _says(question: str, value: object, name: str) -> bool:
 
 
 def joined_template(name: str, unread: Sequence[str]) -> str:
-    """The template that reads these columns too: the remedy of a question in several columns."""
+    """The template that also reads these columns: the remedy for a question in several columns."""
     asked = name if _PLACE.search(name) else f"{{{name}}}"
     before = [f"{{{n}}}" for n in unread if n.rpartition(".")[2].casefold() in BEFORE]
     after = [n for n in unread if n.rpartition(".")[2].casefold() not in BEFORE]

@@ -1,6 +1,6 @@
-"""Fields of a row: by name, inside of objects and lists; ids and numbers as they are written.
+"""Access to the fields of a row: by name, inside objects and lists; ids and numbers keep their spelling.
 
-What a row lacks or has of the wrong kind is `Unreadable`, whose message names the field and the remedy.
+A missing field, or one of the wrong kind, raises `Unreadable`, whose message names the field and the remedy.
 """
 
 import ast
@@ -11,10 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 EXACT_DIGITS = 15
-"""Decimal digits that a float keeps, whatever they are."""
+"""Number of decimal digits that a float always preserves."""
 
 HUGE = 1000
-"""Digits of a number that is too long to be written out."""
+"""Largest number of digits of a number that is written out."""
 
 _PART = re.compile(r"([^.\[\]]+)|\[(-?\d+)\]|\[([A-Za-z]\w*)\]")
 _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
@@ -22,25 +22,25 @@ _QUOTED_LIST = re.compile(rf"\[\s*{_QUOTED}(?:[,\s]\s*{_QUOTED})*\s*\]", re.DOTA
 
 
 class Unreadable(ValueError):
-    """A row holds no problem; the message names the field and the remedy."""
+    """The row holds no problem. The message names the field and the remedy."""
 
 
 def as_object(row: object) -> Mapping:
-    """The row. Raises Unreadable: it has no named fields."""
+    """The row as a mapping. Raises Unreadable if it has no named fields."""
     if not isinstance(row, Mapping):
         raise Unreadable(f"expected a JSON object with named fields, got {type(row).__name__}")
     return row
 
 
 class Cells(dict[str, Any]):
-    """A row of a table: every cell is a text, also where a number or a list is meant."""
+    """A row of a table. Every cell is text, even if it stands for a number or a list."""
 
 
 def get(row: object, name: str, *, any_case: bool = False) -> object:
-    """A column, "a.b", "a[-1].b" or "a[user].b" inside one; None where it is not there.
+    """The value of a column "a", or of "a.b", "a[-1].b" or "a[user].b" inside it; None: it does not exist.
 
     Args:
-        any_case: names may differ from the row's in case, where only one of these is like it.
+        any_case: the name may differ from the row's in case, if the match is unique.
     """
     if isinstance(row, dict) and (name in row or (name.isidentifier() and not any_case)):
         return row.get(name)
@@ -61,7 +61,7 @@ def get(row: object, name: str, *, any_case: bool = False) -> object:
 
 
 def _key(row: object, name: str, any_case: bool) -> str | None:
-    """How the row spells a name; None: it has no such column, or several that differ in case."""
+    """The row's spelling of a name; None: it has no such column, or several that differ in case."""
     if not isinstance(row, dict) or name in row or not any_case:
         return name if isinstance(row, dict) and name in row else None
     same = [key for key in row if isinstance(key, str) and key.casefold() == name.casefold()]
@@ -69,7 +69,7 @@ def _key(row: object, name: str, any_case: bool) -> str | None:
 
 
 def first_of(row: object, names: Sequence[str]) -> tuple[str, object] | None:
-    """The first of the columns in which the row has something, by names as they are, then in any case."""
+    """The first of the columns that is not empty, by exact names first, then in any case."""
     for any_case in (False, True):
         for name in names:
             if (value := get(row, name, any_case=any_case)) is not None:
@@ -78,14 +78,14 @@ def first_of(row: object, names: Sequence[str]) -> tuple[str, object] | None:
 
 
 def opened(value: object) -> object:
-    """The list or object that a text writes out, as cells of a table do; whatever else as it is.
+    """Parse the list or object that a text contains, as in cells of a table. Any other value stays as it is.
 
-    Lists of numbers stay texts, since [2, 3] is an interval as well.
+    Lists of numbers stay text, because [2, 3] may also be an interval.
     """
     if not isinstance(value, str) or not (text := value.strip()).startswith(("[", "{")) or text[-1] not in "]}":
         return value
     try:
-        if _QUOTED_LIST.fullmatch(text):  # NumPy writes no commas, and Python would join the texts
+        if _QUOTED_LIST.fullmatch(text):  # NumPy writes no commas, and Python would join adjacent strings
             return [ast.literal_eval(item) for item in re.findall(_QUOTED, text, re.DOTALL)]
         try:
             made = json.loads(text, parse_float=Decimal)
@@ -98,7 +98,7 @@ def opened(value: object) -> object:
 
 
 def is_utf8(text: str) -> bool:
-    """Can the text be written? A lone surrogate cannot: a byte that was no UTF-8, or half of a pair in JSON."""
+    """Whether the text can be encoded. A lone surrogate cannot: it is a byte that was not UTF-8, or half of a pair in JSON."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -110,10 +110,10 @@ def found_in(row: Mapping, names: Sequence[str], what: str, map_name: str) -> tu
     """The first of the columns that the row has: (name, value).
 
     Args:
-        what: the entry of `fields` that names the column, for the message; "": it has to have this name.
+        what: the entry of `fields` that names the column, for the message; "": the name is fixed.
 
     Raises:
-        Unreadable: it has none of them.
+        Unreadable: the row has none of them.
     """
     if found := first_of(row, names):
         return found
@@ -130,7 +130,7 @@ def identifier(row: Mapping, names: Sequence[str], *, own: bool) -> str | None:
     """The row's own id; None: it has none.
 
     Raises:
-        Unreadable: what is there is no id; or nothing is, where the user named the column.
+        Unreadable: the value is not usable as an id, or the column that the user named is missing.
     """
     found = first_of(row, names)
     value = found[1] if found else None
@@ -148,7 +148,7 @@ def identifier(row: Mapping, names: Sequence[str], *, own: bool) -> str | None:
 
 
 def whole_number(value: object) -> int | None:
-    """3 of 3 and of 3.0; None: it is no whole number."""
+    """The integer value of 3 or 3.0; None: it is not a whole number."""
     if isinstance(value, float):
         value = Decimal(repr(value))
     if isinstance(value, Decimal):
@@ -158,7 +158,7 @@ def whole_number(value: object) -> int | None:
 
 
 def shown(value: object) -> str:
-    """A value in a message: its kind, and how it begins."""
+    """A value for a message: its kind and its beginning."""
     kinds = {dict: "an object", list: "a list", bytes: "bytes", type(None): "nothing", Decimal: "number"}
     kind = kinds.get(type(value), type(value).__name__)
     if value is None:
@@ -168,7 +168,7 @@ def shown(value: object) -> str:
 
 
 def inside(name: str, value: object) -> str:
-    """How to name what is inside a value that is itself no text: the remedy of a message."""
+    """Describe how to name what is inside a value that is not a text, as the remedy in a message."""
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         user = any(isinstance(item, Mapping) and item.get("role") == "user" for item in value)
         keys = [f"{name}[{'user' if user else -1}].{key}" for key in value[0]]
@@ -180,7 +180,7 @@ def inside(name: str, value: object) -> str:
 
 
 def is_there(row: Mapping, name: str) -> bool:
-    """Is there such a column, in any case, if only with nothing in it?"""
+    """Whether the row has such a column, in any case, even if it is empty."""
     parent, _, last = name.rpartition(".")
     inside = get(row, parent, any_case=True) if parent else row
     return get(row, name, any_case=True) is not None or any(
@@ -189,7 +189,7 @@ def is_there(row: Mapping, name: str) -> bool:
 
 
 def number_text(value: object) -> str | None:
-    """A number as text with the digits that it was written with, a whole one without a point; None: it is no number."""
+    """A number as text with its original digits; whole numbers without a point; None: it is not a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, float | Decimal):
@@ -202,6 +202,7 @@ def number_text(value: object) -> str | None:
     if number != number.to_integral_value():
         return f"{number:f}"
     _, digits, exponent = number.as_tuple()
-    # Python writes floats from 1e16 on with an exponent, and then the last of 17 digits are not those of the number.
+    # Python writes floats from 1e16 on with an exponent, and the last of 17 digits may then differ from the original
+    # number.
     rounded = isinstance(exponent, int) and exponent > 0 and len(digits) > EXACT_DIGITS
     return str(int(float(number)) if rounded else int(number))

@@ -1,7 +1,8 @@
-"""The rows of a file or a dataset, each with where it stands.
+"""Read the rows of a file or a dataset, each with its place.
 
-`path` and `dataset` are read by the same code, by what a file holds and not by its name, so they agree. Texts and numbers
-stay as they are written: pandas and `datasets` would turn whole numbers beside an empty cell into floats.
+`path` and `dataset` use the same code, which looks at a file's content and not at its name, so they agree. Texts and numbers
+keep
+their spelling, while pandas and `datasets` would turn whole numbers beside an empty cell into floats.
 """
 
 import csv
@@ -25,21 +26,21 @@ from schemas.problems import Cell, SourceSpec
 READ = "objects as .jsonl (one a line) or .json (an array), .csv, .tsv or .parquet, all but the last also as .gz"
 
 TABLES = {".csv": ",;\t|", ".tsv": "\t,;|", ".tab": "\t,;|", ".psv": "|,;\t"}
-"""Names of tables -> what may separate their cells, the likeliest first."""
+"""Extensions of tables -> possible separators of their cells, the most likely first."""
 
 SAMPLE = 500
-"""Lines of a table by which its separator is told."""
+"""Lines of a table that are used to detect its separator."""
 
 HEAD = 1 << 16
-"""Bytes at the front of a file that tell what it is."""
+"""Bytes at the front of a file that are used to detect its format."""
 
 FOREIGN_SHARE = 0.01
-"""A file in which more lines than this are no UTF-8, and none is UTF-8 beyond ASCII, is in another encoding as a whole."""
+"""Share of lines that are not UTF-8 above which the whole file counts as another encoding, if no line is UTF-8 beyond ASCII."""
 
 UTF8 = "save it as UTF-8 (iconv -f {} -t UTF-8 OLD > NEW)"
 
 WRONG_KINDS = [
-    # how the file begins, what it is, what to do
+    # beginning of the file, its format, the remedy
     (rb"version https://git-lfs", "a Git LFS pointer and not the file itself", "run `git lfs pull`"),
     (
         rb"(?i)\s*<(!doctype|html|head|body|\?xml|!--)",
@@ -59,14 +60,14 @@ WRONG_KINDS = [
 ]
 
 _WRAPPED = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?=\[\s*\{)')
-_SEPARATOR = re.compile(r"\"?sep=(.)\"?\s*", re.DOTALL)  # Excel's first line
+_SEPARATOR = re.compile(r"\"?sep=(.)\"?\s*", re.DOTALL)  # the first line of a CSV file from Excel
 _OF_OBJECTS = re.compile(r"\[\s*\{")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of a source. number: of its line or row, from 1 on; fault: why it cannot be read, "": it can."""
+    """A row of a source. number: its line or row, from 1; fault: why it is unreadable, "": it is readable."""
 
     where: str
     number: int
@@ -76,14 +77,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a row must have in a column to be read. own: the user asks for it, so some row must have the column."""
+    """A condition on a column. own: the user set it, so at least one row must have the column."""
 
     column: str
     values: tuple[Cell, ...]
     own: bool = True
 
     def lacks(self, row: Mapping) -> str:
-        """What the row has there instead; "": it is read."""
+        """What a row has instead of an accepted value; "": the row passes."""
         cell = get(row, self.column, any_case=True)
         if not self.own and not is_there(row, self.column):
             return ""
@@ -94,7 +95,7 @@ class Filter:
 
 
 def _is_value(cell: object, value: Cell) -> bool:
-    """Is the cell written as the value is? Numbers are compared as numbers, and true and false in any case."""
+    """Whether a cell equals a value. Numbers are compared by value, true and false in any case."""
     if cell in (None, "", []) or cell != cell or value is None:  # NaN differs from itself
         return (cell in (None, "", []) or cell != cell) and value in (None, "")
     written = str(cell).lower() if isinstance(cell, bool) else number_text(cell) or str(cell)
@@ -109,24 +110,24 @@ def _is_value(cell: object, value: Cell) -> bool:
 
 
 def own_filters(spec: SourceSpec) -> list[Filter]:
-    """The filters of `where`; an empty list asks for nothing."""
+    """The filters of `where`. An empty list sets no condition."""
     lists = {column: value if isinstance(value, list) else [value] for column, value in spec.where.items()}
     return [Filter(column, tuple(values)) for column, values in lists.items() if values]
 
 
 def place_of(given: str, folder: str) -> Path | None:
-    """The file or folder that `given` names: in `folder`, else from the repository's root; None: there is none."""
+    """The file or folder that `given` names: in `folder`, else from the repository's root; None: it does not exist."""
     return next((path for path in (Path(folder) / given, Path(given)) if path.exists()), None)
 
 
 def watched(path: Path, folder: str) -> bool:
-    """Does DVC see an edit of `path`, because it lies in (or is) `folder`?"""
+    """Whether DVC sees an edit of `path`, because it is in `folder` or is `folder`."""
     inside = Path(folder).resolve()
     return path.resolve() == inside or path.resolve().is_relative_to(inside)
 
 
 def notes_on(name: str, spec: SourceSpec, folder: str) -> list[str]:
-    """What the user should know of a source: DVC does not see it change."""
+    """Remarks about a source: whether DVC notices its changes."""
     given = spec.path or spec.dataset
     path = place_of(given, folder)
     if path is None:
@@ -149,14 +150,15 @@ def read_rows(
     filters: Sequence[Filter] | None = None,
     leave_out: Callable[[Entry, str], None] = lambda entry, why: None,
 ) -> Iterator[Entry]:
-    """The rows that `spec` takes of its source; one that cannot be read says so and counts for `skip` and `limit`.
+    """Read the rows that `spec` selects from its source. Unreadable rows are included with their fault; `skip` and `limit` count
+    them.
 
     Args:
-        filters: what rows must have; None: those of `where`.
-        leave_out: is told of each row that has not, which does not count for `skip` and `limit`.
+        filters: conditions on rows; None: those of `where`.
+        leave_out: called with each row that fails them; such rows do not count for `skip` and `limit`.
 
     Raises:
-        UserError: the source is not there, or is a file of a kind that is not read, or the filters leave nothing.
+        UserError: the source does not exist, its format is not supported, or no row passes the filters.
     """
     filters = own_filters(spec) if filters is None else filters
     several = bool(spec.dataset) and not _is_file(spec, folder)
@@ -184,7 +186,7 @@ def read_rows(
 
 
 def _require_some(name: str, first: Entry, filters: Sequence[Filter], lacking: Mapping[str, Counter[str]]) -> NoReturn:
-    """Raises UserError: no row has what the filters ask for; tells of a column that is not there, or what it holds."""
+    """Raise UserError because no row passes the filters. The message shows a missing column, or its values."""
     where, row = f"problems.files.{name}.where", cast("Mapping", first.content)
     for one in filters:
         if list(lacking[one.column]) == [f"there is no field {one.column!r}"] and not is_there(row, one.column):
@@ -211,7 +213,7 @@ def _is_file(spec: SourceSpec, folder: str) -> bool:
 
 
 def _files(name: str, spec: SourceSpec, folder: str) -> list[tuple[Path, str]]:
-    """The files of a source, each with the name that messages call it by."""
+    """The files of a source, each with its name for messages."""
     local = place_of(spec.path or spec.dataset, folder)
     if spec.path and (local is None or not local.is_file()):
         raise UserError(f"{spec.path}: no such file" + (" (it is a folder: name it as dataset)" if local else ""))
@@ -223,7 +225,7 @@ def _files(name: str, spec: SourceSpec, folder: str) -> list[tuple[Path, str]]:
 
 
 def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path, str]]:
-    """The files of a folder or of a dataset of the hub, as `datasets` finds them. It reads none of them, and no script runs."""
+    """The files of a folder or of a hub dataset, as `datasets` finds them. No file is read and no script runs."""
     import datasets
 
     where = f"problems.files.{name}: dataset {spec.dataset}"
@@ -249,7 +251,7 @@ def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path
         found = manager.download(names)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except Exception as error:  # whatever the hub's client or the network raises: the user gave this name
+    except Exception as error:  # the hub's client or the network may raise anything, and the user gave this name
         hint = "" if local else "; is the name right, and is there a network?"
         raise UserError(f"{where}: cannot be loaded: {_causes(error)}{hint}") from None
     labels = names if local else [f"dataset {spec.dataset}, {PurePosixPath(name).name}" for name in names]
@@ -257,7 +259,7 @@ def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path
 
 
 def _causes(error: BaseException) -> str:
-    """What an error says, and what those say that led to it."""
+    """The messages of an error and of its causes."""
     found: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -271,14 +273,14 @@ def _causes(error: BaseException) -> str:
 
 
 def read_file(path: Path, label: str, separator: str = "", *, several: bool = False) -> Iterator[Entry]:
-    """The rows of a file, whatever kind it is.
+    """Read the rows of a file of any supported format.
 
     Args:
-        separator: of the cells, where it is a table; "": it is found.
+        separator: separator of the cells of a table; "": detected.
         several: whether it is one of several files, each of which may hold one object, as in the archive of MATH.
 
     Raises:
-        UserError: it is of a kind that is not read; names the file, what it is and what to do.
+        UserError: the format is not supported; names the file, its format and the remedy.
     """
     head, packed = _head(path, label)
     suffix = PurePosixPath(label.removesuffix(".gz")).suffix.lower()
@@ -307,14 +309,14 @@ def read_file(path: Path, label: str, separator: str = "", *, several: bool = Fa
 
 
 def _head(path: Path, label: str) -> tuple[bytes, bool]:
-    """The first bytes of what the file holds, and whether it is packed by gzip."""
+    """The first bytes of a file's content, and whether it is compressed by gzip."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return b"".join(_raw(path, label, packed, limit=HEAD)), packed
 
 
 def _raw(path: Path, label: str, packed: bool, limit: int = -1) -> Iterator[bytes]:
-    """The lines of a file as bytes, or of its first `limit` bytes. Only "\\n" ends a line: others stand inside of texts."""
+    """The lines of a file as bytes, or of its first `limit` bytes. Only "\\n" ends a line, because others occur inside texts."""
     with cast("BinaryIO", gzip.open(path) if packed else path.open("rb")) as file:
         try:
             if limit >= 0:
@@ -326,7 +328,7 @@ def _raw(path: Path, label: str, packed: bool, limit: int = -1) -> Iterator[byte
 
 
 def _lines(path: Path, label: str, packed: bool) -> Iterator[str]:
-    """The lines of a text file in UTF-8. Bytes that are none stay as lone surrogates, by which a row is told.
+    """The lines of a UTF-8 text file. Invalid bytes become lone surrogates, which mark their row as unreadable.
 
     Raises:
         UserError: the file as a whole is in another encoding.
@@ -348,7 +350,7 @@ def _lines(path: Path, label: str, packed: bool) -> Iterator[str]:
 
 
 def _is_foreign(lines: Iterable[bytes]) -> bool:
-    """Is this no UTF-8 as a whole, and not just in a damaged line?"""
+    """Whether the whole file is in another encoding than UTF-8, not only a damaged line."""
     total = bad = wide = 0
     for line in lines:
         total += 1
@@ -370,7 +372,7 @@ def _several_lines(content: object, label: str) -> NoReturn:
 
 
 def rows_inside(content: object) -> str | None:
-    """The field of an object that holds a list of objects, which may be the rows that were meant."""
+    """The field of an object that holds a list of objects, which may be the intended rows."""
     held = content.items() if isinstance(content, dict) else ()
     return next((n for n, v in held if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)), None)
 
@@ -390,7 +392,7 @@ def _no_json(start: bytes, suffix: str, label: str) -> NoReturn:
 
 
 def _parse(text: str) -> tuple[object, str]:
-    """(content, "") of a JSON text, or (None, what is wrong). Numbers with a point or an exponent keep their digits."""
+    """(content, "") of a JSON text, or (None, the fault). Numbers with a point or an exponent keep their digits."""
     twice: list[str] = []
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
@@ -404,7 +406,7 @@ def _parse(text: str) -> tuple[object, str]:
         return None, "nested too deeply to be read"
     except json.JSONDecodeError as error:
         return None, f"no valid JSON: {error.msg} (column {error.colno})"
-    except (ValueError, ArithmeticError) as error:  # a number of too many digits
+    except (ValueError, ArithmeticError) as error:  # a number with too many digits
         return None, f"no valid JSON: {error}"
     if twice:
         return None, f"field {twice[0]!r}: stands twice in one object, and nobody knows which one counts"
@@ -424,7 +426,7 @@ def _json_lines(lines: Iterator[str], label: str) -> Iterator[Entry]:
 
 
 def _array(text: str, label: str) -> Iterator[Entry] | None:
-    """The items of a JSON array, alone or as the only field of an object; None: it is neither."""
+    """The items of a JSON array, which may be the only field of an object; None: the text is neither."""
     wrapped = _WRAPPED.match(text)
     opening = wrapped.end() if wrapped else text.index("[")
     depth, starts = 0, [opening + 1]
@@ -455,7 +457,7 @@ def _items(text: str, bounds: Sequence[int], label: str) -> Iterator[Entry]:
 
 
 def _table(lines: Iterator[str], label: str, separators: str) -> Iterator[Entry]:
-    """Rows of a table; every cell is a text, and an empty one is none. separators: the one, or several to choose from."""
+    """Read the rows of a table. Every cell is text; an empty cell is None. separators: the separator, or several candidates."""
     csv.field_size_limit(1 << 30)
     sample = list(itertools.islice(lines, SAMPLE))
     named = _SEPARATOR.fullmatch(sample[0]) if sample else None
@@ -490,7 +492,7 @@ def _table(lines: Iterator[str], label: str, separators: str) -> Iterator[Entry]
 
 
 def _separator(sample: Sequence[str], separators: str) -> str:
-    """That by which most rows have as many cells as the header, and among equals that of the most columns."""
+    """Detect the separator: the one for which most rows have as many cells as the header, then the one with the most columns."""
 
     def fits(separator: str) -> tuple[float, int]:
         counts: list[int] = []
@@ -501,7 +503,7 @@ def _separator(sample: Sequence[str], separators: str) -> str:
             except StopIteration:
                 break
             except csv.Error as error:
-                if "unexpected end" in str(error):  # the sample ends inside of a cell
+                if "unexpected end" in str(error):  # the sample ends inside a cell
                     break
                 counts.append(-1)
         columns = next((count for count in counts if count), 0)

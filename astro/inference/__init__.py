@@ -1,0 +1,1 @@
+"""Engines that generate text: vLLM, transformers, an OpenAI-compatible endpoint, and pools of processes."""

@@ -14,13 +14,19 @@ class JumpWords(Protocol):
     """The phrases that a chain may use before it goes back (schemas of `phrases/*.yaml`)."""
 
     @property
-    def reflection(self) -> Sequence[str]: ...
+    def reflection(self) -> Sequence[str]:
+        """Phrases of doubt after a wrong step."""
+        ...
 
     @property
-    def return_step(self) -> Sequence[str]: ...
+    def return_step(self) -> Sequence[str]:
+        """Phrases before a step that the chain restates."""
+        ...
 
     @property
-    def return_root(self) -> Sequence[str]: ...
+    def return_root(self) -> Sequence[str]:
+        """Phrases before the restated problem."""
+        ...
 
 
 class StepText(Protocol):

@@ -48,13 +48,17 @@ class NullTracker:
 
     run_id = ""
 
-    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Do nothing."""
 
-    def log_params(self, params: Mapping[str, Any]) -> None: ...
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
-    def log_artifact(self, path: Path | str) -> None: ...
+    def log_artifact(self, path: Path | str) -> None:
+        """Do nothing."""
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None: ...
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
 
 class MlflowTracker:
@@ -69,6 +73,7 @@ class MlflowTracker:
         self._lock = threading.Lock()
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Buffer points of curves, and write the buffer when it is full or old. None is left out."""
         now = int(time.time() * 1000)
         new = [(legal_name(k), float(v), now, step or 0) for k, v in metrics.items() if v is not None]
         with self._lock:
@@ -78,16 +83,19 @@ class MlflowTracker:
                 self._flush()
 
     def log_params(self, params: Mapping[str, Any]) -> None:
+        """Write params. An unavailable store causes a warning."""
         with warned("params"):
             store.log_params(self._client, self.run_id, params)
 
     def log_artifact(self, path: Path | str) -> None:
+        """Copy a file or a folder to the run. Raises ValueError if it does not exist; an unavailable store causes a warning."""
         if not Path(path).exists():
             raise ValueError(f"expected a file or a folder to log, got {path}")
         with warned(f"the artifact {path}"):
             store.log_artifact(self._client, self.run_id, Path(path))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Write tags. An unavailable store causes a warning."""
         with warned("tags"):
             store.set_tags(self._client, self.run_id, tags)
 

@@ -1,0 +1,1 @@
+"""Training: the base model, SFT and GRPO, in one process or in many."""

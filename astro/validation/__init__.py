@@ -1,4 +1,4 @@
-"""Great Expectations suites over whole tables: a stage's data passes its gate or the pipeline stops.
+"""Validation of whole tables with Great Expectations suites: a stage's data passes its gate, or the pipeline stops.
 
 require(check_trees(trees), Path("metrics/gates/trees.json"), Path("reports/data_docs"))
 """

@@ -1,7 +1,7 @@
-"""What every gate does: run expectations over tables, say what failed and which rows, keep a summary and a page.
+"""The common part of all gates: run expectations over tables, report failures with their rows, write a summary and a page.
 
-Great Expectations is imported late (it takes 4 to 7 s) and works in memory: no project folder, no progress bars,
-nothing sent home.
+Great Expectations is imported late (it takes 4 to 7 s) and works in memory, without a project folder, progress bars or
+telemetry.
 """
 
 import os
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMED_ROWS = 10
-"""So many failing rows are named."""
+"""Number of failing rows that are named."""
 
-_DECIMALS = 6  # of observed values in the summary
-_INTERNAL = ("batch_id", "column", "column_list")  # kwargs that say where, not what
+_DECIMALS = 6  # decimals of observed values in the summary
+_INTERNAL = ("batch_id", "column", "column_list")  # keyword arguments that name the place, not the condition
 
 
 class GateError(UserError):
-    """Data did not pass its gate; the message names expectations, columns and rows."""
+    """Data failed its gate. The message names expectations, columns and rows."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A frame and what is expected of it.
+    """A data frame with its expectations.
 
     Attributes:
-        name: of the table, in messages and pages.
+        name: name of the table in messages and pages.
         frame: the rows.
-        key: column that names a row.
-        expectations: Great Expectations objects; their `notes` say in words what must hold. At most one of each type
-            for one column.
+        key: column that identifies a row.
+        expectations: Great Expectations objects. Their `notes` describe the condition in words. At most one of each type per
+            column.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Table:
 
 @dataclass(frozen=True)
 class GateResult:
-    """Outcome of a gate.
+    """The outcome of a gate.
 
     Attributes:
-        name: of the gate.
-        success: did everything hold?
+        name: name of the gate.
+        success: whether all expectations were met.
         summary: the same bytes for the same data: `{"gate", "success", "rows": {table: n}, "expectations": {"<table>/
             <column>/<type>": {"success", "observed", "unexpected", "kwargs"}}}`; "observed" is None for an expectation
             on single rows, "unexpected" (failing rows) for one on the whole column.
-        failures: a line per failed expectation, with the first failing rows.
-        build_docs: `build_docs(folder)` writes Data Docs there, in place of older ones.
+        failures: one line per failed expectation, with the first failing rows.
+        build_docs: `build_docs(folder)` writes Data Docs there and replaces older ones.
     """
 
     name: str
@@ -67,7 +67,7 @@ class GateResult:
 
 
 def load() -> Any:
-    """The great_expectations module, imported."""
+    """Import great_expectations."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
@@ -75,12 +75,12 @@ def load() -> Any:
 
 
 def run_gate(name: str, tables: Sequence[Table]) -> GateResult:
-    """Run all expectations of all tables, also after a failure: the user wants to hear of all at once."""
+    """Run all expectations of all tables, even after a failure, so that the user sees all failures at once."""
     gx = load()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     for site in list(context.variables.data_docs_sites or {}):
-        context.delete_data_docs_site(site)  # it would write to a folder of its own under /tmp
+        context.delete_data_docs_site(site)  # it would write to its own folder under /tmp
     source = context.data_sources.add_pandas(name)
     entries: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
@@ -110,15 +110,15 @@ def run_gate(name: str, tables: Sequence[Table]) -> GateResult:
 
 
 def require(result: GateResult, metrics_path: Path, docs_dir: Path) -> None:
-    """Keep the summary and the page of a gate, then let its data pass or not.
+    """Write the summary and the page of a gate, then raise an error if the gate failed.
 
     Args:
-        result: of a `check_*` function.
-        metrics_path: where the summary goes, as JSON (written whole or not at all).
-        docs_dir: folder of all gates' pages; this gate's are `docs_dir/<gate>/index.html`.
+        result: the result of a `check_*` function.
+        metrics_path: path of the JSON summary (written completely or not at all).
+        docs_dir: folder of all gates' pages; this gate's page is `docs_dir/<gate>/index.html`.
 
     Raises:
-        GateError: an expectation failed. Both files stand by then.
+        GateError: an expectation failed. Both files exist by then.
     """
     write_json(metrics_path, result.summary)
     page = docs_dir / result.name
@@ -131,7 +131,7 @@ def require(result: GateResult, metrics_path: Path, docs_dir: Path) -> None:
 
 
 def _build_docs(context: Any, folder: Path) -> None:
-    """Data Docs into `folder`. Pages are filed by time, so those of an older run are removed first."""
+    """Write Data Docs into `folder`. Pages are filed by time, so those of an older run are removed first."""
     for part in ("expectations", "validations"):
         shutil.rmtree(folder / part, ignore_errors=True)
     site = {
@@ -147,13 +147,13 @@ def _build_docs(context: Any, folder: Path) -> None:
 
 
 def _column(result: Mapping[str, Any]) -> str:
-    """Column, columns or "table" that an expectation is about."""
+    """The column, columns or "table" of an expectation."""
     kwargs = result["expectation_config"]["kwargs"]
     return kwargs.get("column") or "+".join(kwargs.get("column_list", [])) or "table"
 
 
 def _entry(table: Table, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """One line of the summary: its name and its content, without GX's random ids."""
+    """One entry of the summary: its name and its content, without GX's random ids."""
     config, found = result["expectation_config"], result["result"]
     kwargs = {k: _plain(v) for k, v in config["kwargs"].items() if k not in _INTERNAL and v is not None}
     entry = {
@@ -166,7 +166,7 @@ def _entry(table: Table, result: Mapping[str, Any]) -> tuple[str, dict[str, Any]
 
 
 def _failure(table: Table, result: Mapping[str, Any]) -> str:
-    """What should hold, what came, and the rows."""
+    """Describe a failure: the condition, the observed value, and the rows."""
     config, found = result["expectation_config"], result["result"]
     limits = ", ".join(f"{k}={_plain(v)}" for k, v in sorted(config["kwargs"].items()) if k not in _INTERNAL)
     line = f"{table.name}.{_column(result)}: {config.get('notes') or 'no note'} [{config['type']}({limits})]: "
@@ -184,13 +184,13 @@ def _failure(table: Table, result: Mapping[str, Any]) -> str:
 
 
 def _row(key: str, row: Mapping[str, Any]) -> str:
-    """`p7 (chance 0)`: the row's name and what it holds in the column."""
+    """`p7 (chance 0)`: the row's name and its value in the column."""
     rest = ", ".join(f"{k} {_plain(v)}" for k, v in row.items() if k != key)
     return f"{row[key]} ({rest})" if rest else str(row[key])
 
 
 def _counterexamples(table: Table, column: str | None) -> list[str]:
-    """Rows that pull a share down: where a yes/no column says no. [] for any other column."""
+    """Rows that lower a share, for a yes/no column: those with "no". [] for any other column."""
     if column is None or column not in table.frame or table.frame[column].dtype != bool:
         return []
     rows = [str(key) for key in table.frame.loc[~table.frame[column], table.key]]
@@ -198,7 +198,7 @@ def _counterexamples(table: Table, column: str | None) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in JSON's types, floats rounded."""
+    """`value` in JSON types with rounded floats."""
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):

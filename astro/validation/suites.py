@@ -1,4 +1,4 @@
-"""The gates themselves: what must hold of whole tables, beyond what the contracts see in a single record."""
+"""The gates: conditions on whole tables, beyond what the contracts check in a single record."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from astro.validation.tables import Key, plain_key, problem_rows, set_rows, trac
 from schemas.records import Problem, Trace, Tree
 
 ROUNDING = 1e-4
-"""Sums and means over a tree's figures may be off by this much: records keep six decimals."""
+"""Tolerance for sums and means over a tree's figures, because records hold six decimals."""
 
 
 def check_problems(
@@ -17,13 +17,13 @@ def check_problems(
     level_tolerance: float = 0.1,
     key: Key = plain_key,
 ) -> GateResult:
-    """Gate `problems`: no set is empty, ids are unique, no problem stands in two of train, rl and eval.
+    """Gate `problems`: no set is empty, ids are unique, and no problem is in two of train, rl and eval.
 
     Args:
         sets: train, rl and at least one eval_<name>.
-        levels: wanted share of each level in train and rl; None: no such wish.
-        level_tolerance: how far a share may be off, beside the three standard errors of a random draw.
-        key: when are two problems the same; a task that knows better than the text passes its own.
+        levels: requested share of each level in train and rl; None: not checked.
+        level_tolerance: allowed deviation of a share, in addition to three standard errors of a random draw.
+        key: normal form of a problem; a task may pass a better one than the text.
     """
     e = load().expectations
     named = ["train", "rl", "eval"]
@@ -63,14 +63,14 @@ def check_trees(
     min_readable_gold: float = 1.0,
     searched: bool = True,
 ) -> GateResult:
-    """Gate `trees`: enough of them are usable, and each is what the search of paper section 2.2 leaves behind.
+    """Gate `trees`: enough of them are usable, and each one is consistent with the search of paper section 2.2.
 
     Args:
-        trees: may be a stream; each is reduced to a row at once.
+        trees: may be a stream, because each is reduced to a row at once.
         min_solved: smallest share of trees with a correct terminal node.
         min_valid: smallest share with a correct and a wrong one, which a search trace needs (paper: 0.68).
         min_readable_gold: smallest share of trees whose reference answer the grader can read.
-        searched: False: of independent solutions (`astro.search.best_of_n`), whose N and Q follow no simulation.
+        searched: False: trees of independent solutions (`astro.search.best_of_n`), whose N and Q do not come from simulations.
     """
     e = load().expectations
 
@@ -114,17 +114,18 @@ def check_traces(
     to_the_end: bool = True,
     key: Key = plain_key,
 ) -> GateResult:
-    """Gate `traces`: every chain ends right, goes back as often as it says, and none is about an eval problem.
+    """Gate `traces`: every chain ends with the right answer, has the stated number of returns, and is not about an eval problem.
 
     Args:
-        traces: all of them, each with the tree that it comes from; may be a stream.
-        eval_problems: of all eval sets.
-        direct_between: least and largest share of direct traces; (1, 1) for the arm without reflection.
-        max_backtracks: most jumps back in one trace; None: any.
-        max_characters: longest completion; None: any.
-        max_answer_share: largest share of problems that share one answer (with few problems more is let pass):
-            a table in which one answer is nearly always right teaches that answer.
-        to_the_end: a wrong branch goes on to a wrong answer; False: it may be given up before.
+        traces: all traces, each with its tree; may be a stream.
+        eval_problems: the problems of all eval sets.
+        direct_between: smallest and largest share of direct traces; (1, 1) for the arm without reflection.
+        max_backtracks: largest number of jumps back in a trace; None: unlimited.
+        max_characters: longest completion; None: unlimited.
+        max_answer_share: largest share of problems with the same answer (more is allowed with few problems), because a
+            frequent
+            answer would be learned.
+        to_the_end: every wrong branch continues to a wrong answer; False: it may be given up earlier.
         key: see `check_problems`.
     """
     e = load().expectations

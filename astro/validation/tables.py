@@ -1,6 +1,6 @@
-"""Records -> tables: one row per problem, set, tree or trace, with the relations that a gate looks at as columns.
+"""Convert records to tables: one row per problem, set, tree or trace, with the quantities that a gate checks as columns.
 
-Plain Python per record, pandas only at the end: 10,000 trees of 100 nodes take seconds.
+Records are processed in plain Python and pandas is used only at the end, so that 10,000 trees of 100 nodes take only seconds.
 """
 
 import math
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Key = Callable[[Problem], str]
-"""Canonical form of a problem: two problems with equal keys are the same problem."""
+"""Normal form of a problem. Problems with equal keys are the same problem."""
 
 GROUPS = ("eval", "train", "rl")
-"""Which of two sets must give way when they share a problem: the later one."""
+"""Groups of sets in order of priority. If two sets share a problem, the later one must drop it."""
 
 
 def plain_key(problem: Problem) -> str:
@@ -32,22 +32,22 @@ def group_of(name: str) -> str:
 
 
 class _Columns:
-    """A table that grows row by row; a number takes as many bytes as in a frame."""
+    """A table that grows row by row. Numbers use as many bytes as in the frame."""
 
     TYPES: ClassVar = {"int64": "q", "float64": "d", "bool": "b"}
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        """columns: name -> dtype."""
+        """Create an empty table. columns: name -> dtype."""
         self._dtypes = dict(columns)
         self._columns = {name: array(self.TYPES[t]) if t in self.TYPES else [] for name, t in columns.items()}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One more row, with these columns."""
+        """Add a row with these columns."""
         for name, column in self._columns.items():
             column.append(row[name])
 
     def frame(self) -> "pd.DataFrame":
-        """The frame, also without rows."""
+        """The frame, which may have no rows."""
         import pandas as pd
 
         return pd.DataFrame(self._columns).astype(self._dtypes)
@@ -67,8 +67,9 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd
 def problem_rows(sets: Mapping[str, Sequence[Problem]], *, key: Key = plain_key) -> "pd.DataFrame":
     """One row per problem: place ("<set>:<id>"), id, set, question (its key), level, chance (NaN: unknown), elsewhere.
 
-    `elsewhere` names the same problem in another group of sets that has the older right to it (eval before train
-    before rl), by its place; "" if there is none. Two eval sets may share a problem.
+    `elsewhere` is the place of the same problem in another group of sets with higher priority (eval before train before rl);
+    "" if
+    there is none. Two eval sets may share a problem.
     """
     keys = {name: [key(problem) for problem in problems] for name, problems in sets.items()}
     places: dict[str, dict[str, str]] = defaultdict(dict)  # key -> group -> first place
@@ -101,8 +102,9 @@ def set_rows(
 ) -> "pd.DataFrame":
     """One row per set: set, group, size, level_excess.
 
-    `level_excess` (train and rl, if `levels` is given; else NaN): by how much the worst level's share is further from
-    `levels` than `tolerance` and three standard errors of a draw of that size allow; <= 0 is fine.
+    `level_excess` (train and rl, if `levels` is given; else NaN) is how far the worst level's share deviates from `levels`
+    beyond
+    `tolerance` plus three standard errors of a draw of that size; <= 0 is fine.
     """
     rows = []
     for name, problems in sets.items():
@@ -126,16 +128,16 @@ def _level_excess(problems: Sequence[Problem], levels: Mapping[int, float], tole
 # ----------------------------------------------------------------------------------------------------------- trees
 
 TREE_COLUMNS = {
-    "id": "object",  # of the problem
+    "id": "object",  # id of the problem
     "nodes": "int64",
-    "solved": "bool",  # has a correct terminal node
-    "valid": "bool",  # has a correct and a wrong one
-    "readable_gold": "bool",  # no grade says that the reference cannot be read
+    "solved": "bool",  # whether it has a correct terminal node
+    "valid": "bool",  # whether it has a correct and a wrong terminal node
+    "readable_gold": "bool",  # no grade says that the reference is unreadable
     "ungraded": "int64",  # terminal nodes without a verdict, or others with one
     "expanded_terminals": "int64",  # terminal nodes with children
-    "unvalued": "int64",  # nodes below the root that are not terminal and have no rollouts
+    "unvalued": "int64",  # non-terminal nodes below the root without rollouts
     "prior_error": "float64",  # largest |sum of the priors of siblings - 1|
-    "visit_error": "int64",  # largest difference between the passes through a node and through its children
+    "visit_error": "int64",  # largest difference between the passes through a node and the sum over its children
     "q_error": "float64",  # largest |Q - the back-propagation formula over the children|
     "reward_error": "float64",  # largest |R - mean verdict of the rollouts, or own grade|
 }
@@ -170,10 +172,9 @@ def _tree_row(tree: Tree) -> dict[str, Any]:
 
 
 def _visit_error(node: Node, children: Sequence[Node] | None, iterations: int) -> int:
-    """Every simulation passes from the root down: N - 1 times through a node (new nodes start at 1, the root at 0).
+    """The root has one pass per iteration, any other node N - 1 (new nodes start with N = 1, the root with 0).
 
-    The first pass of an expanded node stopped there to expand it; each later one went on to a child. The root is
-    passed in every iteration.
+    The first pass of an expanded node stopped there to expand it; each later one continued to a child.
     """
     passes = node.visits - (node.index != ROOT)
     if node.index == ROOT and passes != iterations:
@@ -202,14 +203,14 @@ def _reward_error(node: Node) -> float:
 TRACE_COLUMNS = {
     "id": "object",
     "direct": "bool",
-    "has_tree": "bool",  # the tree of its problem is known
-    "ends_right": "bool",  # its last step is a correct terminal node of that tree, with the trace's answer
-    "wrong_iff_search": "bool",  # a search trace tries a wrong answer (or leaves the way), a direct one does not
-    "right_abandoned": "int64",  # correct terminal nodes that it writes as wrong
-    "uncounted_returns": "int64",  # |returns written - backtracks|
+    "has_tree": "bool",  # whether the tree of its problem is known
+    "ends_right": "bool",  # whether its last step is a correct terminal node of that tree, with the trace's answer
+    "wrong_iff_search": "bool",  # whether a search trace tries a wrong answer (or leaves the path), and a direct one does not
+    "right_abandoned": "int64",  # correct terminal nodes that the trace treats as wrong
+    "uncounted_returns": "int64",  # |number of returns in the text - backtracks|
     "backtracks": "int64",
-    "characters": "int64",  # of the completion
-    "eval_problem": "object",  # eval problem that it is about; "": none
+    "characters": "int64",  # length of the completion
+    "eval_problem": "object",  # eval problem that the trace is about; "": none
 }
 
 
@@ -223,9 +224,9 @@ def trace_rows(
     """One row per trace, see `TRACE_COLUMNS`, and one per answer, see `ANSWER_COLUMNS`.
 
     Args:
-        traces: each with the tree that it comes from (None: it is not known); may be a stream.
-        eval_problems: an eval problem is found by its id and by its question.
-        to_the_end: wrong branches go on to a wrong answer; False: they may be given up before.
+        traces: each with its tree (None: unknown); may be a stream.
+        eval_problems: compared by id and by question.
+        to_the_end: wrong branches continue to a wrong answer; False: they may be given up earlier.
     """
     evals = {name: problem.id for problem in eval_problems for name in (problem.id, "question " + key(problem))}
     answers, table = _Answers(), _Columns(TRACE_COLUMNS)
@@ -239,7 +240,7 @@ def trace_rows(
 
 
 def _trace_row(trace: Trace, tree: Tree | None, to_the_end: bool) -> dict[str, Any]:
-    """All but `eval_problem`. Without a tree only `has_tree` complains."""
+    """All columns but `eval_problem`. Without a tree only `has_tree` fails."""
     written = [(s.kind, s.node) for s in trace.segments if s.kind in ("step", "wrong_step")]
     nodes: dict[int | None, Node] = {} if tree is None else {node.index: node for node in tree.nodes}
     ends = [(kind, nodes[i]) for kind, i in written if i in nodes and nodes[i].terminal]
@@ -262,18 +263,18 @@ def _trace_row(trace: Trace, tree: Tree | None, to_the_end: bool) -> dict[str, A
 
 
 def _astray(node: Node, to_the_end: bool) -> bool:
-    """Does a step off the way count as a wrong try?"""
+    """Whether a step off the path counts as a wrong try."""
     return node.terminal and node.verdict != "correct" if to_the_end else node.verdict != "correct"
 
 
 ANSWER_COLUMNS = {
     "answer": "object",
-    "excess": "float64",  # share of problems with it, less what a draw of so few may add (1 / sqrt(problems))
+    "excess": "float64",  # share of problems with this answer, minus the random fluctuation 1 / sqrt(problems)
 }
 
 
 class _Answers:
-    """In how many problems does each answer come up? Of a pair of problem and answer only the hash is kept."""
+    """Counts the problems in which each answer occurs. Of a pair of problem and answer only the hash is stored."""
 
     def __init__(self) -> None:
         self._problems: set[int] = set()

@@ -1,0 +1,1 @@
+"""Presentation of results: the offline pages, plots, chain graphs, and console output."""

@@ -1,6 +1,6 @@
-"""The offline page of the ablations: what each parameter change does to each model, with its question and its commands.
+"""The offline page of the ablations: the effect of each parameter change on each model, with its question and its commands.
 
-As `astro.viz.report`: one HTML file that loads nothing, same input, same bytes.
+Like `astro.viz.report` it is one HTML file that loads nothing; the same input gives the same bytes.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from astro.viz.svg import INK, inline, plotting
 from schemas.ablations import BASELINE, AblationFigure, AblationReport, ArmsFigure
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_WIDTH = 10.6  # inches; the page scales plots down to its own width
+_WIDTH = 10.6  # inches; the page scales plots down to its width
 
 Cell = tuple[str, AblationFigure]
-"""(name of the ablation, figure) of one set and model."""
+"""(name of the ablation, figure) for one set and model."""
 
 
 def render(table: AblationReport) -> str:
@@ -51,7 +51,7 @@ def render(table: AblationReport) -> str:
 
 
 def sections(table: AblationReport) -> list[tuple[str, list[tuple[str, list[Cell], Markup | None]]]]:
-    """(set, [(model, its rows, its plot)]), without models that no run has measured there."""
+    """(set, [(model, its rows, its plot)]), without models that no run measured on the set."""
     cells: dict[str, dict[str, list[Cell]]] = {}
     for row in table.rows:
         for found in row.figures:
@@ -64,7 +64,7 @@ def sections(table: AblationReport) -> list[tuple[str, list[tuple[str, list[Cell
 
 
 def arms(table: AblationReport) -> list[tuple[str, str, str, list[tuple[str, ArmsFigure]]]]:
-    """(set, searching arm, its comparator, [(ablation, what the search prior is worth there)])."""
+    """(set, searching arm, its baseline, [(ablation, gain of the search prior)])."""
     cells: dict[tuple[str, str], list[tuple[str, ArmsFigure]]] = {}
     for row in table.rows:
         for found in row.arms:
@@ -73,9 +73,10 @@ def arms(table: AblationReport) -> list[tuple[str, str, str, list[tuple[str, Arm
 
 
 def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
-    """Paired differences to the default with 95 % intervals, and a hollow mark for each seed; None: no difference yet.
+    """Plot of paired differences from the default with 95 % intervals, and a hollow mark per seed; None: no differences yet.
 
-    name: unique on the page.
+    Args:
+        name: unique on the page.
     """
     shown = [(ablation, f) for ablation, f in rows if f.difference is not None]
     if not shown:
@@ -98,7 +99,7 @@ def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
             ax.text(1.01, place, text, transform=ax.get_yaxis_transform(), va="center")
         ax.set_yticks(range(len(shown)), [ablation for ablation, _ in shown])
         ax.set_ylim(len(shown) - 0.4, -0.6)
-        # At least a point to each side: zeros are not drawn on a scale of hundredths.
+        # At least one point to each side, so that zeros are not drawn on a scale of hundredths.
         left, right = ax.get_xlim()
         ax.set_xlim(min(left, -1), max(right, 1))
         ax.grid(axis="y", visible=False)
@@ -115,6 +116,6 @@ def forest(rows: Sequence[Cell], *, name: str) -> Markup | None:
 
 
 def seed_range(found: AblationFigure | ArmsFigure) -> str:
-    """ "lowest .. highest" difference of a seed, in percentage points; "-": none."""
+    """ "lowest .. highest" difference of a seed, in percentage points; "-": there is none."""
     each = [s.difference for s in found.by_seed]
     return f"{points(min(each))} .. {points(max(each))}".replace("-", MINUS) if each else "-"

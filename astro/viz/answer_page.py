@@ -12,7 +12,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(problem: Problem, answers: Sequence[Completion], tree: Tree | None) -> str:
-    """The page as one HTML string (UTF-8). tree: None: no search was asked for."""
+    """The page as one HTML string (UTF-8). tree: None: no search was requested."""
     return (
         environment()
         .get_template("answer.html.j2")

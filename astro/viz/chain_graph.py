@@ -1,9 +1,10 @@
-"""A chain of thought as a directed graph, drawn as inline SVG (paper, analyses: node = step, back edge = backtrack).
+"""Draw a chain of thought as a directed graph in inline SVG (paper, analyses: node = step, back edge = backtrack).
 
-Time runs downwards and depth to the right: the problem stands at the top left, a step right of the step it continues,
-and every continuation of a step after its first one opens a new row. So each row is one attempt, and the picture grows
-the way the text beside it does. A back edge leaves its step below, runs left under the row and up to where the chain
-returns to.
+Time runs downwards and depth to the right. The problem is at the top left, and a step is right of the step that it continues.
+Every
+further continuation of a step opens a new row, so each row is one attempt, and the picture grows like the text beside it. A
+back
+edge leaves its step downwards, runs left under the row and up to the target of the return.
 """
 
 from dataclasses import dataclass
@@ -13,23 +14,23 @@ from markupsafe import Markup, escape
 from schemas.records import Chain, ChainNode
 
 PROBLEM = -1
-"""Stands for the problem itself in `ChainNode.parent` and `Chain.back_edges`."""
+"""The problem itself, in `ChainNode.parent` and `Chain.back_edges`."""
 
 MAX_DRAWN = 160
-"""Steps drawn of one chain; a longer chain is cut, and the picture says so."""
+"""Largest number of steps drawn. A longer chain is cut, and the picture says so."""
 
-_COLUMN = 70.0  # between depths, px
-_ROW = 46.0  # between rows, px
+_COLUMN = 70.0  # px between depths
+_ROW = 46.0  # px between rows
 _RADIUS = 11.0
 _MARGIN = 22.0
-_GUTTER = 22.0  # how far below its row a back edge runs
+_GUTTER = 22.0  # px between a row and the back edge below it
 _CORNER = 8.0  # radius of a turn
-_TRUNK = 5.0  # forward edges go down right of a node's middle, back edges come up left of it
+_TRUNK = 5.0  # forward edges go down right of a node's middle, back edges arrive left of it
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands, in px."""
+    """Positions of all elements, in px."""
 
     problem: tuple[float, float]
     nodes: tuple[tuple[float, float], ...]  # one (x, y) per drawn step
@@ -39,7 +40,7 @@ class Layout:
     height: float
 
     def at(self, index: int) -> tuple[float, float]:
-        """Place of a step, or of the problem for -1."""
+        """Position of a step, or of the problem for -1."""
         return self.problem if index == PROBLEM else self.nodes[index]
 
 
@@ -92,16 +93,16 @@ def state(node: ChainNode) -> str:
 
 
 def false_claim(node: ChainNode) -> bool:
-    """Does the chain say something of this attempt that is not so?"""
+    """Whether the chain's own verdict on this attempt is wrong."""
     return node.claim is not None and node.right is not None and node.claim != node.right
 
 
 def draw(chain: Chain, *, problem: str, limit: int = MAX_DRAWN) -> Markup:
-    """The graph as an SVG element; colours come from the page's CSS classes.
+    """The graph as an SVG element. Colours come from the page's CSS classes.
 
     Args:
-        chain: what to draw; one `<g class="back">` per back edge, one `<g class="node ...">` per step.
-        problem: tooltip of the problem's node (escaped here, as every text is).
+        chain: the chain; it gives one `<g class="back">` per back edge and one `<g class="node ...">` per step.
+        problem: tooltip of the problem's node (escaped here, like every text).
         limit: see MAX_DRAWN.
     """
     plan = layout(chain, limit=limit)
@@ -128,7 +129,7 @@ def _n(value: float) -> str:
 
 
 def _edge(plan: Layout, parent: int, child: int) -> Markup:
-    """Straight to the first continuation (same row); down and right to a later one."""
+    """An edge: straight to the first continuation (same row), or down and right to a later one."""
     (x0, y0), (x1, y1) = plan.at(parent), plan.at(child)
     if y0 == y1:
         path = f"M{_n(x0 + _RADIUS)} {_n(y0)}H{_n(x1 - _RADIUS)}"
@@ -140,10 +141,10 @@ def _edge(plan: Layout, parent: int, child: int) -> Markup:
 
 
 def _back_edge(plan: Layout, source: int, target: int) -> Markup:
-    """Down from the step, left under its row, up into the target from below, with an arrow head."""
+    """A back edge: down from the step, left under its row, up into the target from below, with an arrow head."""
     (x1, y1), (x0, y0) = plan.at(source), plan.at(target)
     gutter, x, tip = y1 + _GUTTER, x0 - _TRUNK, y0 + _RADIUS + 1
-    if y0 == y1 or x1 - x < 2 * _CORNER:  # within its row, or not leftwards: one bow, there is no room for turns
+    if y0 == y1 or x1 - x < 2 * _CORNER:  # within its row, or not to the left: a simple bow, because turns have no room
         path = f"M{_n(x1)} {_n(y1 + _RADIUS)}C{_n(x1)} {_n(gutter + 8)} {_n(x)} {_n(gutter + 8)} {_n(x)} {_n(tip + 5)}"
     else:
         path = (
@@ -159,7 +160,7 @@ def _back_edge(plan: Layout, source: int, target: int) -> Markup:
 
 
 def _node(place: tuple[float, float], index: int, node: ChainNode) -> Markup:
-    """Numbered circle; a square where the step is invalid, so that colour is not the only sign."""
+    """A numbered circle, or a square if the step is invalid, so that colour is not the only sign."""
     x, y = place
     kind = state(node)
     if kind == "invalid":
@@ -186,18 +187,20 @@ class Line:
     """One line of a chain's text."""
 
     text: str
-    number: int | None = None  # of the step that begins here (counted from 1, as in the picture); None: no step does
-    state: str = ""  # see `state`; "" for a line that belongs to no step
+    number: int | None = None  # number of the step that begins here (from 1, as in the picture); None: none begins
+    state: str = ""  # see `state`; "" for a line outside steps
     false_claim: bool = False
-    repeated: bool = False  # ends an attempt that the chain has made before
+    repeated: bool = False  # whether it ends an attempt that the chain has made before
 
 
 def lines(text: str, chain: Chain) -> list[Line]:
-    """The text line by line, each step's first line marked.
+    """Split the text into lines, and mark the first line of each step.
 
-    Steps are looked for in the order they were written and by their first line; a step that is not found in the text
-    (a reader of another task may have reworded it) marks none. A restated path marks none either, since a chain
-    holds each of its steps once, but the end of a repeated attempt is marked as such.
+    Steps are searched in the order of writing, by their first line. A step that is not found (another task's parser may have
+    reworded
+    it) marks no line. A restated path marks none either, because a chain holds each step once, but the end of a repeated
+    attempt is
+    marked.
     """
     rows = text.splitlines()
     starts = _starts(rows, chain)
@@ -232,7 +235,7 @@ def _starts(rows: list[str], chain: Chain) -> dict[int, int]:
 
 
 def _begins(row: str, words: str) -> bool:
-    """Is `row` these words, or do more words follow them (the final answer, on the line of the last step)?"""
+    """Whether `row` equals these words or begins with them (a final answer may follow on the line of the last step)."""
     row = row.strip()
     return row == words or row.startswith(words + " ")
 

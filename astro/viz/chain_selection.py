@@ -1,4 +1,4 @@
-"""Which chains the page shows: typical ones of every outcome, not the best ones."""
+"""Select the chains that the page shows: typical ones of every outcome, not the best ones."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,22 +16,22 @@ TURNS: tuple[Outcome, ...] = (
     "solved after going back",
     "right answer, wrong steps",
 )
-"""Whose turn it is, over and over; an outcome of which there is no chain left gives its turn away."""
+"""Cycle of outcomes to choose from. An outcome without chains is skipped."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One problem with a chain on it and, as a contrast, a chain of another model on the same problem."""
+    """A problem with a chain on it and, for contrast, a chain of another model on the same problem."""
 
     problem: Problem
     completion: Completion
     contrast: Completion | None = None
     right: tuple[int, int] | None = None  # (right samples, samples) of the chain's model on this problem
-    contrast_right: tuple[int, int] | None = None  # the same of the contrast's model
+    contrast_right: tuple[int, int] | None = None  # the same for the contrast's model
 
 
 def outcome(completion: Completion) -> Outcome:
-    """How a chain ended. The answer is graded by itself, so it can be right although the last attempt is not."""
+    """The outcome of a chain. The answer is graded separately, so it can be right although the last attempt is not."""
     chain = completion.chain
     if completion.verdict != "correct":
         return "failed"
@@ -41,11 +41,11 @@ def outcome(completion: Completion) -> Outcome:
 
 
 def choose(completions: Iterable[Completion], count: int) -> list[Completion]:
-    """Up to `count` chains on different problems, the outcomes taking turns.
+    """Choose up to `count` chains on different problems, alternating between outcomes.
 
-    Of an outcome, chains of the most frequent number of backtracks come first, then one of each other number, then the
-    rest, so that the first one is typical and the next ones differ. The same completions give the same choice, in
-    whatever order they come.
+    Within an outcome, chains with the most frequent number of backtracks come first, then one of each other number, then the
+    rest. So
+    the first one is typical and the next ones differ. The choice does not depend on the order of the completions.
     """
     pools: dict[Outcome, list[Completion]] = defaultdict(list)
     for completion in sorted(completions, key=lambda c: (c.sample, c.problem_id)):
@@ -70,13 +70,13 @@ def choose(completions: Iterable[Completion], count: int) -> list[Completion]:
 def examples(
     problems: dict[str, Problem], chains: Sequence[Completion], contrasts: Sequence[Completion], count: int
 ) -> list[Example]:
-    """Chosen chains, each with the contrast's chain of the same problem and sample number (or its first one).
+    """Chosen chains, each with the contrast's chain on the same problem and sample number (or its first one).
 
     Args:
-        problems: id -> problem, of one eval set; completions on others are left out.
-        chains: of the model to show.
-        contrasts: of the model to hold against it; may be empty.
-        count: how many, at most.
+        problems: id -> problem, of one eval set; completions on other problems are left out.
+        chains: chains of the model to show.
+        contrasts: chains of the model to compare with; may be empty.
+        count: largest number of examples.
     """
     mine, others = _by_problem(problems, chains), _by_problem(problems, contrasts)
     found = []
@@ -95,7 +95,7 @@ def examples(
 
 
 def _varied(pool: Sequence[Completion]) -> list[Completion]:
-    """One chain per number of backtracks, the most frequent number first; then all others as they come."""
+    """One chain per number of backtracks, the most frequent number first, then all others in order."""
     frequency = Counter(len(c.chain.back_edges) for c in pool)
     firsts: dict[int, Completion] = {}
     rest = []

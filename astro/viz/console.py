@@ -17,22 +17,22 @@ from astro.viz.labels import (
 from schemas.evaluate import EvalMetrics, ModelMetrics, PairedDifference
 
 WIDTH = 110
-"""Characters per line, at most."""
+"""Most characters per line."""
 
 _GAP = "   "
 _COLUMNS = ("", "pass@1", "maj@k", "first attempt", "tokens", "backtracks")
 _NUMBERS = 4
-"""Columns from here on are plain numbers and stand to the right."""
+"""First column of plain numbers, which are right-aligned."""
 
 
 def console_table(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> str:
-    """Per eval set: all models with 95 % intervals, the paired differences, and what the arms do that search.
+    """Per eval set: all models with 95 % intervals, paired differences, and the behaviour of the arms that search.
 
     Args:
-        metrics: of the eval stage; any subset of the models may be present.
-        chances: set -> share of random legal paths that succeed (0..1); None or absent: unknown.
+        metrics: metrics of the eval stage; any subset of the models may be present.
+        chances: set -> probability that a random legal path succeeds (0..1); None or missing: unknown.
     Returns:
-        Lines of at most WIDTH characters, joined by newlines, no newline at the end.
+        Lines of at most WIDTH characters, joined by newlines, without a final newline.
     """
     if not metrics.sets:
         return "no eval set was measured"
@@ -49,13 +49,13 @@ def console_table(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> 
 
 
 def _heading(name: str, models: Mapping[str, ModelMetrics], chance: float | None) -> list[str]:
-    """The set, how many problems it has, the chance level where it is known."""
+    """Heading with the set, its number of problems, and the chance level if known."""
     known = "" if chance is None else f", random legal path {percent(chance)} %"
     return [f"{name}: {problems(m.pass_at_1 for m in models.values())} problems{known}"]
 
 
 def _table(models: Mapping[str, ModelMetrics], names: Sequence[str]) -> list[str]:
-    """A row for each of `names`; dashes for a model that was not measured on this set."""
+    """One row per name, with dashes for a model that was not measured on this set."""
     rows = [list(_COLUMNS), *(_row(model, models.get(model)) for model in names)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  " + _GAP.join(_aligned(row, widths)) for row in rows]
@@ -80,7 +80,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
 
 
 def _differences(pairs: Sequence[PairedDifference]) -> list[str]:
-    """Two to a line, the main ones first."""
+    """The differences, two per line, the main ones first."""
     head = "  differences of pass@1 in points, paired on problems"
     if not pairs:
         return [f"{head}: not available"]
@@ -95,7 +95,7 @@ def _differences(pairs: Sequence[PairedDifference]) -> list[str]:
 
 
 def _behaviour(models: Mapping[str, ModelMetrics]) -> list[str]:
-    """Is it right so far? One line for each arm that searches."""
+    """Decisions at the ends of attempts, one line for each arm that searches."""
     found = searchers(models)
     if not found:
         return [f"  behaviour: not available ({' and '.join(style(m).label for m in baselines())} were not measured)"]

@@ -1,6 +1,6 @@
 """Names, colours and number formats that the console table and the page share.
 
-No matplotlib here: the console needs none.
+It does without matplotlib, because the console does not need it.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from schemas.evaluate import Estimate, PairedDifference
 
 
 class ModelStyle(NamedTuple):
-    """How one model is shown."""
+    """The look of one model."""
 
     label: str
     colour: str  # readable on white and on near-black
-    marker: str  # matplotlib's; shapes differ so that a grey print still tells the models apart
+    marker: str  # a matplotlib marker; shapes differ, so that a grey print still distinguishes the models
 
 
 _BASE = ModelStyle("base", "#868e99", "o")
@@ -49,7 +49,7 @@ def ordered(models: Iterable[str]) -> list[str]:
 
 
 def searchers(models: Iterable[str]) -> list[str]:
-    """Of these models those that have a baseline, in pipeline order."""
+    """Those of the models that have a baseline, in pipeline order."""
     return [model for model in ordered(models) if model in baselines()]
 
 
@@ -59,7 +59,7 @@ def main_model() -> str:
 
 
 def main_pairs() -> list[tuple[str, str]]:
-    """(better, worse) of the comparisons that a reader wants first: what the search prior adds, then what RL adds."""
+    """(better, worse) of the most important comparisons: what the search prior adds, then what RL adds."""
     found = list(baselines().items())
     for sft, grpo in by_arm():
         if grpo in baselines():
@@ -68,13 +68,13 @@ def main_pairs() -> list[tuple[str, str]]:
 
 
 def main_first(pairs: Iterable[PairedDifference]) -> list[PairedDifference]:
-    """The comparisons of `main_pairs` in that order, then the others as they come."""
+    """The comparisons of `main_pairs` in that order, then the others in their order."""
     rank = {pair: place for place, pair in enumerate(main_pairs())}
     return sorted(pairs, key=lambda pair: rank.get((pair.better, pair.worse), len(rank)))
 
 
 def problems(estimates: Iterable[Estimate]) -> str:
-    """How many problems stand behind estimates of one set, e.g. "500"; "200 to 500" where models differ."""
+    """Number of problems behind the estimates of one set, e.g. "500"; "200 to 500" if models differ."""
     counts = {estimate.n for estimate in estimates}
     return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(*counts or {0})
 
@@ -109,5 +109,5 @@ def points_interval(estimate: Estimate) -> str:
 
 
 def clear_of_zero(estimate: Estimate) -> bool:
-    """Does the 95 % interval of a difference leave zero out?"""
+    """Whether the 95 % interval of a difference excludes zero."""
     return estimate.low > 0 or estimate.high < 0

@@ -1,4 +1,4 @@
-"""What the Markdown that this project writes shares."""
+"""Helpers for the Markdown that this project writes."""
 
 from collections.abc import Sequence
 

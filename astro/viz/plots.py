@@ -1,4 +1,4 @@
-"""The plots of the report: each takes plain values and returns inline SVG, or None where there is nothing to draw."""
+"""The plots of the report. Each takes plain values and returns inline SVG, or None if there is nothing to draw."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,21 +16,21 @@ from astro.viz.svg import INK, inline, plotting
 from schemas.evaluate import AttemptMetrics, BudgetCurve, BudgetPoint, Estimate, EvalMetrics, LimitCurve, ModelMetrics
 
 FEW_CHAINS = 10
-"""Points that stand for fewer chains are drawn hollow: one chain more or less moves them by over ten points."""
+"""Number of chains below which a point is drawn hollow, because one chain would move it by over ten points."""
 
 MAX_POINTS = 300
-"""Points per training curve; longer curves are averaged over equal buckets of rows."""
+"""Most points per training curve. Longer curves are averaged over equal buckets of rows."""
 
-_WIDTH = 10.6  # inches; the page scales plots down to its own width
+_WIDTH = 10.6  # inches; the page scales plots down to its width
 _PANELS_PER_ROW = 3
 _NAME = 24  # characters of a name in a picture
-_LOWEST_TOP = 2.0  # percent; where nothing is right, an axis of thousandths would look like a result
+_LOWEST_TOP = 2.0  # percent; if nothing is right, an axis of thousandths would suggest a result
 
 Curve = Sequence[Mapping[str, float]]
 
 
 def _short(name: str) -> str:
-    """A set's or model's name as far as a picture has room for it."""
+    """A set's or model's name, shortened for a picture."""
     return name if len(name) <= _NAME else name[: _NAME - 1] + "\u2026"
 
 
@@ -41,7 +41,7 @@ def _models(metrics: EvalMetrics) -> list[str]:
 def _legend(
     figure: Figure, models: Sequence[str], *, chance: bool = False, few: bool = False, lines: bool = False
 ) -> None:
-    """One legend for the whole figure, above the panels; with `lines` strokes instead of marks."""
+    """One legend for the whole figure, above the panels. With `lines` it shows strokes instead of marks."""
     handles = []
     for look in map(style, models):
         shape = {"linewidth": 2} if lines else {"marker": look.marker, "linestyle": "", "markersize": 6}
@@ -134,7 +134,7 @@ def differences(metrics: EvalMetrics) -> Markup | None:
 
 
 def by_backtracks(metrics: EvalMetrics) -> Markup | None:
-    """Accuracy of the chains that went back exactly so often, a panel per set, a line per model."""
+    """Accuracy of chains by their number of backtracks, one panel per set, one line per model."""
     names = [n for n, models in metrics.sets.items() if any(b.chains for m in models.values() for b in m.by_backtracks)]
     if not names:
         return None
@@ -162,7 +162,7 @@ def by_backtracks(metrics: EvalMetrics) -> Markup | None:
 
 
 def by_attempt(metrics: EvalMetrics) -> Markup | None:
-    """Is the i-th attempt right, valid, novel: a row of three panels per set, a line per model."""
+    """Share of i-th attempts that are right, valid and novel: three panels per set, one line per model."""
     names = [n for n, models in metrics.sets.items() if any(a.chains for m in models.values() for a in m.by_attempt)]
     if not names:
         return None
@@ -193,12 +193,12 @@ _DASHES = {"one_sample": "-", "best_of_n": (0, (5, 2)), "majority": (0, (1, 1.4)
 
 
 def equal_tokens(curves: Sequence[BudgetCurve], name: str) -> Markup | None:
-    """Accuracy of one eval set against generated tokens per problem (logarithmic), a line per model and method.
+    """Accuracy on one eval set against generated tokens per problem (logarithmic), one line per model and method.
 
-    A faint vertical line stands where the uncut chains of a model that searches end.
+    A faint vertical line marks the end of uncut chains of a model that searches.
 
     Args:
-        name: ends the ids inside; unique on the page.
+        name: prefix of the ids inside; unique on the page.
     """
     drawn = [(curve, [p for p in curve.points if p.tokens > 0]) for curve in _in_order(curves)]
     drawn = [(curve, points) for curve, points in drawn if points]
@@ -234,10 +234,10 @@ def equal_tokens(curves: Sequence[BudgetCurve], name: str) -> Markup | None:
 
 
 def token_limits(curves: Sequence[LimitCurve], name: str) -> Markup | None:
-    """Accuracy of one eval set against the token limit (logarithmic), and the share of chains that it cuts, a line per model.
+    """Accuracy on one eval set against the token limit (logarithmic), and the share of chains that it cuts, one line per model.
 
     Args:
-        name: ends the ids inside; unique on the page.
+        name: prefix of the ids inside; unique on the page.
     """
     by_model = {curve.model: curve for curve in curves}
     if not by_model:
@@ -263,21 +263,22 @@ def token_limits(curves: Sequence[LimitCurve], name: str) -> Markup | None:
 
 
 def _first_of_interest(drawn: Sequence[tuple[BudgetCurve, Sequence[BudgetPoint]]]) -> float:
-    """Tokens below which there is nothing to see: one chain cut so early is never right, and no other way is so cheap."""
+    """Number of tokens below which the plot would be empty: chains cut so early are never right, and no other method is so
+    cheap."""
     tokens = [p.tokens for c, points in drawn for p in points if c.method != "one_sample" or p.accuracy.value > 0]
     return min(tokens or [points[0].tokens for _, points in drawn])
 
 
 def _in_order(curves: Sequence[BudgetCurve]) -> list[BudgetCurve]:
-    """One chain first, then the other ways, each in pipeline order, so that colours stand together in the legend."""
+    """Single chains first, then the other methods, each in pipeline order, so that related colours are adjacent in the legend."""
     place = {model: rank for rank, model in enumerate(ordered({curve.label for curve in curves}))}
     return sorted(curves, key=lambda c: (c.method != "one_sample", -place[c.label], list(METHODS).index(c.method)))
 
 
 def _line(ax: Axes, x: Sequence[int], shares: Sequence[float], chains: Sequence[int], model: str) -> None:
-    """Shares (0..1) in percent; the area of a dot grows with its number of chains.
+    """Draw shares (0..1) in percent. The area of a dot grows with its number of chains.
 
-    Few chains make a dot hollow, and no line leads to it: it would look like a fall or a rise.
+    A dot for few chains is hollow and has no line, because a line would look like a trend.
     """
     if not x:
         return
@@ -319,11 +320,11 @@ FIGURES: dict[str, tuple[str, Panels]] = {
         ),
     ),
 }
-"""Figure -> the stage whose curves it holds, of every arm, and its panels. A column that no curve has is left out."""
+"""Figure -> the stage whose curves it shows, for every arm, and its panels. A column that no curve has is left out."""
 
 
 def _curves_of(stage: str) -> list[str]:
-    """Names of the curves of a stage: one, or one for each arm."""
+    """Names of a stage's curves: one, or one per arm."""
     return [model.name for model in models().values() if model.stage == stage] or [stage]
 
 
@@ -332,14 +333,14 @@ _RL_PANELS_PER_ROW = 3
 
 
 def without_curve(curves: Mapping[str, Curve], figure: str) -> list[str]:
-    """Stages of a figure of FIGURES that have nothing to draw in it."""
+    """Stages of a figure in FIGURES without data for it."""
     stage, panels = FIGURES[figure]
     stages = _curves_of(stage)
     return [stage for stage in stages if not any(_series(curves.get(stage) or [], column) for column, _ in panels)]
 
 
 def training(curves: Mapping[str, Curve], figure: str) -> Markup | None:
-    """One figure of FIGURES, a line per stage in each panel; None: no row with a step and such a column."""
+    """One figure of FIGURES with a line per stage in each panel; None: no row with a step and such a column."""
     stage, columns_of = FIGURES[figure]
     stages = _curves_of(stage)
     series = {(c, stage): _series(curves.get(stage) or [], c) for c, _ in columns_of for stage in stages}
@@ -371,7 +372,7 @@ def training(curves: Mapping[str, Curve], figure: str) -> Markup | None:
 
 
 def _smoothed(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
-    """Faint values and, where there are enough of them, a centred moving mean over a tenth of the curve."""
+    """Draw faint values and, if there are enough, a centred moving mean over a tenth of the curve."""
     if not y:
         return
     reach = len(y) // 20
@@ -388,7 +389,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _series(rows: Curve, column: str) -> list[tuple[float, float]]:
-    """(step, value) of the rows that hold both as finite numbers, averaged over buckets down to MAX_POINTS."""
+    """(step, value) of the rows in which both are finite numbers, averaged over buckets down to MAX_POINTS."""
     found = []
     for row in rows:
         step, value = row.get("step"), row.get(column)

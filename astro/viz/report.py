@@ -1,7 +1,8 @@
-"""The offline page of one pipeline run: one HTML file that loads nothing, same input, same bytes.
+"""The offline page of one pipeline run: one HTML file that loads nothing. The same input gives the same bytes.
 
-Model text is data: the templates escape every value, and the page's content security policy runs no script but the
-page's own (by hash) and opens no connection, whatever a model wrote.
+Model text is data. The templates escape every value, and the page's content security policy runs only the page's own script
+(by
+hash) and opens no connection, whatever a model wrote.
 """
 
 import base64
@@ -44,36 +45,36 @@ from schemas.evaluate import (
 from schemas.records import Completion, Trace, Tree
 
 GALLERY_BYTES = 1_200_000
-"""Chains are shown until their text and pictures reach this; with the trees and plots the page stays below 3 MB."""
+"""Size of text and pictures up to which chains are shown. With the trees and plots the page stays below 3 MB."""
 
 TREES_BYTES = 900_000
-"""The same for search trees with the training chains below them."""
+"""The same for search trees with their training chains."""
 
 MAX_TEXT = 12_000
-"""Characters shown of one chain."""
+"""Most characters shown of one chain."""
 
-_NODE_BYTES = 420  # markup around the text of one tree node
-_LINE_BYTES = 60  # and of one line of a chain
+_NODE_BYTES = 420  # markup per tree node
+_LINE_BYTES = 60  # markup per line of a chain
 _TEMPLATES = Path(__file__).parent / "templates"
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class StageProvenance:
-    """Where one stage's outs come from; None: unknown."""
+    """The origin of one stage's outs; None: unknown."""
 
-    md5: str | None = None  # of the stage's outs
+    md5: str | None = None  # hash of the stage's outs
     seconds: float | None = None  # wall time of the run that made them
     run_id: str | None = None  # that run in the tracking store
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the page shows. What is None or empty is shown as "not available"."""
+    """Everything that the page shows. None or empty values appear as "not available"."""
 
     title: str
     metrics: EvalMetrics | None
-    chances: Mapping[str, float | None] = field(default_factory=dict)  # set -> share of random legal paths that succeed
+    chances: Mapping[str, float | None] = field(default_factory=dict)  # set -> chance of a random legal path
     stage_metrics: Mapping[str, Mapping] = field(default_factory=dict)  # stage -> its metrics, nested dicts of numbers
     params: Mapping = field(default_factory=dict)  # params.yaml as nested dicts
     curves: Mapping[str, plots.Curve] = field(default_factory=dict)  # stage -> rows of its CSV, see plots.FIGURES
@@ -81,18 +82,16 @@ class ReportData:
     trees: Sequence[Tree] = ()
     traces: Mapping[str, Trace] = field(default_factory=dict)  # problem id -> the training chain shown with its tree
     provenance: Mapping[str, StageProvenance] = field(default_factory=dict)  # stage -> source, in pipeline order
-    rollouts: Sequence[
-        Completion
-    ] = ()  # of RL: one held-out problem at the first and the last step, see `stages.report`
+    rollouts: Sequence[Completion] = ()  # RL: one held-out problem at the first and the last step, see `stages.report`
     rollouts_question: str = ""
 
 
 @dataclass(frozen=True)
 class ChainView:
-    """One chain, formatted."""
+    """One formatted chain."""
 
     completion: Completion
-    label: str  # of the model
+    label: str  # label of the model
     facts: str
     lines: list[chain_graph.Line]
     cut: int  # characters left out
@@ -101,7 +100,7 @@ class ChainView:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One problem with its chain and perhaps a contrast, formatted."""
+    """One problem with its chain and an optional contrast, formatted."""
 
     question: str
     gold: str
@@ -112,10 +111,10 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class TreeItem:
-    """One search tree with the training chain that was made of it, formatted."""
+    """One search tree with its training chain, formatted."""
 
     tree: tree_view.TreeView
-    trace: trace_view.TraceView | None  # None: none was made
+    trace: trace_view.TraceView | None  # None: there is none
 
 
 def render(data: ReportData) -> str:
@@ -167,7 +166,7 @@ def render(data: ReportData) -> str:
 
 
 def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """("a.b", value) for every leaf of nested mappings, in their order; an empty mapping is a leaf."""
+    """("a.b", value) for every leaf of nested mappings, in order. An empty mapping is a leaf."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{key}.")
@@ -176,11 +175,11 @@ def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def environment() -> Environment:
-    """The templates, with the filters that they use."""
+    """The template environment with its filters."""
     found = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
-        undefined=StrictUndefined,  # a misspelt name in a template fails instead of showing nothing
+        undefined=StrictUndefined,  # a misspelt name in a template fails instead of printing nothing
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -194,7 +193,7 @@ def environment() -> Environment:
 
 
 def number(value: object) -> str:
-    """A figure for reading: thousands apart, four significant digits of a fraction, "-" for None."""
+    """Format a figure: thousands separators, four significant digits of a fraction, "-" for None."""
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -205,7 +204,7 @@ def number(value: object) -> str:
 
 
 def _majority(params: Mapping) -> str:
-    """k of maj@k if the params say it, else the letter."""
+    """The k of maj@k from the params, or the letter k."""
     section = params.get("eval")
     return str(section["majority"]) if isinstance(section, Mapping) and "majority" in section else "k"
 
@@ -222,7 +221,7 @@ def _compared(metrics: EvalMetrics) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Against:
-    """What the main model is held against on one set."""
+    """A model that the main model is compared with on one set."""
 
     model: str
     result: ModelMetrics
@@ -236,11 +235,11 @@ class Headline:
     set: str
     model: str
     result: ModelMetrics
-    against: list[Against]  # its comparator and the base, as far as they are there
+    against: list[Against]  # its baseline and the base model, if present
 
 
 def _headline(metrics: EvalMetrics, name: str) -> Headline:
-    """ASTRO-RL, or the last model in pipeline order where it was not measured."""
+    """The headline for ASTRO-RL, or for the last model in pipeline order if it was not measured."""
     models = metrics.sets[name]
     main = main_model() if main_model() in models else ordered(models)[-1]
     pairs = {(pair.better, pair.worse): pair for pair in metrics.differences.get(name, [])}
@@ -255,17 +254,17 @@ def _headline(metrics: EvalMetrics, name: str) -> Headline:
 
 @dataclass(frozen=True)
 class Summary:
-    """On which sets a model is ahead of another: by whether the interval of the difference leaves zero out."""
+    """The sets on which a model is ahead of another, behind, or neither: whether the interval of the difference excludes zero."""
 
     model: str
     other: str
     ahead: list[str]
     behind: list[str]
-    open: list[str]  # the interval holds zero
+    open: list[str]  # the interval includes zero
 
 
 def _summaries(metrics: EvalMetrics) -> list[Summary]:
-    """ASTRO-RL against its comparator and against base, over all sets where they are compared."""
+    """ASTRO-RL compared with its baseline and with the base, over all sets with both."""
     found = []
     main = main_model()
     for other in (baselines()[main], "base"):
@@ -292,12 +291,12 @@ def _summaries(metrics: EvalMetrics) -> list[Summary]:
 
 @dataclass(frozen=True)
 class Budget:
-    """Equal tokens on one set."""
+    """The comparison at equal tokens on one set."""
 
     set: str
     plot: Markup | None
     rows: list[EqualTokens]
-    searched: int | None  # problems that the tree search at test time was given; None: there was none
+    searched: int | None  # problems of the tree search at test time; None: there was none
 
 
 def _budget(metrics: EvalMetrics, place: int, name: str) -> Budget:
@@ -305,7 +304,7 @@ def _budget(metrics: EvalMetrics, place: int, name: str) -> Budget:
     search = next((curve for curve in curves if curve.method == "search"), None)
     return Budget(
         set=name,
-        plot=plots.equal_tokens(curves, str(place)),  # a set's name is data and need not make an id
+        plot=plots.equal_tokens(curves, str(place)),  # a set's name is data and may not be a valid id
         rows=metrics.equal_tokens.get(name, []),
         searched=search.points[-1].accuracy.n if search else None,
     )
@@ -318,7 +317,7 @@ class Limits:
     set: str
     plot: Markup | None
     curves: list[LimitCurve]
-    shown: list[int]  # places of the points in the table
+    shown: list[int]  # indices of the points in the table
 
 
 def _limits(metrics: EvalMetrics) -> list[Limits]:
@@ -335,17 +334,17 @@ def _limits(metrics: EvalMetrics) -> list[Limits]:
 
 @dataclass(frozen=True)
 class Correlations:
-    """What goes with being right, for one model that searches on one set."""
+    """Correlations with being right, for one model that searches on one set."""
 
     set: str
     model: str
     over_problems: float | None  # mean backtracks against mean score
-    backtracks: Estimate | None  # over chains of one problem, tokens held
-    tokens: Estimate | None  # the same, backtracks held
+    backtracks: Estimate | None  # over chains of one problem, tokens held constant
+    tokens: Estimate | None  # the same, backtracks held constant
 
 
 def _correlations(metrics: EvalMetrics) -> list[Correlations]:
-    """[] where no chains of one problem were compared, as in metrics of before that was measured."""
+    """The correlations; [] if chains of one problem were not compared, as in metrics of older versions."""
     found = [
         Correlations(name, model, m.backtracks_score_r, m.backtracks_at_equal_tokens, m.tokens_at_equal_backtracks)
         for name, models in metrics.sets.items()
@@ -355,7 +354,7 @@ def _correlations(metrics: EvalMetrics) -> list[Correlations]:
 
 
 def _plots(data: ReportData, metrics: EvalMetrics | None) -> dict[str, Markup | None]:
-    """Every plot of the page by name, but for those of one set; None: nothing to draw."""
+    """Every plot of the page by name, except those of one set; None: nothing to draw."""
     found: dict[str, Markup | None] = {
         f"curve_{figure}": plots.training(data.curves, figure) for figure in plots.FIGURES
     }
@@ -377,7 +376,7 @@ def _gallery_item(example: Example) -> GalleryItem:
 
 
 def chain_view(completion: Completion, question: str, right: tuple[int, int] | None = None) -> ChainView:
-    """A chain, formatted. right: how many of how many samples of the problem are right; None: it is not said."""
+    """Format a chain. right: (right samples, samples) of the problem; None: not shown."""
     chain, text = completion.chain, completion.text[:MAX_TEXT]
     facts = [
         _count(len(chain.attempts), "attempt"),
@@ -399,7 +398,7 @@ def chain_view(completion: Completion, question: str, right: tuple[int, int] | N
 
 
 def tree_item(tree: Tree, traces: Mapping[str, Trace]) -> TreeItem:
-    """A tree with the chain that `traces` has of its problem, formatted."""
+    """Format a tree with the chain on its problem in `traces`."""
     trace = traces.get(tree.problem.id)
     return TreeItem(tree=tree_view.view(tree), trace=trace_view.view(trace, limit=MAX_TEXT) if trace else None)
 
@@ -409,7 +408,7 @@ def _count(count: int, noun: str) -> str:
 
 
 def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -> Iterator[_Item]:
-    """Items from the front until their sizes exceed the budget; at least the first."""
+    """Items from the front until their sizes exceed the budget, but at least the first."""
     used = 0
     for item in items:
         used += size(item)

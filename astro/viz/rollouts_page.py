@@ -1,6 +1,6 @@
-"""The offline page of RL's rollouts: the same problems over the steps of training, under one slider.
+"""The offline page of RL's rollouts: the same problems over the steps of training, selected by a slider.
 
-As `astro.viz.report`: one HTML file that loads nothing, same input, same bytes; model text is data.
+Like `astro.viz.report` it is one HTML file that loads nothing; the same input gives the same bytes, and model text is data.
 """
 
 import base64
@@ -20,15 +20,15 @@ from schemas.rollouts import RlRollout
 _TEMPLATES = Path(__file__).parent / "templates"
 
 STEPS = 30
-"""Steps shown at most, evenly spaced, the first and the last among them."""
+"""Most steps shown, evenly spaced, including the first and the last."""
 
 PAGE_BYTES = 2_600_000
-"""Frames are shown until their text and pictures reach this."""
+"""Size of text and pictures up to which frames are shown."""
 
 
 @dataclass(frozen=True)
 class ArmRollouts:
-    """What was kept of one RL stage. The mappings are step -> rollouts, steps ascending."""
+    """The stored rollouts of one RL stage. The mappings are step -> rollouts, in ascending order."""
 
     stage: str
     problems: Mapping[str, Problem]
@@ -50,7 +50,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Film:
-    """What one arm wrote, over the steps."""
+    """The completions of one arm over the steps."""
 
     stage: str
     frames: list[Frame]
@@ -58,7 +58,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Slot:
-    """One place on the page."""
+    """One problem on the page."""
 
     title: str
     facts: str
@@ -66,7 +66,7 @@ class Slot:
 
 
 def spaced(steps: Iterable[int], count: int = STEPS) -> list[int]:
-    """At most `count` of the steps, evenly spaced, with the first and the last."""
+    """At most `count` of the steps, evenly spaced, including the first and the last."""
     given = sorted(set(steps))
     if len(given) <= count:
         return given
@@ -74,9 +74,9 @@ def spaced(steps: Iterable[int], count: int = STEPS) -> list[int]:
 
 
 def telling(arms: Sequence[ArmRollouts], count: int) -> list[str]:
-    """Ids of held-out problems to show: by turns those that the first arm learnt, lost, and neither, in the order they have.
+    """Ids of held-out problems to show, alternating between those that the first arm learnt, lost, and neither, in their order.
 
-    Learnt: wrong at its first measurement and right at its last, as far as its first completion goes.
+    Learnt means: the first completion was wrong at the first measurement and right at the last.
     """
     first = next((arm for arm in arms if arm.validation), None)
     if first is None:
@@ -106,9 +106,9 @@ def render(
 
     Args:
         arms: the main one first.
-        problems: held-out problems, and groups of each training step, that are shown.
-        validated: stage -> what validation found.
-        curves: stage -> rows with a step and the columns of validation.
+        problems: number of held-out problems, and of groups of each training step, to show.
+        validated: stage -> its validation metrics.
+        curves: stage -> rows with a step and the validation columns.
         back: link to report.html beside it.
     """
     room = _Room(PAGE_BYTES)
@@ -154,13 +154,13 @@ def render(
 
 
 class _Room:
-    """Bytes that are left for frames."""
+    """The remaining bytes for frames."""
 
     def __init__(self, left: int) -> None:
         self.left = left
 
     def take(self, frame: Frame) -> bool:
-        """Whether the frame fits; then it is counted."""
+        """Whether the frame fits; if so it is counted."""
         size = len(frame.chain.graph) + sum(len(line.text) + 90 for line in frame.chain.lines)
         if size > self.left:
             return False
@@ -169,7 +169,7 @@ class _Room:
 
 
 def completion_of(arm: ArmRollouts, row: RlRollout) -> Completion:
-    """A rollout as a chain that the pages can show."""
+    """Convert a rollout to a completion that the pages can show."""
     return Completion(
         model=arm.stage,
         set=row.set,
@@ -194,7 +194,7 @@ def _film(arm: ArmRollouts, rows: Iterable[tuple[RlRollout, str]], room: _Room) 
 
 
 def _held_out(arms: Sequence[ArmRollouts], problem_id: str, room: _Room) -> Slot:
-    """One problem: its first completion at each measurement, of every arm."""
+    """One problem: its first completion at each measurement, for every arm."""
     films, facts = [], []
     for arm in arms:
         rows = [
@@ -211,7 +211,7 @@ def _held_out(arms: Sequence[ArmRollouts], problem_id: str, room: _Room) -> Slot
 
 
 def _trained(arms: Sequence[ArmRollouts], place: int, room: _Room) -> Slot:
-    """The `place`-th completion of interest of each step: a right one first, then a wrong one, of the first mixed group."""
+    """The `place`-th completion of interest of each step: from the first mixed group, a right one first, then a wrong one."""
     films = []
     for arm in arms:
         rows = []
@@ -228,7 +228,7 @@ def _trained(arms: Sequence[ArmRollouts], place: int, room: _Room) -> Slot:
 
 
 def _of_interest(rows: Sequence[RlRollout]) -> list[RlRollout]:
-    """A right and a wrong completion of the first group that has both; otherwise the first of the step."""
+    """A right and a wrong completion of the first group with both; otherwise the first completion of the step."""
     groups: dict[tuple[str, str], list[RlRollout]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)

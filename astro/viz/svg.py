@@ -1,4 +1,4 @@
-"""matplotlib figures as small inline SVG: same figure, same bytes; text stays text; ink follows the page's colour."""
+"""Convert matplotlib figures to small inline SVG: same figure, same bytes; text stays text; ink follows the page's colour."""
 
 import io
 import re
@@ -11,13 +11,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK = "#0a0b0c"
-"""Drawn in this colour, a stroke or text takes the page's text colour (`currentColor`), so that dark pages work."""
+"""Colour of ink. The page replaces it by its text colour (`currentColor`), so that dark pages work."""
 
 _STYLE = {
-    "svg.hashsalt": "astro",  # ids inside the SVG are hashes; without a salt they are random
+    "svg.hashsalt": "astro",  # ids inside the SVG are hashes, which are random without a salt
     "svg.fonttype": "none",  # text as text: small, selectable
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own, so that the layout is the same on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that the layout is the same on every machine
     "font.size": 9.5,
     "text.parse_math": False,  # names of sets are data
     "text.color": INK,
@@ -51,7 +51,7 @@ _NO_DATA = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</met
 
 @contextmanager
 def plotting() -> Iterator[None]:
-    """The report's plot style; make and write figures inside it. matplotlib's own settings come back afterwards."""
+    """Set the report's plot style. Create and write figures inside the block. matplotlib's settings are restored afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
         matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]  # its keys are Literals, which a plain dict has not
@@ -59,12 +59,12 @@ def plotting() -> Iterator[None]:
 
 
 def inline(figure: Figure, *, name: str, alt: str) -> Markup:
-    """One `<svg class="plot">` element.
+    """Convert a figure to one `<svg class="plot">` element.
 
     Args:
-        figure: made inside `plotting()`.
-        name: unique on the page; prefixes the ids inside (letters, digits, "-").
-        alt: what the plot shows, for screen readers.
+        figure: created inside `plotting()`.
+        name: unique on the page; prefix of the ids inside (letters, digits, "-").
+        alt: description of the plot for screen readers.
     """
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -1,4 +1,4 @@
-"""A chain of thought in the terminal, line by line while it is written: steps right or wrong, doubt, and the way back."""
+"""Print a chain of thought in the terminal, line by line while it is written: right and wrong steps, doubt, and returns."""
 
 import os
 import shutil
@@ -14,19 +14,24 @@ COLOURS = {"right": "32", "wrong": "31", "invalid": "31", "doubt": "33", "back":
 
 SIGNS = {"right": "\u2713", "wrong": "\u2717", "invalid": "\u2717", "plain": "\u00b7", "doubt": "?", "back": "\u21a9"}
 ASCII_SIGNS = {"right": "+", "wrong": "x", "invalid": "x", "plain": "-", "doubt": "?", "back": "<"}
-"""The same where the terminal's encoding has no such characters."""
+"""The signs for a terminal whose encoding lacks the usual ones."""
 
 MIN_WIDTH = 24
 BRANCHES = 3
-"""Children shown of a node of a search tree."""
+"""Children shown per node of a search tree."""
 MAX_TREE_LINES = 40
 
 
 class Terminal:
-    """Writes to a stream with colours and signs as far as it has them."""
+    """A stream with colours and signs, as far as it supports them."""
 
     def __init__(self, out: TextIO, *, colour: bool | None = None, width: int = 0) -> None:
-        """colour: None: where `out` is a terminal and NO_COLOR is not set. width: characters; 0: the terminal's."""
+        """Create the writer.
+
+        Args:
+            colour: None: if `out` is a terminal and NO_COLOR is not set.
+            width: in characters; 0: the terminal's width.
+        """
         self.out = out
         plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not out.isatty()
         self.colour = not plain if colour is None else colour
@@ -34,7 +39,7 @@ class Terminal:
         self.signs = SIGNS if _can_write(out, "".join(SIGNS.values())) else ASCII_SIGNS
 
     def line(self, text: str = "", state: str = "", *, indent: str = "") -> None:
-        """One line in the colour of `state`, its sign in front, wrapped to the width; model text cannot control the terminal."""
+        """Print a line in the colour of `state` with its sign, wrapped to the width. Model text cannot control the terminal."""
         sign = f"{self.signs.get(state, ' ')} " if state else ""
         first, rest = indent + sign, indent + " " * len(sign)
         shown = "".join(c if c.isprintable() else " " for c in text)
@@ -58,14 +63,20 @@ def _can_write(out: TextIO, text: str) -> bool:
 
 
 class ChainPrinter:
-    """Prints a chain while it grows; each line once, when it is whole."""
+    """Prints a growing chain. Each line is printed once, when it is complete."""
 
     def __init__(self, terminal: Terminal, *, doubts: Sequence[str], returns: Sequence[str]) -> None:
-        """doubts, returns: the phrases of `astro.cloning.verbalize.Phrases`."""
+        """Create the printer. doubts, returns: the phrases of `astro.cloning.verbalize.Phrases`."""
         self.terminal, self.doubts, self.returns, self.printed = terminal, doubts, returns, 0
 
     def show(self, text: str, chain: Chain, *, last: bool) -> None:
-        """text: all that is written so far. chain: its graph. last: nothing follows, so an open line counts as whole."""
+        """Print new lines.
+
+        Args:
+            text: the whole text so far.
+            chain: its graph.
+            last: nothing follows, so an open line counts as complete.
+        """
         rows = chain_graph.lines(text, chain)
         whole = len(rows) if last or text.endswith("\n") else len(rows) - 1
         for row in rows[self.printed : whole]:
@@ -83,7 +94,7 @@ class ChainPrinter:
 
 
 def verdict_line(completion: Completion) -> tuple[str, str]:
-    """(text, state): what came of an answer, and what it took."""
+    """(text, state): the outcome of an answer and its cost."""
     chain = completion.chain
     facts = f"{completion.tokens} tokens, {len(chain.attempts)} attempts, {len(chain.back_edges)} times back"
     cut = "" if completion.finished else ", cut by the length limit"

@@ -1,4 +1,4 @@
-"""The training chain that the page shows below a search tree: which of the tree's, and what each of its lines is for."""
+"""The training chain shown below a search tree: which chain of the tree it is, and the role of each of its lines."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from schemas.records import Segment, Trace
 
 _LOOK = {
-    # kind of segment -> class of its lines, sign in front of them: colour is not the only one
+    # kind of segment -> class of its lines, and a sign, so that colour is not the only difference
     "step": ("right", "\u2713"),
     "wrong_step": ("wrong", "\u2717"),
     "reflection": ("doubt", "?"),
@@ -34,17 +34,17 @@ class TraceView:
 
 
 def most_backtracks(traces: Iterable[Trace]) -> dict[str, Trace]:
-    """Problem -> the trace of its tree that goes back most often, the first of equals; a direct one only for want of others."""
+    """Problem -> the trace of its tree with the most returns (the first of equals); a direct one only if there is no other."""
     found: dict[str, Trace] = {}
     for trace in traces:
         best = found.get(trace.problem_id)
-        if best is None or trace.backtracks > best.backtracks:  # a direct one has 0, a search at least 1
+        if best is None or trace.backtracks > best.backtracks:  # a direct trace has 0, a search trace at least 1
             found[trace.problem_id] = trace
     return found
 
 
 def view(trace: Trace, *, limit: int) -> TraceView:
-    """Format the first `limit` characters of a trace; every segment begins a line."""
+    """Format the first `limit` characters of a trace. Every segment begins a new line."""
     lines: list[TraceLine] = []
     left = limit
     for segment in trace.segments:

@@ -1,4 +1,4 @@
-"""A search tree as what the page's nested, folding list shows of it."""
+"""Prepare a search tree for the page's nested, folding list."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,10 @@ from astro.viz.labels import percent
 from schemas.records import ROOT, Node, Tree, Verdict
 
 MAX_NODES = 300
-"""Nodes shown of one tree: the most visited ones and their ancestors."""
+"""Most nodes shown of one tree: the most visited ones and their ancestors."""
 
 MAX_DEPTH = 80
-"""Deeper nodes are left out: a nested list is recursion in the template, and nobody reads one that deep."""
+"""Deepest node shown. A nested list is recursive in the template, and nobody reads a deeper one."""
 
 _VERDICT_CLASS: dict[Verdict, str] = {
     "correct": "right",
@@ -21,7 +21,7 @@ _VERDICT_CLASS: dict[Verdict, str] = {
 
 @dataclass(frozen=True)
 class TreeNode:
-    """One node, formatted."""
+    """One formatted node."""
 
     text: str
     visits: int
@@ -32,15 +32,15 @@ class TreeNode:
     state: str  # "right", "wrong" or "invalid" for a terminal node, "plain" otherwise
     verdict: str  # verdict and answer of a terminal node; "" otherwise
     rollouts: str  # "3/4 rollouts right"; "" without rollouts
-    checks: str  # "equalities: 2 true, 1 false"; "" where none can be checked
-    false: bool  # one of them is false
-    open: bool  # unfolded at first: on the path to the best correct terminal
+    checks: str  # "equalities: 2 true, 1 false"; "" if none can be checked
+    false: bool  # whether one of them is false
+    open: bool  # unfolded at first, because it is on the path to the best correct terminal
     children: tuple["TreeNode", ...]
 
 
 @dataclass(frozen=True)
 class TreeView:
-    """One search tree, formatted."""
+    """One formatted search tree."""
 
     question: str
     problem_id: str
@@ -51,12 +51,14 @@ class TreeView:
 
 
 def view(tree: Tree, *, limit: int = MAX_NODES) -> TreeView:
-    """Format a tree; beyond `limit` nodes the least visited ones are left out (a kept node's ancestors stay)."""
+    """Format a tree. Beyond `limit` nodes the least visited ones are left out, but ancestors of shown nodes stay."""
     kept = _kept(tree, limit)
     opened = {ROOT, *_best_path(tree)}
     children: dict[int, list[TreeNode]] = {index: [] for index in kept}
     root: TreeNode | None = None
-    for node in reversed(tree.nodes):  # parents precede children, so backwards every child is ready before its parent
+    for node in reversed(
+        tree.nodes
+    ):  # parents precede children, so in reverse order every child is ready before its parent
         if node.index not in kept:
             continue
         shown = _node(node, tree.problem.question, tuple(reversed(children[node.index])), open=node.index in opened)
@@ -83,7 +85,7 @@ def view(tree: Tree, *, limit: int = MAX_NODES) -> TreeView:
 
 def _kept(tree: Tree, limit: int) -> set[int]:
     """Up to `limit` node indices, most visited first. A parent comes before its child in that order."""
-    # In a searched tree N(parent) >= N(child); imported trees need not hold to it, so ancestors are added explicitly.
+    # In a searched tree N(parent) >= N(child). Imported trees may differ, so ancestors are added explicitly.
     kept: set[int] = {ROOT}
     for node in sorted(tree.nodes, key=lambda node: (-node.visits, node.index)):
         if node.depth > MAX_DEPTH:
@@ -103,7 +105,7 @@ def _best_path(tree: Tree) -> list[int]:
 
 
 def _checks(node: Node) -> str:
-    """What is known of the equalities in the step's text."""
+    """Summary of the equalities in the step's text."""
     if node.checks is None:
         return ""
     named = (("true", node.checks.true), ("false", node.checks.false), ("not checkable", node.checks.unchecked))

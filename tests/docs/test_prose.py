@@ -19,6 +19,7 @@ PAGES = [
     "docs/rl.md",
     "docs/production.md",
     "docs/problems.md",
+    "docs/tasks.md",
     "docs/gym.md",
     "docs/linearize.md",
     "docs/chat.md",

@@ -10,7 +10,7 @@ from tools.docs.reference import reference_pages
 
 
 def stale() -> dict[Path, str]:
-    """File -> what it should hold, of those that hold something else."""
+    """File -> new content, for files that are out of date."""
     wanted = {**all_pictures(), **reference_pages(), **pages()}
     return {
         path: text for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
@@ -18,7 +18,7 @@ def stale() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write what is out of date, or name it."""
+    """Write the files that are out of date, or list them."""
     if unknown := [argument for argument in sys.argv[1:] if argument != "--check"]:
         raise UserError(f"unknown argument {unknown[0]!r}; there is: --check")
     found = stale()

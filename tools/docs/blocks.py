@@ -1,6 +1,6 @@
-"""Tables and output inside pages: what stands between two marks is written by a command, and never by hand.
+"""Generated blocks inside pages: a command writes the text between two marks.
 
-A page holds `<!-- begin NAME -->` and `<!-- end NAME -->` on lines of their own.
+A page contains `<!-- begin NAME -->` and `<!-- end NAME -->` on separate lines.
 """
 
 import re
@@ -34,10 +34,10 @@ _ANY = re.compile(r"^<!-- (?:begin|end) .*-->$", re.MULTILINE)
 
 
 def filled(text: str, page: str) -> str:
-    """The page with all its blocks as they should be.
+    """The page with the current content of all its blocks.
 
     Raises:
-        UserError: a mark without its partner, or one of an unknown block.
+        UserError: a mark lacks its partner, or names an unknown block.
     """
 
     def block(match: re.Match) -> str:
@@ -61,7 +61,7 @@ def pages() -> dict[Path, str]:
 
 
 def default_table() -> str:
-    """pass@1 of every model on every set, and what search in the chain adds."""
+    """pass@1 of every model on every set, and the gain of search in the chain."""
     measured = figures()
     head = ["pass@1 in %", *(f"{name}, {models[BASE].pass_at_1.n} problems" for name, models in measured.sets.items())]
     rows = [
@@ -97,7 +97,7 @@ def _points(value: Estimate) -> str:
 
 
 def stages_table() -> str:
-    """What each stage of the default run took."""
+    """Time of each stage of the default run."""
     seconds = run().seconds
     shown = [[f"`{name}`", f"{seconds[name]:.0f}"] for name in contracts()]
     return table(["stage", "seconds"], [*shown, ["all", f"{sum(seconds.values()):.0f}"]])
@@ -121,20 +121,18 @@ def _plan() -> tuple[list[int], list[Ablation]]:
 
 
 def seeds_table() -> str:
-    """pass@1 over all seeds, and what search in the chain adds in each."""
+    """pass@1 over all seeds, and the gain of search in the chain for each seed."""
     seeds, _ = _plan()
     results = _results(_runs(BASELINE, seeds))
     measured = [read_json(RESULTS / f"eval-s{seed}.json", EvalMetrics).sets for seed in seeds]
     rows = []
     for model in all_models():
         if not all(model in sets[name] for sets in measured for name in SETS):
-            continue  # made in other runs only, such as a base before its warm-up
+            continue  # trained only in other runs, such as a base before its warm-up
         row = [_name(model)]
         for name in SETS:
             each = [sets[name][model].pass_at_1.value for sets in measured]
-            mean = round(
-                sum(each) / len(each), 6
-            )  # as precise as the figures, so that 6.25 rounds as it does elsewhere
+            mean = round(sum(each) / len(each), 6)  # as precise as the figures, so that 6.25 is rounded as elsewhere
             row += [percent(mean), ", ".join(map(percent, each))]
         rows.append(row)
     for better, worse in baselines().items():
@@ -151,7 +149,7 @@ def seeds_table() -> str:
 
 
 def ablations_table() -> str:
-    """Each ablation against the default, for the searching arm after SFT."""
+    """Each ablation compared with the default, for the searching arm after SFT."""
     seeds, ablations = _plan()
     results = _results(_runs(BASELINE, seeds))
     searching = next(iter(baselines()))
@@ -184,4 +182,4 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "direct-solution": lambda: _fenced("\n".join(s.text.strip() for s in example().trace.segments if s.kind == "step")),
     "answer-in-terminal": lambda: _fenced(example().printed),
 }
-"""Name -> what stands in the page."""
+"""Name of a block -> function that writes it."""

@@ -30,10 +30,10 @@ EXAMPLE = RESULTS / "tutorial.json"
 RUN = RESULTS / "default" / "run.json"
 QUESTION = "make 14 from 11 9 12"
 TREE, TRACE = "train-01035", "train-01035/0"
-"""A small tree with right and wrong ends, and a chain of it that goes back to a step and to the problem."""
+"""A small tree with right and wrong ends, and a chain of it that returns to a step and to the problem."""
 
 UNSEEN, SAMPLE = "eval_n3-00054", 0
-"""A problem of the eval set n3, in no training set, and which of the answers is shown."""
+"""A problem of the eval set n3 that is in no training set, and the number of the answer to show."""
 
 WIDTH = 90
 """Columns of the terminal whose output is recorded."""
@@ -43,23 +43,25 @@ T = TypeVar("T", Problem, Trace, Tree)
 
 
 class Example(Strict):
-    """results/tutorial.json"""
+    """Content of results/tutorial.json."""
 
-    tree: Tree = Field(description="of a training problem")
+    tree: Tree = Field(description="the tree of a training problem")
     trace: Trace = Field(description="a training chain made of the tree")
-    printed: str = Field(description="what `astro ask` prints on the problem of the tree")
-    unseen: Problem = Field(description="of an eval set")
-    answers: list[Completion] = Field(description="of DIRECT and MAIN on the unseen problem, made by the eval stage")
+    printed: str = Field(description="output of `astro ask` on the problem of the tree")
+    unseen: Problem = Field(description="a problem of an eval set")
+    answers: list[Completion] = Field(
+        description=("answers of DIRECT and MAIN on the unseen problem, from the eval stage")
+    )
 
 
 class Run(Strict):
-    """results/default/run.json"""
+    """Content of results/default/run.json."""
 
     commit: str
     seed: int
     seconds: dict[str, float] = Field(description="stage -> wall time")
-    peak_memory_gb: float = Field(description="largest of the stages' main processes")
-    metrics: dict[str, dict] = Field(description="stage -> its metrics, without those of eval")
+    peak_memory_gb: float = Field(description="largest peak among the stages' main processes")
+    metrics: dict[str, dict] = Field(description="stage -> its metrics, except for eval")
 
 
 def example() -> Example:
@@ -73,7 +75,7 @@ def run() -> Run:
 
 
 def figures() -> EvalMetrics:
-    """What eval measured in the default run."""
+    """The eval metrics of the default run."""
     return read_json(RESULTS / "default" / "eval.json", EvalMetrics)
 
 
@@ -83,10 +85,10 @@ def problems() -> ProblemsMetrics:
 
 
 def recorded() -> tuple[Example, Run, EvalMetrics]:
-    """What the finished run in the current folder holds.
+    """Read the finished run in the current folder.
 
     Raises:
-        UserError: it is another run than the default with seed 1, or it is not finished.
+        UserError: it is not the default with seed 1, or it is not finished.
     """
     params = load_params()
     tree = _with_id(read_shards(Path("data/trees"), Tree), TREE)
@@ -127,7 +129,7 @@ def _written(screen: io.TextIOWrapper) -> str:
 
 
 def _with_id(rows: Iterable[T], wanted: str) -> T:
-    """The row with this id (a tree has its problem's)."""
+    """The row with this id (for a tree: its problem's id)."""
     for row in rows:
         if (row.problem.id if isinstance(row, Tree) else row.id) == wanted:
             return row
@@ -135,7 +137,7 @@ def _with_id(rows: Iterable[T], wanted: str) -> T:
 
 
 def _answer(model: str) -> Completion:
-    """The model's answer to UNSEEN that is shown."""
+    """The model's answer to UNSEEN."""
     path = Path("data/completions") / f"{model}.jsonl"
     for completion in read_jsonl(path, Completion):
         if (completion.problem_id, completion.sample) == (UNSEEN, SAMPLE):
@@ -146,7 +148,7 @@ def _answer(model: str) -> Completion:
 
 
 def main() -> None:
-    """Record the run in the folder that the command line names."""
+    """Record the run in the folder given on the command line."""
     if len(sys.argv) != 2:
         raise UserError("expected one argument: the checkout in which the default has run")
     with contextlib.chdir(sys.argv[1]):

@@ -1,6 +1,8 @@
-"""The pictures of the documents, drawn by the product's own code from committed records.
+"""Pictures for the documents, drawn by the product's own code from committed records.
 
-Each is an SVG file on a card of its own, so it can be read on any page. Its colours follow the reader's choice of light or dark.
+Each picture is an SVG file with its own background, so it can be read on any page. Its colours follow the reader's choice of
+light
+or dark.
 """
 
 import re
@@ -35,7 +37,7 @@ PAD = 18
 
 
 def stylesheet() -> str:
-    """The rules and colours of the page that pictures need."""
+    """The rules and colours of the product's page that the pictures need."""
     css = CSS.read_text(encoding="utf-8")
     light = re.search(r":root \{(.*?)\}", css, re.DOTALL)
     assert light is not None
@@ -62,7 +64,7 @@ rect.track {{ fill: var(--line); }} rect.bar {{ fill: var(--accent); }}
 
 @dataclass
 class Drawing:
-    """Elements placed one by one, and the room that they take."""
+    """Elements placed one by one, and the space that they take."""
 
     parts: list[Markup] = field(default_factory=list)
     width: float = 0
@@ -84,7 +86,7 @@ class Drawing:
         self.parts.append(Markup('<path class="link" d="{}"/>').format(path))
 
     def tip(self, x: float, y: float) -> None:
-        """The head of an arrow that points right."""
+        """An arrow head that points right."""
         self.parts.append(
             Markup('<polygon class="tip" points="{0:g},{1:g} {2:g},{3:g} {2:g},{4:g}"/>').format(
                 x, y, x - 7, y - 4, y + 4
@@ -96,14 +98,14 @@ class Drawing:
         head, body = str(svg).split(">", 1)
         bare = re.sub(r' (?:width|height)="[^"]*"| style="[^"]*"', "", head)
         size = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
-        self.parts.append(Markup(f"{bare} {size}>{body}"))  # made by astro/viz, which escapes
+        self.parts.append(Markup(f"{bare} {size}>{body}"))  # made by astro/viz, which escapes its texts
         self._room(x + width, y + height)
 
     def _room(self, x: float, y: float) -> None:
         self.width, self.height = max(self.width, x), max(self.height, y)
 
     def file(self, title: str, *, least: float = 0) -> str:
-        """The picture as the text of an SVG file. least: its width at least, so that pictures of a page go together."""
+        """The picture as the text of an SVG file. least: its minimum width, so that pictures of a page match."""
         width, height = round(max(self.width + PAD, least)), round(self.height + PAD)
         head = Markup(
             '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">'
@@ -119,11 +121,11 @@ def _graph(drawing: Drawing, chain: Chain, question: str, x: float, y: float) ->
 
 
 Line = tuple[str, str, str]
-"""(what stands in front, text, state) of a line of a chain."""
+"""(prefix, text, state) of a line of a chain."""
 
 
 def _lines(drawing: Drawing, lines: Iterable[Line], x: float, y: float) -> tuple[float, float]:
-    """Lines of a chain, each on the colour of its state; (right edge, y below them)."""
+    """Draw lines of a chain, each on the colour of its state. Returns (right edge, y below them)."""
     rows = list(lines)
     width = 34 + CHARACTER * max(len(text) for _, text, _ in rows)
     for front, text, state in rows:
@@ -136,7 +138,7 @@ def _lines(drawing: Drawing, lines: Iterable[Line], x: float, y: float) -> tuple
 
 
 def _answer_lines(completion: Completion, question: str) -> list[Line]:
-    """Lines of a generated chain; what belongs to no step is doubt, the way back, or soft."""
+    """Lines of a generated chain. Lines outside steps are doubt, return, or soft."""
     phrases = load_phrases(PHRASES)
 
     def state(line: chain_graph.Line) -> str:
@@ -150,7 +152,7 @@ def _answer_lines(completion: Completion, question: str) -> list[Line]:
 
 
 def _training_lines(found: Example) -> list[Line]:
-    """Lines of a training chain. A line takes the look of the segment that begins it."""
+    """Lines of a training chain. A line has the look of the segment that begins it."""
     rows: list[Line] = []
     whole = True
     for line in trace_view.view(found.trace, limit=len(found.trace.completion)).lines:
@@ -161,7 +163,7 @@ def _training_lines(found: Example) -> list[Line]:
 
 
 def training_chain(found: Example) -> str:
-    """A training chain beside its graph."""
+    """Draw a training chain beside its graph."""
     drawing, question = Drawing(), found.tree.problem.question
     drawing.text(PAD, PAD + 12, question, "head")
     right, _ = _lines(drawing, _training_lines(found), PAD, PAD + 26)
@@ -171,7 +173,7 @@ def training_chain(found: Example) -> str:
 
 
 def answer(found: Example) -> str:
-    """A problem of an eval set: what the baseline writes, and what the searching arm writes, beside their graphs."""
+    """Draw the baseline's and the searching arm's answers to a problem of an eval set, beside their graphs."""
     drawing, question, y = Drawing(), found.unseen.question, PAD + 12.0
     for completion in found.answers:
         verdict = "right" if completion.verdict == "correct" else "wrong"
@@ -184,11 +186,11 @@ def answer(found: Example) -> str:
 
 
 _BOX, _BETWEEN, _LEVEL = 44, 10, 46
-"""Height of a node's box, room between boxes of a column, room between columns."""
+"""Height of a node's box, space between boxes of a column, space between columns."""
 
 
 def tree(found: Example) -> str:
-    """A search tree from left to right, with N and Q of each node."""
+    """Draw a search tree from left to right, with N and Q of each node."""
     drawing, view = Drawing(), tree_view.view(found.tree)
     wrapped: dict[int, list[str]] = {}
 
@@ -208,7 +210,7 @@ def tree(found: Example) -> str:
     measure(view.root, 0)
 
     def draw(node: tree_view.TreeNode, depth: int, top: float) -> tuple[float, float]:
-        """The node and what hangs from it; (y of its middle, y below all of it)."""
+        """Draw the node and its subtree. Returns (y of its middle, y below all of it)."""
         x, height = PAD + sum(levels[:depth]) + _LEVEL * depth, _BOX + 15 * (len(lines(node)) - 1)
         middle = top + height / 2
         drawing.rect(x, top, levels[depth], height, f"box {node.state}")
@@ -244,11 +246,11 @@ PIPELINE: Sequence[tuple[int, float, str, Sequence[str]]] = (
     (6, 0.5, "eval", ("all models,", "with intervals")),
     (7, 0.5, "report", ("one offline", "page")),
 )
-"""(column, lane, stage, what it does)."""
+"""(column, lane, stage, its task)."""
 
 
 def pipeline() -> str:
-    """The stages in the order in which they run."""
+    """Draw the stages in the order in which they run."""
     drawing, wide, high, step, lane = Drawing(), 104.0, 34.0, 134.0, 96.0
 
     def corner(column: int, row: float) -> tuple[float, float]:

@@ -1,16 +1,16 @@
-"""How dense the prose of a Markdown page is: marks per sentence, words per sentence, sentences per line.
+"""Measures of the prose of a Markdown page: marks per sentence, words per sentence, sentences per line.
 
-Paragraphs, list items and quotations count. Tables, code, headings, addresses of links and generated blocks do not.
+Paragraphs, list items and quotations count. Tables, code, headings, link targets and generated blocks do not.
 """
 
 import re
 from dataclasses import dataclass
 
 MARKS = 1.0
-"""Semicolons, colons and pairs of brackets per sentence, at most."""
+"""Most semicolons, colons and pairs of brackets per sentence."""
 
 WORDS = 40
-"""Words of a sentence, at most."""
+"""Most words in a sentence."""
 
 _FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2\s*$", re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"^<!-- begin .*?^<!-- end .*?$", re.DOTALL | re.MULTILINE)
@@ -33,17 +33,17 @@ class Sentence:
 
     @property
     def marks(self) -> int:
-        """Semicolons, colons and opening brackets."""
+        """Number of semicolons, colons and opening brackets."""
         return len(re.findall(r"[;:(\[]", self.text))
 
     @property
     def words(self) -> int:
-        """Words; a piece of code is one."""
+        """Number of words. A piece of code counts as one."""
         return len(self.text.split())
 
 
 def prose_lines(page: str) -> list[tuple[int, str]]:
-    """(line number, text) of the lines that hold prose; code is one word, a link its text."""
+    """(line number, text) of the lines of prose. Code is one word, a link is its text."""
 
     def blank(match: re.Match) -> str:
         return "\n" * match[0].count("\n")
@@ -82,7 +82,7 @@ def density(found: list[Sentence]) -> float:
 
 
 def faults(page: str) -> list[str]:
-    """What is wrong with the prose of a page, with line numbers; []: nothing."""
+    """Faults in the prose of a page, with line numbers; []: none."""
     found = sentences(page)
     said = [f"line {s.line}: {s.words} words in one sentence, at most {WORDS}" for s in found if s.words > WORDS]
     lines = [s.line for s in found]

@@ -24,7 +24,7 @@ from schemas.params import Params
 FOLDER = Path("docs/reference")
 SOURCE = "<!-- Written by `python -m tools.docs`. Edit {}, not this page. -->"
 WIDTH = 100
-"""Columns of a terminal, for the help texts."""
+"""Width of the help texts, in columns."""
 
 MISSING = object()
 
@@ -33,7 +33,7 @@ MISSING = object()
 
 
 def params_page() -> str:
-    """Every parameter: type and bounds, default, meaning."""
+    """The page with every parameter: type and bounds, default, meaning."""
     defaults = plain(YAML(typ="rt").load(committed(PARAMS_FILE)))
     parts = [
         "# Parameters",
@@ -59,7 +59,7 @@ def params_page() -> str:
 
 
 def described() -> dict[str, str | None]:
-    """Parameter -> its one line of meaning; None: it has none."""
+    """Parameter -> its one-line description; None: it has none."""
     return dict(_meanings("", Params))
 
 
@@ -90,7 +90,7 @@ def _rows(at: str, model: type[BaseModel], default: Any) -> Iterator[list[str]]:
 
 
 def _default(values: Any, name: str, info: FieldInfo | None = None) -> Any:
-    """What params.yaml has, or else what the schema has."""
+    """The default from params.yaml, or else from the schema."""
     if isinstance(values, Mapping) and name in values:
         return values[name]
     if info is not None and not info.is_required():
@@ -99,7 +99,7 @@ def _default(values: Any, name: str, info: FieldInfo | None = None) -> Any:
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, by itself or as the values of a mapping."""
+    """The section that a field holds, directly or as the values of a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) is dict:
@@ -173,7 +173,7 @@ def _shown(value: Any) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A cell of a table, or a line: one line, with marks that Markdown leaves alone."""
+    """The text as one line with Markdown characters escaped."""
     return re.sub(r"<(?=\w)", "&lt;", " ".join(text.split()))
 
 
@@ -181,7 +181,7 @@ def _sentence(text: str) -> str:
 
 
 def help_of(*command: str) -> str:
-    """What a command prints with --help, in a terminal of WIDTH columns."""
+    """The output of a command with --help, in a terminal of WIDTH columns."""
     environment = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHON_COLORS": "0"}
     done = subprocess.run(
         [sys.executable, "-m", "astro", *command, "--help"], env=environment, capture_output=True, text=True, check=True
@@ -190,7 +190,7 @@ def help_of(*command: str) -> str:
 
 
 def cli_page() -> str:
-    """The help of `astro` and of each of its commands."""
+    """The page with the help of `astro` and of each command."""
     parts = [
         "# Command line",
         SOURCE.format("the help texts in the code"),
