@@ -20,7 +20,11 @@ pytestmark = pytest.mark.slow
 SETTINGS = {
     "run.task": "examples/sums.py",
     "run.options": {"largest": 9},
-    "arms": {"direct": {}, "astro": {}, "masked": {"sft": {"loss_on": "no_wrong_steps"}}},
+    "arms": {
+        "direct": {"sft": {}, "grpo": {}},
+        "astro": {"sft": {}, "grpo": {}},
+        "masked": {"sft": {"loss_on": "no_wrong_steps"}, "grpo": {}},
+    },
     "engine.kind": "hf",
     "problems.train": 24,
     "problems.rl": 12,
