@@ -8,7 +8,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
-SMOKE = {f"tests/pipeline/test_{name}.py" for name in ("smoke", "dvc", "kill", "bad_input")}
+SMOKE = {f"tests/pipeline/test_{name}.py" for name in ("smoke", "dvc", "kill")}
 """Files of tests that need the finished smoke pipeline, which costs minutes, once in a process."""
 
 

@@ -142,7 +142,7 @@ def test_a_model_that_was_not_trained_is_not_compared(sets, models, repository):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after_s", [0.5, 1.5, 2.5, 3.5, 5.0])
+@pytest.mark.parametrize("after_s", [0.5, 2.0, 4.0])
 def test_a_kill_at_any_moment_leaves_the_checkout_alone(after_s, pipeline):
     """DVC once wrote to it for a moment before each run."""
     edit_all()

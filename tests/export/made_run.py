@@ -3,7 +3,6 @@
 No stage works: what they would leave is written here, and `dvc commit` records it. That takes seconds.
 """
 
-import shutil
 from pathlib import Path
 
 from astro.runtime import write_json, write_jsonl, write_text
@@ -15,7 +14,7 @@ from schemas.problems import ProblemsMetrics, SetMetrics
 from schemas.records import StageRecord, Trace
 from schemas.sft import SftMetrics
 from tests.inference.tiny import save_tiny_model
-from tests.pipeline.checkout import REPOSITORY, Checkout, environment, project_files
+from tests.pipeline.checkout import Checkout, unpacked
 from tests.viz.example import make_completion, make_metrics, make_problem, make_rl_metrics, make_trace, make_tree
 
 ARMS = ("sft", "sft_direct", "grpo", "grpo_direct")
@@ -23,12 +22,8 @@ ARMS = ("sft", "sft_direct", "grpo", "grpo_direct")
 
 def make_run(root: Path) -> Checkout:
     """The checkout, committed, with a clean `dvc status`."""
-    for path in project_files():
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / path, target, follow_symlinks=False)
+    checkout = unpacked(root, HF_HUB_OFFLINE="1")
     write_outs(root)
-    checkout = Checkout(root, environment(HF_HUB_OFFLINE="1"))
     checkout.run("git", "init", "-q")
     checkout.run("git", "config", "user.name", "Test")
     checkout.run("git", "config", "user.email", "test@localhost")

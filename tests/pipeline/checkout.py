@@ -1,16 +1,19 @@
 """A project checkout of its own to run the real commands in, as a user who has just cloned it would."""
 
+import atexit
+import functools
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -84,20 +87,21 @@ class Checkout:
 
     root: Path
     env: dict[str, str] = field(default_factory=environment)
+    warm: bool = False  # `python -m` is `Forked`
 
     def run(self, *command: str, timeout: float = 900, ok: bool = True, **env: str) -> Done:
         """Run a command here; with `ok` its failure fails the test and shows what it said."""
-        began = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env={**self.env, **env},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        result = Done(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+        began, env = time.monotonic(), {**self.env, **env}
+        if self.warm and command[:2] == ("python", "-m"):
+            out, err = (self.root.parent / f"{self.root.name}.{name}" for name in ("out", "err"))
+            code = Forked.start(command, self.root, env, out, err).wait(timeout)
+            said = out.read_text(), err.read_text()
+        else:
+            done = subprocess.run(
+                command, cwd=self.root, env=env, capture_output=True, text=True, timeout=timeout, check=False
+            )
+            code, said = done.returncode, (done.stdout, done.stderr)
+        result = Done(code, *said, time.monotonic() - began)
         assert not ok or result.code == 0, f"{' '.join(command)}: {result}"
         return result
 
@@ -148,21 +152,26 @@ class Checkout:
     def copy(self, to: Path) -> "Checkout":
         """A second checkout in the same state, with its own cache, store and git history."""
         shutil.copytree(self.root, to, symlinks=True)
-        return Checkout(to, self.env)
+        return replace(self, root=to)
 
     def status(self) -> set[str]:
-        """Stages whose own params, dependencies or outs changed, by `dvc status` after the stage `code` has run."""
-        self.run("dvc", "repro", "code")
-        return set(json.loads(self.run("dvc", "status", "--json").out)) - {"code"}
+        """Stages whose own params, dependencies or outs changed, by `dvc status` after `stages.code` has run."""
+        here = replace(self, warm=True)
+        here.run("python", "-m", "stages.code")
+        return set(json.loads(here.run("python", "-m", "dvc", "status", "--json").out)) - {"code"}
 
     @contextmanager
     def started(self, *command: str) -> Iterator["Running"]:
         """A command in its own process group, killed at the end whatever happens."""
         log = self.root.parent / f"{self.root.name}.log"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                command, cwd=self.root, env=self.env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        process: subprocess.Popen | Forked
+        if self.warm:
+            process = Forked.start(command, self.root, self.env, log, log)
+        else:
+            with log.open("w") as out:
+                process = subprocess.Popen(
+                    command, cwd=self.root, env=self.env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                )
         running = Running(process, self.root, log)
         try:
             yield running
@@ -178,7 +187,7 @@ class Checkout:
 class Running:
     """A command under way."""
 
-    process: subprocess.Popen
+    process: "subprocess.Popen | Forked"
     root: Path
     log: Path
 
@@ -213,10 +222,96 @@ class Running:
         return self.process.wait(timeout)
 
 
-def kill(process: psutil.Process | subprocess.Popen) -> None:
+def kill(process: "psutil.Process | subprocess.Popen | Forked") -> None:
     """SIGKILL: no handler, no clean-up, as the out-of-memory killer does it."""
     os.kill(process.pid, signal.SIGKILL)
 
+
+WARM = """
+import json, os, runpy, sys
+import accelerate, datasets, dvc.cli.parser, dvc.repo, great_expectations, openai, pandas, peft, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, Trainer
+
+for line in sys.stdin:
+    given = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        os.chdir(given["root"])
+        os.environ.clear()
+        os.environ.update(given["env"])
+        for descriptor, path in enumerate((os.devnull, given["out"], given["err"])):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), descriptor)
+        sys.path[:1] = [given["root"], *given["env"].get("PYTHONPATH", given["root"]).split(os.pathsep)]
+        module, *sys.argv[1:] = given["command"]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        sys.exit()
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+"""It imports what takes seconds, none of it the project's, and forks for each command. It has one thread."""
+
+
+@functools.cache
+def warm() -> subprocess.Popen:
+    """The interpreter that has imported the libraries. It ends with its standard input."""
+    env = environment(HF_HUB_OFFLINE="1", ASTRO_TRACKING="off")
+    command, pipe = [sys.executable, "-u", "-c", WARM], subprocess.PIPE
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdin=pipe, stdout=pipe, bufsize=0)
+    assert process.stdin is not None
+    atexit.register(process.stdin.close)
+    return process
+
+
+@dataclass(frozen=True)
+class Forked:
+    """`python -m <module>` in a process of its own, forked from one that has imported the libraries: it starts at once.
+
+    One at a time. The project's own modules are imported anew, from the folder that the command runs in.
+    """
+
+    pid: int
+    parent: subprocess.Popen
+    code: list[int] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, command: Sequence[str], root: Path, env: dict[str, str], out: Path, err: Path) -> "Forked":
+        assert tuple(command[:2]) == ("python", "-m"), command
+        for path in (out, err):
+            path.unlink(missing_ok=True)
+        parent = warm()
+        given = {"command": command[2:], "root": str(root), "env": env, "out": str(out), "err": str(err)}
+        parent.stdin.write(json.dumps(given).encode() + b"\n")
+        return cls(int(parent.stdout.readline()), parent)
+
+    def poll(self) -> int | None:
+        """Its exit code, if it has ended."""
+        if not self.code and select.select([self.parent.stdout], [], [], 0)[0]:
+            self.code.append(int(self.parent.stdout.readline()))
+        return self.code[0] if self.code else None
+
+    def wait(self, timeout: float = 900) -> int:
+        """Its exit code, when it has ended; after the timeout it is killed."""
+        if not self.code and not select.select([self.parent.stdout], [], [], timeout)[0]:
+            self.kill()
+        while self.poll() is None:
+            select.select([self.parent.stdout], [], [])
+        return self.code[0]
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def unpacked(root: Path, **env: str) -> Checkout:
+    """The project's files, as an archive of it holds them: no git."""
+    for path in project_files():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, target, follow_symlinks=False)
+    return Checkout(root, environment(**env))
+
+
+MASKED = "  masked: {suffix: _masked, label: Masked, traces: train, baseline: direct, description: masked chains}\n"
+"""A third arm, at the end of arms.yaml."""
 
 LINKED = (
     "astro",
@@ -241,7 +336,7 @@ def linked(root: Path, profile: str, settings: dict, **env: str) -> Checkout:
         (root / name).symlink_to(REPOSITORY / name)
     text = merged(REPOSITORY / f"profiles/{profile}.yaml", (REPOSITORY / "params.yaml").read_text())
     (root / "params.yaml").write_text(text)
-    checkout = Checkout(root, {**environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"), **env})
+    checkout = Checkout(root, {**environment(ASTRO_TRACKING="off", HF_HUB_OFFLINE="1"), **env}, warm=True)
     for name, value in settings.items():
         checkout.set_param(name, value)
     return checkout

@@ -1,12 +1,12 @@
 """The smoke pipeline, run once for all tests of this folder."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
-from tests.pipeline.checkout import REPOSITORY, Checkout, Done, environment, project_files
+from tests.pipeline.checkout import Checkout, Done, unpacked
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,7 @@ class Smoke:
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A fresh checkout with the smoke profile, committed; nothing has run."""
-    root = tmp_path_factory.mktemp("smoke") / "astro"
-    for path in project_files():
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / path, target, follow_symlinks=False)
-    checkout = Checkout(root, environment())
+    checkout = unpacked(tmp_path_factory.mktemp("smoke") / "astro")
     checkout.run("git", "init", "-q")
     checkout.run("git", "config", "user.name", "Test")
     checkout.run("git", "config", "user.email", "test@localhost")
@@ -42,6 +37,16 @@ def smoke(clone: Checkout) -> Smoke:
     print(f"smoke pipeline: {done.seconds:.0f} s")
     clone.commit("Results")
     return Smoke(clone, done)
+
+
+def require_same_training(ours: Checkout, theirs: Checkout, name: str) -> None:
+    """Curve and metrics to the byte; weights but for the last digits."""
+    curve = f"metrics/curves/{name}.csv"
+    assert (ours.root / curve).read_text() == (theirs.root / curve).read_text()
+    assert ours.md5(f"metrics/{name}.json") == theirs.md5(f"metrics/{name}.json")
+    a, b = (load_file(c.root / f"models/{name}/model.safetensors") for c in (ours, theirs))
+    assert a.keys() == b.keys()
+    assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-6
 
 
 @pytest.fixture

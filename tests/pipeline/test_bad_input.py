@@ -6,7 +6,6 @@ The stages run for real, in small folders of their own, without MLflow (ASTRO_TR
 import fcntl
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from astro.profiles import merged
 from astro.runtime import read_jsonl, write_jsonl
 from schemas.records import Problem, Tree
-from tests.pipeline.checkout import REPOSITORY, Checkout, environment
+from tests.pipeline.checkout import REPOSITORY, Checkout, environment, unpacked
 
 CODE = ("astro", "schemas", "stages", "phrases", "profiles", "dvc.yaml", "arms.yaml")
 
@@ -33,7 +32,7 @@ def workspace(params: str, tmp_path: Path) -> Checkout:
     for name in CODE:
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / "params.yaml").write_text(params)
-    return Checkout(tmp_path, environment(ASTRO_TRACKING="off"))
+    return Checkout(tmp_path, environment(ASTRO_TRACKING="off"), warm=True)
 
 
 def problem(number: int) -> Problem:
@@ -358,10 +357,10 @@ def test_output_folder_that_cannot_be_made(workspace: Checkout):
 
 
 @pytest.mark.slow
-def test_no_git(clone: Checkout, tmp_path: Path):
+def test_no_git(params: str, tmp_path: Path):
     """An archive of the project, without git: DVC says what it misses, and works once told that there is none."""
-    copied = clone.copy(tmp_path / "astro")
-    shutil.rmtree(copied.root / ".git")
+    copied = unpacked(tmp_path / "astro")
+    (copied.root / "params.yaml").write_text(params)
     refused = copied.run("dvc", "repro", "problems", ok=False, ASTRO_TRACKING="off")
     assert refused.code != 0
     assert "is not a git repository" in refused.err

@@ -11,10 +11,9 @@ from astro.params import plain, read_yaml
 from astro.pipeline import read_pipeline
 from astro.runtime import read_json
 from astro.tracking import store
-from schemas.evaluate import EvalMetrics
 from schemas.linearize import LinearizeMetrics
-from tests.pipeline.checkout import Checkout
-from tests.pipeline.conftest import Smoke
+from tests.pipeline.checkout import MASKED, Checkout
+from tests.pipeline.conftest import Smoke, require_same_training
 
 pytestmark = pytest.mark.slow
 
@@ -157,31 +156,27 @@ def test_an_edit_of_words_and_layout_runs_nothing_but_the_identity(clean: Checko
 # ------------------------------------------------------------------------------------------- what changes while it runs
 
 
-# what is edited while sft runs, how it is named
-MEANWHILE = [
-    (lambda root: (root / "astro/training/sft.py").open("a").write("\nEDITED = 1\n"), "astro/training/sft.py"),
-    (lambda root: (root / "phrases/countdown.yaml").open("a").write("# edited\n"), "phrases/countdown.yaml"),
-    (lambda root: Checkout(root).set_param("sft.lr", 0.0005), "sft in params.yaml"),
-]
-
-
-@pytest.mark.parametrize(("edit", "named"), MEANWHILE, ids=["code", "phrases", "params"])
-def test_an_edit_while_a_stage_runs_is_told_and_not_recorded(edit, named: str, copy: Checkout):
-    """The lock must not say that the new state made the model. What was trained serves once the edit is taken back."""
+def test_an_edit_while_a_stage_runs_is_told_and_not_recorded(smoke: Smoke, copy: Checkout):
+    """The lock must not say that the new state made the model. What was trained serves once the edits are taken back."""
     copy.forget("sft@astro")
     with copy.started("dvc", "repro", "-s", "sft@astro") as running:
         work = copy.root / "work/sft"
         running.wait_for(lambda: any(work.glob("*/checkpoint-*")), what="a checkpoint")
-        edit(copy.root)
+        for path, text in (("astro/training/sft.py", "\nEDITED = 1\n"), ("phrases/countdown.yaml", "# edited\n")):
+            with (copy.root / path).open("a") as file:
+                file.write(text)
+        copy.set_param("sft.lr", 0.0005)
         assert running.end(120) != 0
         said = running.log.read_text()
-    assert f"error: sft: changed while the stage ran: {named}" in said
+    changed = "astro/training/sft.py, phrases/countdown.yaml, sft in params.yaml"
+    assert f"error: sft: changed while the stage ran: {changed}. " in said
     assert "sft@astro" not in copy.lock()
     assert not (copy.root / "models/sft").exists()
     assert "sft@astro" in copy.status()
     copy.run("git", "checkout", "-q", "astro", "phrases", "params.yaml")
     done = copy.run("dvc", "repro", "sft@astro")
     assert "goes on from checkpoint-" in done.out
+    require_same_training(copy, smoke.checkout, "sft")
 
 
 def test_a_stage_on_the_identity_of_older_code_is_refused(clean: Checkout):
@@ -211,34 +206,13 @@ def test_an_unknown_arm_is_refused(clean: Checkout):
         )
 
 
-# ------------------------------------------------------------------------------------------------------------- an arm
-
-
-def test_a_third_arm_is_one_entry_and_its_parameters(copy: Checkout):
-    """Chains that search, with the loss off wrong steps. It shows in metrics, table, page, ablations and model card by itself."""
-    with (copy.root / "arms.yaml").open("a") as file:
-        file.write(
-            "  masked: {suffix: _masked, label: Masked, traces: train, baseline: direct, description: masked chains}\n"
-        )
-    path = copy.root / "params.yaml"
-    text = path.read_text()
-    path.write_text(text.replace("arms:", "arms:\n  masked: {sft: {loss_on: no_wrong_steps}, grpo: {}}\n  #", 1))
-    copy.commit("A third arm")
-    done = copy.run("dvc", "repro")
-    assert done.ran == ["sft@masked", "grpo@masked", "eval", "report"]
-    metrics = read_json(copy.root / "metrics/eval.json", EvalMetrics)
-    assert {"base", "sft_masked", "grpo_masked", "sft", "grpo_direct"} <= set(metrics.sets["n3"])
-    pairs = {(d.better, d.worse) for d in metrics.differences["n3"]}
-    assert {("sft_masked", "sft_direct"), ("grpo_masked", "grpo_direct"), ("sft_masked", "sft")} <= pairs
-    assert "Masked-RL" in done.out
-    page = (copy.root / "reports/report.html").read_text()
-    assert "Masked-SFT" in page
-    assert copy.md5("models/sft_masked") != copy.md5("models/sft")
-    copy.commit("Results")
-    copy.run("python", "-m", "astro.export", "--model", "grpo_masked")
-    card = (copy.root / "export/grpo_masked/README.md").read_text()
-    assert "fine-tuned on masked chains, then improved by GRPO" in card
-    assert "Masked-SFT" in card
+def test_a_third_arm_makes_its_own_stages_stale_and_those_that_compare(clean: Checkout):
+    """What its models are like: tests/pipeline/test_task_file.py."""
+    with (clean.root / "arms.yaml").open("a") as file:
+        file.write(MASKED)
+    text = (clean.root / "params.yaml").read_text()
+    (clean.root / "params.yaml").write_text(text.replace("arms:", "arms:\n  masked: {sft: {}, grpo: {}}\n  #", 1))
+    assert clean.status() == {"sft@masked", "grpo@masked", "eval", "report"}
 
 
 # --------------------------------------------------------------------------------------------------------- experiments
@@ -297,11 +271,3 @@ def test_ablation_and_the_way_back(smoke: Smoke, copy: Checkout, monkeypatch: py
     again = copy.run("dvc", "exp", "run", "-S", "linearize.reflection=false")
     assert again.ran == ["report"], "an ablation made once comes from the cache; the report has no outs to keep"
     assert len(pipelines(copy, monkeypatch)[0]) == 2, "the same state was logged twice"
-
-
-def test_same_params_give_the_same_data(smoke: Smoke, copy: Checkout):
-    """mcts (sampled by an engine) and linearize, forced to run again elsewhere, write the same bytes."""
-    before = {path: smoke.checkout.md5(path) for path in ("data/trees", "data/traces/train.jsonl", "metrics/mcts.json")}
-    done = copy.run("dvc", "repro", "-f", "-s", "mcts", "linearize")
-    assert done.ran == ["mcts", "linearize"]
-    assert {path: copy.md5(path) for path in before} == before

@@ -1,14 +1,10 @@
 """The grpo stage by its command, on a model of random weights: restarts, and what is refused before anything is measured."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,11 +17,12 @@ from astro.training.common import save_model
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer
 from schemas.records import Problem, Segment, Trace
+from tests.pipeline.checkout import REPOSITORY, Checkout, environment, kill
 from tests.training.test_restarts import SEARCH
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+COMMAND = ("python", "-m", "stages.grpo")
 SMALL = {
     "steps": 2,
     "prompts_per_step": 4,
@@ -51,12 +48,10 @@ VALIDATED = {
 def folder(tmp_path_factory):
     """A checkout with what the stage reads."""
     made = tmp_path_factory.mktemp("checkout")
-    for name in ("astro", "schemas", "stages", "phrases"):
-        shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "arms.yaml"):
-        shutil.copy(ROOT / name, made / name)
+    for name in ("astro", "schemas", "stages", "phrases", "dvc.yaml", "arms.yaml"):
+        (made / name).symlink_to(REPOSITORY / name)
     tokenizer = build_tokenizer(vocabulary(60), 256)
-    add_unspellable(tokenizer, load_phrases(ROOT / "phrases" / "countdown.yaml").all())
+    add_unspellable(tokenizer, load_phrases(REPOSITORY / "phrases" / "countdown.yaml").all())
     torch.manual_seed(0)
     model = new_llama(tokenizer, hidden=32, layers=2, heads=2, ffn=48, context=512)
     save_model(model, tokenizer, made / "models" / "sft")
@@ -99,30 +94,22 @@ def folder(tmp_path_factory):
 
 
 def write_params(folder, rollouts_mb=10.0, **changes):
-    params = plain(read_yaml(ROOT / "params.yaml"))
+    params = plain(read_yaml(REPOSITORY / "params.yaml"))
     params["grpo"] |= SMALL | changes
     params["execution"]["rollouts_mb"] = rollouts_mb
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(params, file)
 
 
-def started(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.grpo"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "ASTRO_TRACKING": "off", "DVC_ROOT": str(folder), "PYTHONPATH": ""},
-    )
+def checkout(folder):
+    return Checkout(folder, environment(ASTRO_TRACKING="off", DVC_ROOT=str(folder)), warm=True)
 
 
 def grpo(folder, **changes):
     """Run the stage with changed params: (exit code, what it said)."""
     write_params(folder, **changes)
-    running = started(folder)
-    said, _ = running.communicate()
-    return running.returncode, said
+    done = checkout(folder).run(*COMMAND, ok=False)
+    return done.code, done.out + done.err
 
 
 def test_episodes_restart_and_are_counted(folder):
@@ -189,56 +176,46 @@ def test_validation_is_in_the_metrics_the_curve_and_on_the_screen(uncut):
     assert found["problems.jsonl"].count(b"\n") == 6
 
 
-@pytest.mark.parametrize(
-    "file", ["rollouts/train-000003.jsonl.gz", "checkpoint-4/trainer_state.json", "episodes.jsonl"]
-)
-def test_a_kill_at_any_moment_changes_nothing(folder, uncut, file):
-    """SIGKILL when a file appears, and again at the next start; then what is left is that of the run nobody killed."""
-    forget(folder)
-    write_params(folder, **VALIDATED)
-    for _ in range(2):
-        running = started(folder)
-        while running.poll() is None and not list((folder / "work/grpo").glob(f"*/{file}")):
-            time.sleep(0.01)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-        assert not (folder / "models/grpo").exists()
-        assert not (folder / "rollouts").exists()
-    code, said = grpo(folder, **VALIDATED)
-    assert code == 0, said[-2000:]
-    assert outs(folder) == uncut[0]
-    assert not [p for p in (folder / "work/grpo").glob("*/*") if p.name != "lock"]
+def killed_at(folder, file):
+    """SIGKILL when a file appears in the work folder: nothing is published."""
+    with checkout(folder).started(*COMMAND) as running:
+        running.wait_for(lambda: any((folder / "work/grpo").glob(f"*/{file}")), what=file)
+        kill(running.process)
+        assert running.end() == -signal.SIGKILL
+    assert not (folder / "models/grpo").exists()
+    assert not (folder / "rollouts").exists()
 
 
-def test_a_full_disk_publishes_nothing_and_the_next_run_resumes(folder, uncut):
-    """rollouts/ is a file system with no room left."""
+def test_kills_and_a_full_disk_change_nothing(folder, uncut):
+    """Killed three times, and out of room once: what is left then is that of the run that nothing disturbed."""
     forget(folder)
     write_params(folder, **VALIDATED)
-    running = started(folder)
-    while running.poll() is None and not list((folder / "work/grpo").glob("*/rollouts/validation-000002*")):
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    running.communicate()
+    killed_at(folder, "episodes.jsonl")
+    killed_at(folder, "rollouts/validation-000002*")
     (shards,) = (folder / "work/grpo").glob("*/rollouts")
     kept = folder / "kept"
     shutil.copytree(shards, kept)
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(shards)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system needs privileges that this test run does not have")
-    try:
-        for path in kept.iterdir():
-            shutil.copy(path, shards)
-        code, said = grpo(folder, **VALIDATED)
-        assert code == 2
-        assert re.search(r"error: \S+ the rollouts of step \d+ cannot be written: No space left on device", said)
-        assert "Traceback" not in said
-        assert not (folder / "models/grpo").exists()
-    finally:
-        subprocess.run(["umount", str(shards)], check=True)
+    mounted = not subprocess.run(mount, capture_output=True, check=False).returncode
+    if mounted:
+        try:
+            for path in kept.iterdir():
+                shutil.copy(path, shards)
+            code, said = grpo(folder, **VALIDATED)
+            assert code == 2
+            assert re.search(r"error: \S+ the rollouts of step \d+ cannot be written: No space left on device", said)
+            assert "Traceback" not in said
+            assert not (folder / "models/grpo").exists()
+        finally:
+            subprocess.run(["umount", str(shards)], check=True)
+    killed_at(folder, "checkpoint-4/trainer_state.json")
     code, said = grpo(folder, **VALIDATED)
     assert code == 0, said[-2000:]
     assert "goes on from checkpoint-" in said
-    assert outs(folder)["grpo.csv"] == uncut[0]["grpo.csv"]
+    assert outs(folder) == uncut[0]
+    assert not [p for p in (folder / "work/grpo").glob("*/*") if p.name != "lock"]
+    if not mounted:
+        pytest.skip("without the full disk: mounting a file system needs privileges that this test run does not have")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from astro.execution.result_store import FILE
 from astro.tracking import store
 from benchmarks.world import stored
 from tests.pipeline.checkout import Checkout, Running, kill
-from tests.pipeline.conftest import Smoke
+from tests.pipeline.conftest import Smoke, require_same_training
 
 pytestmark = pytest.mark.slow
 
@@ -46,24 +46,14 @@ def statuses(root: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> list[st
     return [r.info.status for r in runs]
 
 
-def test_mcts_killed_twice_grows_the_same_trees(smoke: Smoke, copy: Checkout, monkeypatch: pytest.MonkeyPatch):
-    """First the stage is killed, then DVC over it; the third run goes on and ends with the trees of the first."""
-    copy.forget("mcts")
+def test_mcts_killed_with_dvc_grows_the_same_trees(smoke: Smoke, copy: Checkout, monkeypatch: pytest.MonkeyPatch):
+    """DVC is killed, and the stage with it; the next run goes on and ends with the trees of the first, and the same chains."""
+    copy.forget("mcts", "linearize")
     # Few trees at a time, so that some are finished early. Trees do not depend on it: the reference holds.
     copy.set_param("execution.trees_in_flight", 8)
 
     with copy.started("dvc", "repro", "mcts") as running:
         wait_for_trees(running, 5)
-        kill(running.stage_process("mcts"))
-        assert running.end() != 0
-    assert not (copy.root / "data/trees").exists()
-    assert "mcts" not in copy.lock()
-    kept = lines(copy.root)
-    assert 5 <= kept < 60
-
-    with copy.started("dvc", "repro", "mcts") as running:
-        wait_for_trees(running, kept + 5)
-        assert f"goes on: {kept} of 60 trees" in running.log.read_text()
         kill(running.process)
         assert running.end() == -signal.SIGKILL
         deadline = time.monotonic() + 10
@@ -71,54 +61,36 @@ def test_mcts_killed_twice_grows_the_same_trees(smoke: Smoke, copy: Checkout, mo
             time.sleep(0.1)
         assert running.family() == [], "the stage outlived DVC"
     assert not (copy.root / "data/trees").exists()
-    kept_then = lines(copy.root)
-    assert kept < kept_then < 60
+    assert "mcts" not in copy.lock()
+    kept = lines(copy.root)
+    assert 5 <= kept < 60
 
     done = copy.run("dvc", "repro")
-    assert f"goes on: {kept_then} of 60 trees" in done.out
-    assert copy.md5("data/trees") == smoke.checkout.md5("data/trees")
-    assert copy.md5("metrics/mcts.json") == smoke.checkout.md5("metrics/mcts.json")
-    # The trees are the same, so nothing that reads them runs again; the report shows the new stage run.
-    assert done.ran == ["mcts", "report"]
-    assert statuses(copy.root, "mcts", monkeypatch) == ["FINISHED", "KILLED", "KILLED", "FINISHED"]
+    assert f"goes on: {kept} of 60 trees" in done.out
+    for path in ("data/trees", "metrics/mcts.json", "data/traces/train.jsonl", "data/traces/direct.jsonl"):
+        assert copy.md5(path) == smoke.checkout.md5(path), path
+    # Trees and chains are the same, so nothing that reads them runs again; the report shows the new stage runs.
+    assert done.ran == ["mcts", "linearize", "report"]
+    assert statuses(copy.root, "mcts", monkeypatch) == ["FINISHED", "KILLED", "FINISHED"]
     assert [p.name for p in (copy.root / "work/mcts").glob("*/*") if p.name != "lock"] == []
 
 
-# name of the files, DVC's name, the checkpoint that is being written when the kill comes, those that the next run may take
-TRAININGS = [
-    ("sft", "sft@astro", 10, {5, 10}),
-    ("grpo", "grpo@astro", 2, {1, 2}),
-]
-
-
-@pytest.mark.parametrize(("stage", "dvc_stage", "step", "resumable"), TRAININGS)
-def test_killed_training_ends_with_the_same_model(
-    stage: str, dvc_stage: str, step: int, resumable: set[int], smoke: Smoke, copy: Checkout
-):
-    copy.forget(dvc_stage)
-    with copy.started("dvc", "repro", "-s", dvc_stage) as running:
-        running.wait_for(lambda: any((copy.root / "work" / stage).glob("*/lock")), what="work folder")
-        process = running.stage_process(stage)
-        wait_for_checkpoint(running, stage, step)
-        kill(process)
+def test_killed_grpo_ends_with_the_same_model(smoke: Smoke, copy: Checkout):
+    """The stage is killed while a checkpoint is being written."""
+    copy.forget("grpo@astro")
+    with copy.started("dvc", "repro", "-s", "grpo@astro") as running:
+        wait_for_checkpoint(running, "grpo", 2)
+        kill(running.stage_process("grpo"))
         assert running.end() != 0
-    assert not (copy.root / f"models/{stage}").exists()
-    assert not (copy.root / f"metrics/curves/{stage}.csv").exists()
+    assert not (copy.root / "models/grpo").exists()
+    assert not (copy.root / "metrics/curves/grpo.csv").exists()
 
-    done = copy.run("dvc", "repro", "-s", dvc_stage)
-    found = re.search(rf"\[{stage}\] goes on from checkpoint-(\d+)", done.out)
+    done = copy.run("dvc", "repro", "-s", "grpo@astro")
+    found = re.search(r"\[grpo\] goes on from checkpoint-(\d+)", done.out)
     assert found, done
-    assert int(found[1]) in resumable
-    if stage == "grpo":
-        assert not re.search(r"\[grpo\] \d+/40, .* problems/s", done.out), "the pass rates were measured again"
-    curve = f"metrics/curves/{stage}.csv"
-    assert (copy.root / curve).read_text() == (smoke.checkout.root / curve).read_text()
-    ours, theirs = (load_file(c.root / f"models/{stage}/model.safetensors") for c in (copy, smoke.checkout))
-    assert ours.keys() == theirs.keys()
-    off = {name: float((ours[name] - theirs[name]).abs().max()) for name in ours}
-    assert max(off.values()) < 1e-6, off
-    print(f"{stage}: bit-identical: {copy.md5(f'models/{stage}') == smoke.checkout.md5(f'models/{stage}')}")
-    assert copy.md5(f"metrics/{stage}.json") == smoke.checkout.md5(f"metrics/{stage}.json")
+    assert int(found[1]) in {1, 2}
+    assert not re.search(r"\[grpo\] \d+/40, .* problems/s", done.out), "the pass rates were measured again"
+    require_same_training(copy, smoke.checkout, "grpo")
 
 
 def test_sft_and_grpo_models_differ(smoke: Smoke):

@@ -70,7 +70,7 @@ def workplace(root: Path, server: Server, **settings) -> Checkout:
         (root / name).symlink_to(REPOSITORY / name)
     text = (REPOSITORY / "params.yaml").read_text()
     (root / "params.yaml").write_text(merged(REPOSITORY / "profiles/smoke.yaml", text))
-    checkout = Checkout(root, environment(ASTRO_TRACKING="off"))
+    checkout = Checkout(root, environment(ASTRO_TRACKING="off"), warm=True)
     for name, value in (SETTINGS | {"execution.endpoint.url": server.url} | settings).items():
         checkout.set_param(name, value)
     write_jsonl(root / "data/trees/00000.jsonl", TREES)

@@ -1,17 +1,30 @@
-"""A task in one file through all stages, each by its real command: a small base trained from scratch on its own solutions."""
+"""A task in one file through all stages, each by its real command: a small base trained from scratch on its own solutions.
+
+It has a third arm: chains that search, with the loss off wrong steps.
+"""
+
+from pathlib import Path
 
 import pytest
 
+from astro.export.card import figures, summary
+from astro.export.state import Run
+from astro.params import load_params
 from astro.runtime import read_json, read_jsonl, read_shards
 from schemas.evaluate import EvalMetrics
 from schemas.records import Completion, Problem, Trace, Tree
-from tests.pipeline.checkout import Checkout, in_one_process, linked
+from tests.pipeline.checkout import MASKED, Checkout, in_one_process, linked
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "run.task": "examples/sums.py",
     "run.options": {"largest": 9},
+    "arms": {
+        "direct": {"sft": {}, "grpo": {}},
+        "astro": {"sft": {}, "grpo": {}},
+        "masked": {"sft": {"loss_on": "no_wrong_steps"}, "grpo": {}},
+    },
     "engine.kind": "hf",
     "problems.train": 24,
     "problems.rl": 12,
@@ -30,7 +43,7 @@ SETTINGS = {
     "eval.search": 2,
 }
 
-TRAINED = ("sft astro", "sft direct", "grpo astro", "grpo direct")
+TRAINED = [f"{stage} {arm}" for stage in ("sft", "grpo") for arm in ("astro", "direct", "masked")]
 STAGES = in_one_process("code", "problems", "base", "mcts", "linearize", *TRAINED, "eval", "report")
 
 
@@ -38,6 +51,10 @@ STAGES = in_one_process("code", "problems", "base", "mcts", "linearize", *TRAINE
 def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """All stages, run in order in a folder of their own."""
     checkout = linked(tmp_path_factory.mktemp("task") / "astro", "smoke", SETTINGS)
+    arms = checkout.root / "arms.yaml"
+    text = arms.read_text() + MASKED
+    arms.unlink()  # a link
+    arms.write_text(text)
     print(checkout.run("python", "-c", STAGES).out)
     return checkout
 
@@ -66,3 +83,19 @@ def test_every_stage_works_on_it(done):
 def test_one_can_ask_its_models(done):
     asked = done.run("python", "-m", "astro", "ask", "add 3 4 5", "--samples", "1", NO_COLOR="1")
     assert "add 3 4 5" in asked.out
+
+
+def test_a_third_arm_shows_in_metrics_page_and_card_by_itself(done, monkeypatch):
+    monkeypatch.chdir(done.root)
+    metrics = read_json(Path("metrics/eval.json"), EvalMetrics)
+    assert {"base", "sft_masked", "grpo_masked", "sft", "grpo_direct"} <= set(metrics.sets["two"])
+    pairs = {(d.better, d.worse) for d in metrics.differences["two"]}
+    assert {("sft_masked", "sft_direct"), ("grpo_masked", "grpo_direct"), ("sft_masked", "sft")} <= pairs
+    assert "Masked-RL" in Path("reports/table.txt").read_text()
+    assert "Masked-SFT" in Path("reports/report.html").read_text()
+    masked, other = (Path(f"models/{name}/model.safetensors").read_bytes() for name in ("sft_masked", "sft"))
+    assert masked != other
+    params = load_params(Path("params.yaml"))
+    run = Run("grpo_masked", params, {"eval": metrics}, {}, commit="", stale=(), prompt="", question="")
+    assert "fine-tuned on masked chains, then improved by GRPO" in summary(run)
+    assert "Masked-SFT" in figures(run)
