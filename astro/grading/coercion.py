@@ -8,7 +8,7 @@ from typing import Literal
 
 from astro.grading.inequalities import solution_set, variable
 from astro.grading.numbers import number
-from astro.grading.parse import Value, is_name
+from astro.grading.parse import Value, is_name, value
 from astro.grading.units import canonical
 from astro.grading.words import letters
 
@@ -49,10 +49,41 @@ def assigned(one: Value, other: Value) -> Value:
 def lettered(one: Value, other: Value) -> Value:
     """3 h as a number with a unit, where the other one has that unit: by itself the letter may be a variable."""
     found = (
-        re.fullmatch(r"(\S+) ([a-zA-Z])", one.text) if one.kind == "formula" and other.number and other.unit else None
+        re.fullmatch(r"(.*\S) *?([a-zA-Z](?: *\^ *\{?[23]\}?)?)", one.text)
+        if one.kind == "formula" and other.unit
+        else None
     )
-    read_so = number(found.group(1)) if found and canonical(found.group(2)) == other.unit else None
-    return Value("number", one.text, number=read_so, unit=other.unit) if read_so else one
+    if not found or canonical(found.group(2)) != other.unit or re.search(r"[-+*/^_=({\[]$", found.group(1)):
+        return one
+    return replace(value(found.group(1)), unit=other.unit)
+
+
+_CALLED = re.compile(r"(?:\\text *\{ *)?([A-Z])(?: *\})?(?:'|_ *\{?\w\}?)? *(\(.+\))", re.DOTALL)
+
+
+def called(one: Value, other: Value) -> Value:
+    """A(1, 2) as the point (1, 2) where the other is a point; P(5, 2) as the number of permutations where it is not."""
+    found = _CALLED.fullmatch(one.text) if one.kind == "formula" else None
+    if not found:
+        return one
+    places = value(found.group(2))
+    if other.kind == "bracket":
+        return places if places.kind == "bracket" else one
+    numbers = [place.number for place in places.items]
+    if found.group(1) != "P" or places.kind != "bracket" or len(numbers) != 2:
+        return one
+    if not all(n and n.value.denominator == 1 and n.value >= 0 for n in numbers) or numbers[0].value < numbers[1].value:
+        return one
+    above, below = (str(n.value) for n in numbers)
+    return Value("formula", rf"\frac{{{above}!}}{{({above}-{below})!}}")
+
+
+def along_axes(one: Value, other: Value) -> Value:
+    """(3, -2) as 3i - 2j, where the other is written so."""
+    flat = (one.kind == "bracket" and one.signs == ("(", ")")) or (one.kind == "matrix" and one.columns == 1)
+    if not flat or not 2 <= len(one.items) <= 3 or other.kind != "formula" or not re.search(r"u_\{[123]\}", other.text):
+        return one
+    return Value("formula", " + ".join(rf"({i.text}) \cdot u_{{{n}}}" for n, i in enumerate(one.items, 1)))
 
 
 def rows(part: Value) -> Value:
@@ -187,7 +218,7 @@ def same_word(gold: Value, given: Value) -> bool:
         wanted in _YES_NO and first == wanted and re.match(r"\w+\s*[,;:-]", given.text)
     ):  # "Yes, it does", not "no solution"
         return not set(more.split()) & (_YES_NO | {"but", "or", "not", "if", "maybe"})
-    return wanted == found
+    return wanted.replace(" ", "") == found.replace(" ", "")
 
 
 _YES_NO = frozenset(("yes", "no", "true", "false"))

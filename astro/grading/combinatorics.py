@@ -9,8 +9,8 @@ _PART = r"(?:\{([^{}]{1,20})\}|(\d{1,4}|[a-z]))"
 _LETTER = r"(?<![a-zA-Z\\])(?:\\text *\{{ *({0}) *\}}|({0}))"
 _UNDER_OVER = re.compile(rf"{_LETTER.format('[CAP]')} *_ *{_PART} *\^ *{_PART}")
 _OVER_UNDER = re.compile(rf"{_LETTER.format('[CAP]')} *\^ *{_PART} *_ *{_PART}")
-_BEFORE = re.compile(rf"(?<![\w)}}])(?:\{{ *\}} *)?[_^] *{_PART} *(?:\\text *\{{ *C *\}}|C) *_ *{_PART}")
-_INLINE = re.compile(r"(?<![\w.\\])(\d{1,4}) ?C ?(\d{1,4})(?![\w(])")
+_BEFORE = re.compile(rf"(?<![\w)}}])(?:\{{ *\}} *)?[_^] *{_PART} *(?:\\text *\{{ *([CPA]) *\}}|([CPA])) *_ *{_PART}")
+_INLINE = re.compile(r"(?<![\w.\\])(\d{1,4}) ?([CP]) ?(\d{1,4})(?![\w(:])")
 _NAMED = re.compile(r"(?<![a-zA-Z\\])n ?C ?([kr])(?![a-zA-Z])")
 _CALLED = re.compile(r"(?<![a-zA-Z\\])C *\( *(\d{1,4}|[a-z](?: *[-+] *\d)?) *, *(\d{1,4}|[a-z](?: *[-+] *\d)?) *\)")
 _NUMBERS = re.compile(r"[a-z\d+\- ]+")
@@ -27,8 +27,8 @@ def counted(text: str) -> str:
     if "C" in text or "A" in text or "P" in text:
         text = _UNDER_OVER.sub(lambda m: _chosen(m, m[1] or m[2], m[3] or m[4], m[5] or m[6]), text)
         text = _OVER_UNDER.sub(lambda m: _chosen(m, m[1] or m[2], m[5] or m[6], m[3] or m[4]), text)
-        text = _BEFORE.sub(lambda m: _chosen(m, "C", m[1] or m[2], m[3] or m[4]), text)
-        text = _INLINE.sub(lambda m: _chosen(m, "C", m[1], m[2]), text)
+        text = _BEFORE.sub(lambda m: _chosen(m, m[3] or m[4], m[1] or m[2], m[5] or m[6]), text)
+        text = _INLINE.sub(lambda m: _chosen(m, m[2], m[1], m[3]), text)
         text = _NAMED.sub(r"\\binom{n}{\1}", text)
         text = _CALLED.sub(lambda m: _chosen(m, "C", m[1], m[2]), text)
     if "mod" in text:

@@ -12,7 +12,9 @@ from typing import Protocol
 from astro.grading.brackets import Malformed
 from astro.grading.choices import choice, labelled
 from astro.grading.coercion import (
+    along_axes,
     assigned,
+    called,
     compact,
     distinct,
     labels_fit,
@@ -30,8 +32,8 @@ from astro.grading.coercion import (
 from astro.grading.inequalities import solution_set, turned, variable
 from astro.grading.numbers import Number, comma_decimal, means_exact, same_number
 from astro.grading.parse import Value, is_name, is_quantity, read, value
-from astro.grading.trailing_text import differ, renamed, renaming
-from astro.grading.units import conflict
+from astro.grading.trailing_text import constants_renamed, differ, renamed, renaming
+from astro.grading.units import conflict, factor
 from astro.grading.words import same_figure
 from schemas.records import Extraction, Verdict
 
@@ -64,6 +66,9 @@ class Formulas(Protocol):
     def rounds_to(self, text: str, value: Fraction, places: int) -> bool:
         """Is the value the formula's, rounded to so many places?"""
 
+    def near(self, text: str, value: Fraction) -> bool:
+        """Is the value the formula's, more or less, or may it be (it has variables)?"""
+
     def same_equation(self, gold: tuple[str, str], given: tuple[str, str], sign: str) -> bool:
         """Do two equations (inequalities), given as their sides, hold for the same values?"""
 
@@ -89,6 +94,7 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
         given = read(answer)
         if compact(given.text) != compact(wanted.text):
             check(given, formulas)
+        agree(given, formulas)
         right = _right(wanted, given, Comparison(formulas)) or _content(gold, answer, formulas)
     except Malformed as error:
         return Grade("unparseable_prediction", answer, str(error))
@@ -96,7 +102,10 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
 
 
 def _right(wanted: Value, given: Value, comparison: "Comparison") -> bool:
-    """Compares whole answers: letters that stand for any whole number may have other names."""
+    """Compares whole answers: letters that stand for any whole number, or for any constant, may have other names."""
+    for text in constants_renamed(wanted.text, given.text, given.domains):
+        if comparison.same(wanted, value(text)):
+            return True
     one, other = dict(wanted.domains), dict(given.domains)
     if wanted.kind == "builder" or given.kind == "builder" or not one:
         return comparison.same(wanted, given)
@@ -133,6 +142,15 @@ def hold(gold: Value, formulas: Formulas) -> None:
     ):
         return
     raise Malformed("an equation that does not hold")
+
+
+def agree(given: Value, formulas: Formulas) -> None:
+    """Raises:
+    Malformed: a formula that is said to be about another number than it is.
+    """
+    exact = given.items[-1] if given.kind == "relation" else given
+    if given.said and exact.kind == "formula" and not formulas.near(exact.text, given.said.value):
+        raise Malformed("its gloss says another number")
 
 
 def check(part: Value, formulas: Formulas) -> None:
@@ -179,7 +197,8 @@ class Comparison:
         gold, given = residues(gold, given)
         gold, given = lettered(gold, given), lettered(given, gold)
         if conflict(gold.unit, given.unit):
-            return False
+            times = factor(given.unit, gold.unit)
+            return bool(times and gold.number and given.number and gold.number.value == given.number.value * times)
         if gold.kind == "relation" or given.kind == "relation":
             return self._relations(gold, given)
         gold, given = assigned(gold, given), assigned(given, gold)
@@ -191,9 +210,11 @@ class Comparison:
             return same_word(gold, given) or same_figure(gold.text, given.text) is True
         if "ratio" in (gold.kind, given.kind):
             return same_ratio(gold, given, self.formulas.same)
+        gold, given = along_axes(gold, given), along_axes(given, gold)
         if gold.kind == "matrix" or given.kind == "matrix":
             return self._matrices(gold, given)
         gold, given = solved(gold, given), solved(given, gold)
+        gold, given = called(gold, given), called(given, gold)
         if gold.kind == "union" or given.kind == "union":
             return self._unions(gold, given)
         if gold.items or given.items or "set" in (gold.kind, given.kind):
@@ -286,7 +307,8 @@ class Comparison:
             return self._two_relations(gold, given)
         if given.kind == "relation":
             return self._stated(gold, given)
-        if set(gold.signs) <= {"=", r"\in"} and is_quantity(gold.items[0].text):  # gold x = 5, given 5
+        first = gold.items[0].text
+        if set(gold.signs) <= {"=", r"\in"} and (is_quantity(first) or r"\ldots" in first):  # gold x = 5, given 5
             return all(self.same(item, given) for item in gold.items[1:])
         if set(gold.signs) == {"="} and not any(_letters(item) for item in gold.items):  # gold C(10,3) = 120, given 120
             return all(self.same(item, given) for item in gold.items)
@@ -300,7 +322,10 @@ class Comparison:
             names = is_quantity(first.text) or _measures(first, gold)
             if names and self.same(gold, rest[-1]):  # A = bh/2 = 5: what has other letters in it may be 5
                 rest = [item for item in rest[:-1] if not _letters(item) - _letters(first)] + rest[-1:]
-            return all(self.same(gold, item) for item in (rest if names else given.items))
+            shown = [
+                item for item in (rest if names else given.items[:-1]) if r"\ldots" not in item.text
+            ]  # 1 + ... + n
+            return all(self.same(gold, item) for item in [*shown, given.items[-1]])
         as_set = solution_set(given)
         return as_set is not None and may_be_set(gold) and self.same(solution_set(gold) or gold, as_set)
 
@@ -356,7 +381,12 @@ def _measures(side: Value, gold: Value) -> bool:
 
 
 def _letters(part: Value) -> set[str]:
-    return set() if part.number else set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", part.text)))
+    if part.number:
+        return set()
+    return {*re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", part.text)), *_GREEK.findall(part.text)}
+
+
+_GREEK = re.compile(r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|varphi|psi|omega)(?![a-z])")
 
 
 def _one_function(gold: str, given: str) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections import deque
 
 from astro.grading.brackets import Malformed
-from astro.grading.languages import ANNOUNCED, western
+from astro.grading.languages import ANNOUNCED, western, western_answer
 from astro.grading.trailing_text import declares
 from astro.grading.units import KNOWN, SCALES, singular
 from schemas.records import Extraction
@@ -181,7 +181,14 @@ _STATED = re.compile(
     r"\s+is\s+(?:the|our|my)\s+(?:(?:final|correct|required)\s+)*answer\b)"
     r"|(?P<tag><(?:final_)?answer>\s*)"
     r"|(?P<bold>^[ \t]*\*\*(?=(?:[a-z]\s*=\s*)?(?:[$€£\\(\[{|]|[-+−]?\.?\d)[^*\n]{0,200}\*\*[.。!]?\s*\Z))"
-    rf"|(?P<words>\b(?:answers?|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
+    r"|(?P<chosen>\b(?:option|choice|answer)\s+(?P<letter>\(?[A-J]\)?)\s+is\s+(?:the\s+)?(?:correct|right)\b)"
+    r"|(?P<ending>(?:^|[.!]\s+)(?:so|thus|hence|therefore)\b[^.\n*?]{1,120}\b(?:is|are|equals|get|pays?|costs?)\s+"
+    r"(?=\*\*(?:[$€£\\]|[-+−]?\.?\d)[^*\n]{0,60}\*\*[.。!]?\s*\Z))"
+    r"|(?P<concluded>(?:^|[.!]\s+|,\s+)(?:therefore|thus|hence|so|consequently|所以|因此|故)\s*,?\s*"
+    r"(?:we\s+(?:have|get|find|obtain|conclude)(?:\s+that)?\s+)?"
+    r"(?P<equal>(?:\$|\\\(|\*\*)*\s*[a-zA-Z](?:_\{?\w\}?)?\s*=[ ]*"
+    r"(?>[-+−\d.,/%^*()\[\]{}| $]|\\(?!text|in\b)[a-zA-Z]+|\\[(),]|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])){1,80}+)\s*\Z)"
+    rf"|(?P<words>\b(?:answers?|(?:correct|right)\s+(?:option|choice)|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
     rf"|{ANNOUNCED})",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -208,7 +215,7 @@ def stated(text: str) -> str | None:
     Raises:
         Malformed: it is taken back, denied, or one of two alternatives.
     """
-    text = _IN_TEXT.sub(r" \1 ", _MARKUP.sub("", western(text))).rstrip()
+    text = _IN_TEXT.sub(r" \1 ", _MARKUP.sub("", western(text, whole=False))).rstrip()
     found, last = None, None
     for found in deque(_STATED.finditer(text), maxlen=MAX_STATEMENTS):
         line = text.rfind("\n", 0, found.start()) + 1
@@ -227,7 +234,7 @@ def stated(text: str) -> str | None:
     following = text[last.end() : last.end() + MAX_STATED]
     if last.group("field"):
         following = re.split(r'["}\n]', following, maxsplit=1)[0]
-    said = last.group("value") or _after(following)
+    said = last.group("value") or last.group("letter") or last.group("equal") or _after(following)
     if not said.strip(" .*_"):
         raise Malformed("nothing is stated")
     return said.strip()
@@ -256,9 +263,9 @@ def bare(text: str) -> str:
     if inside is not None:
         after = _FINAL.search(text, max(text.rfind(r"\boxed"), text.rfind(r"\fbox")))
         if not after:
-            return western(inside)
+            return western_answer(inside)
         text = text[after.start() :]  # said once more after the box, and it is the last word that counts
-    text = _TEXT_BEFORE.sub("", _TAG.sub("", western(text)))
+    text = _TEXT_BEFORE.sub("", _TAG.sub("", western_answer(text)))
     announced = list(_ANNOUNCED.finditer(text))
     final = list(_FINAL.finditer(text)) or announced
     if announced:
@@ -272,6 +279,8 @@ def bare(text: str) -> str:
         if row is not None:
             return row
         text = first
+    if not announced and _FIGURE.match(text):
+        text = _GOES_ON.split(text, maxsplit=1)[0]
     if not _is_sentence(text):
         return _bold(text) or text
     if declares(text):

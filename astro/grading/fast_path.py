@@ -26,6 +26,10 @@ class NoFormulas:
         """Not here."""
         raise NeedsSympy
 
+    def near(self, text: str, value: Fraction) -> bool:
+        """Not here."""
+        raise NeedsSympy
+
     def same_equation(self, gold: tuple[str, str], given: tuple[str, str], sign: str) -> bool:
         """Not here."""
         raise NeedsSympy

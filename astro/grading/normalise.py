@@ -24,8 +24,11 @@ _SIGNS = {
     "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
     "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "∠": r"\angle ", "△": r"\triangle ", "∖": r"\setminus ",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+    "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}",
+    "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}", "⅐": r"\frac{1}{7}", "⅑": r"\frac{1}{9}",
     "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "％": "%", "，": ",", "。": ".", "（": "(", "）": ")",
     "∶": ":", "≡": "=", "、": ",", "｛": "{", "｝": "}",
+    "¢": r"\text{ cents}", "℃": r"^\circ C", "㎡": "m^{2}", "㎠": "cm^{2}", "㎥": "m^{3}", "㎤": "cm^{3}", "Ω": r"\Omega ",
     "【": "[", "】": "]", "；": ";", "：": ":", "＝": "=", "’": "'", "′": "'", "“": '"', "”": '"',
 }  # fmt: skip
 _TABLE = str.maketrans(_SIGNS)
@@ -34,6 +37,8 @@ _BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2
 
 _LOWERED = re.compile("[₀-₉ₙₖ]+")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
+_CIRCLED = re.compile("[①-⑳]+")
+"""Numbers of statements, which stand side by side."""
 _ON_LINE = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙₖ⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789nk0123456789-+n")
 
 _STYLES = re.compile(
@@ -85,6 +90,18 @@ _SLASHED = re.compile(r"(ℝ|\\mathbb *\{[RZQNC]\}|\b[RZQN]) *\\ *(?=\\?\{)")
 _BRACED_CALL = re.compile(r"(\\(?:max|min|gcd|lcm)) *\\\{([^{}\\]*)\\\}")
 _EXPONENT = re.compile(r"\^\s*(-?\d+)")
 _BASE = re.compile(r"\(?(\d+)\)?\s*_\s*\{?\s*(?:\\text\s*\{\s*)?(\d+|[a-z]{3,6})\s*\}{0,2}", re.IGNORECASE)
+_BASIS = re.compile(
+    r"\\(?:vec|hat|overrightarrow|mathbf|bm|boldsymbol) *(?:\{ *)?(?:\\(?:mathbf|bm|boldsymbol|vec|hat) *\{ *)?"
+    r"(?:\\(?=[ij]math))?([ijk])(?:math)?(?![a-zA-Z])(?: *\}){0,2}"
+)
+"""The vectors i, j, k along the axes, which would be the imaginary unit otherwise."""
+_DIGITS_IN_TEXT = re.compile(r"\\text *\{ *([0-9A-F]{1,12}) *\} *(?=_ *\{? *\d)")
+_CIS = re.compile(
+    r"(?:\\operatorname *\{ *cis *\}|\\text *\{ *cis *\}|\\cis(?![a-zA-Z])|(?<![a-zA-Z\\])cis(?![a-zA-Z])) *"
+)
+_ANGLE = re.compile(
+    r"(?:\d+(?:\.\d+)?|\\frac *\{[^{}]*\} *\{[^{}]*\}|\\pi|\\theta|/ *\d+| )+(?:\^ *(?:\\circ|\{ *\\circ *\}))?"
+)
 _DIGIT_WORDS = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
 }  # fmt: skip
@@ -116,6 +133,7 @@ def clean(text: str) -> str:
     text = _LOWERED.sub(lambda m: f"_{{{m.group().translate(_ON_LINE)}}}", text)
     text = "".join(s for s in text if unicodedata.category(s) != "Cf")
     if not text.isascii():
+        text = _CIRCLED.sub(lambda m: ", ".join(str(ord(s) - 0x245F) for s in m.group()), text)
         text = unicodedata.normalize("NFKC", text)  # full-width digits and letters
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # escaped once too often
@@ -127,6 +145,7 @@ def clean(text: str) -> str:
     text = _FRACTIONS.sub(r"\\\1", text)
     text = re.sub(r"\\log *_ *\{? *(?:e|\\mathrm *\{ *e *\}) *\}?(?![a-zA-Z])", r"\\ln ", text)
     text = _COMMAND.sub(lambda m: _ALIASES.get(m.group(), m.group()), text)
+    text = _BASIS.sub(lambda m: f" u_{{{'ijk'.index(m[1]) + 1}}} ", text)
     text = _TEXTS.sub(r"\\text", text)
     text = re.sub(r"\\text *\{ *([eid]) *\}", r" \1", text)  # upright letters of mathematics
     text = _BRACED_CALL.sub(r"\1(\2)", text)
@@ -137,6 +156,7 @@ def clean(text: str) -> str:
     text = _SPACES.sub(" ", text)
     text = _arguments(_WORDS.sub(r"\\\1", _ARCS.sub(r"arc\1", text)))
     text = text.replace("**", "^") if re.search(r"[\w)}]\s*\*\*\s*[-\w({]", text) else text.replace("**", "")
+    text = _polar(_DIGITS_IN_TEXT.sub(r"\1", text))
     text = _BASE.sub(lambda m: f"{m.group(1)}_{_DIGIT_WORDS.get(m.group(2).lower(), m.group(2))}", text)
     text = _POWER_OF_FUNCTION.sub(r"\1^{\2} ", text)
     text = counted(_powers(_EXPONENT.sub(r"^{\1}", text)))
@@ -155,6 +175,27 @@ def _other_brackets(text: str) -> str:
     text = _RATIO_WORD.sub(r"\1:\2", text) if _RATIO_WORD.fullmatch(text) else text
     text = _MERIDIEM.sub(r"\1m", text)
     return _PERCENT_WORD.sub("%", text)
+
+
+def _polar(text: str) -> str:
+    r"""2 cis 60 as 2(\cos 60 + i \sin 60)."""
+    if "cis" not in text:
+        return text
+    done, at = [], 0
+    for found in _CIS.finditer(text):
+        if found.start() < at:
+            continue
+        if text[found.end() : found.end() + 1] in ("(", "{"):
+            end = group_end(text, found.end(), {"(": "()", "{": "{}"}[text[found.end()]])
+            angle = text[found.end() + 1 : end - 1]
+        else:
+            bare = _ANGLE.match(text, found.end())
+            if not bare:
+                continue
+            angle, end = bare.group().strip(), bare.end()
+        done.append(rf"{text[at : found.start()]}(\cos({angle})+i\sin({angle}))")
+        at = end
+    return "".join([*done, text[at:]])
 
 
 def _powers(text: str) -> str:

@@ -80,6 +80,8 @@ class Value:
     unit: str | None = None
     domains: tuple[tuple[str, str], ...] = ()
     """Letters and what they may be, as an answer says it behind a formula; of a builder: its variable and the set it is from."""
+    said: Number | None = None
+    """What it is said to be about: of an exact value that an answer gives in decimals, too."""
 
 
 def read(text: str) -> Value:
@@ -92,6 +94,8 @@ def read(text: str) -> Value:
     found = value(tailed.head)
     if tailed.domains:
         found = replace(found, domains=tuple(sorted(tailed.domains.items())))
+    if tailed.said:
+        found = replace(found, said=tailed.said)
     if found.unit is None:
         currency = next((name for sign, name in _CURRENCIES if sign in text), None)
         found = replace(found, unit=currency) if currency else found
@@ -135,7 +139,16 @@ def _words(text: str, depth: int) -> Value | None:
             return _with_unit(inner, depth)
         if _LETTERS_LISTED.fullmatch(inner):
             return _list(inner, depth)
+        if "," in inner and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in inner.split(",")):
+            return _list(inner, depth)
         return _meant(letters(inner)) if letters(inner) else None
+    if not text.isascii() and CJK.search(text) and re.fullmatch(r"[^\\\d=<>+{}()]+", text):
+        return Value("text", re.sub("(?:周|礼拜)(?=[一二三四五六日天])", "星期", letters(text)))
+    flat = re.sub(r"\\text *\{([^{}]*)\}", r" \1 ", text) if r"\text" in text else text
+    if flat != text and re.match(r"\s*[A-Z][a-z]{2,} *\d", flat) and is_words(" ".join(flat.split())):
+        text = " ".join(flat.split())  # \text{March } 14
+    if re.fullmatch(r"May \d{1,2}", " ".join(flat.split())):
+        return Value("text", letters(" ".join(flat.split())))
     text = text.rstrip("!? ") if is_words(text.rstrip("!? ")) else text
     if not _PLAIN_WORDS.fullmatch(text) or not is_words(text):
         return None
@@ -145,7 +158,7 @@ def _words(text: str, depth: int) -> Value | None:
 
 def _meant(words: str) -> Value:
     r"""Words that name a number or a set, or have another common form; any others as they are."""
-    words = words.lstrip("\\")  # \text{infinity}
+    words = re.sub(r"^(?:it|this|that|he|she|they) (?:is|are) (?=\w)", "", words.lstrip("\\"))  # \text{infinity}
     whole = count(words)
     if whole is not None:
         return Value("number", str(whole), number=number(str(whole)))
@@ -260,6 +273,11 @@ def _flat(item: Value) -> tuple[Value, ...]:
 
 def _plus_minus(text: str, depth: int) -> Value | None:
     r"""1 \pm \sqrt{2} is two values. Of several signs it does not say which belong together: a formula."""
+    both = re.fullmatch(r"\\pm *(\(.*,.*\))", text)
+    if both:
+        point = value(both[1], depth + 1)
+        turned = tuple(value(f"-({item.text})", depth + 1) for item in point.items)
+        return Value("list", text, (point, replace(point, text=f"-{point.text}", items=turned))) if turned else None
     if len(re.findall(r"\\[pm]{2}(?![a-zA-Z])", text)) != 1 or (
         _starts_with_bracket(text) and not (text[0] == "(" and "," in text and first_end(text) == len(text))
     ):
@@ -273,6 +291,7 @@ def _plus_minus(text: str, depth: int) -> Value | None:
 
 def _relation(text: str, depth: int) -> Value | None:
     sides, signs = cut(text, RELATIONS)
+    said: Number | None = None
     if not signs:
         return None
     if not all(sides):
@@ -286,13 +305,22 @@ def _relation(text: str, depth: int) -> Value | None:
         sides = sides[: at + 1 + keep]
         signs = ["=" if s == r"\approx" else s for s in signs[: at + keep]]
         if not signs:
-            return value(sides[0], depth + 1)
-    return Value("relation", text, tuple(value(side, depth + 1) for side in sides), signs=tuple(signs))
+            return replace(value(sides[0], depth + 1), said=said)
+        if keep:
+            said = None
+    return Value("relation", text, tuple(value(side, depth + 1) for side in sides), signs=tuple(signs), said=said)
 
 
 def is_name(text: str) -> bool:
     r"""Does it name something, as x, f(x), \angle ABC, x_1 or \text{Area} do?"""
     text = text.strip()
+    applied = re.match(r"\\([a-z]+)", text)
+    if (
+        applied
+        and (applied[1] in MATH_WORDS or applied[1] == "pi")
+        and not re.search("[a-zA-Z]", text[applied.end() :])
+    ):
+        return False  # \ln(2), and \pi, are values
     if _DERIVATIVE.fullmatch(text) or _INVERSE.fullmatch(text):
         return True
     return bool(text) and _NAME.fullmatch(text) is not None and text.strip("\\{} ").lower() not in MATH_WORDS
@@ -300,6 +328,7 @@ def is_name(text: str) -> bool:
 
 def is_quantity(text: str) -> bool:
     r"""Does it name a measure of what letters name, as \frac{NO}{BO}, |AB|, V_1:V_2 do? With a sum it is an equation."""
+    text = re.sub(r"^\\complement *_ *\{? *\w *\}? *", "", text.strip())
     bare = re.sub(r"\\frac|\\text *\{[^{}]*\}|_ *(?:\{[^{}]*\}|\w)|[{}|:/ ]", "", text)
     return is_name(text) or re.fullmatch(r"[A-Z]{1,12}|[A-Za-z]{2}", bare) is not None
 

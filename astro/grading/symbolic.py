@@ -66,7 +66,9 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     for added in _FACTORS:
         text = added.sub(r"\1 \\cdot ", text)
     text = _AFTER_BINOMIAL.sub(r"\1 \\cdot ", text)
-    text = re.sub(r"\^ *\{? *\\circ *\}?", r"\\cdot\\frac{\\pi}{180}", text)  # inside a formula: \sin(90^\circ - x)
+    text = re.sub(
+        r"\^ *(?:\{ *\\circ *\}|\\circ)", r"\\cdot\\frac{\\pi}{180}", text
+    )  # inside a formula: \sin(90^\circ - x)
     if not text.isascii() or r"\text" in text or _DIGITS_OF_BASE.search(text):
         raise Unreadable(text)
     try:
@@ -80,6 +82,7 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
         if isinstance(found, sympy.Basic):
             i = [s for s in found.free_symbols if s.name == "i"]
             found = found.subs(dict.fromkeys(i, sympy.I)) if i else found
+            found = found.replace(_odd_root, _real_root)
         too_large = size(found) > LARGEST
     except (MemoryError, RecursionError):
         raise
@@ -88,6 +91,23 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     if too_large:
         raise Unreadable(text)
     return found
+
+
+def _odd_root(part: sympy.Basic) -> bool:
+    """Is it a cube root, fifth root, ... of a negative number? It is meant as the real one."""
+    return (
+        isinstance(part, sympy.Pow)
+        and part.base.is_Rational is True
+        and part.base < 0
+        and part.exp.is_Rational is True
+        and part.exp.q % 2 == 1
+        and part.exp.q > 1
+    )
+
+
+def _real_root(power: sympy.Basic) -> sympy.Expr:
+    base, exponent = power.args
+    return (-1) ** exponent.p * (-base) ** exponent
 
 
 def _remainder(text: str) -> sympy.Basic:
@@ -148,6 +168,18 @@ class SympyFormulas:
         return bool(
             abs(exact - sympy.Rational(value.numerator, value.denominator)) <= sympy.Rational(1, 2 * 10**places)
         )
+
+    def near(self, text: str, value: Fraction) -> bool:
+        """As the protocol; an angle may be said in degrees."""
+        try:
+            found = parse(text)
+        except Unreadable:
+            return True
+        exact = found.doit().evalf(DIGITS) if _is_scalar(found) and not found.free_symbols else None
+        if exact is None or not exact.is_real or not _has_value(exact):
+            return True
+        said = sympy.Rational(value.numerator, value.denominator)
+        return any(bool(abs(e - said) * 50 <= abs(e)) for e in (exact, exact * 180 / sympy.pi))
 
     def same_equation(self, gold: tuple[str, str], given: tuple[str, str], sign: str) -> bool:
         """Left minus right of one is a constant times that of the other; a positive constant where the sign has a direction."""

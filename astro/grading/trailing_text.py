@@ -4,11 +4,12 @@ A gloss says an exact answer once more in decimals; where it says another number
 kept: two answers that give one letter different domains differ.
 """
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
 from astro.grading.brackets import Malformed, cut
-from astro.grading.numbers import number
+from astro.grading.numbers import Number, number
 
 MAX_TAILS = 4
 
@@ -50,11 +51,13 @@ class Tailed:
 
     Attributes:
         head: the answer.
+        said: the number that a gloss says it is, about.
         domains: letter -> what it may be: Z, N, R, ..., or "" for a constant.
     """
 
     head: str
     domains: dict[str, str] = field(default_factory=dict)
+    said: Number | None = None
 
 
 def untailed(text: str) -> Tailed:
@@ -64,28 +67,59 @@ def untailed(text: str) -> Tailed:
         Malformed: a gloss says another number than the answer.
     """
     domains: dict[str, str] = {}
-    text = _unglossed(text)
+    text, said = _unglossed(_unconditioned(_unreasoned(text)))
     for _ in range(MAX_TAILS):
         cutting = _domain(text)
         if cutting is None:
             break
         text = cutting.head
         domains.update(cutting.domains)
-    return Tailed(text, domains)
+    return Tailed(text, domains, said)
 
 
-def _unglossed(text: str) -> str:
-    if not (_GLOSS_WORD.search(text)):
+_REASON = re.compile(r"[\s,;]*\(\s*(?:since|because|as|given that)\b[^()]*(?:\([^()]*\)[^()]*)*\)[\s.]*\Z")
+_LOOSE_REASON = re.compile(r"[\s,;]+(?:since|because)\b.*\Z", re.DOTALL)
+
+
+def _unreasoned(text: str) -> str:
+    """Without the reason behind it: "4 (since x > 0)"."""
+    if not ("since" in text or "because" in text or "(as " in text or "given that" in text):
         return text
+    flat = _TEXT.sub(r" \1 ", text)
+    for pattern in (_REASON, _LOOSE_REASON):
+        head = pattern.sub("", flat).strip()
+        if head != flat.strip() and re.search(r"[\w}]", head):
+            return head
+    return text
+
+
+_UNDER_CONDITION = re.compile(r"(([a-zA-Z]) *= *(?:\\[a-zA-Z]+|[^a-zA-Z=<>()])+?)[\s,;]*\(([^()]*)\)[\s.]*")
+
+
+def _unconditioned(text: str) -> str:
+    """x = 6 of "x = 6 (x > 0)": a condition of the name that a value is given."""
+    found = _UNDER_CONDITION.fullmatch(text) if text.endswith(")") and "=" in text else None
+    if (
+        not found
+        or not _BOUNDS.search(found[3])
+        or set(re.findall("[a-zA-Z]+", re.sub(r"\\[a-z]+", "", found[3]))) != {found[2]}
+    ):
+        return text
+    return found[1].strip()
+
+
+def _unglossed(text: str) -> tuple[str, Number | None]:
+    if not (_GLOSS_WORD.search(text)):
+        return text, None
     flat = _TEXT.sub(r" \1 ", text)
     found = _GLOSS.fullmatch(flat)
     if not found or bool(found["open"] or found["open_too"]) != bool(found["close"]):
-        return text
+        return text, None
     head, said = found["head"].strip(), number(found["value"].strip())
     exact = number(head)
     if exact and said and abs(exact.value - said.value) * 50 > abs(exact.value):
         raise Malformed("its gloss says another number")
-    return head if re.search(r"[\w}]", head) else text
+    return (head, said) if re.search(r"[\w}]", head) else (text, None)
 
 
 def _domain(text: str) -> Tailed | None:
@@ -180,6 +214,34 @@ def renaming(gold: dict[str, str], given: dict[str, str]) -> tuple[str, str] | N
         if wanted != letter and (kind == other or not (kind and other)) and kind in ("Z", "N"):
             return letter, wanted
     return None
+
+
+_CONSTANT = r"(?<![a-zA-Z\\])({0})(?![a-zA-Z]{{2}}| *[_(])"
+_GOLD_CONSTANT = re.compile(_CONSTANT.format(r"C(?: *_ *\{?\d\}?)?"))
+_GIVEN_CONSTANT = re.compile(_CONSTANT.format(r"[cCkKAB](?: *_ *\{?\d\}?)?"))
+_CONSTANT_WORD = re.compile(r"\\text *\{ *(?:a )?const(?:ant)?\.? *\}|(?<=[+ ])const(?:ant)?(?![a-zA-Z])")
+MAX_CONSTANTS = 2
+
+
+def constants_renamed(gold: str, given: str, declared: tuple[tuple[str, str], ...]) -> list[str]:
+    """The answer with the constants of integration named as in the gold, C or C_1 and C_2, in each way that is possible."""
+    if "C" not in gold or "binom" in gold:
+        return []
+    wanted = list(dict.fromkeys(_GOLD_CONSTANT.findall(gold)))
+    if not 0 < len(wanted) <= MAX_CONSTANTS or not re.search(r"(?<![a-zA-Z])[a-z](?![a-zA-Z])", gold):
+        return []
+    names = {name for name, kind in declared if kind in ("", "R")}
+    given = _CONSTANT_WORD.sub("C", given)
+    found = list(dict.fromkeys(_GIVEN_CONSTANT.findall(given)))
+    found = [f for f in found if f[0] in "cC" or f in names or (f in "AB" and len(wanted) > 1)]
+    found = [f for f in found if f in wanted or not re.search(_CONSTANT.format(re.escape(f)), gold)]
+    if len(found) != len(wanted):
+        return []
+    return [_with_constants(given, dict(zip(found, order, strict=True))) for order in itertools.permutations(wanted)]
+
+
+def _with_constants(text: str, new: dict[str, str]) -> str:
+    return _GIVEN_CONSTANT.sub(lambda found: new.get(found.group(1), found.group(1)), text)
 
 
 def renamed(text: str, letter: str, wanted: str) -> str | None:

@@ -1,6 +1,7 @@
 """Units behind a number. The question fixes the unit, so an answer may leave it out; but 5 m is not 5 cm."""
 
 import re
+from fractions import Fraction
 
 from astro.grading import languages
 from astro.grading.brackets import Malformed
@@ -15,7 +16,7 @@ _NAMES = {
     "degree": "deg degrees °", "radian": "rad", "unit": "", "percent": "", "%": "", "am": "", "pm": "", "th": "st nd rd",
     "dollar": "usd buck", "cent": "", "euro": "", "rupee": "rs", "yen": "", "yuan": "", "penny": "pennies",
     "hz": "hertz", "j": "joule", "w": "watt", "n": "newton", "v": "volt", "a": "ampere amp", "k": "kelvin",
-    "acre": "", "hectare": "ha", "cc": "", "au": "",
+    "ohm": "", "acre": "", "hectare": "ha", "cc": "", "au": "",
 }  # fmt: skip
 KNOWN = {word: unit for unit, words in _NAMES.items() for word in (unit, *words.split())}
 """Ways of writing a unit -> one of them."""
@@ -38,8 +39,8 @@ _TEXT_AT_END = re.compile(
 _MODULUS_AT_END = re.compile(r"\\pmod *\{? *(\w{1,9}) *\}?$")
 _NAMED_AT_END = re.compile(r"(?<=[\s\d}])([a-zA-Z]+(?: */ *[a-zA-Z]+| per [a-zA-Z]+)?)( *\^ *\{? *[23] *\}?)?$")
 _WORDS_AT_END = re.compile(r"(?<=[\d})\s%.])([a-zA-Z]{2,}(?:[ /][a-zA-Z]+)*\.?)( *\^ *\{?[23]\}?)?$")
-_DEGREES_AT_END = re.compile(r"\^ *\{? *\\circ *\}? *(?:(?:\\text *\{ *)?([CF])(?: *\})?)?$")
-_DEGREES = re.compile(r"\^ *\{? *\\circ *\}?")
+_DEGREES_AT_END = re.compile(r"\^ *(?:\{ *\\circ *\}|\\circ) *(?:(?:\\text *\{ *)?([CF])(?: *\})?)?$")
+_DEGREES = re.compile(r"\^ *(?:\{ *\\circ *\}|\\circ)")
 _LETTER_UNITS = frozenset("LNJWVK")
 """Capitals that stand for a unit after a number and a space."""
 _ANGLE_OF = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
@@ -75,6 +76,8 @@ def split_unit(text: str) -> tuple[str, str | None, int]:
         if core and core != text:
             return core, "degree" + ((found and found.group(1)) or ""), 1
     text = _ORDINAL_AT_END.sub("", text)
+    if text.endswith(r"\Omega") and re.search(r"[\d}] *\\Omega$", text):
+        return text.removesuffix(r"\Omega").strip(), "ohm", 1
     found = _TEXT_AT_END.search(text)
     if found and found.start() and not _operator_before(text, found.start()):
         core, unit = text[: found.start()].strip(), found.group(1) + found.group(2)
@@ -107,7 +110,7 @@ def _annotated(text: str) -> str:
     named = [count(" ".join(inside[: n + 1])) for n in range(min(2, len(inside)))]
     if any(value is not None for value in named):
         value = next(v for v in reversed(named) if v is not None)
-        if head.lstrip("-") != str(value):
+        if head.rpartition("=")[2].strip().lstrip("-") != str(value):
             raise Malformed("an annotation that is not understood")
         return head
     return f"{head} \\text{{{found.group(2)}}}"
@@ -167,6 +170,11 @@ def canonical(unit: str) -> str:
     unit = re.sub(r"\^\s*(\d)", r"^\1", unit)
     unit = re.sub(r"\bmph\b", "mi/h", re.sub(r"\b(?:kmh|kmph|kph)\b", "km/h", unit))
     return re.sub(r"\s+", "", re.sub(r"[a-z]+", lambda m: KNOWN.get(singular(m.group()), singular(m.group())), unit))
+
+
+def factor(one: str | None, other: str | None) -> int | Fraction | None:
+    """How many of the other unit make one of the first, of money: 100 for dollars and cents. None: of any others."""
+    return {("dollar", "cent"): 100, ("cent", "dollar"): Fraction(1, 100)}.get((one or "", other or ""))
 
 
 def conflict(one: str | None, other: str | None) -> bool:

@@ -5,7 +5,9 @@ import pytest
 from astro.grading import gold_faults, grade_batch
 from tests.grading.tables import table
 
-KINDS = [(name, kind) for name in ("kinds", "notations") for kind in sorted({case["kind"] for case in table(name)})]
+KINDS = [
+    (name, kind) for name in ("kinds", "notations", "unseen") for kind in sorted({case["kind"] for case in table(name)})
+]
 
 
 def faults(cases: list[dict]) -> list[str]:
@@ -36,7 +38,7 @@ def test_what_is_disputed_is_decided_otherwise(name):
 
 
 def test_the_tables_are_large_and_balanced():
-    cases = [case for name in ("kinds", "notations", "graders", "math_verify") for case in table(name)]
+    cases = [case for name in ("kinds", "notations", "unseen", "graders", "math_verify") for case in table(name)]
     assert len(cases) > 1000
     assert 0.3 < sum(case["correct"] for case in cases) / len(cases) < 0.7
 
