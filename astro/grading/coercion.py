@@ -69,12 +69,12 @@ def called(one: Value, other: Value) -> Value:
     places = value(found.group(2))
     if other.kind == "bracket":
         return places if places.kind == "bracket" else one
-    numbers = [place.number for place in places.items]
-    if found.group(1) != "P" or places.kind != "bracket" or len(numbers) != 2:
+    numbers = [place.number.value for place in places.items if place.number]
+    if found.group(1) != "P" or places.kind != "bracket" or len(numbers) != 2 or len(places.items) != 2:
         return one
-    if not all(n and n.value.denominator == 1 and n.value >= 0 for n in numbers) or numbers[0].value < numbers[1].value:
+    above, below = numbers
+    if above.denominator != 1 or below.denominator != 1 or not 0 <= below <= above:
         return one
-    above, below = (str(n.value) for n in numbers)
     return Value("formula", rf"\frac{{{above}!}}{{({above}-{below})!}}")
 
 

@@ -103,8 +103,8 @@ def decide(gold: str, answer: str, formulas: Formulas) -> Grade:
 
 def _right(wanted: Value, given: Value, comparison: "Comparison") -> bool:
     """Compares whole answers: letters that stand for any whole number, or for any constant, may have other names."""
-    for text in constants_renamed(wanted.text, given.text, given.domains):
-        if comparison.same(wanted, value(text)):
+    for named in constants_renamed(wanted.text, given.text, given.domains):
+        if comparison.same(wanted, value(named)):
             return True
     one, other = dict(wanted.domains), dict(given.domains)
     if wanted.kind == "builder" or given.kind == "builder" or not one:

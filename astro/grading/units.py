@@ -174,7 +174,11 @@ def canonical(unit: str) -> str:
 
 def factor(one: str | None, other: str | None) -> int | Fraction | None:
     """How many of the other unit make one of the first, of money: 100 for dollars and cents. None: of any others."""
-    return {("dollar", "cent"): 100, ("cent", "dollar"): Fraction(1, 100)}.get((one or "", other or ""))
+    known: dict[tuple[str | None, str | None], int | Fraction] = {
+        ("dollar", "cent"): 100,
+        ("cent", "dollar"): Fraction(1, 100),
+    }
+    return known.get((one, other))
 
 
 def conflict(one: str | None, other: str | None) -> bool:
