@@ -99,7 +99,7 @@ def scores_table(first: str, rows: Sequence[Row], extras: Mapping[str, Callable[
     """pass@1 of models, and differences between them; `extras` adds figures on n3, one per seed."""
     shown = []
     for label, *runs in rows:
-        cells = [_mean(runs[0], name) if len(runs) == 1 else _difference(*runs, name) for name in SETS]
+        cells = [_mean(runs[0], name) if len(runs) == 1 else _difference(runs[0], runs[1], name) for name in SETS]
         more = [", ".join(map(f, runs[0].metrics("n3"))) if len(runs) == 1 else "" for f in extras.values()]
         shown.append([label, *(text for cell in cells for text in cell), *more])
     head = [first, *(text for name in SETS for text in (name, f"{name}, by seed")), *extras]
