@@ -13,19 +13,14 @@ from astro.ablations.spec import load
 from astro.ablations.table import arms, figure
 from astro.arms import BASE, all_models, baselines, contracts
 from astro.runtime import UserError, read_json
-from astro.viz.labels import MINUS, interval, percent, points, points_interval, style
+from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
 from schemas.evaluate import Estimate, EvalMetrics
 from tools.docs.example import RESULTS, example, figures, run
-
-RUNS = RESULTS / "runs"
+from tools.docs.questions import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, with_interval
 
 PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
-SETS = ("n3", "n4")
-"""Eval sets of the comparisons. On n5 no trained model solves anything."""
-
-RESAMPLES, SEED = 2000, 1
 ABLATIONS = Path("ablations.yaml")
 _MARK = re.compile(
     r"(?P<head>^<!-- begin (?P<name>[\w-]+) -->\n).*?(?P<tail>^<!-- end (?P=name) -->$)", re.DOTALL | re.MULTILINE
@@ -71,7 +66,7 @@ def default_table() -> str:
     ]
     for better, worse in baselines().items():
         pairs = {name: _pair(measured.differences[name], better, worse) for name in measured.sets}
-        rows.append([_versus(better, worse), *(_points(pair) for pair in pairs.values())])
+        rows.append([_versus(better, worse), *(with_interval(pair) for pair in pairs.values())])
     return table(head, rows)
 
 
@@ -90,10 +85,6 @@ def _versus(better: str, worse: str) -> str:
 
 def _share(value: Estimate) -> str:
     return f"{percent(value.value)} {interval(value)}"
-
-
-def _points(value: Estimate) -> str:
-    return f"{points(value.value)} {points_interval(value)}".replace("-", MINUS)
 
 
 def stages_table() -> str:
@@ -141,7 +132,7 @@ def seeds_table() -> str:
             found = arms(BASELINE, name, better, results, seeds, resamples=RESAMPLES, seed=SEED)
             assert found is not None
             row += [
-                _points(found.difference),
+                with_interval(found.difference),
                 ", ".join(points(one.difference) for one in found.by_seed).replace("-", MINUS),
             ]
         rows.append(row)
@@ -160,7 +151,7 @@ def ablations_table() -> str:
         for name in SETS:
             found = figure(ablation.name, name, searching, results, seeds, resamples=RESAMPLES, seed=SEED)
             counted = len(found.seeds)
-            row += [percent(found.pass_at_1), _points(found.difference) if found.difference else ""]
+            row += [percent(found.pass_at_1), with_interval(found.difference) if found.difference else ""]
         if counted:
             rows.append([*row, str(counted)])
     return table(["ablation", *(cell for name in SETS for cell in (name, "difference")), "seeds"], rows)
@@ -178,6 +169,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "stages-table": stages_table,
     "seeds-table": seeds_table,
     "ablations-table": ablations_table,
+    **QUESTIONS,
     "training-chain": lambda: _fenced(example().trace.completion),
     "direct-solution": lambda: _fenced("\n".join(s.text.strip() for s in example().trace.segments if s.kind == "step")),
     "answer-in-terminal": lambda: _fenced(example().printed),
