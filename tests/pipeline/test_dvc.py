@@ -153,6 +153,15 @@ def test_an_edit_of_words_and_layout_runs_nothing_but_the_identity(clean: Checko
     assert done.all_ran == ["code"]
 
 
+def test_a_third_arm_makes_its_own_stages_stale_and_those_that_compare(clean: Checkout):
+    """What its models are like: tests/pipeline/test_task_file.py."""
+    with (clean.root / "arms.yaml").open("a") as file:
+        file.write(MASKED)
+    text = (clean.root / "params.yaml").read_text()
+    (clean.root / "params.yaml").write_text(text.replace("arms:", "arms:\n  masked: {sft: {}, grpo: {}}\n  #", 1))
+    assert clean.status() == {"sft@masked", "grpo@masked", "eval", "report"}
+
+
 # ------------------------------------------------------------------------------------------- what changes while it runs
 
 
@@ -180,7 +189,7 @@ def test_an_edit_while_a_stage_runs_is_told_and_not_recorded(smoke: Smoke, copy:
 
 
 def test_a_stage_on_the_identity_of_older_code_is_refused(clean: Checkout):
-    """By hand, and by `dvc repro -s`, which leaves the stage `code` out."""
+    """By hand, and by `dvc repro -s`, which leaves the stage `code` out. DVC has taken the outs of linearize away by then."""
     (clean.root / "astro/cloning/walk.py").write_text(other((clean.root / "astro/cloning/walk.py").read_text()))
     said = "error: code/linearize.json is not of the code as it is now; changed: astro/cloning/walk.py. Run `dvc repro"
     done = clean.run("python", "-m", "stages.linearize", ok=False)
@@ -204,15 +213,6 @@ def test_an_unknown_arm_is_refused(clean: Checkout):
         assert (done.code, "error: no arm is called 'dirct'; arms.yaml has: direct, astro" in done.err) == (2, True), (
             done
         )
-
-
-def test_a_third_arm_makes_its_own_stages_stale_and_those_that_compare(clean: Checkout):
-    """What its models are like: tests/pipeline/test_task_file.py."""
-    with (clean.root / "arms.yaml").open("a") as file:
-        file.write(MASKED)
-    text = (clean.root / "params.yaml").read_text()
-    (clean.root / "params.yaml").write_text(text.replace("arms:", "arms:\n  masked: {sft: {}, grpo: {}}\n  #", 1))
-    assert clean.status() == {"sft@masked", "grpo@masked", "eval", "report"}
 
 
 # --------------------------------------------------------------------------------------------------------- experiments
