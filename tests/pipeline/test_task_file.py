@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from astro.arms import contracts
 from astro.export.card import figures, summary
 from astro.export.state import Run
 from astro.params import load_params
@@ -96,6 +97,7 @@ def test_a_third_arm_shows_in_metrics_page_and_card_by_itself(done, monkeypatch)
     masked, other = (Path(f"models/{name}/model.safetensors").read_bytes() for name in ("sft_masked", "sft"))
     assert masked != other
     params = load_params(Path("params.yaml"))
-    run = Run("grpo_masked", params, {"eval": metrics}, {}, commit="", stale=(), prompt="", question="")
+    found = {name: read_json(Path(f"metrics/{name}.json"), contracts()[name]) for name in ("base", "eval")}
+    run = Run("grpo_masked", params, found, {}, commit="", stale=(), prompt="", question="")
     assert "fine-tuned on masked chains, then improved by GRPO" in summary(run)
     assert "Masked-SFT" in figures(run)
