@@ -90,7 +90,7 @@ profiles: setup
 # problems), benchmarks.kill_soak (thirty kills), benchmarks.processes. Those on models/base need make run first.
 bench: setup
 	python -m benchmarks.schedule
-	python -m benchmarks.memory
+	python -m benchmarks.tree_memory
 	python -m benchmarks.scaling
 	python -m benchmarks.search
 	python -m benchmarks.savings

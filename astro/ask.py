@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from astro.arms import BASE, all_models, load_arms
 from astro.cloning.verbalize import load_phrases
-from astro.execution.jobs import LocalRunner, Meter
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.job_runner import LocalRunner, Meter
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.inference.engine import EngineError, Request
 from astro.params import load_params
 from astro.runtime import UserError, program, read_jsonl, run_stage, write_text
@@ -26,7 +26,7 @@ from astro.seeds import node_seed
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
 from astro.tasks.countdown.sets import make_problem
-from astro.viz.answer_page import render
+from astro.viz.ask_page import render
 from astro.viz.labels import style
 from astro.viz.terminal import ChainPrinter, Terminal, print_tree, verdict_line
 from schemas.params import Params

@@ -21,7 +21,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from astro.params import PARAMS_FILE, load_params, validate
-from astro.preflight.shapes import known, shape_of
+from astro.preflight.model_shape import known, shape_of
 from astro.profiles import committed, find, machine_of, merged
 from astro.rates import GIB, RATES, Rates, load_rates, search_of
 from astro.runtime import UserError, program, run_stage
@@ -246,7 +246,7 @@ def wanted(given: Any) -> tuple[Params, str]:
 
 def gpus(compute: str) -> int:
     """Number of GPUs of a compute profile; 64, as in the paper, if none is named."""
-    from astro.compute import COMPUTE, compute_file, load_compute
+    from astro.compute_profile import COMPUTE, compute_file, load_compute
 
     path = COMPUTE / f"{compute}.yaml" if compute else compute_file()
     return load_compute(path).world if path and path.is_file() else 64
@@ -287,7 +287,7 @@ def main() -> None:
     if not given.dry_run:
         print(table(make(given)))
         return
-    from astro.preflight.report import check_profile
+    from astro.preflight.dry_run import check_profile
 
     params, title = wanted(given)
     found = make(given)

@@ -19,8 +19,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from astro.dvc_files import LOCK, PIPELINE, warn_of_lost_edits
 from astro.params import PARAMS_FILE, load_params, nearest, read_yaml, require_merged, validate
-from astro.pipeline import LOCK, PIPELINE, warn_of_lost_edits
 from astro.runtime import UserError, run_stage, write_text
 from schemas.params import Params
 

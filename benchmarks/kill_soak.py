@@ -22,10 +22,10 @@ from pathlib import Path
 
 import psutil
 
-from astro.execution.jobs import LocalRunner, Runner, run_jobs
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.job_runner import LocalRunner, Runner, run_jobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore, write_shards
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.inference.endpoint_engine import EndpointEngine
 from astro.runtime import UserError, digest_path, run_stage
 from benchmarks.world import Open, problems, settings, stored
@@ -123,7 +123,7 @@ def endpoint(port: int, mark: str) -> Iterator[list[subprocess.Popen]]:
 
 def served(port: int, mark: str) -> subprocess.Popen:
     """Start an endpoint and wait for it."""
-    process = started(["benchmarks.server", str(port), "0.05"], mark)
+    process = started(["benchmarks.fake_endpoint", str(port), "0.05"], mark)
     while True:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1.0).close()

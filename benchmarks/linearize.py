@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from astro.execution.jobs import LocalRunner, Meter
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.job_runner import LocalRunner, Meter
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.profiles import merged
 from astro.runtime import read_json, run_stage, write_jsonl
 from benchmarks.world import Open, problems, settings

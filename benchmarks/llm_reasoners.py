@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from reasoners import Reasoner, SearchConfig, WorldModel
 from reasoners.algorithm import MCTS
 
-from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import generate
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import run_searches
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params

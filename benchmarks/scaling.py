@@ -10,9 +10,9 @@ import os
 import sys
 import time
 
-from astro.execution.jobs import Meter
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.job_runner import Meter
 from astro.execution.ray_runner import RayRunner
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.runtime import run_stage
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams

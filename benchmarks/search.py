@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import TimedEngine, generate, run_searches
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params

@@ -21,8 +21,8 @@ import numpy as np
 
 from astro.evaluation.compute_matched import is_solved
 from astro.evaluation.intervals import bootstrap_mean, paired_difference
-from astro.execution.problem_jobs import SearchJobs, ToGrade
 from astro.execution.scheduler import Job, run_searches
+from astro.execution.search_and_sample_jobs import SearchJobs, ToGrade
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params
@@ -42,11 +42,11 @@ class ReferenceJobs:
     seed: int
 
     def __call__(self, problem: Problem) -> tuple[str, Job]:
-        """As `astro.execution.jobs.Jobs`."""
+        """As `astro.execution.job_runner.Jobs`."""
         return problem.id, self._job(problem)
 
     def grade(self, wanted: Any) -> Any:
-        """As `astro.execution.jobs.Jobs`."""
+        """As `astro.execution.job_runner.Jobs`."""
         return self.jobs.grade(wanted)
 
     def _job(self, problem: Problem) -> Job:

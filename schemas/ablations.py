@@ -2,8 +2,8 @@
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
 from schemas.evaluate import Estimate
+from schemas.strict import Strict
 
 BASELINE = "default"
 """The ablation that changes nothing and with which all others are compared. It may change what a profile sets, e.g. leave out

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
 from schemas.run import Reading
+from schemas.strict import Strict
 
 
 class EvalParams(Strict):

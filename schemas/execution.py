@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Strict
+from schemas.strict import Strict
 
 AFFECTS_RESULTS = False  # it only says where and how fast work is done
 

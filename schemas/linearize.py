@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
+from schemas.strict import Strict
 
 
 class SelfEvalParams(Strict):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError, model_validator
 
 from schemas.arms import ArmParams
-from schemas.base import Strict
 from schemas.base_model import BaseModelParams
 from schemas.engine import EngineParams
 from schemas.evaluate import EvalParams
@@ -20,6 +19,7 @@ from schemas.problems import ProblemsParams
 from schemas.report import ReportParams
 from schemas.run import TASKS, RunParams
 from schemas.sft import SftParams
+from schemas.strict import Strict
 from schemas.tracking import TrackingParams
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from schemas.base import Strict
+from schemas.strict import Strict
 
 
 class EvalSet(Strict):

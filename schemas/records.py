@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from schemas.base import Strict
+from schemas.strict import Strict
 
 Verdict = Literal["correct", "wrong", "unparseable_prediction", "unparseable_gold"]
 """Grade of an answer. It is not boolean, because a text without an answer is counted apart from a wrong answer."""

@@ -1,11 +1,11 @@
-"""Stored completions of RL, in rollouts/<stage>/<curve>/ (astro/training/rollouts.py)."""
+"""Stored completions of RL, in rollouts/<stage>/<curve>/ (astro/training/rollout_store.py)."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Strict
 from schemas.records import Chain, Verdict
+from schemas.strict import Strict
 
 
 class RlRollout(Strict):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from schemas.base import Strict
+from schemas.strict import Strict
 
 Reading = Literal["box", "box_or_statement"]
 """Ways to read the final answer of a mathematics response."""

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
 from schemas.lora import LoraParams, require_enabled
+from schemas.strict import Strict
 
 
 class SftParams(Strict):

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astro.compute import identity, load_compute, split_batch
+from astro.compute_profile import identity, load_compute, split_batch
 from astro.runtime import UserError, atomic_path, discard, read_jsonl, read_shards, run_stage
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.base_model import BaseModelMetrics
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.records import Problem
 from stages.harness import CURVES, Stage, stage
 
@@ -91,8 +91,8 @@ def train(s: Stage) -> BaseModelMetrics:
 def fetch(s: Stage) -> BaseModelMetrics:
     """Import a pretrained model, merge an adapter if there is one, and warm it up if requested."""
     from astro.training.common import write_curve
-    from astro.training.compatibility import require_fit, require_generation, warn_emulated
     from astro.training.import_base import PATH, is_hub_id, require_pinned, take
+    from astro.training.model_checks import require_fit, require_generation, warn_emulated
     from astro.training.safetensors_io import SETTINGS, download
 
     pretrained, warmup = s.params.base.pretrained, s.params.base.warmup
@@ -153,7 +153,7 @@ def warm_up(s: Stage, compute: Compute, parameters: int, vocabulary: int) -> Bas
 
 def job(given: dict, compute: Compute, log: Log) -> dict:
     """The warm-up, in this process or in each process that `launch` starts."""
-    from astro.training.warmup import train_job
+    from astro.training.base_warmup import train_job
 
     return train_job(given, compute, log)
 

@@ -17,15 +17,17 @@ from pydantic import BaseModel
 
 from astro.arms import BASE, RAW, all_models, baselines, by_arm
 from astro.cloning.verbalize import load_phrases
+from astro.dvc_files import hash_of
 from astro.evaluation.accuracy import pass_at_1
 from astro.evaluation.compute_matched import at_equal_tokens, budget_curves
 from astro.evaluation.intervals import bootstrap_mean
 from astro.evaluation.summary import comparisons, summarise
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
-from astro.execution.jobs import Runner, open_runners, run_jobs
+from astro.execution.job_runner import Runner, open_runners, run_jobs
 from astro.execution.measurement_cache import prune, shared_store
 from astro.execution.metered_search import MeteredSearchJobs, Searched
-from astro.execution.problem_jobs import (
+from astro.execution.result_store import ResultStore
+from astro.execution.search_and_sample_jobs import (
     Addition,
     Additions,
     Answers,
@@ -34,8 +36,6 @@ from astro.execution.problem_jobs import (
     Unfinished,
     sample_answers,
 )
-from astro.execution.result_store import ResultStore
-from astro.pipeline import hash_of
 from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
 from astro.special_tokens import cut_text, encode_prompt, load_tokenizer
 from astro.tasks import Task, get_task

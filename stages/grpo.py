@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from astro import tracking
-from astro.compute import identity, load_compute, split_batch
-from astro.execution.jobs import open_runner
-from astro.execution.problem_jobs import Answers, SampleJobs, sample_answers
+from astro.compute_profile import identity, load_compute, split_batch
+from astro.execution.job_runner import open_runner
 from astro.execution.result_store import ResultStore
+from astro.execution.search_and_sample_jobs import Answers, SampleJobs, sample_answers
 from astro.runtime import (
     UserError,
     atomic_path,
@@ -34,11 +34,10 @@ from astro.runtime import (
 )
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
-from astro.training import rollouts
 from astro.training.curriculum import easy_first
 from astro.training.launch import Log, launch, visible_gpus
-from astro.training.restarts import Episode, Restart, draw_restarts, restarts_beside
-from schemas.compute import Compute
+from astro.training.mid_chain_starts import Episode, Restart, draw_restarts, restarts_beside
+from schemas.compute_profile import Compute
 from schemas.grpo import GrpoMetrics, RefillMetrics, ValidationMetrics, ValidationPoint
 from schemas.records import Problem, Trace
 from stages.harness import CURVES, Stage, arm_argument, stage
@@ -119,7 +118,7 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
 
 def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem], compute: Compute) -> None:
     """Check that no validation problem is used in training or eval."""
-    from astro.training.rl_checks import check_held_out
+    from astro.training.rl_settings_checks import check_held_out
 
     settings = s.params.grpo
     if settings.keep == "best" and compute.strategy in ("fsdp2", "zero3"):
@@ -145,10 +144,10 @@ def check(
         for
         these problems.
     """
-    from astro.training.compatibility import require_fit
     from astro.training.grpo import BATCH
     from astro.training.lora import check_quantize
-    from astro.training.rl_checks import check_generation, check_lengths, check_server, overlong, shape_of
+    from astro.training.model_checks import require_fit
+    from astro.training.rl_settings_checks import check_generation, check_lengths, check_server, overlong, shape_of
 
     settings, model = s.params.grpo, sft_model(s)
     require_fit(model, s.params, name="params.yaml")
@@ -203,7 +202,7 @@ def main() -> None:
         if settings.steps == 0:
             keep_as_it_is(s)
             return
-        from astro.training.rl_checks import split_rl
+        from astro.training.rl_settings_checks import split_rl
 
         problems, held_out = split_rl(
             list(read_jsonl(PROBLEMS, Problem)),
@@ -297,6 +296,7 @@ def train(
     Returns:
         The result of astro.training.grpo_job.train_job.
     """
+    from astro.training import rollout_store
     from astro.training.common import write_curve
     from astro.training.grpo_job import HELD_OUT, publish
 
@@ -323,9 +323,9 @@ def train(
     curve = CURVES / f"{s.name}.csv"
     write_curve(curve, result["curve"])
     seen = {p.id: p for p in [*problems, *(p for p, _ in restarts), *held_out]}
-    kept = rollouts.home_of(home_root(), s.name, digest_path(curve))
-    rollouts.publish(work, kept, list(seen.values()))
-    rows = rollouts.sample(kept, LOGGED)
+    kept = rollout_store.home_of(home_root(), s.name, digest_path(curve))
+    rollout_store.publish(work, kept, list(seen.values()))
+    rows = rollout_store.sample(kept, LOGGED)
     tracking.log_rollouts(home_root(), rows, seen, run_id=s.tracker.run_id, traces=rows[-1 : -TRACED_ROLLOUTS - 1 : -1])
     return result
 

@@ -23,8 +23,8 @@ from pydantic import BaseModel
 from astro import tracking
 from astro.arms import arm_of, load_arms, require_arms
 from astro.code_identity import Sources, differences, identity, path_of, stale_code
+from astro.dvc_files import Entry, hash_of, read_pipeline, value_at
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.pipeline import Entry, hash_of, read_pipeline, value_at
 from astro.runtime import UserError, clear_folder, digest, digest_path, discard, home_root, work_folder, write_json
 from astro.training.launch import forget_world
 from schemas.arms import Arm
@@ -229,7 +229,7 @@ def stage(script: str, arm: str | None = None) -> Iterator[Stage]:
     if arm:
         params = params.of_arm(arm)
     if params.base.source == "pretrained":
-        from astro.preflight.start import check_start
+        from astro.preflight.gpu_fit import check_start
 
         check_start(script, params)
     state = state_of(script, entry)

@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from astro.cloning.example_selection import Accept, accepted, traces_of
 from astro.cloning.rewrite import RewriteFigures, Rewritten, chain_id
 from astro.cloning.self_eval import passing
-from astro.cloning.traces import Accept, accepted, traces_of
 from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals, lowest_value, wrong_terminals
-from astro.execution.jobs import Runner, open_runner, run_jobs
+from astro.execution.job_runner import Runner, open_runner, run_jobs
 from astro.execution.result_store import ResultStore
 from astro.execution.vote_and_rewrite_jobs import (
     Ballot,
@@ -54,9 +54,9 @@ from astro.runtime import (
 from astro.tasks import Task, get_task
 from astro.tasks.chat import chat_for
 from astro.validation import check_traces, require
-from schemas.base import Strict
 from schemas.linearize import LinearizeMetrics, RewriteMetrics
 from schemas.records import Problem, Trace, Tree
+from schemas.strict import Strict
 from stages.harness import METRICS, REPORTS, Stage, stage
 
 OUT = Path("data/traces/train.jsonl")

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from astro.execution.jobs import Meter, open_runner, run_jobs
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.job_runner import Meter, open_runner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.runtime import UserError, read_jsonl, run_stage
 from astro.search.stats import TreeFigures
 from astro.tasks.chat import chat_for

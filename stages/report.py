@@ -30,10 +30,10 @@ from astro.runtime import (
     run_stage,
     write_text,
 )
-from astro.training.rollouts import PROBLEMS, home_of, kind_of, read_problems, read_shard, shards, step_of
+from astro.training.rollout_store import PROBLEMS, home_of, kind_of, read_problems, read_shard, shards, step_of
 from astro.viz.chain_selection import Example, examples
-from astro.viz.console import console_table
 from astro.viz.report import ReportData, StageProvenance, render
+from astro.viz.results_table import console_table
 from astro.viz.rollouts_page import ArmRollouts, completion_of, spaced, telling
 from astro.viz.rollouts_page import render as render_rollouts
 from astro.viz.trace_view import most_backtracks

@@ -11,10 +11,10 @@ million parameters and a corpus of its own, not 70 billion.
 import shutil
 from pathlib import Path
 
-from astro.compute import identity, load_compute, split_batch
+from astro.compute_profile import identity, load_compute, split_batch
 from astro.runtime import atomic_path, read_jsonl, run_stage, write_text
 from astro.training.launch import Log, launch, visible_gpus
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.records import Trace
 from schemas.sft import SftMetrics
 from stages.harness import CURVES, Stage, arm_argument, stage
@@ -48,7 +48,7 @@ def keep_as_it_is(s: Stage) -> None:
 def train(s: Stage, compute: Compute) -> None:
     """Run SFT; publish the model, its curve and its metrics."""
     from astro.cloning.verbalize import load_phrases
-    from astro.training.compatibility import require_fit
+    from astro.training.model_checks import require_fit
 
     settings, source = s.params.sft, s.traces
     if settings.lora.quantize != "none":

@@ -94,7 +94,7 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("asked")
     for name in ("params.yaml", "arms.yaml", "phrases"):
         (folder / name).symlink_to(ROOT / name)
-    from astro.tasks.countdown.steps import vocabulary
+    from astro.tasks.countdown.wording import vocabulary
     from astro.training.train_base import new_llama
     from astro.training.wordlevel import build_tokenizer
 

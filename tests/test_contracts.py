@@ -16,8 +16,8 @@ import pytest
 from pydantic import BaseModel
 
 from astro.code_identity import Sources, path_of, scripts
+from astro.dvc_files import read_pipeline
 from astro.params import UNTRACKED, plain, read_yaml
-from astro.pipeline import read_pipeline
 from astro.profiles import merged
 from schemas.params import Params
 
@@ -32,7 +32,7 @@ LAYERS = [
     {"schemas"},
     {"astro.runtime", "astro.special_tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
     {"astro.params"},
-    {"astro.arms", "astro.pipeline"},
+    {"astro.arms", "astro.dvc_files"},
     {
         "astro.grading",
         "astro.search",
@@ -42,7 +42,7 @@ LAYERS = [
         "astro.viz",
         "astro.tracking",
     },
-    {"astro.compute", "astro.tasks", "astro.profiles", "astro.rates"},
+    {"astro.compute_profile", "astro.tasks", "astro.profiles", "astro.rates"},
     {"astro.ablations", "astro.inference", "astro.export", "astro.importing", "astro.training"},
     {"astro.execution"},
     {"astro.preflight"},

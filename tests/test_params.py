@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from astro import pipeline
+from astro import dvc_files
 from astro.params import line_of, load_params, plain, read_yaml, validate
 from astro.runtime import UserError
 from schemas.params import Params
@@ -333,34 +333,34 @@ def broken_off(repository):
     git("add", ".", folder=repository)
     git("commit", "-q", "-m", "y", folder=repository)
     (repository / "note.py").write_text("x = 2\n")
-    git("update-ref", pipeline.EXEC_MERGE, git("stash", "create", folder=repository), folder=repository)
+    git("update-ref", dvc_files.EXEC_MERGE, git("stash", "create", folder=repository), folder=repository)
     git("reset", "-q", "--hard", folder=repository)
 
 
 def test_lost_edits_are_told_with_the_command_that_brings_them_back(repository, capsys):
     broken_off(repository)
-    pipeline.warn_of_lost_edits()
+    dvc_files.warn_of_lost_edits()
     said = capsys.readouterr().err
-    command = f"git restore --source={pipeline.EXEC_MERGE} note.py"
+    command = f"git restore --source={dvc_files.EXEC_MERGE} note.py"
     assert f"`{command}`" in said
     assert len(said.splitlines()) == 1
     subprocess.run(command.split(), cwd=repository, check=True)
     assert (repository / "note.py").read_text() == "x = 2\n"
-    pipeline.warn_of_lost_edits()
+    dvc_files.warn_of_lost_edits()
     assert capsys.readouterr().err == ""
 
 
 def test_a_file_that_was_cut_is_lost(repository):
     broken_off(repository)
     (repository / "note.py").write_text("")
-    assert pipeline.lost_edits() == ["note.py"]
+    assert dvc_files.lost_edits() == ["note.py"]
 
 
 def test_nothing_is_lost_where_the_edits_are_in_the_workspace(repository, monkeypatch):
-    assert pipeline.lost_edits() == []  # no such ref
+    assert dvc_files.lost_edits() == []  # no such ref
     broken_off(repository)
     (repository / "note.py").write_text("x = 3\n")  # edited since
-    assert pipeline.lost_edits() == []
+    assert dvc_files.lost_edits() == []
     (repository / "note.py").write_text("x = 1\n")
     monkeypatch.setenv("DVC_EXP_NAME", "bold-idea")  # a running experiment's own
-    assert pipeline.lost_edits() == []
+    assert dvc_files.lost_edits() == []

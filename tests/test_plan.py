@@ -8,7 +8,7 @@ import pytest
 
 from astro import plan, rates
 from astro.params import load_params
-from astro.preflight.shapes import shape_of
+from astro.preflight.model_shape import shape_of
 from astro.runtime import UserError
 from tests.preflight.world import params_of
 from tests.tiny_chat import write_tiny_chat

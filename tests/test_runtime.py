@@ -30,7 +30,7 @@ from astro.runtime import (
     write_jsonl,
     write_text,
 )
-from schemas.base import Strict
+from schemas.strict import Strict
 
 NOBODY = 65534
 
@@ -346,7 +346,7 @@ def test_exit_codes(body, code, trace, said):
     done = python(
         f"""
         from astro.runtime import UserError, run_stage
-        from schemas.base import Strict
+        from schemas.strict import Strict
         class Row(Strict):
             name: str
             count: int

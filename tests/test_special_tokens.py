@@ -12,7 +12,7 @@ from astro.special_tokens import (
     read_control,
 )
 from astro.tasks.chat import chat_template_of
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.wordlevel import build_tokenizer
 from tests.tiny_chat import SPECIAL, chat_tokenizer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from astro.ablations import runner, table
 from astro.ablations.committed_results import all_kept, changed, keep, kept, of_an_earlier_default, result_of
+from astro.ablations.experiment_refs import done, experiments, head
 from astro.ablations.experiment_results import read
-from astro.ablations.experiments import done, experiments, head
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.runtime import program, run_stage, write_json, write_text
 from astro.viz.ablation_page import render

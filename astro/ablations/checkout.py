@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from astro.ablations.experiments import forget, git, ref_of
+from astro.ablations.experiment_refs import forget, git, ref_of
 from astro.runtime import HOME, UserError, home_root
 
 CLONE = Path(".dvc/tmp/ablations")

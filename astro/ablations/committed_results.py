@@ -18,8 +18,8 @@ from astro.ablations.spec import SEED_KEY, Planned, committed_params, overlaid
 from astro.params import UNTRACKED
 from astro.runtime import UserError, digest, read_json, write_text
 from schemas.ablations import BASELINE
-from schemas.base import Strict
 from schemas.params import laid_over
+from schemas.strict import Strict
 
 
 class KeptQuestions(Strict):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from astro.ablations.experiments import params_at
+from astro.ablations.experiment_refs import params_at
 from astro.arms import models
 from astro.evaluation.accuracy import pass_at_1
 from astro.runtime import UserError, explain

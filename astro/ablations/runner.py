@@ -15,7 +15,7 @@ from pathlib import Path
 
 from astro.ablations.checkout import close_checkout, environment, open_checkout, take_over
 from astro.ablations.committed_results import kept
-from astro.ablations.experiments import dirty, done, experiments, head
+from astro.ablations.experiment_refs import dirty, done, experiments, head
 from astro.ablations.spec import Planned, committed_params
 from astro.runtime import UserError, die_with_parent, work_folder
 

@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from astro.runtime import digest
-from schemas.base import Strict
 from schemas.linearize import Fault, RewriteFaults, RewriteMetrics
 from schemas.records import ROOT, Problem, Segment, Trace, Tree
+from schemas.strict import Strict
 
 
 @dataclass(frozen=True, slots=True)

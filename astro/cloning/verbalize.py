@@ -9,8 +9,8 @@ from ruamel.yaml import YAML, YAMLError
 
 from astro.cloning.walk import Walk
 from astro.runtime import UserError, explain
-from schemas.base import Strict
 from schemas.records import ROOT, Segment, Tree
+from schemas.strict import Strict
 
 
 class Phrases(Strict):

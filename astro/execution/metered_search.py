@@ -3,10 +3,10 @@
 from pydantic import Field
 
 from astro.evaluation.compute_matched import Ledger, first_found, metered
-from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import Job
-from schemas.base import Strict
+from astro.execution.search_and_sample_jobs import SearchJobs
 from schemas.records import Problem, Tree
+from schemas.strict import Strict
 
 
 class Searched(Strict):

@@ -26,7 +26,7 @@ from astro.execution.scheduler import Feed, TimedEngine
 from astro.inference.engine import Engine, EngineError
 
 if TYPE_CHECKING:
-    from astro.execution.jobs import Item, Jobs, Meter
+    from astro.execution.job_runner import Item, Jobs, Meter
     from schemas.execution import RayParams
 
 LINGER_S = 0.05
@@ -199,7 +199,7 @@ _reapers: list[subprocess.Popen] = []
 
 
 class RayRunner:
-    """`astro.execution.jobs.Runner` on a cluster, which is joined (or started) for each run and left at its end."""
+    """`astro.execution.job_runner.Runner` on a cluster, which is joined (or started) for each run and left at its end."""
 
     def __init__(
         self,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from astro.cloning.rewrite import Ask, Piece, chain_id, pieces_of, rewrite
-from astro.execution.problem_jobs import ProblemJobs, rendered
 from astro.execution.scheduler import Job
+from astro.execution.search_and_sample_jobs import ProblemJobs, rendered
 from astro.inference.engine import Request
 from astro.seeds import node_seed
 from astro.tasks import Task
-from astro.tasks.editing import get_editor
-from schemas.base import Strict
+from astro.tasks.chain_editors import get_editor
 from schemas.records import Problem, Trace, Tree
+from schemas.strict import Strict
 
 if TYPE_CHECKING:
     from astro.tasks.chat import ChatTemplate

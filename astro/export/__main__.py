@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from astro import tracking
-from astro.export.state import Run, read_run, titles
+from astro.export.source_run import Run, read_run, titles
 from astro.runtime import UserError, atomic_path, home_root, program, run_stage, write_json
 
 MANIFEST = "provenance.json"

@@ -10,9 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ruamel.yaml import YAML
 
 from astro.arms import all_models, models
-from astro.export.model_files import config_of, licence_fields
-from astro.export.state import Run, titles
-from astro.export.text import (
+from astro.export.card_text import (
     HUB_ID,
     base_called,
     base_hub_id,
@@ -21,6 +19,8 @@ from astro.export.text import (
     percent,
     public,
 )
+from astro.export.model_files import config_of, licence_fields
+from astro.export.source_run import Run, titles
 from astro.tasks import get_task
 from astro.viz.markdown_table import table
 from schemas.evaluate import ModelMetrics

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from datasets import Features, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from astro.export.state import TRACES, Run
-from astro.export.text import SIZES, licence_lines, lineage_line
+from astro.export.card_text import SIZES, licence_lines, lineage_line
+from astro.export.source_run import TRACES, Run
 from astro.runtime import UserError, read_jsonl, read_shards
 from astro.viz.markdown_table import table
 from schemas.records import ROOT, Trace, Tree

@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from astro.importing.questions import read_question, trimmed, unread_columns
+from astro.importing.question_text import read_question, trimmed, unread_columns
 from astro.importing.row_fields import (
     Unreadable,
     as_object,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from astro.compute import split_batch
+from astro.compute_profile import split_batch
 from astro.preflight.memory import (
     GIB,
     Memory,
@@ -14,10 +14,10 @@ from astro.preflight.memory import (
     serving_memory,
     training_memory,
 )
-from astro.preflight.settings import BYTES
-from astro.preflight.shapes import Shape
+from astro.preflight.memory_settings import BYTES
+from astro.preflight.model_shape import Shape
 from astro.runtime import UserError
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.params import Params
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from astro.preflight.memory import GIB, Training
-from astro.preflight.shapes import Shape
+from astro.preflight.model_shape import Shape
 from astro.runtime import UserError
 
 KEPT = 3

@@ -17,8 +17,8 @@ from astro.importing.presets import filters_of, map_of, read_row
 from astro.importing.row_fields import Unreadable
 from astro.importing.sources import place_of, read_rows
 from astro.params import load_params
-from astro.preflight.settings import prompt_tokens
-from astro.preflight.shapes import Shape
+from astro.preflight.memory_settings import prompt_tokens
+from astro.preflight.model_shape import Shape
 from astro.preflight.templates import chosen, tokenizer_of
 from astro.runtime import UserError, read_jsonl
 from astro.special_tokens import encode_prompt

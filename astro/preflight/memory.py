@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from astro.preflight.shapes import Shape
+from astro.preflight.model_shape import Shape
 
 GIB = 2**30
 ADAM = 16

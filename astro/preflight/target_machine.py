@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from astro.compute import COMPUTE, compute_file, load_compute
+from astro.compute_profile import COMPUTE, compute_file, load_compute
 from astro.preflight.memory import GIB
 from astro.runtime import UserError
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 
 
 @dataclass(frozen=True)

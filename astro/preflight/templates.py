@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astro.preflight.shapes import Shape
+from astro.preflight.model_shape import Shape
 from astro.runtime import UserError
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, load_chat_template
@@ -59,7 +59,7 @@ def template(params: Params, shape: Shape) -> Rendered:
 
 def model_faults(params: Params, shape: Shape) -> list[str]:
     """Faults of a model that is here: its tokenizer, its padding, its context."""
-    from astro.training.compatibility import require_fit
+    from astro.training.model_checks import require_fit
 
     assert shape.folder is not None  # the model is here
     try:

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from astro.runtime import UserError, atomic_path
 from astro.special_tokens import pad_fault, pad_token
-from astro.training.checkpoints import fault_of
+from astro.training.checkpoint_integrity import fault_of
 
 disable_progress_bar()  # for loading and saving weights
 

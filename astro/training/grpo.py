@@ -20,14 +20,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from astro.compute import split_batch
+from astro.compute_profile import split_batch
 from astro.runtime import UserError
 from astro.tasks import Task
-from astro.training.checkpoints import STATE
+from astro.training.checkpoint_integrity import STATE
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
 from astro.training.lora import lora_config
 from astro.training.rl_validation import Validation, points_of, read_rollouts, should_stop
-from astro.training.rollouts import FOLDER, RolloutWriter
+from astro.training.rollout_store import FOLDER, RolloutWriter
 from astro.training.trl_overrides import colocated_on_cpu, rollouts_trainer, spare_vllm
 from schemas.grpo import ValidationPoint
 from schemas.records import Problem
@@ -259,7 +259,7 @@ def reinforce(
         restarts: (problem, beginning of a chain) of episodes that continue a chain.
         settings: the values of schemas.grpo.GrpoParams.
         held_out: validation problems; empty: no validation.
-        rollouts_mb: size limit of the shards in `work`/rollouts (astro/training/rollouts.py); 0: no rollout is stored.
+        rollouts_mb: size limit of the shards in `work`/rollouts (astro/training/rollout_store.py); 0: no rollout is stored.
         micro_batch: completions per pass of one process, from the compute profile; 0: the value of the settings.
         needed: tokens of the longest prompt with its completion, which vLLM must hold.
 

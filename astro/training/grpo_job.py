@@ -11,14 +11,14 @@ from astro.cloning.verbalize import load_phrases
 from astro.runtime import atomic_path, read_jsonl
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
-from astro.training.checkpoints import STATE
+from astro.training.checkpoint_integrity import STATE
 from astro.training.common import load_causal_lm, save_model
 from astro.training.grpo import reinforce
 from astro.training.lora import merge, quantization
-from astro.training.restarts import Episode
+from astro.training.mid_chain_starts import Episode
 from astro.training.rl_validation import best_step, points_of
 from astro.training.safetensors_io import in_dtype
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.records import Problem
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from astro.compute import check_machine, rendezvous
+from astro.compute_profile import check_machine, rendezvous
 from astro.runtime import UserError, home_root, run_stage, write_json
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it starts processes; the stage's job computes the results
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from astro.runtime import UserError
 from astro.training.safetensors_io import header, shapes
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 
 if TYPE_CHECKING:
     from peft import LoraConfig

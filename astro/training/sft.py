@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 from trl import SFTConfig
 
-from astro.compute import split_batch
+from astro.compute_profile import split_batch
 from astro.runtime import atomic_path, read_jsonl
 from astro.special_tokens import encode_continuation
 from astro.training.common import (
@@ -30,7 +30,7 @@ from astro.training.safetensors_io import in_dtype
 from astro.training.step_sampler import IGNORED
 from astro.training.trl_overrides import steps_trainer
 from astro.training.wordlevel import add_unspellable
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.records import Trace
 
 LossOn = Literal["all", "completion", "no_wrong_steps"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astro.runtime import UserError, die_with, write_json
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 
 
 def check_world(compute: Compute) -> None:

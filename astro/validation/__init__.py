@@ -4,7 +4,7 @@ require(check_trees(trees), Path("metrics/gates/trees.json"), Path("reports/data
 """
 
 from astro.validation.gate import GateError, GateResult, require
+from astro.validation.record_tables import plain_key
 from astro.validation.suites import check_problems, check_traces, check_trees
-from astro.validation.tables import plain_key
 
 __all__ = ["GateError", "GateResult", "check_problems", "check_traces", "check_trees", "plain_key", "require"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from astro.validation.gate import GateResult, Table, load, run_gate
-from astro.validation.tables import Key, plain_key, problem_rows, set_rows, trace_rows, tree_rows
+from astro.validation.record_tables import Key, plain_key, problem_rows, set_rows, trace_rows, tree_rows
 from schemas.records import Problem, Trace, Tree
 
 ROUNDING = 1e-4

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from astro.arms import baselines
 from astro.viz.labels import MINUS, percent, points, points_interval, style
-from astro.viz.svg import INK, inline, plotting
+from astro.viz.matplotlib_svg import INK, inline, plotting
 from schemas.ablations import BASELINE, AblationFigure, AblationReport, ArmsFigure
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from astro.arms import models
 from astro.viz.labels import METHODS, MINUS, main_first, ordered, points, style
-from astro.viz.svg import INK, inline, plotting
+from astro.viz.matplotlib_svg import INK, inline, plotting
 from schemas.evaluate import AttemptMetrics, BudgetCurve, BudgetPoint, Estimate, EvalMetrics, LimitCurve, ModelMetrics
 
 FEW_CHAINS = 10

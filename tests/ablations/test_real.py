@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from astro.ablations.checkout import CLONE
+from astro.ablations.experiment_refs import dirty, experiments, git, head
 from astro.ablations.experiment_results import trained
-from astro.ablations.experiments import dirty, experiments, git, head
 from astro.runtime import read_json
 from schemas.ablations import AblationReport
 from tests.ablations.conftest import commit, environment

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from astro.ablations.experiments import done, experiments, git, head, ref_of
+from astro.ablations.experiment_refs import done, experiments, git, head, ref_of
 from astro.ablations.spec import load, plan
 from astro.runtime import UserError
 

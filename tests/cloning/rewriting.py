@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from astro.cloning.example_selection import traces_of
 from astro.cloning.rewrite import chain_id, pieces_of, rewrite
-from astro.cloning.traces import traces_of
 from astro.cloning.verbalize import Phrases, load_phrases
 from astro.cloning.walk import correct_terminals
 from astro.search import Sample

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from astro.pipeline import read_pipeline
+from astro.dvc_files import read_pipeline
 from astro.runtime import UserError
-from tools.docs import blocks, pictures, reference
+from tools.docs import generated_blocks, pictures, reference
 
 ROOT = Path(__file__).parents[2]
 REMEDY = "out of date: run `python -m tools.docs`"
@@ -36,10 +36,10 @@ def test_the_page_of_commands_is_current():
     assert (reference.FOLDER / "cli.md").read_text(encoding="utf-8") == reference.cli_page(), REMEDY
 
 
-@pytest.mark.parametrize("page", blocks.PAGES)
+@pytest.mark.parametrize("page", generated_blocks.PAGES)
 def test_tables_and_output_in_a_page_are_current(page):
     text = Path(page).read_text(encoding="utf-8")
-    assert text == blocks.filled(text, page), REMEDY
+    assert text == generated_blocks.filled(text, page), REMEDY
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +80,16 @@ BAD = [
 @pytest.mark.parametrize(("page", "message"), BAD)
 def test_a_mark_that_is_wrong_is_told(page, message):
     with pytest.raises(UserError, match=message):
-        blocks.filled(page, "page.md")
+        generated_blocks.filled(page, "page.md")
 
 
 def test_a_block_is_replaced_and_the_rest_stays():
     page = "Before.\n<!-- begin direct-solution -->\nold\n<!-- end direct-solution -->\nAfter.\n"
-    filled = blocks.filled(page, "page.md")
+    filled = generated_blocks.filled(page, "page.md")
     assert filled.startswith("Before.\n<!-- begin direct-solution -->\n```text\n")
     assert filled.endswith("```\n<!-- end direct-solution -->\nAfter.\n")
     assert "old" not in filled
-    assert blocks.filled(filled, "page.md") == filled
+    assert generated_blocks.filled(filled, "page.md") == filled
 
 
 # --- the site ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from astro.evaluation.compute_matched import (
     pass_at_n,
     search_curve,
 )
-from astro.execution.problem_jobs import rendered
 from astro.execution.scheduler import run_searches
+from astro.execution.search_and_sample_jobs import rendered
 from astro.inference.engine import Request
 from astro.search import Sample, SearchConfig, search
 from schemas.evaluate import BudgetCurve, BudgetPoint, Estimate, EvalMetrics

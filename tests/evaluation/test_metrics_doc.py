@@ -10,7 +10,6 @@ from astro.arms import baselines, by_arm
 from astro.evaluation.compute_matched import at_equal_tokens, budget_curves
 from astro.evaluation.summary import comparisons, summarise
 from astro.tracking.names import numbers
-from schemas.base import Strict
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import (
     AfterBacktracks,
@@ -28,6 +27,7 @@ from schemas.mcts import MctsMetrics
 from schemas.problems import ProblemsMetrics
 from schemas.run import READINGS
 from schemas.sft import SftMetrics
+from schemas.strict import Strict
 
 STAGES = {
     "problems": ProblemsMetrics,

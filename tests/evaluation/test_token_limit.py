@@ -3,10 +3,10 @@
 import pytest
 
 from astro.evaluation.token_limit import LongChain, limit_curve, limits
-from astro.execution.problem_jobs import ContinueJobs, Unfinished
+from astro.execution.search_and_sample_jobs import ContinueJobs, Unfinished
 from astro.search.requests import Sample
 from astro.special_tokens import cut_text
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.wordlevel import build_tokenizer
 from schemas.records import Problem
 

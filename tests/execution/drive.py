@@ -13,11 +13,11 @@ from pathlib import Path
 
 from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.walk import correct_terminals
-from astro.execution.jobs import LocalRunner, Runner, run_jobs
+from astro.execution.job_runner import LocalRunner, Runner, run_jobs
 from astro.execution.metered_search import MeteredSearchJobs, Searched
-from astro.execution.problem_jobs import Answers, SampleJobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore
+from astro.execution.search_and_sample_jobs import Answers, SampleJobs
 from astro.execution.vote_and_rewrite_jobs import Ballot, RewriteJobs, VoteJobs, candidate_of, draft_of
 from astro.inference.engine import Request
 from astro.search import Sample

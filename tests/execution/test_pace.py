@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from astro.execution.jobs import Meter
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.job_runner import Meter
 from astro.execution.scheduler import run_searches
+from astro.execution.search_and_sample_jobs import SearchJobs
 from benchmarks.world import Open, problems, settings
 from stages import mcts
 

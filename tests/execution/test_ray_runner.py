@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from astro.execution import ray_runner
-from astro.execution.jobs import LocalRunner, Meter
-from astro.execution.problem_jobs import SampleJobs, SearchJobs
+from astro.execution.job_runner import LocalRunner, Meter
 from astro.execution.ray_runner import RayRunner, connect
 from astro.execution.scheduler import SearchError
+from astro.execution.search_and_sample_jobs import SampleJobs, SearchJobs
 from astro.inference.engine import EngineError
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams

@@ -15,7 +15,7 @@ import pytest
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.runtime import UserError, read_jsonl, read_shards
 from benchmarks.world import stored
-from schemas.base import Strict
+from schemas.strict import Strict
 
 IDS = [f"i{n}" for n in range(10)]
 

@@ -9,7 +9,7 @@ import pytest
 from astro.cloning.rewrite import Rewritten, chain_id
 from astro.cloning.self_eval import sound_share
 from astro.cloning.walk import correct_terminals
-from astro.execution.jobs import LocalRunner, run_jobs
+from astro.execution.job_runner import LocalRunner, run_jobs
 from astro.execution.result_store import FILE, ResultStore
 from astro.execution.vote_and_rewrite_jobs import Ballot, RewriteJobs, VoteJobs, ballot_id, candidate_of, draft_of
 from astro.inference.engine import EngineError

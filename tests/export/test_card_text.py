@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from astro.export.card import messages
-from astro.export.state import Run
-from astro.export.text import base_called, licence_lines
+from astro.export.card_text import base_called, licence_lines
+from astro.export.source_run import Run
 from astro.params import load_params
 from astro.tasks.chat import chat_template_of
 from astro.tasks.countdown.task import Countdown

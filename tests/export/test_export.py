@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from astro.export.__main__ import main
 from astro.export.card import serving
-from astro.export.state import read_run
-from astro.export.text import public
+from astro.export.card_text import public
+from astro.export.source_run import read_run
 from astro.runtime import UserError, read_json, read_jsonl
 from astro.tasks import get_task
 from astro.tasks.chat import load_chat_template

@@ -51,9 +51,8 @@ def pool():
 
 
 def children() -> list[psutil.Process]:
-    """Engine processes: neither multiprocessing's resource tracker nor the process that grades, which an earlier test started."""
-    others = ("resource_tracker", "astro.grading.fork_server")
-    return [p for p in psutil.Process().children() if not any(o in " ".join(p.cmdline()) for o in others)]
+    """Engine processes: those that multiprocessing spawned. Earlier tests may have left servers of their own kinds."""
+    return [p for p in psutil.Process().children() if "multiprocessing.spawn" in " ".join(p.cmdline())]
 
 
 def test_answers_are_those_of_one_engine(pool):

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import generate, run_searches
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.inference.engine import EngineError, Request
 from astro.search import Sample
 from benchmarks.schedule import measure

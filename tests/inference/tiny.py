@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import build_tokenizer
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from astro.dvc_files import read_pipeline
 from astro.params import plain, read_yaml
-from astro.pipeline import read_pipeline
 from astro.runtime import read_json
 from astro.tracking import store
 from schemas.linearize import LinearizeMetrics
@@ -127,7 +127,7 @@ FILES = [
     ("astro/viz/templates/page.css", comment, {"report"}),
     ("phrases/countdown.yaml", comment, {"linearize", *SFT, *GRPO, "eval"}),  # eval and grpo read chains by them
     ("sources/README.md", comment, {"problems"}),  # a user's problem files stand beside it
-    ("astro/viz/console.py", other, {"report"}),
+    ("astro/viz/results_table.py", other, {"report"}),
     ("astro/tracking/store.py", other, set()),  # how runs are tracked changes no data
     ("astro/training/launch.py", other, set()),  # nor where training runs
     ("Makefile", comment, set()),
@@ -145,7 +145,7 @@ def test_edit_changes_only_what_depends_on_the_file(path: str, edit, changed: se
 
 def test_an_edit_of_words_and_layout_runs_nothing_but_the_identity(clean: Checkout):
     """Docstrings in all three packages, a comment, another line length: `dvc status` and `dvc repro` as a user types them."""
-    for path in ("astro/runtime.py", "stages/sft.py", "schemas/base.py"):
+    for path in ("astro/runtime.py", "stages/sft.py", "schemas/strict.py"):
         (clean.root / path).write_text(comment(first_doc((clean.root / path).read_text())))
     clean.run("ruff", "format", "-q", "--line-length", "80", "astro/inference", "astro/training", "stages")
     assert set(json.loads(clean.run("dvc", "status", "--json").out)) == {"code"}

@@ -12,13 +12,13 @@ from ruamel.yaml import YAML
 
 from astro.cloning.verbalize import load_phrases
 from astro.params import plain, read_yaml
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.common import save_model
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer
 from schemas.records import Problem, Segment, Trace
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment, kill
-from tests.training.test_restarts import SEARCH
+from tests.training.test_mid_chain_starts import SEARCH
 
 pytestmark = pytest.mark.slow
 

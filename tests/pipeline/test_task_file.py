@@ -9,7 +9,7 @@ import pytest
 
 from astro.arms import contracts
 from astro.export.card import figures, summary
-from astro.export.state import Run
+from astro.export.source_run import Run
 from astro.params import load_params
 from astro.runtime import read_json, read_jsonl, read_shards
 from schemas.evaluate import EvalMetrics

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 
 from astro.preflight import memory
 from astro.preflight.memory import GIB, Training
-from astro.preflight.shapes import build, shape_of
+from astro.preflight.model_shape import build, shape_of
 
 CONFIG = LlamaConfig(
     hidden_size=64,

@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 
 from astro import plan
 from astro.params import PARAMS_FILE, validate
-from astro.preflight.report import Report, check_profile
+from astro.preflight.dry_run import Report, check_profile
 from astro.profiles import find, machine_of, merged, overlay
 from schemas.params import Params
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from astro.execution.problem_jobs import SearchJobs
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.search import Expand, Sample, SearchConfig, Simulate, search
 from astro.search.priors import priors
 from astro.tasks import get_task

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from astro.execution import problem_jobs
+from astro.execution import search_and_sample_jobs
 from astro.inference.engine import Request
 from astro.search import Expand, Grade, Graded, Search, Simulate
 from schemas.records import Problem, Verdict
@@ -135,4 +135,4 @@ def judged(search: Search, judge: Judge) -> Search:
 
 def rendered(search: Search, world: World) -> Search:
     """A search of a world as a job for an engine."""
-    return problem_jobs.rendered(search, lambda wanted: world.request("", wanted))
+    return search_and_sample_jobs.rendered(search, lambda wanted: world.request("", wanted))

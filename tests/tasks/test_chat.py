@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from astro.execution.problem_jobs import SampleJobs, SearchJobs
+from astro.execution.search_and_sample_jobs import SampleJobs, SearchJobs
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.search import Expand

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astro.tasks import get_task
-from astro.tasks.countdown.steps import (
+from astro.tasks.countdown.task import Countdown
+from astro.tasks.countdown.wording import (
     Move,
     apply_move,
     legal_moves,
@@ -15,7 +16,6 @@ from astro.tasks.countdown.steps import (
     question,
     write_solution,
 )
-from astro.tasks.countdown.task import Countdown
 from schemas.records import Problem
 
 TASK = Countdown()

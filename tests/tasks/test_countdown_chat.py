@@ -9,8 +9,8 @@ import pytest
 from astro.tasks import get_task
 from astro.tasks.chat import chat_template_of
 from astro.tasks.countdown.sets import corpus
-from astro.tasks.countdown.steps import PLAIN, SYSTEM, WORDS, Move, question, write_solution
 from astro.tasks.countdown.task import Countdown
+from astro.tasks.countdown.wording import PLAIN, SYSTEM, WORDS, Move, question, write_solution
 from schemas.records import Problem
 from tests.tiny_chat import chat_tokenizer
 

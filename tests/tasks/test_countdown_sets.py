@@ -16,8 +16,8 @@ from astro.tasks.countdown.sets import (
     problem_key,
     random_path,
 )
-from astro.tasks.countdown.steps import apply_move, legal_moves, parse_question, write_solution
 from astro.tasks.countdown.task import Countdown
+from astro.tasks.countdown.wording import apply_move, legal_moves, parse_question, write_solution
 from schemas.records import Problem
 
 WORLD = {"number_max": 6, "target_min": 5, "target_max": 30, "value_max": 40}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from astro.tasks.countdown.steps import vocabulary
 from astro.tasks.countdown.task import Countdown
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.grpo import reinforce
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import build_tokenizer

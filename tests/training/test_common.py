@@ -159,7 +159,7 @@ def test_what_is_no_model_is_refused_by_parameter_and_path(tmp_path):
 
 
 def test_a_model_without_weights_is_refused(tmp_path):
-    from astro.tasks.countdown.steps import vocabulary
+    from astro.tasks.countdown.wording import vocabulary
     from astro.training.wordlevel import build_tokenizer
 
     build_tokenizer(vocabulary(20), 64).save_pretrained(tmp_path)

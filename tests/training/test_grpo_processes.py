@@ -5,7 +5,7 @@ import torch
 
 from astro.runtime import UserError
 from astro.training.launch import launch
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from tests.training import grpo_world
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from astro.code_identity import identity as code_identity
-from astro.compute import check_machine, compute_file, identity, load_compute, split_batch
+from astro.compute_profile import check_machine, compute_file, identity, load_compute, split_batch
 from astro.runtime import UserError
 from astro.training.launch import (
     WORLD,
@@ -24,7 +24,7 @@ from astro.training.launch import (
     waiting_orders,
 )
 from astro.training.worker import check_world
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from tests.training import jobs
 
 PROFILES = sorted(Path("compute").glob("*.yaml"))
@@ -280,7 +280,7 @@ CODE = """
 import sys
 from pathlib import Path
 from astro.training.launch import launch
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from tests.training.jobs import sleeps
 two = Compute(device="cpu", processes=2, strategy="ddp")
 launch(sleeps, {"folder": sys.argv[1]}, compute=two, work=Path(sys.argv[1]), log=print)
@@ -384,7 +384,7 @@ def test_a_machine_without_a_rank_cannot_join(machine, said):
 def test_no_stage_depends_on_a_compute_profile():
     assert "compute" not in Path("dvc.yaml").read_text()
     for stage in ("sft", "grpo"):
-        where = ("astro/compute.py", "schemas/compute.py", "launch.py", "agent.py", "worker.py")
+        where = ("astro/compute_profile.py", "schemas/compute_profile.py", "launch.py", "agent.py", "worker.py")
         assert [path for path in code_identity(stage, "countdown") if path.endswith(where)] == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from astro.tasks.countdown.task import Countdown
 from astro.training.curriculum import easy_first
 from astro.training.grpo import WatchGradient
-from astro.training.rollouts import FOLDER, read_shard, shards
+from astro.training.rollout_store import FOLDER, read_shard, shards
 from schemas.records import Problem
 from tests.training.grpo_world import PROBLEMS, SETTINGS, EvenSum, run
 

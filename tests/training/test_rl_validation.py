@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from astro.tasks.countdown.task import Countdown
 from astro.training import grpo_job
 from astro.training.common import save_model
-from astro.training.restarts import Episode
+from astro.training.mid_chain_starts import Episode
 from astro.training.rl_validation import best_step, points_of, should_stop
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from tests.training.grpo_world import PROBLEMS, SETTINGS, EvenSum, run, tiny
 
 

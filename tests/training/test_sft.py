@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from astro.runtime import UserError
 from astro.tasks.chat import chat_template_of
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
 from astro.training.train_base import new_llama
 from astro.training.wordlevel import add_unspellable, build_tokenizer

@@ -16,7 +16,7 @@ from astro.training.lora import check_adapter, check_quantize, merge
 from astro.training.packing import PackedRows, fit, pack
 from astro.training.safetensors_io import count, in_dtype, shapes
 from astro.training.step_sampler import IGNORED, NOTHING, Rows, Steps
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.records import Segment, Trace
 from tests.tiny_chat import write_tiny_chat
 from tests.training import jobs

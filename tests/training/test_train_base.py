@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from astro.runtime import UserError
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.train_base import pretrain
 from astro.training.wordlevel import build_tokenizer
 

@@ -8,7 +8,7 @@ import pytest
 
 from astro.cloning.verbalize import load_phrases
 from astro.tasks.countdown.sets import corpus
-from astro.tasks.countdown.steps import vocabulary
+from astro.tasks.countdown.wording import vocabulary
 from astro.training.wordlevel import EOS, PAD, UNK, add_unspellable, build_tokenizer
 
 LARGEST = 60

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from astro.validation import GateError, GateResult, check_problems, check_traces, check_trees, require
-from astro.validation.tables import tree_rows
+from astro.validation.record_tables import tree_rows
 from schemas.records import Problem, Segment, Trace, Tree
 from tests.validation import world
 from tests.validation.world import paired

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable
 
-from astro.cloning.traces import traces_of
+from astro.cloning.example_selection import traces_of
 from astro.cloning.verbalize import Phrases
 from astro.cloning.walk import correct_terminals
 from astro.search import Expand, Sample, SearchConfig, Simulate, search

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from astro.runtime import digest_path, write_text
-from astro.training import rollouts
-from astro.training.rollouts import RolloutWriter
+from astro.training import rollout_store
+from astro.training.rollout_store import RolloutWriter
 from astro.viz.rollouts_page import STEPS, ArmRollouts, render, spaced, telling
 from schemas.grpo import ValidationMetrics, ValidationPoint
 from schemas.rollouts import RlRollout
@@ -161,14 +161,14 @@ def workspace(tmp_path, monkeypatch):
 def keep(root, stage, curve="step,reward\n1,0.5\n"):
     """Rollouts beside a stage with this curve."""
     work = root / "work" / stage
-    writer = RolloutWriter(work / rollouts.FOLDER, limit_mb=10.0)
+    writer = RolloutWriter(work / rollout_store.FOLDER, limit_mb=10.0)
     given = arm(stage)
     for kind in ("validation", "train"):
         for step, rows in getattr(given, kind).items():
             writer.write(kind, step, rows)
     path = root / "metrics/curves" / f"{stage}.csv"
     write_text(path, curve)
-    rollouts.publish(work, rollouts.home_of(root, stage, digest_path(path)), list(PROBLEMS.values()))
+    rollout_store.publish(work, rollout_store.home_of(root, stage, digest_path(path)), list(PROBLEMS.values()))
 
 
 def test_the_report_finds_the_rollouts_of_these_models_and_no_others(workspace):

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from astro.runtime import UserError, run_stage, write_text
-from tools.docs.blocks import pages
+from tools.docs.generated_blocks import pages
 from tools.docs.pictures import all_pictures
 from tools.docs.reference import reference_pages
 

@@ -19,7 +19,7 @@ from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.labels import style
 from astro.viz.report import chain_view
 from schemas.records import Chain, Completion
-from tools.docs.example import DIRECT, MAIN, Example, example, figures, problems
+from tools.docs.record_run import DIRECT, MAIN, Example, example, figures, problems
 
 FOLDER = Path("docs/pictures")
 CSS = Path("astro/viz/templates/page.css")

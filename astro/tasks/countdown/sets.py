@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from astro.tasks.countdown.steps import (
+from astro.tasks.countdown.wording import (
     PLAIN,
     WORDS,
     Move,

@@ -23,9 +23,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from astro.tasks.base import Task
-from astro.tasks.countdown.chain import read_chain
+from astro.tasks.countdown.chain_parser import read_chain
 from astro.tasks.countdown.expression import ExpressionError, evaluate
-from astro.tasks.countdown.steps import (
+from astro.tasks.countdown.wording import (
     PLAIN,
     STEP,
     SYSTEM,
@@ -144,7 +144,7 @@ class Countdown(Task):
         return self.prompt(problem) + self.step_end.join([*steps[:-1], last]), YES
 
     def parse_chain(self, problem: Problem, text: str) -> Chain:
-        """See `astro.tasks.countdown.chain`."""
+        """See `astro.tasks.countdown.chain_parser`."""
         return read_chain(*parse_question(problem.question), text, self.wording)
 
     def parse_many(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Chain]:

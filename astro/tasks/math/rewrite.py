@@ -18,9 +18,9 @@ from astro.tasks.chat import ChatTemplate
 from astro.tasks.math.rewrite_check import adds, keeps, named_step
 from astro.tasks.math.solution_text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
 from astro.tasks.math.task import PROMPTS, Math, fill
-from schemas.base import Strict
 from schemas.linearize import Fault
 from schemas.records import Problem
+from schemas.strict import Strict
 
 if TYPE_CHECKING:
     from astro.cloning.rewrite import Passage, Piece, Written

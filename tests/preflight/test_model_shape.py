@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from astro.preflight import shapes
+from astro.preflight import model_shape
 from astro.runtime import UserError
 
 PUBLISHED = [
@@ -19,7 +19,7 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("model", "parameters", "cache"), PUBLISHED)
 def test_the_shipped_shapes_are_those_of_the_models(model, parameters, cache):
-    shape = shapes.shape_of(model)
+    shape = model_shape.shape_of(model)
     assert shape.parameters == parameters
     assert shape.kv_bytes() == cache
     assert shape.parameters == shape.layers * shape.block + shape.ends
@@ -29,7 +29,7 @@ def test_a_folder_is_read_before_what_ships_and_needs_no_weights(tmp_path):
     config = LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
     config.num_key_value_heads, config.vocab_size = 2, 60
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    shape = shapes.shape_of(str(tmp_path))
+    shape = model_shape.shape_of(str(tmp_path))
     real = AutoModelForCausalLM.from_config(config)
     assert shape.parameters == sum(p.numel() for p in real.parameters())
     assert shape.tensors == {name: list(p.shape) for name, p in real.named_parameters()}
@@ -45,7 +45,7 @@ def test_adapters_have_as_many_parameters_as_pefts(targets):
     config = LlamaConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=60
     )
-    shape = shapes.build(config.to_dict(), name="tiny", source="-")
+    shape = model_shape.build(config.to_dict(), name="tiny", source="-")
     lora = {"enabled": True, "r": 3, "alpha": 6, "dropout": 0.0, "target_modules": targets}
     model = get_peft_model(AutoModelForCausalLM.from_config(config), lora_config(lora, new_tokens=False))
     assert shape.adapter(3, targets) == model.get_nb_trainable_parameters()[0]
@@ -53,7 +53,7 @@ def test_adapters_have_as_many_parameters_as_pefts(targets):
 
 def test_a_lora_target_that_is_not_there_is_told():
     with pytest.raises(UserError, match=r"target_modules 'query': .* there are: all-linear, down_proj, gate_proj"):
-        shapes.shape_of("Qwen/Qwen2.5-1.5B-Instruct").adapter(8, "query")
+        model_shape.shape_of("Qwen/Qwen2.5-1.5B-Instruct").adapter(8, "query")
 
 
 FAULTS = [
@@ -67,15 +67,15 @@ def test_what_is_no_model_is_told(tmp_path, config, said):
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=said):
-        shapes.shape_of(str(tmp_path))
+        model_shape.shape_of(str(tmp_path))
 
 
 def test_a_hub_id_that_does_not_ship_is_told_with_those_that_do():
     with pytest.raises(UserError, match=r"no shape of it ships; .*Qwen/Qwen2.5-1.5B"):
-        shapes.shape_of("acme/Llama-9B")
+        model_shape.shape_of("acme/Llama-9B")
 
 
 def test_nothing_is_allocated():
     before = torch.get_default_device()
-    shapes.shape_of("meta-llama/Llama-3.1-8B-Instruct")
+    model_shape.shape_of("meta-llama/Llama-3.1-8B-Instruct")
     assert torch.get_default_device() == before

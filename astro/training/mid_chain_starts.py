@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Strict
 from schemas.records import Problem, Segment, Trace
+from schemas.strict import Strict
 
 States = Literal["wrong", "any"]
 

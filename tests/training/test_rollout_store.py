@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from astro.runtime import UserError
-from astro.training import rollouts
-from astro.training.rollouts import FOLDER, RolloutWriter, read_shard, shards, step_of
+from astro.training import rollout_store
+from astro.training.rollout_store import FOLDER, RolloutWriter, read_shard, shards, step_of
 from schemas.records import Chain
 from schemas.rollouts import RlRollout
 from tests.training.grpo_world import PROBLEMS, EvenSum, run
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_says_where_the_rollouts_are(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line_and_the_run_resumes(uncut, tmp_path, monkeypatch):
-    real = rollouts.atomic_path
+    real = rollout_store.atomic_path
 
     def full(target):
         if target.name == "train-000005.jsonl.gz":
@@ -155,7 +155,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_resumes(uncut, tmp_path, monk
         return real(target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollouts, "atomic_path", full)
+        patch.setattr(rollout_store, "atomic_path", full)
         with pytest.raises(UserError, match=r"train-000005\S+: the rollouts of step 5 .*No space.*rollouts_mb"):
             run(tmp_path, **WATCHED)
     assert "train-000005.jsonl.gz" not in files(tmp_path)
@@ -168,14 +168,14 @@ def test_a_full_disk_is_one_clear_line_and_the_run_resumes(uncut, tmp_path, monk
 
 
 def test_they_are_published_with_their_problems_and_old_runs_are_pruned(uncut, tmp_path):
-    for number in range(rollouts.KEPT_RUNS + 2):
-        target = rollouts.home_of(tmp_path, "grpo", f"{number:032x}")
-        rollouts.publish(uncut[0], target, PROBLEMS)
+    for number in range(rollout_store.KEPT_RUNS + 2):
+        target = rollout_store.home_of(tmp_path, "grpo", f"{number:032x}")
+        rollout_store.publish(uncut[0], target, PROBLEMS)
     kept = list((tmp_path / FOLDER / "grpo").iterdir())
-    assert len(kept) == rollouts.KEPT_RUNS
+    assert len(kept) == rollout_store.KEPT_RUNS
     assert target in kept
     assert {p.name: p.read_bytes() for p in shards(target)} == files(uncut[0])
-    assert list(rollouts.read_problems(target).values()) == PROBLEMS
+    assert list(rollout_store.read_problems(target).values()) == PROBLEMS
 
 
 def test_a_cut_shard_is_named(tmp_path):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from astro.params import faults_of, plain, read_yaml
 from astro.runtime import UserError, home_root
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it only says where training runs
 

@@ -12,9 +12,9 @@ from astro.runtime import read_json
 from astro.viz.labels import MINUS, percent, points, points_interval, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE
-from schemas.base import Strict
 from schemas.evaluate import Estimate, EvalMetrics, ModelMetrics
-from tools.docs.example import RESULTS
+from schemas.strict import Strict
+from tools.docs.record_run import RESULTS
 
 RUNS = RESULTS / "runs"
 SETS = ("n3", "n4")

@@ -151,7 +151,7 @@ def require_generation(model: Path, params: Params, *, gpus: int, name: str, cal
     Raises:
         UserError: names the parameter and an alternative.
     """
-    from astro.training.rl_checks import shape_of
+    from astro.training.rl_settings_checks import shape_of
 
     how = params.grpo.generation
     if params.grpo.steps and how == "vllm_colocate" and not gpus and shape_of(model)[2]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from astro.params import load_params
 from astro.runtime import UserError
 from astro.tasks.countdown.task import Countdown
-from astro.training.rl_checks import (
+from astro.training.rl_settings_checks import (
     PROBE,
     check_generation,
     check_held_out,

@@ -9,7 +9,7 @@ from astro.params import load_params
 from astro.runtime import UserError
 from astro.tasks.chat import chat_template_of
 from astro.training.common import give_pad, load_causal_lm
-from astro.training.compatibility import check_model, prompt_tokens, require_fit, warn_emulated
+from astro.training.model_checks import check_model, prompt_tokens, require_fit, warn_emulated
 from tests.tiny_chat import ENDS, chat_tokenizer, write_tiny_chat
 
 PARAMS = load_params(Path("params.yaml"))

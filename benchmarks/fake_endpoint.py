@@ -1,6 +1,6 @@
 """An OpenAI-compatible completions endpoint without a model, in a process of its own: something to kill.
 
-python -m benchmarks.server PORT [seconds per request]
+python -m benchmarks.fake_endpoint PORT [seconds per request]
 """
 
 import json

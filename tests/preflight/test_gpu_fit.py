@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from astro.params import load_params
+from astro.preflight.gpu_fit import check_start
 from astro.preflight.memory import GIB
-from astro.preflight.start import check_start
 from astro.profiles import find, merged
 from astro.runtime import UserError
 from tests.preflight.world import PARAMS, params_of

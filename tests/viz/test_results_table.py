@@ -2,7 +2,7 @@
 
 import pytest
 
-from astro.viz.console import WIDTH, console_table
+from astro.viz.results_table import WIDTH, console_table
 from schemas.evaluate import EvalMetrics
 from tests.viz.example import estimate
 

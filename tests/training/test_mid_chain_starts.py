@@ -2,7 +2,7 @@
 
 import pytest
 
-from astro.training.restarts import cuts, draw_restarts, restarts_beside
+from astro.training.mid_chain_starts import cuts, draw_restarts, restarts_beside
 from schemas.records import Segment, Trace
 
 STEP, WRONG, DOUBT, BACK = "2 * 3 = 6 left 4 6\n", "6 + 4 = 10", " make 24 got 10 no\n", "make 24 from 2 3 4\n"

@@ -1,4 +1,4 @@
-"""The text format of Countdown: questions, steps and legal moves. `astro.tasks.countdown.chain` parses what is written here.
+"""The text format of Countdown: questions, steps and legal moves. `astro.tasks.countdown.chain_parser` parses it.
 
 There are two wordings. In the plain one each word is a token of the embedded model. The other one reads like a person's text
 and is for chat models. The base corpus depends only on this file and `sets`, so that an edit of grading or parsing does not

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from astro.params import plain, read_yaml
-from astro.preflight import checks, lengths, settings
+from astro.preflight import checks, lengths, memory_settings
 from astro.preflight.disk import disk_needed, dvc_links, texts_of
 from astro.preflight.memory import GIB, Memory, Serving, Training
-from astro.preflight.shapes import Shape, shape_of
+from astro.preflight.model_shape import Shape, shape_of
 from astro.preflight.target_machine import Machine, machine
 from astro.preflight.templates import Rendered, template
 from astro.rates import RATES, search_of
 from astro.runtime import UserError
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.params import Params
 
 NEAR = 0.9
@@ -188,9 +188,9 @@ def check_memory(report: Report, params: Params, shape: Shape, where: Machine, p
     report.faults += found
     trainings = []
     if params.sft.epochs:
-        trainings.append(settings.sft_training(params, where.compute))
+        trainings.append(memory_settings.sft_training(params, where.compute))
     if params.grpo.steps:
-        trainings.append(settings.grpo_training(params, where.compute, prompt))
+        trainings.append(memory_settings.grpo_training(params, where.compute, prompt))
     for training in trainings:
         memory, found = checks.training_faults(shape, training, where.memory, name)
         lines += training_lines(training, memory)
@@ -245,7 +245,7 @@ def check_disk(
 ) -> None:
     """Compare the needed disk space with this machine if `here`, else add a warning with the size."""
     parts = disk_needed(
-        shape, trainings, texts_gb=texts_gb, saved_bytes=settings.BYTES[params.sft.dtype], links=dvc_links()
+        shape, trainings, texts_gb=texts_gb, saved_bytes=memory_settings.BYTES[params.sft.dtype], links=dvc_links()
     )
     needed, free = sum(parts.values()), shutil.disk_usage(Path()).free
     listed = ", ".join(f"{part} {size / GIB:.0f}" for part, size in parts.items())

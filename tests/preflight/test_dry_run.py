@@ -235,7 +235,7 @@ SHORT = {"prompt_tokens": 700, "chain_tokens": 300}
 
 def tiny_report(folder: Path, adapter: Path | str = "", *, search: dict = SHORT, changes: str = ""):
     """The dry run of the 8B profile with the model in `folder`, and lengths to its measure."""
-    from astro.preflight.report import dry_run
+    from astro.preflight.dry_run import dry_run
     from astro.preflight.target_machine import machine
 
     where, faults = machine("H100", {"H100": 79.0}, "gpu-1")

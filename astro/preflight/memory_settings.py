@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from astro.preflight.memory import Training
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.grpo import GrpoParams
 from schemas.params import Params
 from schemas.sft import SftParams

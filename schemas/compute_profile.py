@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
+from schemas.strict import Strict
 
 AFFECTS_RESULTS = False  # it only says where training runs
 

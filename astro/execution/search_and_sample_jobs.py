@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import Field
 
-from astro.execution.jobs import Runner, run_jobs
+from astro.execution.job_runner import Runner, run_jobs
 from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job
 from astro.inference.engine import Request
@@ -16,8 +16,8 @@ from astro.search import Expand, Grade, Graded, Search, SearchConfig, Simulate, 
 from astro.search.core import IsTerminal, Key, Split
 from astro.seeds import node_seed
 from astro.tasks import Task, get_task
-from schemas.base import Strict
 from schemas.records import ROOT, Chain, Extraction, Problem, StepChecks, Tree, Verdict
+from schemas.strict import Strict
 
 if TYPE_CHECKING:
     from astro.cloning.verbalize import Phrases

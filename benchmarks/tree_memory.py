@@ -1,6 +1,6 @@
 """Memory of a tree in flight: so many searches half-way, none of them ended.
 
-    python -m benchmarks.memory [trees]
+    python -m benchmarks.tree_memory [trees]
 
 Trees of params.mcts over a policy without a model; each is stopped before its last iterations. What is counted is what Python
 holds for them (tracemalloc), divided by their number: nodes, rollouts, requests outstanding.
@@ -9,8 +9,8 @@ holds for them (tracemalloc), divided by their number: nodes, rollouts, requests
 import sys
 import tracemalloc
 
-from astro.execution.problem_jobs import SearchJobs
 from astro.execution.scheduler import Job
+from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.params import load_params
 from astro.runtime import run_stage
 from benchmarks.world import Policy, problems

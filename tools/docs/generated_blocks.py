@@ -17,8 +17,8 @@ from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
 from schemas.evaluate import Estimate, EvalMetrics
-from tools.docs.example import RESULTS, example, figures, run
-from tools.docs.questions import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, with_interval
+from tools.docs.record_run import RESULTS, example, figures, run
+from tools.docs.results_tables import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, with_interval
 
 PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
 ABLATIONS = Path("ablations.yaml")

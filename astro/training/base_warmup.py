@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from astro.training.common import save_model
 from astro.training.sft import fine_tune, load_base, trainer_arguments, warn_rounding
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 
 SECTION = "base.warmup"
 

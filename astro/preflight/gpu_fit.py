@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from astro.compute import load_compute
+from astro.compute_profile import load_compute
 from astro.params import plain, read_yaml
-from astro.preflight import checks, settings
-from astro.preflight.shapes import Shape, known, shape_of
+from astro.preflight import checks, memory_settings
+from astro.preflight.model_shape import Shape, known, shape_of
 from astro.rates import RATES, search_of
 from astro.runtime import UserError
-from schemas.compute import Compute
+from schemas.compute_profile import Compute
 from schemas.params import Params
 
 MODEL = Path("models/base")
@@ -71,9 +71,9 @@ def faults(ahead: Sequence[str], params: Params, compute: Compute, shape: Shape,
     if compute.device == "cpu":
         return found
     if "sft" in ahead and params.sft.epochs:
-        found += checks.training_faults(shape, settings.sft_training(params, compute), device, name)[1]
+        found += checks.training_faults(shape, memory_settings.sft_training(params, compute), device, name)[1]
     if "grpo" in ahead and params.grpo.steps:
         search = plain(read_yaml(RATES))["searches"][search_of(params)]
-        training = settings.grpo_training(params, compute, settings.prompt_tokens(search))
+        training = memory_settings.grpo_training(params, compute, memory_settings.prompt_tokens(search))
         found += checks.training_faults(shape, training, device, name)[1]
     return found

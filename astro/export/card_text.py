@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from astro.export.model_files import BASE, licence_fields
-from astro.export.state import Run
+from astro.export.source_run import Run
 from schemas.evaluate import Estimate
 
 SIZES = (

@@ -1,6 +1,8 @@
 """What the documents show of a run: the default's figures, and the tutorial's problem from search tree to answer.
 
-python -m tools.docs.example RUN    RUN: a checkout in which the default has run; writes results/default and results/tutorial.json
+    python -m tools.docs.record_run RUN
+
+RUN is a checkout in which the default has run. Writes results/default and results/tutorial.json.
 
 The models answer by `astro.ask`, so the record holds what a reader sees in the terminal.
 """
@@ -20,10 +22,10 @@ from astro.ask import ask, chosen
 from astro.params import load_params
 from astro.runtime import UserError, read_json, read_jsonl, read_shards, run_stage, write_json
 from astro.viz.terminal import Terminal
-from schemas.base import Strict
 from schemas.evaluate import EvalMetrics
 from schemas.problems import ProblemsMetrics
 from schemas.records import Completion, Problem, StageRecord, Trace, Tree
+from schemas.strict import Strict
 
 RESULTS = Path("results")
 EXAMPLE = RESULTS / "tutorial.json"

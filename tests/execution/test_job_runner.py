@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from astro.execution import scheduler
-from astro.execution.jobs import LocalRunner, Meter, run_jobs
-from astro.execution.problem_jobs import Answers, SampleJobs, SearchJobs
+from astro.execution.job_runner import LocalRunner, Meter, run_jobs
 from astro.execution.result_store import FILE, ResultStore
 from astro.execution.scheduler import SearchError, TimedEngine, run_searches
+from astro.execution.search_and_sample_jobs import Answers, SampleJobs, SearchJobs
 from astro.inference.engine import EngineError, Request
 from astro.runtime import UserError
 from benchmarks.simulated_engine import SimulatedEngine

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from astro.tasks.countdown.steps import PLAIN, STEP, YES, Wording, numbers_in
+from astro.tasks.countdown.wording import PLAIN, STEP, YES, Wording, numbers_in
 from schemas.records import Chain, ChainNode
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from astro.arms import contracts, models
 from astro.code_identity import stale_code
+from astro.dvc_files import LOCK, Entry, read_pipeline
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.pipeline import LOCK, Entry, read_pipeline
 from astro.runtime import UserError, digest, read_json, read_jsonl
 from schemas.params import Params
 from schemas.records import Problem, Trace

@@ -2,7 +2,7 @@
 
 import pytest
 
-from astro.cloning.traces import accepted, traces_of
+from astro.cloning.example_selection import accepted, traces_of
 from astro.cloning.verbalize import Phrases
 from astro.cloning.walk import correct_terminals
 from astro.validation import check_traces
