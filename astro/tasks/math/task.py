@@ -1,4 +1,4 @@
-"""Competition mathematics: a question in words and LaTeX, a solution in steps, and the final answer in a box.
+r"""Competition mathematics: a question in words and LaTeX, a solution in steps, and the final answer in a box.
 
 Blank lines separate the steps of a solution (paper section 2.1):
 
