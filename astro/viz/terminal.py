@@ -96,7 +96,10 @@ class ChainPrinter:
 def verdict_line(completion: Completion) -> tuple[str, str]:
     """(text, state): the outcome of an answer and its cost."""
     chain = completion.chain
-    facts = f"{completion.tokens} tokens, {len(chain.attempts)} attempts, {len(chain.back_edges)} times back"
+    attempts, returns = len(chain.attempts), len(chain.back_edges)
+    facts = (
+        f"{completion.tokens} tokens, {attempts} attempt{'s' * (attempts != 1)}, {returns} return{'s' * (returns != 1)}"
+    )
     cut = "" if completion.finished else ", cut by the length limit"
     said = {
         "correct": f"right: {completion.answer}",
