@@ -138,6 +138,11 @@ class ProblemsParams(Strict):
     )
     overlap: OverlapParams
 
+    @property
+    def lowest_level(self) -> int:
+        """The lowest level that train and rl problems have."""
+        return min(int(level) for level, share in self.levels.items() if share)
+
     @model_validator(mode="after")
     def _consistent(self) -> "ProblemsParams":
         if self.target_min > self.target_max:

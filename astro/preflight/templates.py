@@ -34,8 +34,9 @@ def template(params: Params, shape: Shape) -> Rendered:
     if params.run.prompt == "plain":
         found.lines = ["run.prompt plain: none is used"]
         task = get_task(params.run.spec)
-        if (text := task.prompt(task.example())) != task.example().question + "\n":
-            found.frame = framed(text, task.example().question, None)
+        example = task.example(params.problems.lowest_level)
+        if (text := task.prompt(example)) != example.question + "\n":
+            found.frame = framed(text, example.question, None)
         return found
     try:
         chat, note = chosen(shape)
@@ -43,7 +44,8 @@ def template(params: Params, shape: Shape) -> Rendered:
             found.lines, found.frame = [note], "the prompt's frame is not known"
             return found
         task = get_task(params.run.spec, chat=chat)
-        text = task.prompt(task.example())
+        example = task.example(params.problems.lowest_level)
+        text = task.prompt(example)
     except UserError as error:
         found.faults.append(str(error))
         return found
@@ -53,7 +55,7 @@ def template(params: Params, shape: Shape) -> Rendered:
         f"and ends {text[-60:]!r}",
         f"the assistant's turn ends {chat.turn_end()!r}",
     ]
-    found.frame = framed(text, task.example().question, tokenizer_of(shape))
+    found.frame = framed(text, example.question, tokenizer_of(shape))
     return found
 
 

@@ -168,9 +168,9 @@ class Task:
         """The messages for a chat model: (system message or None, user message)."""
         return self.system or None, self.ask(problem)
 
-    def example(self) -> Problem:
-        """A short problem for dry runs."""
-        return Problem(id="example", task=self.name, question="?", gold="?", level=1, chance=None)
+    def example(self, level: int) -> Problem:
+        """A short problem for dry runs. level: one that the run uses, for tasks that generate it."""
+        return Problem(id="example", task=self.name, question="?", gold="?", level=level, chance=None)
 
     def response(self, steps: Sequence[str], rest: str = "") -> str:
         """The continuation of the prompt: `steps`, followed by the raw text `rest`."""

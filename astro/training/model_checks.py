@@ -85,8 +85,9 @@ def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends:
 def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", params: Params, chat: ChatTemplate | None) -> int:
     """Number of prompt tokens around a short question, a cost of every problem. 0 if the prompt is only the question."""
     task = get_task(params.run.spec, chat=chat)
-    text = task.prompt(task.example())
-    return 0 if text == task.example().question + "\n" else len(encode_prompt(tokenizer, text))
+    example = task.example(params.problems.lowest_level)
+    text = task.prompt(example)
+    return 0 if text == example.question + "\n" else len(encode_prompt(tokenizer, text))
 
 
 def _context_faults(context: int, asked: int, params: Params, source: str) -> list[str]:

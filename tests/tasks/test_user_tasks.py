@@ -12,6 +12,7 @@ from astro.task_check import check_task, main
 from astro.tasks import TaskError, get_task
 from astro.tasks.user import task as user_task
 from astro.tasks.user.code import HOME
+from astro.training.model_checks import prompt_tokens
 from schemas.problems import EvalSet
 from schemas.records import Problem
 
@@ -126,6 +127,21 @@ def test_options_reach_the_task_and_unknown_ones_are_refused(write):
     assert get_task(path + ' {"largest": 9}').prompt(asked()) == "up to 9\n"
     with pytest.raises(UserError, match=r"run.options.largst: .*own.py has no such option; it has: largest"):
         get_task(path + ' {"largst": 9}')
+
+
+def test_the_example_for_dry_runs_has_a_level_of_the_run(write, tmp_path):
+    """A task need not know level 1."""
+    code = textwrap.dedent(MINIMAL).replace("return {", "assert level >= 4; return {", 1)
+    path = write(code.replace("double {", "level {level}: {"))
+    assert get_task(path).example(4).question.startswith("level 4: ")
+    levels = {"5": 0.5, "3": 0.0, "4": 0.5}
+    params = PARAMS.model_copy(
+        update={
+            "run": PARAMS.run.model_copy(update={"task": path}),
+            "problems": PARAMS.problems.model_copy(update={"levels": levels}),
+        }
+    )
+    assert prompt_tokens(None, params, None) == 0
 
 
 def test_data_of_a_problem_reaches_the_score(write):

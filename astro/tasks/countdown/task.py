@@ -68,8 +68,8 @@ class Countdown(Task):
         """The rules as the system message, and the question in a person's words."""
         return SYSTEM, WORDS.ask(*parse_question(problem.question))
 
-    def example(self) -> Problem:
-        """The shortest possible problem."""
+    def example(self, level: int) -> Problem:
+        """The shortest possible problem, whatever the level."""
         return Problem(id="example", task=self.name, question=question(2, [1, 1]), gold="2", level=2, chance=None)
 
     def split(self, text: str) -> list[str]:
