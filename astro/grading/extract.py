@@ -158,6 +158,10 @@ _DENIED = re.compile(
     r"\b(?:not|no|nor|never|neither|cannot|except|wrong|incorrect|false|or|less|more|least|most|than|between|if|unless)\b|n't\b",
     re.IGNORECASE,
 )
+_ADVERBIAL = re.compile(
+    r"(?<=[\w}$%]), (?:altogether|in total|in all|overall|as (?:required|desired|expected|needed)|respectively)\Z",
+    re.IGNORECASE,
+)
 _GOES_ON = re.compile(r",\s+(?:so|since|because|as|which|thus|hence|therefore|and (?:we|this|so))\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r"[\s,;]*(?:(?:or|unless|if|when|except)\b|(?:and|but)\b[^.\n]*[\d$\\])", re.IGNORECASE)
 """Behind a stated answer: it is not the only one."""
@@ -188,7 +192,7 @@ _STATED = re.compile(
     r"(?:we\s+(?:have|get|find|obtain|conclude)(?:\s+that)?\s+)?"
     r"(?P<equal>(?:\$|\\\(|\*\*)*\s*[a-zA-Z](?:_\{?\w\}?)?\s*=[ ]*"
     r"(?>[-+−\d.,/%^*()\[\]{}| $]|\\(?!text|in\b)[a-zA-Z]+|\\[(),]|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])){1,80}+)\s*\Z)"
-    rf"|(?P<words>\b(?:answers?|(?:correct|right)\s+(?:option|choice)|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
+    rf"|(?P<words>\b(?:answers?|(?:correct|right|best)\s+(?:option|choice)|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
     rf"|{ANNOUNCED})",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -201,7 +205,11 @@ _ONLY_SUPPOSED = re.compile(
 """Before the words: they state nothing. "An answer" is one of several."""
 _IN_TEXT = re.compile(r"\\text(?:bf|rm|it)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.IGNORECASE)
 _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
-_TAKEN_BACK = re.compile(r"[.\n!?]\s*(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(
+    r"[.\n!?]\s*(?:(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b|(?:however|but)\b[^\n]{0,200}?"
+    r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)",
+    re.IGNORECASE,
+)
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
 MAX_STATEMENTS = 100
 """Statements, from the last one back, that are looked at."""
@@ -226,7 +234,7 @@ def stated(text: str) -> str | None:
             raise Malformed("two answers in one sentence")
         last = found
     if last is None:
-        return None
+        return (_conclusion(text) or "").strip() or None
     if last.group("words") and _DENIED_WORDS.search(last.group("words")):
         raise Malformed("denied")
     if _TAKEN_BACK.search(text, last.end()):
@@ -240,6 +248,98 @@ def stated(text: str) -> str | None:
     return said.strip()
 
 
+_CONCLUSION = re.compile(
+    r"(?:\A[\s>-]*|[,;]\s+)(?:(?:therefore|thus|hence|so|consequently|accordingly|finally|in conclusion|as a result|overall"
+    r"|in total|altogether|this means|it follows|we conclude)\b|所以|因此|因而|故|于是|从而|综上所述|综上|答(?=[,:]))"
+    r"\s*,?\s*(?:that\s+|we\s+conclude\s+that\s+)?",
+    re.IGNORECASE,
+)
+_LAST_SENTENCE = re.compile(r"(?:(?<=[.!?])(?<!\b[ap]\.m\.)\s+|\n+)")
+_DISPLAYED = re.compile(r"(?<=[a-z:,为是])\s*\n\s*(?=\$|\\\[|\\\()")
+"""Between a sentence and its formula on a line of its own."""
+_COPULA = re.compile(
+    r"(?:\b(?:is|are|was|were|be|becomes|equals?|totals?)\b"
+    r"(?:\s+(?:given by|equal to|exactly|therefore|thus|then|simply|just|at))?"
+    r"|=|:(?!\d)|为|是|等于)[\s*]*",
+    re.IGNORECASE,
+)
+_CONCLUDES_NOTHING = re.compile(
+    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might|(?-i:may)|maybe|perhaps|possibl[ey]|probably|could"
+    r"|should|would|guess\w*|wrong|incorrect|false|impossible|unclear|unknown|claim\w*|needs?|must|let|let's|try|trying|check\w*|consider\w*|wants?"
+    r"|either|say|says|said)\b|n't\b|\?|[不非没无未或若]|如果|假设|可能|至少|至多",
+    re.IGNORECASE,
+)
+_BOUNDED = re.compile(
+    r"\b(?:at (?:least|most)|than|between|or|by|another|other|only|first|second|step)\b",
+    re.IGNORECASE,
+)
+_TWO_CONCLUSIONS = re.compile(
+    r"(?:\b(?:is|are|was|were|equals?)\b|=)[\s*]*[-+−$]?[\d\x00][^=]*(?:\b(?:and|or|but|while|whereas)\b|[,;])|\b(?:and|but)\s+\S+\Z",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(
+    r"\A(?P<value>(?:\x00+(?:\s*(?:,|and|, and)\s*\x00+)*|[-+−]?(?:\\?\$|€|£)?\d[\d,]*(?:\.\d+)?(?:/\d+|:\d\d)?"
+    r"(?![\d^*/+=(\\]|[a-zA-Z](?![a-zA-Z²³/]))))"
+    r"(?P<unit>\s*(?:\\?%|°\s*[CF]?|[ap]\.?m\b\.?|(?:(?:square|cubic|sq\.?)\s+)?[a-zA-Z]+(?:\s*(?:/|per\b)\s*[a-zA-Z]+)?(?:[²³]|\^[23])?|[\u3400-\u9fff]{1,4})?)(?P<more>[^\d\x00=<>]*)\Z",
+    re.IGNORECASE,
+)
+_FORMULA_ONLY = re.compile(
+    r"(?:[-+−\d.,/^_()\[\]{}| *]|\\(?!text)[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z]))*[\d})\]a-z]"
+)
+_CHOSEN = re.compile(r"\(?[A-J]\)?|[A-Z][a-z]{2,}")
+MAX_CONCLUSION = 600
+"""Characters of a last sentence."""
+
+
+def _conclusion(text: str) -> str | None:
+    """The value that the last sentence concludes with, as in "So the total is 5" and "Thus she pays $5 a day". None: it does not.
+
+    It is one value, said of something and not denied, bounded or supposed; or the one figure in bold of that sentence.
+    """
+    text = _DISPLAYED.sub(" ", text[-2 * MAX_CONCLUSION :])
+    *_, end = (None, *_LAST_SENTENCE.finditer(_masked(text)))
+    sentence = text[end.end() if end else 0 :].strip()
+    if len(sentence) > MAX_CONCLUSION or _CONCLUDES_NOTHING.search(_MATH.sub(" ", sentence)):
+        return None
+    *_, begin = (None, *_CONCLUSION.finditer(_masked(sentence)))
+    if begin is None:
+        bold = _BOLD.search(sentence) and not sentence.startswith("**") and not _BOUNDED.search(sentence)
+        return _bold(sentence) if bold else None
+    clause = re.sub(r"[.。!\s]+\Z", "", sentence[begin.end() :].replace("**", ""))
+    masked = _masked(clause)
+    *_, copula = (None, *_COPULA.finditer(masked))
+    said = clause[copula.end() :] if copula else ""
+    if copula and not _TWO_CONCLUSIONS.search(masked[: copula.start()]):
+        if _CHOSEN.fullmatch(said) or (said and _FORMULA_ONLY.fullmatch(said) and _FIGURE.match(said)):
+            return said
+        found = _VALUE.match(masked[copula.end() :])
+        if found:
+            return _measured(said, found)
+    if copula and re.search(r"[\d\x00]", masked[: copula.start()]):
+        return None
+    values = list(re.finditer(r"[-−]?(?:\\?\$|€|£)?\d[\d,.:/]*|\x00+", masked))
+    if len(values) != 1 or _BOUNDED.search(masked) or "=" in masked:
+        return None
+    found = _VALUE.match(masked[values[0].start() :])
+    return _measured(clause[values[0].start() :], found) if found else None
+
+
+def _masked(text: str) -> str:
+    """With a sign for each character of mathematics, so that words alone are left."""
+    return _MATH.sub(lambda found: "\0" * len(found.group()), text)
+
+
+def _measured(text: str, found: re.Match) -> str | None:
+    """A value with its unit, where that is known. None: what follows bounds or denies it, or there are alternatives."""
+    if _DENIED.search(found["unit"] + found["more"]):
+        return None
+    value, unit = text[: found.end("value")], text[found.start("unit") : found.end("unit")]
+    words = re.findall(r"[a-z]+", unit.lower().replace(".", ""))
+    known = all(w in SCALES or singular(w) in KNOWN or w in ("square", "cubic", "sq", "per") for w in words)
+    row = _row(value, at_start=True) if found["value"].startswith("\0") else value
+    return None if row is None else row.rstrip(",") + (unit if known else "")
+
+
 def _after(text: str) -> str:
     """What an announcement announces: formulas in a row, or all to the end of the sentence."""
     text = re.split(r"</(?:final_)?answer>", re.sub(r'\A\\?"', "", _MARKUP.sub("", text).lstrip("*_: \n")))[0]
@@ -250,7 +350,7 @@ def _after(text: str) -> str:
 def _first_sentence(text: str) -> str:
     """To its end, or to where it goes on to say why."""
     first = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
-    return _GOES_ON.split(first, maxsplit=1)[0] or first
+    return _ADVERBIAL.sub("", _GOES_ON.split(first, maxsplit=1)[0]) or first
 
 
 def bare(text: str) -> str:

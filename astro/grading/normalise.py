@@ -49,6 +49,9 @@ _STYLES = re.compile(
 _TEXTS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|up|normal|sc)|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathcal|emph)(?![a-zA-Z])\s*"
 )
+_UNIT_FRACTION = re.compile(
+    r"(?<=[\d}) ])\\frac *\{ *\\text *\{ *([a-zA-Z]+) *\} *\} *\{ *\\text *\{ *([a-zA-Z]+) *\} *\}(?=\s*\Z)"
+)
 _COLOURS = re.compile(
     r"\\(?:color|textcolor|hspace\*?|phantom)(?![a-zA-Z])\s*\{[^{}]*\}|\\(?:underline|uline)(?=\s*\{)"
 )
@@ -147,6 +150,7 @@ def clean(text: str) -> str:
     text = _COMMAND.sub(lambda m: _ALIASES.get(m.group(), m.group()), text)
     text = _BASIS.sub(lambda m: f" u_{{{'ijk'.index(m[1]) + 1}}} ", text)
     text = _TEXTS.sub(r"\\text", text)
+    text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", text)
     text = re.sub(r"\\text *\{ *([eid]) *\}", r" \1", text)  # upright letters of mathematics
     text = _BRACED_CALL.sub(r"\1(\2)", text)
     for written, meant in _ASCII_RELATIONS:
