@@ -302,7 +302,7 @@ def word(part: Value) -> str | None:
         return part.text
     if part.kind == "list" and all(item.kind == "text" for item in part.items):  # "Friday, June 20"
         return letters(part.text)
-    if part.number and part.unit in ("am", "pm"):  # 6 PM is 6:00 PM
+    if part.number and part.unit in ("am", "pm", "o'clock"):  # 6 PM is 6:00 PM
         return f"{part.text}:00"
     if part.text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return "no solution"

@@ -243,6 +243,9 @@ def stated(text: str) -> str | None:
     if last.group("field"):
         following = re.split(r'["}\n]', following, maxsplit=1)[0]
     said = last.group("value") or last.group("letter") or last.group("equal") or _after(following)
+    if re.match(r"\s*[\u3400-\u9fff]", said):  # 答：小明有42本书。
+        said = _concluded(said + "。") or said
+    said = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", said)
     if not said.strip(" .*_"):
         raise Malformed("nothing is stated")
     return said.strip()
@@ -264,15 +267,26 @@ _COPULA = re.compile(
     re.IGNORECASE,
 )
 _CONCLUDES_NOTHING = re.compile(
-    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might|(?-i:may)|maybe|perhaps|possibl[ey]|probably|could"
+    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might|(?-i:may)|maybe|perhaps|possibly|possible (?:that|for)|probably|could"
     r"|should|would|guess\w*|wrong|incorrect|false|impossible|unclear|unknown|claim\w*|needs?|must|let|let's|try|trying|check\w*|consider\w*|wants?"
-    r"|either|say|says|said)\b|n't\b|\?|[不非没无未或若]|如果|假设|可能|至少|至多",
+    r"|either|say|says|said|so far|step|cases?|parts?)\b|n't\b|\?|[不非没无未或若]|如果|假设|可能|至少|至多",
     re.IGNORECASE,
 )
 _BOUNDED = re.compile(
     r"\b(?:at (?:least|most)|than|between|or|by|another|other|only|first|second|step)\b",
     re.IGNORECASE,
 )
+_WORKING = re.compile(
+    r"\b(?:we|i|us|you|this|that|now|next|with|continue|gives?|as|times|fails?|of (?:which|whom))\b", re.IGNORECASE
+)
+"""Words of a step on the way, or of a number that is compared."""
+_HOLDER = re.compile(r"\b(?:coordinates|at|has|have|value|of)\s+\Z")
+_PARTIAL = re.compile(
+    r"\b(?:but|while|whereas|times|fails?|too|as|than|first|second|left|case|part|bound|so|which|whom|who)\b",
+    re.IGNORECASE,
+)
+"""Behind a value: it is not what the response ends with."""
+_LISTED = re.compile(r"-?\d+(?:\.\d+|/\d+)?(?:(?:,| and|, and) -?\d+(?:\.\d+|/\d+)?)+")
 _TWO_CONCLUSIONS = re.compile(
     r"(?:\b(?:is|are|was|were|equals?)\b|=)[\s*]*[-+−$]?[\d\x00][^=]*(?:\b(?:and|or|but|while|whereas)\b|[,;])|\b(?:and|but)\s+\S+\Z",
     re.IGNORECASE,
@@ -299,29 +313,44 @@ def _conclusion(text: str) -> str | None:
     text = _DISPLAYED.sub(" ", text[-2 * MAX_CONCLUSION :])
     *_, end = (None, *_LAST_SENTENCE.finditer(_masked(text)))
     sentence = text[end.end() if end else 0 :].strip()
-    if len(sentence) > MAX_CONCLUSION or _CONCLUDES_NOTHING.search(_MATH.sub(" ", sentence)):
+    words = _masked(sentence)
+    if len(sentence) > MAX_CONCLUSION or _CONCLUDES_NOTHING.search(words):
         return None
-    *_, begin = (None, *_CONCLUSION.finditer(_masked(sentence)))
-    if begin is None:
-        bold = _BOLD.search(sentence) and not sentence.startswith("**") and not _BOUNDED.search(sentence)
-        return _bold(sentence) if bold else None
-    clause = re.sub(r"[.。!\s]+\Z", "", sentence[begin.end() :].replace("**", ""))
+    *_, begin = (None, *_CONCLUSION.finditer(words))
+    if begin is not None:
+        return _concluded(sentence[begin.end() :])
+    whole = not sentence.startswith("**") and re.search(r"[.。!]\**\Z", sentence)
+    return _bold(sentence) if whole and not _BOUNDED.search(words) and not _WORKING.search(words) else None
+
+
+def _concluded(clause: str) -> str | None:
+    """The one value that a conclusion gives; None: there is none, or several, or it is denied."""
+    if _CONCLUDES_NOTHING.search(_masked(clause)):
+        return None
+    ended = re.search(r"[.。!]\**\s*\Z", clause)
+    clause = re.sub(r"[.。!\s]+\Z", "", clause.replace("**", ""))
     masked = _masked(clause)
     *_, copula = (None, *_COPULA.finditer(masked))
-    said = clause[copula.end() :] if copula else ""
-    if copula and not _TWO_CONCLUSIONS.search(masked[: copula.start()]):
-        if _CHOSEN.fullmatch(said) or (said and _FORMULA_ONLY.fullmatch(said) and _FIGURE.match(said)):
+    said, before = (clause[copula.end() :], masked[: copula.start()]) if copula else ("", "")
+    if copula and not _TWO_CONCLUSIONS.search(before):
+        if _CHOSEN.fullmatch(said) or _LISTED.fullmatch(said):
+            return said
+        if said and _FORMULA_ONLY.fullmatch(said) and _FIGURE.match(said):
             return said
         found = _VALUE.match(masked[copula.end() :])
         if found:
-            return _measured(said, found)
-    if copula and re.search(r"[\d\x00]", masked[: copula.start()]):
+            named = copula.group().strip() == "=" and re.search(r"[a-zA-Z\x00)]\s*\Z", before)  # n = 42 fails
+            return None if named and (found["unit"] + found["more"]).strip() else _measured(said, found)
+    if copula and re.search(r"[\d\x00]", before):
         return None
     values = list(re.finditer(r"[-−]?(?:\\?\$|€|£)?\d[\d,.:/]*|\x00+", masked))
-    if len(values) != 1 or _BOUNDED.search(masked) or "=" in masked:
+    if len(values) != 1 or "=" in masked or not ended or _BOUNDED.search(masked) or _WORKING.search(masked):
         return None
     found = _VALUE.match(masked[values[0].start() :])
-    return _measured(clause[values[0].start() :], found) if found else None
+    named = (found["unit"] + found["more"]).strip() if found else ""
+    if not found or not (named or re.search(r"[$€£:%]", found["value"]) or _HOLDER.search(masked[: values[0].start()])):
+        return None
+    return _measured(clause[values[0].start() :], found)
 
 
 def _masked(text: str) -> str:
@@ -331,7 +360,7 @@ def _masked(text: str) -> str:
 
 def _measured(text: str, found: re.Match) -> str | None:
     """A value with its unit, where that is known. None: what follows bounds or denies it, or there are alternatives."""
-    if _DENIED.search(found["unit"] + found["more"]):
+    if _DENIED.search(found["unit"] + found["more"]) or _PARTIAL.search(found["unit"] + found["more"]):
         return None
     value, unit = text[: found.end("value")], text[found.start("unit") : found.end("unit")]
     words = re.findall(r"[a-z]+", unit.lower().replace(".", ""))

@@ -139,7 +139,8 @@ def _words(text: str, depth: int) -> Value | None:
             return _with_unit(inner, depth)
         if _LETTERS_LISTED.fullmatch(inner):
             return _list(inner, depth)
-        if "," in inner and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in inner.split(",")):
+        pieces = re.split(r",\s*and\s|,|\sand\s", inner)
+        if len(pieces) > 1 and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in pieces):
             return _list(inner, depth)
         return _meant(letters(inner)) if letters(inner) else None
     if not text.isascii() and CJK.search(text) and re.fullmatch(r"[^\\\d=<>+{}()]+", text):

@@ -181,10 +181,17 @@ def factor(one: str | None, other: str | None) -> int | Fraction | None:
     return known.get((one, other))
 
 
+_MONEY = frozenset(("dollar", "cent", "euro", "rupee", "yen", "yuan", "sterling"))
+
+
 def conflict(one: str | None, other: str | None) -> bool:
     """Are these two units that cannot both be meant? Only where both are known: other words may name the same thing."""
     if one is None or other is None or one == other:
         return False
+    if any(
+        priced.partition("/")[0] in ("", money) for money, priced in ((one, other), (other, one)) if money in _MONEY
+    ):
+        return False  # $5 per pound
     if one.startswith("mod ") and other.startswith("mod "):
         return True
     return all(
