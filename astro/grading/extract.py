@@ -13,7 +13,7 @@ from collections import deque
 from astro.grading.brackets import Malformed
 from astro.grading.languages import ANNOUNCED, western, western_answer
 from astro.grading.trailing_text import declares
-from astro.grading.units import KNOWN, SCALES, singular
+from astro.grading.units import KNOWN, NOT_UNITS, SCALES, singular
 from schemas.records import Extraction
 from schemas.run import Reading
 
@@ -261,15 +261,17 @@ _LAST_SENTENCE = re.compile(r"(?:(?<=[.!?])(?<!\b[ap]\.m\.)\s+|\n+)")
 _DISPLAYED = re.compile(r"(?<=[a-z:,为是])\s*\n\s*(?=\$|\\\[|\\\()")
 """Between a sentence and its formula on a line of its own."""
 _COPULA = re.compile(
-    r"(?:\b(?:is|are|was|were|be|becomes|equals?|totals?)\b"
+    r"(?:\b(?:is|are|was|were|be|becomes|equals?|totals)\b"
     r"(?:\s+(?:given by|equal to|exactly|therefore|thus|then|simply|just|at))?"
     r"|=|:(?!\d)|为|是|等于)[\s*]*",
     re.IGNORECASE,
 )
 _CONCLUDES_NOTHING = re.compile(
-    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might|(?-i:may)|maybe|perhaps|possibly|possible (?:that|for)|probably|could"
+    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might"
+    r"|(?-i:may)|maybe|perhaps|possibly|possible (?:that|for)"
+    r"|probably|could"
     r"|should|would|guess\w*|wrong|incorrect|false|impossible|unclear|unknown|claim\w*|needs?|must|let|let's|try|trying|check\w*|consider\w*|wants?"
-    r"|either|say|says|said|so far|step|cases?|parts?)\b|n't\b|\?|[不非没无未或若]|如果|假设|可能|至少|至多",
+    r"|either|say|says|said|so far|step|cases?|parts?)\b|n't\b|\?|[不非没无未或若约]|如果|假设|可能|至少|至多",
     re.IGNORECASE,
 )
 _BOUNDED = re.compile(
@@ -280,9 +282,12 @@ _WORKING = re.compile(
     r"\b(?:we|i|us|you|this|that|now|next|with|continue|gives?|as|times|fails?|of (?:which|whom))\b", re.IGNORECASE
 )
 """Words of a step on the way, or of a number that is compared."""
-_HOLDER = re.compile(r"\b(?:coordinates|at|has|have|value|of)\s+\Z")
+_CHANGED = re.compile(r"\b(?:increas|decreas|drop|fell|rose|grew|reduc|declin)\w*\s+by\b", re.IGNORECASE)
+_PRICED = re.compile(r"\A\d[^\\]*?(?<![a-zA-Z])[a-zA-Z]{2,}")
+_HOLDER = re.compile(r"\b(?:coordinates|at|point|has|have|value of)\s+\Z")
 _PARTIAL = re.compile(
-    r"\b(?:but|while|whereas|times|fails?|too|as|than|first|second|left|case|part|bound|so|which|whom|who)\b",
+    r"\b(?:but|while|whereas|times|fails?|too|as|than|first|second|left|case|part|bound|so|which|whom|who|minus|plus|divides|works|satisf(?:y|ies)"
+    r"|(?:old|young|cheap|tall|long|short|great|larg|small|fast|slow|heavi|light|high|low|bigg|wid|deep|near|farth)er)\b",
     re.IGNORECASE,
 )
 """Behind a value: it is not what the response ends with."""
@@ -292,9 +297,11 @@ _TWO_CONCLUSIONS = re.compile(
     re.IGNORECASE,
 )
 _VALUE = re.compile(
-    r"\A(?P<value>(?:\x00+(?:\s*(?:,|and|, and)\s*\x00+)*|[-+−]?(?:\\?\$|€|£)?\d[\d,]*(?:\.\d+)?(?:/\d+|:\d\d)?"
-    r"(?![\d^*/+=(\\]|[a-zA-Z](?![a-zA-Z²³/]))))"
-    r"(?P<unit>\s*(?:\\?%|°\s*[CF]?|[ap]\.?m\b\.?|(?:(?:square|cubic|sq\.?)\s+)?[a-zA-Z]+(?:\s*(?:/|per\b)\s*[a-zA-Z]+)?(?:[²³]|\^[23])?|[\u3400-\u9fff]{1,4})?)(?P<more>[^\d\x00=<>]*)\Z",
+    r"\A(?P<value>(?:\x00+(?:\s*(?:,|and|, and)\s*\x00+)*"
+    r"|[-+−]?(?:\\?\$|€|£)?\d[\d,]*(?:\.\d+)?(?:/\d+|:\d\d)?(?:√\d+)?(?:\s?π)?(?![\d^*/+=(\\]|[a-zA-Z](?![a-zA-Z²³/]))))"
+    r"(?P<unit>\s*(?:\\?%|°\s*[CF]?|[ap]\.?m\b\.?"
+    r"|(?:(?:square|cubic|sq\.?)\s+)?[a-zA-Z]+(?:\s*(?:/|per\b)\s*[a-zA-Z]+)?(?:[²³]|\^[23])?|[\u3400-\u9fff]{1,4})?)"
+    r"(?P<more>[a-zA-Z\s,.;'’\"()\u3400-\u9fff-]*)\Z",
     re.IGNORECASE,
 )
 _FORMULA_ONLY = re.compile(
@@ -310,7 +317,8 @@ def _conclusion(text: str) -> str | None:
 
     It is one value, said of something and not denied, bounded or supposed; or the one figure in bold of that sentence.
     """
-    text = _DISPLAYED.sub(" ", text[-2 * MAX_CONCLUSION :])
+    cut = max(0, len(text) - 2 * MAX_CONCLUSION)
+    text = _DISPLAYED.sub(" ", text[max(cut, text.find("\n", cut) + 1 if cut else 0) :])
     *_, end = (None, *_LAST_SENTENCE.finditer(_masked(text)))
     sentence = text[end.end() if end else 0 :].strip()
     words = _masked(sentence)
@@ -328,10 +336,15 @@ def _concluded(clause: str) -> str | None:
     if _CONCLUDES_NOTHING.search(_masked(clause)):
         return None
     ended = re.search(r"[.。!]\**\s*\Z", clause)
-    clause = re.sub(r"[.。!\s]+\Z", "", clause.replace("**", ""))
+    clause = re.sub(r"(?:[.。\s]|(?<=[^\d)}])!)+\Z", "", clause.replace("**", ""))
     masked = _masked(clause)
     *_, copula = (None, *_COPULA.finditer(masked))
     said, before = (clause[copula.end() :], masked[: copula.start()]) if copula else ("", "")
+    formula = clause[1:-1] if re.fullmatch("\0+", masked) and clause.count("$") == 2 else ""
+    if "=" in formula and not _NUMBER.fullmatch(formula.partition("=")[0].strip()):
+        return formula
+    if _NUMBER.fullmatch(before.strip()) or re.search(r"\b(?:half|twice|double|triple)\b", before):  # 96 = 32 * 3
+        return None
     if copula and not _TWO_CONCLUSIONS.search(before):
         if _CHOSEN.fullmatch(said) or _LISTED.fullmatch(said):
             return said
@@ -339,23 +352,31 @@ def _concluded(clause: str) -> str | None:
             return said
         found = _VALUE.match(masked[copula.end() :])
         if found:
-            named = copula.group().strip() == "=" and re.search(r"[a-zA-Z\x00)]\s*\Z", before)  # n = 42 fails
-            return None if named and (found["unit"] + found["more"]).strip() else _measured(said, found)
+            called = copula.group().strip() == "=" and re.search(r"[a-zA-Z\x00)]\s*\Z", before)  # n = 42 fails
+            return None if called and (found["unit"] + found["more"]).strip() else _measured(said, found)
     if copula and re.search(r"[\d\x00]", before):
         return None
     values = list(re.finditer(r"[-−]?(?:\\?\$|€|£)?\d[\d,.:/]*|\x00+", masked))
-    if len(values) != 1 or "=" in masked or not ended or _BOUNDED.search(masked) or _WORKING.search(masked):
+    words = _CHANGED.sub(" ", masked)
+    if (
+        len(values) != 1
+        or not values[0].start()
+        or "=" in masked
+        or not ended
+        or _BOUNDED.search(words)
+        or _WORKING.search(words)
+    ):
         return None
     found = _VALUE.match(masked[values[0].start() :])
-    named = (found["unit"] + found["more"]).strip() if found else ""
-    if not found or not (named or re.search(r"[$€£:%]", found["value"]) or _HOLDER.search(masked[: values[0].start()])):
+    noun = (found["unit"] + found["more"]).strip() if found else ""
+    if not found or not (noun or re.search(r"[$€£:%]", found["value"]) or _HOLDER.search(masked[: values[0].start()])):
         return None
     return _measured(clause[values[0].start() :], found)
 
 
 def _masked(text: str) -> str:
-    """With a sign for each character of mathematics, so that words alone are left."""
-    return _MATH.sub(lambda found: "\0" * len(found.group()), text)
+    """With a sign for each character of mathematics, so that words alone are left; what stands between two prices is none."""
+    return _MATH.sub(lambda f: f.group() if _PRICED.search(f.group(2) or "") else "\0" * len(f.group()), text)
 
 
 def _measured(text: str, found: re.Match) -> str | None:
@@ -364,7 +385,12 @@ def _measured(text: str, found: re.Match) -> str | None:
         return None
     value, unit = text[: found.end("value")], text[found.start("unit") : found.end("unit")]
     words = re.findall(r"[a-z]+", unit.lower().replace(".", ""))
-    known = all(w in SCALES or singular(w) in KNOWN or w in ("square", "cubic", "sq", "per") for w in words)
+    alone = len(words) == 1 and len(words[0]) == 1 and words[0] not in KNOWN and "°" not in unit
+    if alone or (words and words[0] in NOT_UNITS - {"every"}) or re.search(r"\b[b-zB-Z]\b(?!')", found["more"]):
+        return None  # 96 x
+    known = words[:1] != ["per"] and all(
+        w in SCALES or singular(w) in KNOWN or w in ("square", "cubic", "sq", "per") for w in words
+    )
     row = _row(value, at_start=True) if found["value"].startswith("\0") else value
     return None if row is None else row.rstrip(",") + (unit if known else "")
 

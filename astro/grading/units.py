@@ -23,7 +23,7 @@ KNOWN = {word: unit for unit, words in _NAMES.items() for word in (unit, *words.
 
 SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
-_NOT_UNITS = frozenset({
+NOT_UNITS = frozenset({
     "or", "and", "not", "no", "nor", "less", "more", "least", "most", "greater", "fewer", "than", "about",
     "approximately", "approx", "mod", "modulo", "base", "if", "where", "for", "when", "except", "undefined",
     "infinity", "infinite", "every", "either", "all", "both", "none", "other", "otherwise", "wrong", "is", "are",
@@ -105,7 +105,7 @@ def _annotated(text: str) -> str:
     if len(words) < 3 and words not in KNOWN:
         return text
     inside = re.findall(r"[a-z]+", words)
-    if any(word in _NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
+    if any(word in NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
         raise Malformed("an annotation that is not understood")
     named = [count(" ".join(inside[: n + 1])) for n in range(min(2, len(inside)))]
     if any(value is not None for value in named):
@@ -140,7 +140,7 @@ def _named(text: str) -> tuple[str, str | None, int]:
 
 def _with_scale(text: str, core: str, unit: str) -> tuple[str, str | None, int]:
     words = re.findall(r"[a-z]+", unit.lower())
-    if not core or any(word in _NOT_UNITS for word in words) or re.search(r"\d", re.sub(r"\^ *\{?-?\d\}?", "", unit)):
+    if not core or any(word in NOT_UNITS for word in words) or re.search(r"\d", re.sub(r"\^ *\{?-?\d\}?", "", unit)):
         return text, None, 1
     scale = SCALES.get(words[0], 1) if words else 1
     if scale != 1:
