@@ -4,6 +4,7 @@ import re
 
 _CHOICE = re.compile(
     r"\s*(?:\\boxed\{)?\$?\s*(?:(?:option|choice|answer)\s+)?(?:\\(?:text|textbf|mathrm|mathbf|mbox|mathcal)\s*\{)?\s*"
+    r"(?:(?:option|choice|answer)\s+)?"
     r"(?:\(\s*([A-Ja-j])\s*\)|([A-J])(?=\s*(?:[).:}$]|$)))((?:\s|[}.:$)])*)(.*)",
     re.DOTALL | re.IGNORECASE,
 )

@@ -107,6 +107,27 @@ def residues(gold: Value, given: Value) -> tuple[Value, Value]:
     return _residue(gold, modulus), _residue(given, modulus)
 
 
+def of_residue(gold: Value, given: Value, same_family: Callable[[str, str, str], bool]) -> bool:
+    """Is one a residue and the other all its numbers, as x = 3 (mod 7) and x = 7k + 3 for any whole k?"""
+    for one, other in ((gold, given), (given, gold)):
+        modulus = re.fullmatch(r"mod ([1-9]\d*)", one.unit or "")
+        letters = [letter for letter, kind in other.domains if kind == "Z"]
+        if not modulus or len(letters) != 1 or len(other.domains) != 1:
+            continue
+        name, left = _named(one)
+        called, formula = _named(other)
+        if left.number and formula.kind == "formula" and (name == called or not (name and called)):
+            return same_family(f"{modulus[1]} {letters[0]} + ({left.text})", formula.text, letters[0])
+    return False
+
+
+def _named(part: Value) -> tuple[str, Value]:
+    """The name of a value, or "", and the value."""
+    if part.kind == "relation" and part.signs == ("=",) and is_name(part.items[0].text):
+        return compact(part.items[0].text), part.items[1]
+    return "", part
+
+
 def _residue(part: Value, modulus: int) -> Value:
     if part.kind == "relation" and part.signs == ("=",):
         return replace(part, items=(part.items[0], _residue(part.items[1], modulus)))
@@ -218,9 +239,17 @@ def same_word(gold: Value, given: Value) -> bool:
         wanted in _YES_NO and first == wanted and re.match(r"\w+\s*[,;:-]", given.text)
     ):  # "Yes, it does", not "no solution"
         return not set(more.split()) & (_YES_NO | {"but", "or", "not", "if", "maybe"})
-    return wanted.replace(" ", "") == found.replace(" ", "")
+    return wanted.replace(" ", "") == found.replace(" ", "") or _said_of(found, wanted) or _said_of(wanted, found)
 
 
+def _said_of(sentence: str, told: str) -> bool:
+    """Does a sentence of one subject tell just that, as "the series diverges" tells "diverges"?"""
+    verb = r"(?:(?:is|are) )" if told not in _VERBS else ""
+    subject = r"(?:this |that )?(?!not |never |non |no |nor |neither |[a-z]*ly )[a-z]{2,}"
+    return re.fullmatch(rf"{subject} {verb}{re.escape(told)}", sentence) is not None
+
+
+_VERBS = frozenset(("converges", "diverges", "exists", "does not exist", "increases", "decreases"))
 _YES_NO = frozenset(("yes", "no", "true", "false"))
 
 
@@ -273,7 +302,7 @@ def word(part: Value) -> str | None:
         return part.text
     if part.kind == "list" and all(item.kind == "text" for item in part.items):  # "Friday, June 20"
         return letters(part.text)
-    if part.number and part.unit in ("am", "pm"):  # 6 PM is 6:00 PM
+    if part.number and part.unit in ("am", "pm", "o'clock"):  # 6 PM is 6:00 PM
         return f"{part.text}:00"
     if part.text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return "no solution"

@@ -22,6 +22,7 @@ from astro.grading.coercion import (
     letters_of,
     may_be_same_set,
     may_be_set,
+    of_residue,
     residues,
     rows,
     same_ratio,
@@ -106,6 +107,8 @@ def _right(wanted: Value, given: Value, comparison: "Comparison") -> bool:
     for named in constants_renamed(wanted.text, given.text, given.domains):
         if comparison.same(wanted, value(named)):
             return True
+    if of_residue(wanted, given, comparison.formulas.same_family):
+        return True
     one, other = dict(wanted.domains), dict(given.domains)
     if wanted.kind == "builder" or given.kind == "builder" or not one:
         return comparison.same(wanted, given)
@@ -391,7 +394,9 @@ _GREEK = re.compile(r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|si
 
 def _one_function(gold: str, given: str) -> bool:
     """y and f(x) are two names of one thing; f(x) and g(x) are not."""
-    names = [compact(gold), compact(given)]
+    names = [re.sub(r"\\frac\{d([a-z])\}\{d[a-z]\}", r"\1'", compact(name)) for name in (gold, given)]
+    if names[0] == names[1]:
+        return True
     return "y" in names and all(re.fullmatch(r"y|[a-z](?:\^\{-1\})?\((?:x|t|n)\)", name) for name in names)
 
 

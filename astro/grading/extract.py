@@ -13,7 +13,7 @@ from collections import deque
 from astro.grading.brackets import Malformed
 from astro.grading.languages import ANNOUNCED, western, western_answer
 from astro.grading.trailing_text import declares
-from astro.grading.units import KNOWN, SCALES, singular
+from astro.grading.units import KNOWN, NOT_UNITS, SCALES, singular
 from schemas.records import Extraction
 from schemas.run import Reading
 
@@ -158,6 +158,10 @@ _DENIED = re.compile(
     r"\b(?:not|no|nor|never|neither|cannot|except|wrong|incorrect|false|or|less|more|least|most|than|between|if|unless)\b|n't\b",
     re.IGNORECASE,
 )
+_ADVERBIAL = re.compile(
+    r"(?<=[\w}$%]), (?:altogether|in total|in all|overall|as (?:required|desired|expected|needed)|respectively)\Z",
+    re.IGNORECASE,
+)
 _GOES_ON = re.compile(r",\s+(?:so|since|because|as|which|thus|hence|therefore|and (?:we|this|so))\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r"[\s,;]*(?:(?:or|unless|if|when|except)\b|(?:and|but)\b[^.\n]*[\d$\\])", re.IGNORECASE)
 """Behind a stated answer: it is not the only one."""
@@ -188,7 +192,7 @@ _STATED = re.compile(
     r"(?:we\s+(?:have|get|find|obtain|conclude)(?:\s+that)?\s+)?"
     r"(?P<equal>(?:\$|\\\(|\*\*)*\s*[a-zA-Z](?:_\{?\w\}?)?\s*=[ ]*"
     r"(?>[-+−\d.,/%^*()\[\]{}| $]|\\(?!text|in\b)[a-zA-Z]+|\\[(),]|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])){1,80}+)\s*\Z)"
-    rf"|(?P<words>\b(?:answers?|(?:correct|right)\s+(?:option|choice)|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
+    rf"|(?P<words>\b(?:answers?|(?:correct|right|best)\s+(?:option|choice)|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
     rf"|{ANNOUNCED})",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -201,7 +205,11 @@ _ONLY_SUPPOSED = re.compile(
 """Before the words: they state nothing. "An answer" is one of several."""
 _IN_TEXT = re.compile(r"\\text(?:bf|rm|it)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.IGNORECASE)
 _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
-_TAKEN_BACK = re.compile(r"[.\n!?]\s*(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(
+    r"[.\n!?]\s*(?:(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b|(?:however|but)\b[^\n]{0,200}?"
+    r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)",
+    re.IGNORECASE,
+)
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
 MAX_STATEMENTS = 100
 """Statements, from the last one back, that are looked at."""
@@ -226,7 +234,7 @@ def stated(text: str) -> str | None:
             raise Malformed("two answers in one sentence")
         last = found
     if last is None:
-        return None
+        return (_conclusion(text) or "").strip() or None
     if last.group("words") and _DENIED_WORDS.search(last.group("words")):
         raise Malformed("denied")
     if _TAKEN_BACK.search(text, last.end()):
@@ -235,9 +243,156 @@ def stated(text: str) -> str | None:
     if last.group("field"):
         following = re.split(r'["}\n]', following, maxsplit=1)[0]
     said = last.group("value") or last.group("letter") or last.group("equal") or _after(following)
+    if re.match(r"\s*[\u3400-\u9fff]", said):  # 答：小明有42本书。
+        said = _concluded(said + "。") or said
+    said = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", said)
     if not said.strip(" .*_"):
         raise Malformed("nothing is stated")
     return said.strip()
+
+
+_CONCLUSION = re.compile(
+    r"(?:\A[\s>-]*|[,;]\s+)(?:(?:therefore|thus|hence|so|consequently|accordingly|finally|in conclusion|as a result|overall"
+    r"|in total|altogether|this means|it follows|we conclude)\b|所以|因此|因而|故|于是|从而|综上所述|综上|答(?=[,:]))"
+    r"\s*,?\s*(?:that\s+|we\s+conclude\s+that\s+)?",
+    re.IGNORECASE,
+)
+_LAST_SENTENCE = re.compile(r"(?:(?<=[.!?])(?<!\b[ap]\.m\.)\s+|\n+)")
+_DISPLAYED = re.compile(r"(?<=[a-z:,为是])\s*\n\s*(?=\$|\\\[|\\\()")
+"""Between a sentence and its formula on a line of its own."""
+_COPULA = re.compile(
+    r"(?:\b(?:is|are|was|were|be|becomes|equals?|totals)\b"
+    r"(?:\s+(?:given by|equal to|exactly|therefore|thus|then|simply|just|at))?"
+    r"|=|:(?!\d)|为|是|等于)[\s*]*",
+    re.IGNORECASE,
+)
+_CONCLUDES_NOTHING = re.compile(
+    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might"
+    r"|(?-i:may)|maybe|perhaps|possibly|possible (?:that|for)"
+    r"|probably|could"
+    r"|should|would|guess\w*|wrong|incorrect|false|impossible|unclear|unknown|claim\w*|needs?|must|let|let's|try|trying|check\w*|consider\w*|wants?"
+    r"|either|say|says|said|so far|step|cases?|parts?)\b|n't\b|\?|[不非没无未或若约]|如果|假设|可能|至少|至多",
+    re.IGNORECASE,
+)
+_BOUNDED = re.compile(
+    r"\b(?:at (?:least|most)|than|between|or|by|another|other|only|first|second|step)\b",
+    re.IGNORECASE,
+)
+_WORKING = re.compile(
+    r"\b(?:we|i|us|you|this|that|now|next|with|continue|gives?|as|times|fails?|of (?:which|whom))\b", re.IGNORECASE
+)
+"""Words of a step on the way, or of a number that is compared."""
+_CHANGED = re.compile(r"\b(?:increas|decreas|drop|fell|rose|grew|reduc|declin)\w*\s+by\b", re.IGNORECASE)
+_PRICED = re.compile(r"\A\d[^\\]*?(?<![a-zA-Z])[a-zA-Z]{2,}")
+_HOLDER = re.compile(r"\b(?:coordinates|at|point|has|have|value of)\s+\Z")
+_PARTIAL = re.compile(
+    r"\b(?:but|while|whereas|times|fails?|too|as|than|first|second|left|case|part|bound|so|which|whom|who|minus|plus|divides|works|satisf(?:y|ies)"
+    r"|(?:old|young|cheap|tall|long|short|great|larg|small|fast|slow|heavi|light|high|low|bigg|wid|deep|near|farth)er)\b",
+    re.IGNORECASE,
+)
+"""Behind a value: it is not what the response ends with."""
+_LISTED = re.compile(r"-?\d+(?:\.\d+|/\d+)?(?:(?:,| and|, and) -?\d+(?:\.\d+|/\d+)?)+")
+_TWO_CONCLUSIONS = re.compile(
+    r"(?:\b(?:is|are|was|were|equals?)\b|=)[\s*]*[-+−$]?[\d\x00][^=]*(?:\b(?:and|or|but|while|whereas)\b|[,;])|\b(?:and|but)\s+\S+\Z",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(
+    r"\A(?P<value>(?:\x00+(?:\s*(?:,|and|, and)\s*\x00+)*"
+    r"|[-+−]?(?:\\?\$|€|£)?\d[\d,]*(?:\.\d+)?(?:/\d+|:\d\d)?(?:√\d+)?(?:\s?π)?(?![\d^*/+=(\\]|[a-zA-Z](?![a-zA-Z²³/]))))"
+    r"(?P<unit>\s*(?:\\?%|°\s*[CF]?|[ap]\.?m\b\.?"
+    r"|(?:(?:square|cubic|sq\.?)\s+)?[a-zA-Z]+(?:\s*(?:/|per\b)\s*[a-zA-Z]+)?(?:[²³]|\^[23])?|[\u3400-\u9fff]{1,4})?)"
+    r"(?P<more>[a-zA-Z\s,.;'’\"()\u3400-\u9fff-]*)\Z",
+    re.IGNORECASE,
+)
+_FORMULA_ONLY = re.compile(
+    r"(?:[-+−\d.,/^_()\[\]{}| *]|\\(?!text)[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z]))*[\d})\]a-z]"
+)
+_CHOSEN = re.compile(r"\(?[A-J]\)?|[A-Z][a-z]{2,}")
+MAX_CONCLUSION = 600
+"""Characters of a last sentence."""
+
+
+def _conclusion(text: str) -> str | None:
+    """The value that the last sentence concludes with, as in "So the total is 5" and "Thus she pays $5 a day". None: it does not.
+
+    It is one value, said of something and not denied, bounded or supposed; or the one figure in bold of that sentence.
+    """
+    cut = max(0, len(text) - 2 * MAX_CONCLUSION)
+    text = _DISPLAYED.sub(" ", text[max(cut, text.find("\n", cut) + 1 if cut else 0) :])
+    *_, end = (None, *_LAST_SENTENCE.finditer(_masked(text)))
+    sentence = text[end.end() if end else 0 :].strip()
+    words = _masked(sentence)
+    if len(sentence) > MAX_CONCLUSION or _CONCLUDES_NOTHING.search(words):
+        return None
+    *_, begin = (None, *_CONCLUSION.finditer(words))
+    if begin is not None:
+        return _concluded(sentence[begin.end() :])
+    whole = not sentence.startswith("**") and re.search(r"[.。!]\**\Z", sentence)
+    return _bold(sentence) if whole and not _BOUNDED.search(words) and not _WORKING.search(words) else None
+
+
+def _concluded(clause: str) -> str | None:
+    """The one value that a conclusion gives; None: there is none, or several, or it is denied."""
+    if _CONCLUDES_NOTHING.search(_masked(clause)):
+        return None
+    ended = re.search(r"[.。!]\**\s*\Z", clause)
+    clause = re.sub(r"(?:[.。\s]|(?<=[^\d)}])!)+\Z", "", clause.replace("**", ""))
+    masked = _masked(clause)
+    *_, copula = (None, *_COPULA.finditer(masked))
+    said, before = (clause[copula.end() :], masked[: copula.start()]) if copula else ("", "")
+    formula = clause[1:-1] if re.fullmatch("\0+", masked) and clause.count("$") == 2 else ""
+    if "=" in formula and not _NUMBER.fullmatch(formula.partition("=")[0].strip()):
+        return formula
+    if _NUMBER.fullmatch(before.strip()) or re.search(r"\b(?:half|twice|double|triple)\b", before):  # 96 = 32 * 3
+        return None
+    if copula and not _TWO_CONCLUSIONS.search(before):
+        if _CHOSEN.fullmatch(said) or _LISTED.fullmatch(said):
+            return said
+        if said and _FORMULA_ONLY.fullmatch(said) and _FIGURE.match(said):
+            return said
+        found = _VALUE.match(masked[copula.end() :])
+        if found:
+            called = copula.group().strip() == "=" and re.search(r"[a-zA-Z\x00)]\s*\Z", before)  # n = 42 fails
+            return None if called and (found["unit"] + found["more"]).strip() else _measured(said, found)
+    if copula and re.search(r"[\d\x00]", before):
+        return None
+    values = list(re.finditer(r"[-−]?(?:\\?\$|€|£)?\d[\d,.:/]*|\x00+", masked))
+    words = _CHANGED.sub(" ", masked)
+    if (
+        len(values) != 1
+        or not values[0].start()
+        or "=" in masked
+        or not ended
+        or _BOUNDED.search(words)
+        or _WORKING.search(words)
+    ):
+        return None
+    found = _VALUE.match(masked[values[0].start() :])
+    noun = (found["unit"] + found["more"]).strip() if found else ""
+    if not found or not (noun or re.search(r"[$€£:%]", found["value"]) or _HOLDER.search(masked[: values[0].start()])):
+        return None
+    return _measured(clause[values[0].start() :], found)
+
+
+def _masked(text: str) -> str:
+    """With a sign for each character of mathematics, so that words alone are left; what stands between two prices is none."""
+    return _MATH.sub(lambda f: f.group() if _PRICED.search(f.group(2) or "") else "\0" * len(f.group()), text)
+
+
+def _measured(text: str, found: re.Match) -> str | None:
+    """A value with its unit, where that is known. None: what follows bounds or denies it, or there are alternatives."""
+    if _DENIED.search(found["unit"] + found["more"]) or _PARTIAL.search(found["unit"] + found["more"]):
+        return None
+    value, unit = text[: found.end("value")], text[found.start("unit") : found.end("unit")]
+    words = re.findall(r"[a-z]+", unit.lower().replace(".", ""))
+    alone = len(words) == 1 and len(words[0]) == 1 and words[0] not in KNOWN and "°" not in unit
+    if alone or (words and words[0] in NOT_UNITS - {"every"}) or re.search(r"\b[b-zB-Z]\b(?!')", found["more"]):
+        return None  # 96 x
+    known = words[:1] != ["per"] and all(
+        w in SCALES or singular(w) in KNOWN or w in ("square", "cubic", "sq", "per") for w in words
+    )
+    row = _row(value, at_start=True) if found["value"].startswith("\0") else value
+    return None if row is None else row.rstrip(",") + (unit if known else "")
 
 
 def _after(text: str) -> str:
@@ -250,7 +405,7 @@ def _after(text: str) -> str:
 def _first_sentence(text: str) -> str:
     """To its end, or to where it goes on to say why."""
     first = _END_OF_SENTENCE.split(text, maxsplit=1)[0].strip() or text
-    return _GOES_ON.split(first, maxsplit=1)[0] or first
+    return _ADVERBIAL.sub("", _GOES_ON.split(first, maxsplit=1)[0]) or first
 
 
 def bare(text: str) -> str:

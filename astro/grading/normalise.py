@@ -49,6 +49,9 @@ _STYLES = re.compile(
 _TEXTS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|up|normal|sc)|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathcal|emph)(?![a-zA-Z])\s*"
 )
+_UNIT_FRACTION = re.compile(
+    r"(?<=[\d}) ])\\frac *\{ *\\text *\{ *([a-zA-Z]+) *\} *\} *\{ *\\text *\{ *([a-zA-Z]+) *\} *(\^ *\{? *\d *\}?)? *\}(?=\s*\Z)"
+)
 _COLOURS = re.compile(
     r"\\(?:color|textcolor|hspace\*?|phantom)(?![a-zA-Z])\s*\{[^{}]*\}|\\(?:underline|uline)(?=\s*\{)"
 )
@@ -154,6 +157,7 @@ def clean(text: str) -> str:
     text = re.sub(r"(?<=\d) *\\?& *(?=-?\d)", " and ", text) if r"\begin" not in text else text
     text = re.sub(r"\\(?:%|\#|&)", lambda m: m.group()[1], text) if r"\begin" not in text else text.replace(r"\%", "%")
     text = _SPACES.sub(" ", text)
+    text = _UNIT_FRACTION.sub(lambda m: rf"\text{{{m[1]}/{m[2]}}}{m[3] or ''}", text)
     text = _arguments(_WORDS.sub(r"\\\1", _ARCS.sub(r"arc\1", text)))
     text = text.replace("**", "^") if re.search(r"[\w)}]\s*\*\*\s*[-\w({]", text) else text.replace("**", "")
     text = _polar(_DIGITS_IN_TEXT.sub(r"\1", text))

@@ -35,6 +35,8 @@ _FRACTION = re.compile(rf"\\frac\{{ *(-?) *({_INT}) *\}}\{{ *(-?) *({_INT}) *\}}
 _MIXED = re.compile(rf"({_INT}) *(?:\\frac\{{ *(\d+) *\}}\{{ *(\d+) *\}})|({_INT}) +(\d+) */ *(\d+)")
 _POWER_OF_TEN = r"(?:\\times|\\cdot|\*|x) *10 *\^ *(?:\{ *([+-]?\d+) *\}|([+-]?\d+))"
 _SCIENTIFIC = re.compile(rf"(\d+(?:\.\d*)?|\.\d+) *(?:{_POWER_OF_TEN}|[eE]([+-]?\d+))")
+REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot) *\{? *(\d+) *\}?")
+"""A decimal with its period under a line."""
 _COMMA_DECIMAL = re.compile(r"(\d+),(\d+)")
 
 
@@ -68,6 +70,9 @@ def _unsigned(text: str) -> Number | None:
     found = _DECIMAL.fullmatch(text)
     if found and (found.group(1) or found.group(2)):
         return _decimal(_plain(found.group(1)), found.group(2))
+    found = REPEATING.fullmatch(text)
+    if found:
+        return Number(repeating(*found.groups()))
     found = _FRACTION.fullmatch(text)
     if found:
         minus, top, minus_too, bottom, top_flat, minus_flat, bottom_flat = found.groups()
@@ -89,6 +94,12 @@ def _unsigned(text: str) -> Number | None:
         mantissa = _decimal(before, places)
         return Number(mantissa.value * Fraction(10) ** power, max(0, len(places) - power), mantissa.digits)
     return None
+
+
+def repeating(whole: str, fixed: str, period: str) -> Fraction:
+    """The value of a decimal whose last digits, the period, repeat without end."""
+    above = int((whole + fixed + period) or "0") - int((whole + fixed) or "0")
+    return Fraction(above, (10 ** len(period) - 1) * 10 ** len(fixed))
 
 
 def _plain(digits: str) -> str:

@@ -12,7 +12,7 @@ from astro.grading.languages import CJK
 from astro.grading.normalise import clean, strip
 from astro.grading.numbers import Number, number
 from astro.grading.trailing_text import untailed
-from astro.grading.units import split_unit
+from astro.grading.units import canonical, split_unit
 from astro.grading.words import MATH_WORDS, SAME_WORDS, SET_WORDS, count, is_words, letters
 
 Kind = Literal["number", "text", "ratio", "formula", "bracket", "set", "list", "union", "matrix", "relation", "builder"]
@@ -123,7 +123,7 @@ def value(text: str, depth: int = 0) -> Value:
     if found:
         return Value("number", text, number=found)
     balanced(text)
-    for reading in (_words, _ratio, _with_unit, _matrix, _list, _relation, _union, _bracket):
+    for reading in (_words, _measure, _ratio, _with_unit, _matrix, _list, _relation, _union, _bracket):
         read_so = reading(text, depth)
         if read_so is not None:
             return read_so
@@ -139,7 +139,8 @@ def _words(text: str, depth: int) -> Value | None:
             return _with_unit(inner, depth)
         if _LETTERS_LISTED.fullmatch(inner):
             return _list(inner, depth)
-        if "," in inner and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in inner.split(",")):
+        pieces = re.split(r",\s*and\s|,|\sand\s", inner)
+        if len(pieces) > 1 and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in pieces):
             return _list(inner, depth)
         return _meant(letters(inner)) if letters(inner) else None
     if not text.isascii() and CJK.search(text) and re.fullmatch(r"[^\\\d=<>+{}()]+", text):
@@ -165,6 +166,27 @@ def _meant(words: str) -> Value:
     if words in SET_WORDS:
         return Value("formula", SET_WORDS[words])
     return Value("text", SAME_WORDS.get(words, words))
+
+
+_MEASURE = re.compile(r"(\d+) *([a-z]+)[ ,]*(?:and +)?(\d+) *([a-z]+)(?:[ ,]*(?:and +)?(\d+) *([a-z]+))?")
+
+
+def _measure(text: str, depth: int) -> Value | None:
+    """2 hours 30 minutes: one measure in several units, compared as written in them."""
+    if not any(sign in text for sign in ("h", "m", "f", "y", "lb", "d")):
+        return None
+    found = _MEASURE.fullmatch(" ".join(re.sub(r"\\text *\{([^{}]*)\}", r" \1 ", text).lower().split()))
+    parts = [part for part in found.groups() if part] if found else []
+    units = [canonical(unit) for unit in parts[1::2]]
+    if not parts or tuple(units) not in _FINER:
+        return None
+    return Value("text", " ".join(f"{int(size)} {unit}" for size, unit in zip(parts[::2], units, strict=True)))
+
+
+_FINER = frozenset((
+    ("h", "min"), ("min", "s"), ("h", "min", "s"), ("day", "h"), ("week", "day"), ("yr", "month"), ("ft", "in"), ("yd", "ft"),
+    ("m", "cm"), ("km", "m"), ("kg", "g"), ("lb", "oz"), ("dollar", "cent"),
+))  # fmt: skip
 
 
 def _ratio(text: str, depth: int) -> Value | None:

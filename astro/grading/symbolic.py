@@ -20,7 +20,7 @@ from math_verify.grader import should_treat_as_complex
 from astro.grading import sets
 from astro.grading.brackets import Malformed, cut
 from astro.grading.magnitude import LARGEST, size
-from astro.grading.numbers import FLOAT_DIGITS
+from astro.grading.numbers import FLOAT_DIGITS, REPEATING, repeating
 from astro.grading.parse import Value
 
 DIGITS = 60
@@ -34,7 +34,6 @@ NEEDED = 3
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=False, nits=False, boxed="none")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\d|\.)")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot) *\{? *(\d+) *\}?")
 _GOES_ON = re.compile(r"(\d{0,30})\.(\d{0,30}?)(\d{1,6}?)\3{2,20} *(?:\.\.\.|\\ldots)")
 """0.333...: digits that come three times and go on."""
 _POWER = re.compile(r"(\d{1,100}) *\^ *\{? *(\d{1,100}) *\}?")
@@ -60,7 +59,7 @@ def parse(text: str) -> sympy.Basic | sympy.MatrixBase:
     """
     if r"\bmod" in text:
         return _remainder(text)
-    text = _REPEATING.sub(_repeating, _GOES_ON.sub(r"\1.\2\\overline{\3}", text))
+    text = REPEATING.sub(_repeating, _GOES_ON.sub(r"\1.\2\\overline{\3}", text))
     text = _DECIMAL.sub(lambda m: rf"{{\frac{{{int(m.group(1) + m.group(2))}}}{{{10 ** len(m.group(2))}}}}}", text)
     text = re.sub(r"\\text *\{ *([a-zA-Z]) *\}", r"\1", text)
     for added in _FACTORS:
@@ -128,10 +127,8 @@ def _remainder(text: str) -> sympy.Basic:
 
 
 def _repeating(found: re.Match) -> str:
-    whole, fixed, period = found.groups()
-    below = (10 ** len(period) - 1) * 10 ** len(fixed)
-    above = int((whole + fixed + period) or "0") - int((whole + fixed) or "0")
-    return rf"\frac{{{above}}}{{{below}}}"
+    value = repeating(*found.groups())
+    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 class SympyFormulas:

@@ -23,7 +23,7 @@ KNOWN = {word: unit for unit, words in _NAMES.items() for word in (unit, *words.
 
 SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
-_NOT_UNITS = frozenset({
+NOT_UNITS = frozenset({
     "or", "and", "not", "no", "nor", "less", "more", "least", "most", "greater", "fewer", "than", "about",
     "approximately", "approx", "mod", "modulo", "base", "if", "where", "for", "when", "except", "undefined",
     "infinity", "infinite", "every", "either", "all", "both", "none", "other", "otherwise", "wrong", "is", "are",
@@ -105,7 +105,7 @@ def _annotated(text: str) -> str:
     if len(words) < 3 and words not in KNOWN:
         return text
     inside = re.findall(r"[a-z]+", words)
-    if any(word in _NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
+    if any(word in NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
         raise Malformed("an annotation that is not understood")
     named = [count(" ".join(inside[: n + 1])) for n in range(min(2, len(inside)))]
     if any(value is not None for value in named):
@@ -140,7 +140,7 @@ def _named(text: str) -> tuple[str, str | None, int]:
 
 def _with_scale(text: str, core: str, unit: str) -> tuple[str, str | None, int]:
     words = re.findall(r"[a-z]+", unit.lower())
-    if not core or any(word in _NOT_UNITS for word in words) or re.search(r"\d", re.sub(r"\^ *\{?-?\d\}?", "", unit)):
+    if not core or any(word in NOT_UNITS for word in words) or re.search(r"\d", re.sub(r"\^ *\{?-?\d\}?", "", unit)):
         return text, None, 1
     scale = SCALES.get(words[0], 1) if words else 1
     if scale != 1:
@@ -181,10 +181,17 @@ def factor(one: str | None, other: str | None) -> int | Fraction | None:
     return known.get((one, other))
 
 
+_MONEY = frozenset(("dollar", "cent", "euro", "rupee", "yen", "yuan", "sterling"))
+
+
 def conflict(one: str | None, other: str | None) -> bool:
     """Are these two units that cannot both be meant? Only where both are known: other words may name the same thing."""
     if one is None or other is None or one == other:
         return False
+    if any(
+        priced.partition("/")[0] in ("", money) for money, priced in ((one, other), (other, one)) if money in _MONEY
+    ):
+        return False  # $5 per pound
     if one.startswith("mod ") and other.startswith("mod "):
         return True
     return all(
