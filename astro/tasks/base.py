@@ -441,7 +441,8 @@ class Task:
         Args:
             texts: the beginning of the corpus.
         """
-        return sorted({word for text in texts for word in re.findall(r"\n|[^ \n]+", text)})
+        marks = (self.answer_mark, self.tried_mark)  # only chains that go back hold the second one
+        return sorted({word for text in itertools.chain(texts, marks) for word in re.findall(r"\n|[^ \n]+", text)})
 
 
 CORPUS_BATCH = 256

@@ -29,7 +29,7 @@ from astro.training.packing import PackedRows, pack
 from astro.training.safetensors_io import in_dtype
 from astro.training.step_sampler import IGNORED
 from astro.training.trl_overrides import steps_trainer
-from astro.training.wordlevel import add_unspellable
+from astro.training.wordlevel import add_unspellable, unknown_words
 from schemas.compute_profile import Compute
 from schemas.records import Trace
 
@@ -199,6 +199,17 @@ def warn_rounding(settings: dict, compute: Compute, section: str) -> None:
         )
 
 
+def warn_unknown(words: dict[str, int], traces: str) -> None:
+    """Warn about words of the chains that the model cannot write."""
+    if words:
+        shown = ", ".join(f"{word!r} in {count}" for word, count in list(words.items())[:5])
+        print(
+            f"warning: {traces}: the base's tokenizer lacks {len(words)} words of these chains ({shown}), so the model cannot "
+            "write them; let the base's corpus hold them (solution() of the task, base.corpus.rows)",
+            flush=True,
+        )
+
+
 def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], int], None]) -> dict:
     """The complete SFT job, for one process or for each of many (astro/training/launch.py).
 
@@ -220,6 +231,8 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings["loss_on"], max_length=settings["max_length"])
     examples, tokens = len(dataset), sum(len(ids) for ids in dataset["input_ids"])
     print(f"[{given['name']}] {examples} examples, {too_long} dropped as too long", flush=True)
+    if first:
+        warn_unknown(unknown_words(tokenizer, (trace.prompt + trace.completion for trace in traces)), given["traces"])
     if settings["packing"]:
         rows = pack(dataset.to_list(), settings["max_length"], seed=given["seed"])
         full = tokens / (len(rows) * settings["max_length"])

@@ -1,6 +1,7 @@
 """The tokenizer of an embedded base: each word is one token, so text and tokens map exactly."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -41,3 +42,18 @@ def add_unspellable(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> lis
     missing = [t for t in dict.fromkeys(texts) if tokenizer.unk_token_id in tokenizer(t)["input_ids"]]
     tokenizer.add_tokens(missing)
     return missing
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, int]:
+    """The words that the tokenizer cannot spell -> number of texts that hold them, the most frequent first.
+
+    A model can neither read nor write such a word: the unknown token stands for it, and disappears from what is decoded.
+    """
+    unknown, found = tokenizer.unk_token_id, Counter[str]()
+    if unknown is None or unknown == tokenizer.eos_token_id:  # subword tokenizers spell everything
+        return {}
+    for text in texts:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        found.update({text[a:b] for token, (a, b) in spans if token == unknown})
+    return dict(found.most_common())

@@ -84,6 +84,7 @@ def test_the_corpus_holds_no_eval_problem_and_its_words_make_the_vocabulary():
     documents = [text for text, _ in zip(task.corpus(corpus, {}, excluded, 1), range(300), strict=False)]
     assert all(int(text.split("\n")[0].split()[2]) > 25 for text in documents)
     assert {"add", "Answer:", "\n", "+", "="} <= set(task.vocabulary({}, documents))
+    assert "Tried:" in task.vocabulary({}, documents), "chains that go back hold it, the corpus does not"
 
 
 def test_answers_are_graded_and_what_cannot_be_read_is_told_once(caplog):

@@ -9,7 +9,7 @@ import pytest
 from astro.cloning.verbalize import load_phrases
 from astro.tasks.countdown.sets import corpus
 from astro.tasks.countdown.wording import vocabulary
-from astro.training.wordlevel import EOS, PAD, UNK, add_unspellable, build_tokenizer
+from astro.training.wordlevel import EOS, PAD, UNK, add_unspellable, build_tokenizer, unknown_words
 
 LARGEST = 60
 
@@ -135,6 +135,13 @@ def test_the_shipped_phrases_survive_the_round_trip(tokenizer, path):
     for phrase in phrases:
         text = f"no\n{phrase}\nmake 5 from 2 3\n"
         assert back(tokenizer, text) == text
+
+
+def test_words_that_no_token_spells_are_counted(tokenizer):
+    texts = ["make 5 from 2 3\nnever 2", "never ever\n", "2 + 3"]
+    assert unknown_words(tokenizer, texts) == {"never": 2, "ever": 1}
+    add_unspellable(tokenizer, ["never", "ever"])
+    assert unknown_words(tokenizer, texts) == {}
 
 
 def test_a_tokenizer_that_spells_everything_gets_no_token(tokenizer):
