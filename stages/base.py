@@ -11,7 +11,6 @@ miss the target and say so, and none goes back (docs/log.md). A pretrained base 
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from astro.compute_profile import identity, load_compute, split_batch
 from astro.runtime import UserError, atomic_path, discard, read_jsonl, read_shards, run_stage
@@ -22,9 +21,6 @@ from schemas.base_model import BaseModelMetrics
 from schemas.compute_profile import Compute
 from schemas.records import Problem
 from stages.harness import CURVES, Stage, stage
-
-if TYPE_CHECKING:
-    pass
 
 OUT = Path("models/base")
 RAW = Path("models/base_raw")

@@ -231,7 +231,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings["loss_on"], max_length=settings["max_length"])
     examples, tokens = len(dataset), sum(len(ids) for ids in dataset["input_ids"])
     print(f"[{given['name']}] {examples} examples, {too_long} dropped as too long", flush=True)
-    if first:
+    if first and any(tokenizer.unk_token_id in ids for ids in dataset["input_ids"]):
         warn_unknown(unknown_words(tokenizer, (trace.prompt + trace.completion for trace in traces)), given["traces"])
     if settings["packing"]:
         rows = pack(dataset.to_list(), settings["max_length"], seed=given["seed"])

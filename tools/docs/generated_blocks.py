@@ -12,13 +12,13 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import load
 from astro.ablations.table import arms, figure
 from astro.arms import BASE, all_models, baselines, contracts
-from astro.runtime import UserError, read_json
+from astro.runtime import UserError
 from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
-from schemas.evaluate import Estimate, EvalMetrics
-from tools.docs.record_run import RESULTS, example, figures, run
-from tools.docs.results_tables import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, with_interval
+from schemas.evaluate import Estimate
+from tools.docs.record_run import example, figures, run
+from tools.docs.results_tables import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, measured_sets, with_interval
 
 PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
 ABLATIONS = Path("ablations.yaml")
@@ -115,7 +115,7 @@ def seeds_table() -> str:
     """pass@1 over all seeds, and the gain of search in the chain for each seed."""
     seeds, _ = _plan()
     results = _results(_runs(BASELINE, seeds))
-    measured = [read_json(RESULTS / f"eval-s{seed}.json", EvalMetrics).sets for seed in seeds]
+    measured = measured_sets(BASELINE)
     rows = []
     for model in all_models():
         if not all(model in sets[name] for sets in measured for name in SETS):
