@@ -41,6 +41,11 @@ class ReferenceJobs:
     jobs: SearchJobs
     seed: int
 
+    @property
+    def task(self) -> str:
+        """As `astro.execution.job_runner.Jobs`."""
+        return self.jobs.task
+
     def __call__(self, problem: Problem) -> tuple[str, Job]:
         """As `astro.execution.job_runner.Jobs`."""
         return problem.id, self._job(problem)

@@ -43,6 +43,11 @@ class Item(Protocol):
 class Jobs(Protocol):
     """A factory of jobs, one per item. It is plain data without an engine, because it is pickled for the workers of a cluster."""
 
+    @property
+    def task(self) -> str:
+        """Task of the jobs, as `schemas.run.RunParams.spec` writes it."""
+        ...
+
     def __call__(self, item: Any, /) -> tuple[str, Job]:
         """(id of the item, job that returns its result)."""
         ...

@@ -1,13 +1,12 @@
 """Runs jobs on a Ray cluster. Each worker holds one engine and receives items. No other module imports Ray.
 
 Two calls are always queued at a busy worker, so that its engine works while an answer travels. A worker holds a few more
-items
-than it works on, and fewer towards the end, so that all workers finish at the same time. The items of a lost worker are
-handed
-out again. Results of a worker that was given up are dropped, so each item has exactly one result.
+items than it works on, and fewer towards the end, so that all workers finish at the same time. The items of a lost worker
+are handed out again. Results of a worker that was given up are dropped, so each item has exactly one result.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from astro.code_identity import Sources
 from astro.execution import ray_reaper
 from astro.execution.model_transfer import TransferredModel, transfer
 from astro.execution.scheduler import Feed, TimedEngine
@@ -102,8 +102,11 @@ class _Handle:
     items: dict[str, "Item"] = field(default_factory=dict)  # handed out, but without a result yet
 
 
-def connect(settings: "RayParams") -> Any:
+def connect(settings: "RayParams", task: str = "") -> Any:
     """Connect Ray to the cluster of `settings`, or to a new local cluster.
+
+    Args:
+        task: task of the jobs (`schemas.run.RunParams.spec`). The workers get its file, and the files that it imports.
 
     Raises:
         EngineError: Ray is not installed, or no cluster answers at the address.
@@ -124,8 +127,11 @@ def connect(settings: "RayParams") -> Any:
         if settings.address:
             reach(settings.address)
             here = Path(__file__).parents[2]
-            code = {"py_modules": [str(here / name) for name in ("astro", "schemas")]}
-            ray.init(address=settings.address, runtime_env=code, **quiet)
+            code: dict[str, Any] = {"py_modules": [str(here / name) for name in ("astro", "schemas")]}
+            with tempfile.TemporaryDirectory(prefix="astro-task-") as folder:
+                if copy_task(task, Path(folder)):
+                    code["working_dir"] = folder  # the workers' current folder
+                ray.init(address=settings.address, runtime_env=code, **quiet)
         else:
             begin(ray, **quiet)
     except Exception as error:  # Ray itself raises plain Exception
@@ -134,6 +140,20 @@ def connect(settings: "RayParams") -> Any:
             f"execution.ray.address {where}: no cluster answers ({' '.join(str(error).split())})"
         ) from None
     return ray
+
+
+def copy_task(task: str, folder: Path) -> bool:
+    """Copy the file of a user's task, and the files that it imports, to the same relative paths below `folder`.
+
+    Returns: whether there was one to copy. A file outside the current folder must lie on a disk that the nodes share.
+    """
+    source = Path(task.partition(" ")[0])
+    if source.suffix != ".py" or source.is_absolute() or ".." in source.parts:
+        return False
+    for name in Sources().of_user(source):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(name, folder / name)
+    return True
 
 
 def begin(ray: Any, **options: Any) -> None:
@@ -225,7 +245,7 @@ class RayRunner:
         self, jobs: "Jobs", items: Iterable["Item"], *, total: int, in_flight: int, meter: "Meter"
     ) -> Iterator[tuple[str, Any]]:
         """As `Runner.run`. Ray is left when the iterator ends or is closed."""
-        ray = connect(self._settings)
+        ray = connect(self._settings, jobs.task)
         try:
             held = max(1, in_flight // self._shares)
             driver = _Driver(ray, items, total=total, in_flight=held, settings=self._settings, meter=meter)

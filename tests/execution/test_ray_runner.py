@@ -28,14 +28,16 @@ NODES = 3
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes with one core each (and a head without any), to be joined by address."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # for `benchmarks`, which does not travel
+        from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(NODES):
-        made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(NODES):
+            made.add_node(num_cpus=1)
+        yield made
+        made.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,25 @@ def test_completions_are_asked_for_on_a_cluster_too(cluster):
     expected = here(jobs, 6)
     assert dict(on(cluster, jobs=jobs, count=6, workers=1)) == expected
     assert {len(answers.samples) for answers in expected.values()} == {4}
+
+
+def test_a_task_of_ones_own_travels_with_the_files_that_it_imports(cluster, tmp_path, monkeypatch):
+    """The nodes were started in another folder, so they have none of its files."""
+    monkeypatch.chdir(tmp_path)
+    Path("tasks").mkdir()
+    Path("tasks/signs.py").write_text("def multiplies(text):\n    return '*' in text\n")
+    Path("tasks/mine.py").write_text(
+        "from signs import multiplies\n"
+        "from astro.tasks import Task\n"
+        "class Multiplies(Task):\n"
+        "    answer_mark = 'answer '\n"
+        "    def score(self, problem, answer):\n"
+        "        return multiplies(answer)\n"
+    )
+    jobs = SampleJobs("tasks/mine.py", 1, "pass rate", 2, 99, 1.0)
+    expected = here(jobs, 6)
+    assert {sample.verdict for answers in expected.values() for sample in answers.samples} == {"correct", "wrong"}
+    assert dict(on(cluster, jobs=jobs, count=6, workers=1)) == expected
 
 
 def test_an_engine_that_cannot_be_opened_is_told(cluster):
