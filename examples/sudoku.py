@@ -1,6 +1,7 @@
 """Fill a 4 x 4 sudoku cell by cell: a task with deep trees, whose dead ends show late.
 
     fill a1 3 a4 2 b2 4 c3 1 d1 4 d4 3
+    grid a1 3 a4 2 b2 4 c3 1 d1 4 d4 3
     a2 free 1 put a2 1
     a3 free 4 put a3 4
     b1 free 2 put b1 2
@@ -11,6 +12,7 @@
     Answer: 1 4 2 3 1 1 ...
 
 Rows are a to d, columns are 1 to 4. A cell without a free digit ends the attempt: "c1 free none", "Answer: none".
+The first step repeats the grid. So the base learns to copy, which each return to an earlier state needs.
 """
 
 from astro.tasks import Task
@@ -69,6 +71,11 @@ def given(question):
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
+def copied(question):
+    """The first step."""
+    return question.replace("fill", "grid")
+
+
 class Sudoku(Task):
     """Fill the grid, so that no row, column or box holds a digit twice."""
 
@@ -87,8 +94,10 @@ class Sudoku(Task):
         """Each open cell gets a digit that is free."""
         if answer in (problem.gold, "none"):
             return answer == problem.gold
-        grid = given(problem.question)
-        for cell, digit in zip(open_cells(grid), answer.split(), strict=True):
+        grid, digits = given(problem.question), answer.split()
+        if len(digits) != len(cells := open_cells(grid)):
+            return False
+        for cell, digit in zip(cells, digits, strict=True):
             if digit not in free(grid, cell):
                 return False
             grid[cell] = digit
@@ -97,15 +106,18 @@ class Sudoku(Task):
     def solution(self, random, problem):
         """Random play."""
         moves = play(given(problem.question), random)
-        steps = [f"{cell} free {' '.join(choices)} put {cell} {digit}" for cell, choices, digit in moves if digit]
+        steps = [copied(problem.question)]
+        steps += [f"{cell} free {' '.join(choices)} put {cell} {digit}" for cell, choices, digit in moves if digit]
         if moves[-1][2] is None:
             return [*steps, f"{moves[-1][0]} free none", "Answer: none"]
         return [*steps, "Answer: " + " ".join(digit for _, _, digit in moves)]
 
     def valid(self, problem, steps):
-        """The next open cell, all its free digits and no other, and one of them is taken."""
+        """First the grid; then the next open cell, all its free digits and no other, and one of them is taken."""
+        if len(steps) == 1:
+            return steps[0] == copied(problem.question)
         grid = given(problem.question)
-        for words in map(str.split, steps[:-1]):
+        for words in map(str.split, steps[1:-1]):
             if "put" in words:
                 grid[words[0]] = words[-1]
         if " free " not in steps[-1]:
