@@ -33,9 +33,9 @@ demo: setup
 	@python -m astro ask "make 20 from 2 6 8"
 	@echo
 	@echo "the page of this run: file://$(CURDIR)/reports/report.html"
-	@echo "ask on: .venv/bin/astro ask \"make 24 from 3 5 9\" --samples 3 --page answer.html"
-	@echo "this model is too small to gain by going back; make run trains one that does, in twenty minutes"
-	@echo "params.yaml holds the profile demo now; the default again: git restore params.yaml"
+	@echo "ask more: .venv/bin/astro ask \"make 24 from 3 5 9\" --samples 3 --page answer.html"
+	@echo "this model is too small to gain from backtracking; make run trains one that does, in about twenty minutes"
+	@echo "params.yaml now holds the profile demo; restore the default: git restore params.yaml"
 
 # The cores are shared by two processes of tests. make test JOBS=0 runs all in one, as plain pytest does.
 JOBS ?= 2

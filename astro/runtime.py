@@ -61,7 +61,7 @@ def die_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit(f"the process {parent} that started this one is gone")
+        sys.exit(f"process {parent}, which started this one, has ended")
 
 
 def program(name: str) -> str:
@@ -76,7 +76,7 @@ def run_stage(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept, and `dvc repro` continues from there", file=sys.stderr)
+        print("\ninterrupted; finished work is kept, and `dvc repro` resumes from it", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except (UserError, ValidationError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -205,7 +205,7 @@ def enumerate_jsonl(path: Path, record: type[R]) -> Iterator[tuple[int, R]]:
             try:
                 value = record.model_validate_json(line)
             except ValidationError as error:
-                cut = "" if line.endswith(b"\n") else " (the line is cut short: no line end)"
+                cut = "" if line.endswith(b"\n") else " (the line has no line end, so the file may be cut short)"
                 raise UserError(f"{path}, line {number}: {explain(error)}{cut}") from None
             yield number, value
 
@@ -218,7 +218,7 @@ def read_shards(folder: Path, record: type[R]) -> Iterator[R]:
     """
     shards = sorted(folder.glob("*.jsonl"))
     if not shards:
-        raise UserError(f"{folder}: holds no .jsonl shard")
+        raise UserError(f"{folder}: contains no .jsonl file")
     for shard in shards:
         yield from read_jsonl(shard, record)
 
@@ -289,7 +289,7 @@ def work_folder(stage: str, key: str) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is doing the same work; wait for it, or end it") from None
+            raise UserError(f"{folder}: another process is doing the same work; wait for it, or stop it") from None
         yield folder
 
 

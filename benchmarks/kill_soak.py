@@ -171,7 +171,7 @@ def one(target: str, folder: Path, draw: random.Random, expected: str) -> str:
     wait_until_gone(mark)
     if (got := digest_path(folder / "trees")) != expected:
         raise UserError(f"{target}: the trees differ: {got}, expected {expected}")
-    after = f", all gone after {gone:.1f} s" if target == "driver" else ""
+    after = f", all processes ended after {gone:.1f} s" if target == "driver" else ""
     return f"killed with {had} of {PROBLEMS} trees{after}; {runs} run(s), same trees"
 
 

@@ -111,7 +111,7 @@ def main() -> None:
     params = load_params()
     problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
     if len(problems) < count + 8:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} trees need {count + 8}")
     execution = params.execution.model_copy(update={"processes": 1})
     engine = open_engine(params.engine, execution, MODEL)
     jobs = SearchJobs(params.mcts, params.run.spec, params.run.seed)

@@ -32,7 +32,7 @@ def drive(folder: Path, count: int) -> None:
     """Search what the store does not hold, tell the memory on the way, publish."""
     store, runner = ResultStore(folder / FILE, Tree), LocalRunner(Open(slots=256, sleeps=False))
     found = len(store)
-    print(f"begins with {found}, {memory():.0f} MB", flush=True)
+    print(f"starts with {found}, {memory():.0f} MB", flush=True)
     began = time.monotonic()
 
     def items() -> Iterator[Problem]:

@@ -36,7 +36,7 @@ def measure(trees: int, processes: str) -> None:
     here: Any = SimpleNamespace(params=changed, log=lambda *_, **__: None)  # what the search reads of a stage
     count = len(list(problems(here)))
     if count < trees:
-        raise UserError(f"train.jsonl holds {count} problems, {trees} were asked for")
+        raise UserError(f"train.jsonl has {count} problems, but {trees} trees were requested")
     with (
         tempfile.TemporaryDirectory(prefix="processes-") as home,
         contextlib.closing(ResultStore(Path(home) / FILE, Tree)) as store,

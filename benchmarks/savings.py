@@ -57,7 +57,7 @@ def main() -> None:
     params = load_params()
     problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
     if len(problems) < count:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} were requested")
     warm, problems = problems[:8], problems[:count]
     print(f"{count} problems, k {params.mcts.k}, M {params.mcts.rollouts}, {params.mcts.iterations} iterations")
     print(f"{'':44} tokens requests   valid  solved tokens per valid tree")

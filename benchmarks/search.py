@@ -79,7 +79,7 @@ def main() -> None:
     params = load_params()
     problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
     if len(problems) < count + 8:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} trees need {count + 8}")
     warm, problems = problems[count:], problems[:count]
     jobs = SearchJobs(params.mcts, params.run.spec, params.run.seed)
     raw, concurrency = open_engine(params.engine, params.execution, MODEL), params.execution.concurrency

@@ -130,7 +130,7 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else params.run.seed
     problems = list(read_jsonl(PROBLEMS, Problem))[:count]
     if len(problems) < count:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} were requested")
     make = partial(SearchJobs, task=params.run.spec, seed=seed)
     tree_settings = params.mcts.model_copy(update={"method": "mcts"})
     search = make(tree_settings)

@@ -153,7 +153,7 @@ class ProblemsParams(Strict):
             raise ValueError(f"number_max {self.number_max} is above value_max {self.value_max}")
         bad = [k for k in self.levels if not (k.isdigit() and int(k))]
         if bad:
-            raise ValueError(f"levels: keys are levels, whole numbers from 1 on, not {bad}")
+            raise ValueError(f"levels: keys are levels, whole numbers from 1, not {bad}")
         if any(v < 0 for v in self.levels.values()) or abs(sum(self.levels.values()) - 1) > 1e-6:
             raise ValueError(f"levels: shares must be >= 0 and add up to 1, not {dict(self.levels)}")
         bad = [name for name in self.eval if not name.replace("_", "").isalnum()]
@@ -165,7 +165,9 @@ class ProblemsParams(Strict):
                 raise ValueError(f"files: source {self.source} needs train, rl and at least one eval_<name>")
             bad = [n for n in self.files if n not in ("train", "rl") and not re.fullmatch(r"eval_\w+", n, re.ASCII)]
             if bad:
-                raise ValueError(f"files: sets are train, rl and eval_<name> of letters, digits and _, not {bad}")
+                raise ValueError(
+                    f"files: names of sets are train, rl and eval_<name> (letters, digits and _), not {bad}"
+                )
         return self
 
 

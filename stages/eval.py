@@ -171,8 +171,9 @@ def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
     longest, identifier = max((len(encode_prompt(tokenizer, task.prompt(p))), p.id) for p in problems)
     if longest + wanted > engine.max_model_len:
         raise UserError(
-            f"eval.long_tokens {wanted}: with the longest prompt ({identifier}, {longest} tokens) that is {longest + wanted}, "
-            f"but engine.max_model_len is {engine.max_model_len}; raise it (up to the model's context), or lower long_tokens"
+            f"eval.long_tokens {wanted}: with the longest prompt ({identifier}, {longest} tokens) that is "
+            f"{longest + wanted}, but engine.max_model_len is {engine.max_model_len}; raise it (up to the model's "
+            "context), or lower eval.long_tokens"
         )
 
 
@@ -280,7 +281,7 @@ def main() -> None:
     with stage("eval") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
-            raise UserError(f"{EVAL_SETS}: holds no eval set")
+            raise UserError(f"{EVAL_SETS}: contains no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
         records: dict[str, list[Completion]] = {}
         chains: dict[str, list[LongChain]] = {}

@@ -110,9 +110,9 @@ class Stage:
         for out in self.entry.outs:
             discard(Path(out))
         raise UserError(
-            f"{self.name}: changed while the stage ran: {', '.join(changed)}. The result is not kept, because DVC would record "
-            "the new state as what made it. What is finished stays in work/: undo the change and run `dvc repro` again to use "
-            "it, or run `dvc repro` to do the work with the change"
+            f"{self.name}: changed while the stage ran: {', '.join(changed)}. The result is discarded, because DVC "
+            "would record it as made by the new state. The finished work stays in work/. Undo the change and run "
+            "`dvc repro` to use it, or just run `dvc repro` to redo the work with the change"
         )
 
     @property
@@ -154,12 +154,13 @@ def arm_argument(script: str) -> str:
     """
     given = sys.argv[1:]
     if len(given) > 1:
-        raise UserError(f"{script}: one argument at most, the name of an arm; got {' '.join(given)!r}")
+        raise UserError(f"{script}: expected at most one argument, the name of an arm; got {' '.join(given)!r}")
     if not given:
         plain_names = [name for name, arm in load_arms().items() if not arm.suffix]
         if not plain_names:
             raise UserError(
-                f"{script}: name an arm, for every arm of arms.yaml has a suffix; there are: {', '.join(load_arms())}"
+                f"{script}: give the name of an arm, because every arm of arms.yaml has a suffix; available: "
+                f"{', '.join(load_arms())}"
             )
         return plain_names[0]
     arm_of(given[0])
@@ -211,11 +212,11 @@ def require_current(script: str, task: str) -> None:
     if not path.is_file():
         if not os.environ.get("DVC_STAGE"):
             return  # started by hand: nothing is recorded
-        raise UserError(f"{path}: no such file; `dvc repro code` makes it, and a plain `dvc repro` does that by itself")
+        raise UserError(f"{path}: no such file; run `dvc repro code`, or a plain `dvc repro`, which does this first")
     if changed := stale_code(script, task):
         raise UserError(
-            f"{path} is not of the code as it is now; changed: {', '.join(changed)}. Run `dvc repro code` first; a plain "
-            "`dvc repro` does that by itself"
+            f"{path} does not match the current code; changed: {', '.join(changed)}. Run `dvc repro code`, or a "
+            "plain `dvc repro`, which does this first"
         )
 
 
@@ -245,7 +246,7 @@ def tell_unanswered(name: str, ids: Sequence[str]) -> None:
     """Report problems that did not fit the engine. It answers a prompt that fills the context with an empty text."""
     if ids:
         print(
-            f"[{name}] warning: {len(ids)} problems got not one token, the first is {ids[0]}: their prompts leave no room in "
-            "engine.max_model_len",
+            f"[{name}] warning: {len(ids)} problems got no tokens because their prompts fill engine.max_model_len, "
+            f"the first is {ids[0]}",
             flush=True,
         )

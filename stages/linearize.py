@@ -245,9 +245,9 @@ def require_most(s: Stage, metrics: RewriteMetrics) -> None:
         reasons = ", ".join(f"{name} {n}" for name, n in metrics.dropped_for.model_dump().items() if n)
         raise UserError(
             f"linearize.lm.max_dropped: {metrics.left_out:.0%} of the examples are lost, more than {most:.0%}: "
-            f"{metrics.dropped} of {metrics.chains} chains could not be rewritten ({reasons}; docs/linearize.md says what each "
-            "means). Raise it (the rewrites are kept), or linearize.lm.retries, or set on_failure: template, or let a better "
-            "model write"
+            f"{metrics.dropped} of {metrics.chains} chains could not be rewritten ({reasons}; docs/linearize.md "
+            "explains each reason). Raise it (the rewrites are kept), raise linearize.lm.retries, set on_failure: "
+            "template, or use a better model"
         )
 
 
@@ -256,7 +256,7 @@ def main() -> None:
     with stage("linearize") as s:
         params = s.params.linearize
         if not any(TREES.glob("*.jsonl")):
-            raise UserError(f"{TREES}: holds no .jsonl shard")
+            raise UserError(f"{TREES}: contains no .jsonl file")
         phrases = load_phrases(Path(params.phrase_file))
         run = s.params.run
         task = get_task(run.spec, chat=chat_for(run.prompt, MODEL), answers=run.answers)
@@ -305,8 +305,8 @@ def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rew
         require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
         if params.reflection and figures.share < FEW:
             print(
-                f"[linearize] warning: {figures.share:.0%} of the chains go back; trees with right and wrong ends make them: "
-                "look at valid in metrics/mcts.json, and raise mcts.iterations",
+                f"[linearize] warning: {figures.share:.0%} of the chains go back; such chains need trees with right "
+                "and wrong ends, so check valid in metrics/mcts.json and raise mcts.iterations",
                 flush=True,
             )
 

@@ -98,8 +98,8 @@ def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
 
 
 REMEDY = (
-    "where too few trees hold right and wrong ends: more mcts.iterations or mcts.k, easier problems (problems.levels), or a "
-    "base that knows the task better (base.corpus.rows, base.warmup.steps)"
+    "if too few trees have right and wrong ends, raise mcts.iterations or mcts.k, use easier problems "
+    "(problems.levels), or train a better base (base.corpus.rows, base.warmup.steps)"
 )
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     with stage("mcts") as s:
         count = sum(1 for _ in problems(s))
         if not count:
-            raise UserError(f"{PROBLEMS}: holds no problem")
+            raise UserError(f"{PROBLEMS}: contains no problems")
         with s.work(without=("mcts.gate",)) as work, contextlib.closing(ResultStore(work / FILE, Tree)) as store:
             grow(s, store)
             figures = TreeFigures()

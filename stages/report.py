@@ -279,5 +279,5 @@ def trained_models(params: "Params", metrics: dict, infos: dict) -> list[trackin
 
 if __name__ == "__main__":
     if unknown := [a for a in sys.argv[1:] if a != "--table"]:
-        run_stage(lambda: (_ for _ in ()).throw(UserError(f"unknown argument {unknown[0]!r}; there is: --table")))
+        run_stage(lambda: (_ for _ in ()).throw(UserError(f"unknown argument {unknown[0]!r}; the only one is --table")))
     run_stage(main)

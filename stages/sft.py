@@ -41,7 +41,7 @@ def keep_as_it_is(s: Stage) -> None:
     with atomic_path(Path("models") / s.name) as folder:
         shutil.copytree(MODEL, folder)
     write_text(CURVES / f"{s.name}.csv", "step,loss\n")
-    print(f"[{s.name}] 0 epochs: {MODEL} as it is", flush=True)
+    print(f"[{s.name}] 0 epochs: {MODEL} is published unchanged", flush=True)
     s.finish(SftMetrics(examples=0, too_long=0, tokens=0, steps=0, loss=None))
 
 

@@ -12,10 +12,10 @@ stamp=.venv/.ready-$(cat "$lock" tools/setup.sh | sha256sum | cut -c1-16)
 if [ -f "$stamp" ]; then exit 0; fi
 
 python=${PYTHON:-python3.11}
-command -v "$python" >/dev/null || { echo "error: $python was not found; install Python 3.11, or name one: make PYTHON=..." >&2; exit 2; }
+command -v "$python" >/dev/null || { echo "error: $python was not found; install Python 3.11, or set its path: make PYTHON=..." >&2; exit 2; }
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $python is not Python 3.11" >&2; exit 2; }
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
-if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk, $((free_kb / 1000000)) GB are free here" >&2; exit 2; fi
+if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk space, but only $((free_kb / 1000000)) GB are free" >&2; exit 2; fi
 
 more=$(case $flavour in remote|smollm2|gym|docs) echo yes;; esac)
 [ -n "$more" ] || echo "[setup] making .venv from $lock (once, a few minutes)"
@@ -46,7 +46,7 @@ fi
 
 # torch's CPU build first: from the configured sources, else from PyTorch's own index. A plain torch would bring CUDA.
 if [ "$flavour" = cpu ] && ! install --no-deps "$torch" 2>/dev/null; then
-  echo "[setup] $torch is not in the configured sources; taking it from PyTorch's index"
+  echo "[setup] $torch is not in the configured sources; installing it from PyTorch's index"
   install --no-deps --torch-backend cpu "$torch"
 fi
 install -r "$lock"

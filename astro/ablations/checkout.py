@@ -59,7 +59,7 @@ def close_checkout() -> None:
     while (pid := _at_work()) and time.monotonic() < until:
         time.sleep(0.2)
     if pid:
-        raise UserError(f"process {pid} of an earlier run still works in {CLONE}: wait for it, or end it")
+        raise UserError(f"process {pid} of an earlier run is still working in {CLONE}; wait for it, or stop it")
     shutil.rmtree(CLONE)
 
 

@@ -163,7 +163,7 @@ def changed(had: dict, now: dict, prefix: str = "") -> list[str]:
         if isinstance(value, dict) and isinstance(now.get(key), dict):
             lines += changed(value, now[key], f"{prefix}{key}.")
         elif key not in now:
-            lines.append(f"{prefix}{key} was {value}, is gone")
+            lines.append(f"{prefix}{key} was {value}, no longer exists")
         elif now[key] != value:
-            lines.append(f"{prefix}{key} was {value}, is {now[key]}")
+            lines.append(f"{prefix}{key} was {value}, is now {now[key]}")
     return lines

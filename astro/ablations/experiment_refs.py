@@ -30,7 +30,7 @@ def head() -> str:
     try:
         return git("rev-parse", "--verify", "HEAD").strip()
     except UserError as error:
-        raise UserError(f"experiments need a git repository with a commit: {error}") from None
+        raise UserError(f"experiments need a git repository with at least one commit: {error}") from None
 
 
 def ref_of(commit: str, name: str) -> str:

@@ -36,7 +36,7 @@ def load_phrases(path: Path) -> Phrases:
     except OSError as error:
         raise UserError(f"linearize.phrase_file: {path}: {error.strerror}") from None
     except YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from None
+        raise UserError(f"{path}: invalid YAML: {error}") from None
     try:
         return Phrases.model_validate(content)
     except ValidationError as error:

@@ -150,7 +150,7 @@ class Zygote:
         while len(answer) < REPLY.size:
             piece = self._control.recv(REPLY.size - len(answer))
             if not piece:
-                raise ConnectionError("the process that starts workers has ended")
+                raise ConnectionError("the process that starts grading workers has ended")
             answer += piece
         return REPLY.unpack(answer)[0]
 

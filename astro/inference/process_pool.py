@@ -151,7 +151,7 @@ class PoolEngine:
     def _gone(self, number: int) -> None:
         process = self._workers[number].process
         process.join(JOIN_S)
-        self._failed = f"an engine process ended by itself (exit code {process.exitcode})"
+        self._failed = f"an engine process ended unexpectedly (exit code {process.exitcode})"
         raise EngineError(self._failed)
 
 

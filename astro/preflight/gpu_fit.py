@@ -52,7 +52,7 @@ def check_start(stage: str, params: Params, gpus: Sequence[float] | None = None)
         return
     text = "\n       ".join(found)
     if os.environ.get(SETTING) != "warn":
-        raise UserError(f"{text}\n       ({SETTING}=warn goes on all the same)")
+        raise UserError(f"{text}\n       ({SETTING}=warn continues anyway)")
     print(f"warning: {text}", flush=True)
 
 

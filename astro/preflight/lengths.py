@@ -122,7 +122,7 @@ def context_faults(params: Params, context: int, name: str) -> list[str]:
     if params.grpo.generation != "hf":
         limits["execution.grpo_vllm.max_model_len"] = params.execution.grpo_vllm.max_model_len
     return [
-        f"{where} {value}: above the context of {name}, {context} tokens"
+        f"{where} {value}: longer than the context of {name}, {context} tokens"
         for where, value in limits.items()
         if value > context
     ]
@@ -147,8 +147,8 @@ def completion_faults(params: Params, context: int, lengths: Lengths, name: str)
         total = lengths.prompt + value
         if total > limit:
             text = (
-                f"{where} {value}: with a prompt of {lengths.prompt} tokens ({lengths.prompt_source}) that is {total}, but "
-                f"{holder} {limit}: completions would be cut"
+                f"{where} {value}: with a prompt of {lengths.prompt} tokens ({lengths.prompt_source}) that is "
+                f"{total}, but {holder} {limit}, so completions would be cut"
             )
             (faults if lengths.certain + value > limit else warnings).append(text)
     return faults, warnings

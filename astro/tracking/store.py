@@ -140,7 +140,7 @@ def drop_left_over() -> None:
     """Remove environment variables that would send our logs elsewhere, with a message."""
     dropped = [f"{name}={os.environ.pop(name)}" for name in LEFT_OVER if os.environ.get(name)]
     if dropped:
-        print(f"tracking: {', '.join(dropped)}: ignored, for stages open runs of their own; unset it", flush=True)
+        print(f"tracking: {', '.join(dropped)}: ignored, because each stage opens its own run; unset it", flush=True)
 
 
 def load(root: Path) -> Any:

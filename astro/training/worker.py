@@ -23,7 +23,7 @@ def check_world(compute: Compute) -> None:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != compute.world:
-        raise UserError(f"compute profile: {compute.world} processes were asked for, but {world} were started")
+        raise UserError(f"compute profile: {compute.world} processes were requested, but {world} were started")
 
 
 def quieten() -> None:

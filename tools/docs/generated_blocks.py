@@ -38,12 +38,12 @@ def filled(text: str, page: str) -> str:
     def block(match: re.Match) -> str:
         name = match["name"]
         if name not in BLOCKS:
-            raise UserError(f"{page}: there is no block {name!r}; there are: {', '.join(BLOCKS)}")
+            raise UserError(f"{page}: unknown block {name!r}; available: {', '.join(BLOCKS)}")
         return f"{match['head']}{BLOCKS[name]().strip()}\n{match['tail']}"
 
     found = _MARK.sub(block, text)
     if odd := _ANY.findall(_MARK.sub("", text)):
-        raise UserError(f"{page}: {odd[0]} has no partner")
+        raise UserError(f"{page}: {odd[0]} has no matching begin or end")
     return found
 
 

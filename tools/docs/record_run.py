@@ -95,7 +95,9 @@ def recorded() -> tuple[Example, Run, EvalMetrics]:
     params = load_params()
     tree = _with_id(read_shards(Path("data/trees"), Tree), TREE)
     if tree.problem.question != QUESTION:
-        raise UserError(f"{TREE} is {tree.problem.question!r} here; the tutorial is written for {QUESTION!r}")
+        raise UserError(
+            f"{TREE} is {tree.problem.question!r} in this run, but the tutorial is written for {QUESTION!r}"
+        )
     unseen = _with_id(read_jsonl(Path("data/problems/eval/n3.jsonl"), Problem), UNSEEN)
     screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     terminal = Terminal(screen, colour=False, width=WIDTH)
@@ -135,7 +137,7 @@ def _with_id(rows: Iterable[T], wanted: str) -> T:
     for row in rows:
         if (row.problem.id if isinstance(row, Tree) else row.id) == wanted:
             return row
-    raise UserError(f"{wanted} is not there; the documents are recorded from the default run with seed 1")
+    raise UserError(f"{wanted} is missing; the documents are recorded from the default run with seed 1")
 
 
 def _answer(model: str) -> Completion:

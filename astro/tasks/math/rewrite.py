@@ -76,7 +76,7 @@ def load_examples() -> Examples:
     try:
         found = Examples.model_validate(YAML(typ="safe").load(EXAMPLES.read_text(encoding="utf-8")))
     except YAMLError as error:
-        raise UserError(f"{EXAMPLES}: no valid YAML: {error}") from None
+        raise UserError(f"{EXAMPLES}: invalid YAML: {error}") from None
     except ValidationError as error:
         raise UserError(f"{EXAMPLES}: {explain(error)}") from None
     if missing := {"step", "answer", "box"} - set(found.rules):
