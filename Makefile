@@ -15,8 +15,14 @@ export PYTHON
 .PHONY: run demo test test-fast test-remote lint setup remote smollm2 gym docs ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
-setup:
+# The file that marks the environment of the lock as complete. Its name has the hash of the lock, because a checkout of another
+# commit changes the times of files and not the environment.
+READY := $(or $(shell tools/setup.sh $(EXTRA) --stamp),$(error EXTRA=$(EXTRA) has no environment))
+
+$(READY):
 	@tools/setup.sh $(EXTRA)
+
+setup: $(READY)
 
 # An unpacked archive has no git; DVC wants to be told so.
 run: setup

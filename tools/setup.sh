@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh
-# remote|smollm2|gym|docs. Called by make; a second call returns at once.
+# remote|smollm2|gym|docs. Called by make; a second call returns at once. With --stamp after the name it only prints the file
+# that marks an environment of this lock as complete.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 flavour=${1:-cpu}
 lock=requirements/$flavour.txt
+[ -f "$lock" ] || { echo "error: $lock: no such file; EXTRA is cpu or gpu" >&2; exit 2; }
 uv_version=0.13.9
 torch=$(grep -oE '^torch==[^ ]+' "$lock" || true)
-stamp=.venv/.ready-$(cat "$lock" tools/setup.sh | sha256sum | cut -c1-16)
+layout=1  # raise it if the environment of the same lock changes: uv, its options, what is written below
+stamp=.venv/.ready-$({ echo "$layout"; cat "$lock"; } | sha256sum | cut -c1-16)
+if [ "${2:-}" = --stamp ]; then echo "$stamp"; exit 0; fi
 if [ -f "$stamp" ]; then exit 0; fi
 
 python=${PYTHON:-python3.11}
