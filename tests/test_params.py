@@ -148,8 +148,8 @@ def test_problems_of_the_users_own(tmp_path, edits, parts):
 
 FILES = [
     # the whole file is unreadable
-    ("run: [", ["no valid YAML", "line"]),
-    ("run:\n  seed: 1\n  seed: 2\n", ["no valid YAML", "duplicate key"]),
+    ("run: [", ["invalid YAML", "line"]),
+    ("run:\n  seed: 1\n  seed: 2\n", ["invalid YAML", "duplicate key"]),
     ("- a\n- b\n", ["expected sections"]),
     ("", ["expected sections", "NoneType"]),
     ("just text", ["expected sections"]),

@@ -61,7 +61,7 @@ def test_a_rate_is_scaled_by_size_and_says_where_it_is_from():
     entries = [{"device": "core", "parameters": 1e6, "tokens_per_s": 1000, "source": "measured"}]
     assert rates.nearest(entries, "core", 1e6) == (1000, "measured")
     assert rates.nearest(entries, "core", 4e6) == (250, "measured, scaled by size")
-    with pytest.raises(UserError, match=r"no rate for device 'TPU'; there are: \['core'\]"):
+    with pytest.raises(UserError, match=r"no rate for device 'TPU'; available: \['core'\]"):
         rates.nearest(entries, "TPU", 1e6)
 
 
@@ -86,7 +86,7 @@ def test_a_folder_is_counted_by_its_config_and_not_by_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("acme/nobody-knows", "is no folder here and does not say how large the model is; give --parameters"),
+        ("acme/nobody-knows", "is not a folder, and its name does not contain the model's size; give --parameters"),
         ("FOLDER", "config.json: no config of a model"),  # its name does not help
     ],
 )

@@ -129,7 +129,7 @@ FAULTS = {
     "values that do not fit together": ("eval:\n  majority: 99\n", ["mine.yaml", "eval", "majority 99"]),
     "a value where a section is": ("mcts: 3\n", ["mine.yaml", "mcts"]),
     "a section where a value is": ("mcts:\n  k:\n    a: 1\n", ["mine.yaml", "mcts.k"]),
-    "no YAML": ("mcts: [", ["mine.yaml", "no valid YAML"]),
+    "no YAML": ("mcts: [", ["mine.yaml", "invalid YAML"]),
     "an empty file": ("", ["mine.yaml", "expected sections"]),
 }
 
@@ -145,7 +145,7 @@ def test_a_faulty_profile_is_refused_and_nothing_is_written(repository, name):
 
 
 def test_an_unknown_profile_is_refused_with_those_there_are(repository):
-    with pytest.raises(UserError, match=r"no profile 'smok'; there are: default.*smoke"):
+    with pytest.raises(UserError, match=r"unknown profile 'smok'; available: default.*smoke"):
         profiles.apply("smok")
 
 

@@ -208,7 +208,7 @@ def test_missing_files_are_named(tmp_path):
         list(read_jsonl(tmp_path / "gone", Row))
     with pytest.raises(UserError, match="gone: no such file"):
         read_json(tmp_path / "gone", Row)
-    with pytest.raises(UserError, match=r"holds no \.jsonl shard"):
+    with pytest.raises(UserError, match=r"contains no \.jsonl file"):
         list(read_shards(tmp_path, Row))
 
 
@@ -423,5 +423,5 @@ def test_ctrl_c_is_one_line():
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.strip().startswith("interrupted: what is finished is kept")
+    assert said.strip().startswith("interrupted; finished work is kept")
     assert "Traceback" not in said

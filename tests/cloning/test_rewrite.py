@@ -167,7 +167,7 @@ def test_the_examples_pass_their_own_checks():
 
 
 BROKEN = [
-    ("step: [", "no valid YAML"),
+    ("step: [", "invalid YAML"),
     ("nothing: x\n", "field 'rules': Field required"),
     (
         "{rules: {step: a}, nothing: x, problem: y, step: [], reflection: [], return: []}",

@@ -71,9 +71,9 @@ def test_the_diagram_shows_the_stages_of_the_pipeline():
 
 BAD = [
     ("<!-- begin nothing -->\n<!-- end nothing -->\n", "there is no block 'nothing'"),
-    ("<!-- begin default-table -->\n", "has no partner"),
-    ("<!-- end default-table -->\n", "has no partner"),
-    ("<!-- begin default-table -->\n<!-- end seeds-table -->\n", "has no partner"),
+    ("<!-- begin default-table -->\n", "has no matching begin or end"),
+    ("<!-- end default-table -->\n", "has no matching begin or end"),
+    ("<!-- begin default-table -->\n<!-- end seeds-table -->\n", "has no matching begin or end"),
 ]
 
 

@@ -152,7 +152,7 @@ def test_majority_leaves_the_last_part_of_a_block_out(samples):
 def test_no_completions_are_refused(make, samples):
     with pytest.raises(ValueError, match="at least one completion"):
         make([], "sft", **DRAWS)
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         make(samples("+1") * 2, "sft", **DRAWS)
 
 

@@ -51,7 +51,7 @@ def test_a_longer_run_does_what_is_new_only_and_tells_what_is_there(tmp_path, ca
     notes = []
     assert ran(SAMPLES, tmp_path, count=20, note=lambda *seen: notes.append(seen) or "fine") == whole
     said = capsys.readouterr().out
-    assert "[eval] goes on: 12 of 20 problems are there from a run that was cut off" in said
+    assert "[eval] resumes: 12 of 20 problems are there from a run that was cut off" in said
     assert "[eval] 20/20," in said
     assert said.endswith("0 s left, fine\n")
     assert [(done, total) for _, done, total in notes] == [(done, 20) for done in range(13, 21)]
@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_item_by_item(name, tmp_path, capsys):
             return super().run(jobs, (begun.append(item.id) or item for item in items), **more)
 
     assert drive.drive(name, tmp_path / "killed", Noting(drive.Open(name, token_s=0.0))) == expected
-    assert f"goes on: {there} of {len(expected)} items" in capsys.readouterr().out
+    assert f"resumes: {there} of {len(expected)} items" in capsys.readouterr().out
     assert len(begun) == len(set(begun)) == len(expected) - there
 
 
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_item_by_item_on_a_cluster(name, tmp_path, two_node
     expected = drive.drive(name, tmp_path / "whole", LocalRunner(drive.Open(name, token_s=0.0)))
     there = killed(name, tmp_path / "killed", two_nodes.address)
     assert drive.drive(name, tmp_path / "killed", drive.on(two_nodes.address, name)) == expected
-    assert f"goes on: {there} of {len(expected)} items" in capsys.readouterr().out
+    assert f"resumes: {there} of {len(expected)} items" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,7 @@ class Confused(ScriptedEngine):
         return [(ticket + 1000, samples) for ticket, samples in super().poll()]
 
 
-@pytest.mark.parametrize(("engine", "message"), [(Failing, "out of memory"), (Confused, "not outstanding")])
+@pytest.mark.parametrize(("engine", "message"), [(Failing, "out of memory"), (Confused, "not pending")])
 def test_an_engine_that_fails_ends_every_driver(engine, message):
     with pytest.raises(EngineError, match=message):
         run_all(engine(next_tokens), 7)

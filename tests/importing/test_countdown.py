@@ -165,7 +165,7 @@ ENDS = [
     # content of train.jsonl or its entry, message
     ("", r"train\.jsonl: holds no problem for set 'train'"),
     ("\n\n", r"train\.jsonl: holds no problem for set 'train'"),
-    ([GOOD | {"target": 5}], r"train\.jsonl: holds no problem for set 'train' that .* in no eval set \(1 exact\)"),
+    ([GOOD | {"target": 5}], r"train\.jsonl: set 'train' would be empty, .* in an eval set \(1 exact\)"),
     ({"path": "nowhere.jsonl"}, r"nowhere\.jsonl: no such file"),
     ({"path": "rl.jsonl", "preset": "math"}, r"problems\.files\.train: preset and fields .* are for run\.task math"),
     ({"path": "rl.jsonl", "fields": {"question": "nums"}}, r"Countdown's columns are numbers or nums, and target"),

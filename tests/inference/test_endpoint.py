@@ -246,7 +246,7 @@ ANSWERS = {
     "null": (lambda body: None, "unusable answer"),
     "too few choices": (lambda body: completion(body | {"n": 1}), "1 choices came, 2 were asked for"),
     "too many choices": (lambda body: completion(body | {"n": 3}), "3 choices came, 2 were asked for"),
-    "no logprobs": (lambda body: completion(body, logprobs=None), "sends no logprobs; use mcts.prior uniform"),
+    "no logprobs": (lambda body: completion(body, logprobs=None), "sends no logprobs; set mcts.prior to uniform"),
     "no text": (lambda body: completion(body, text=None), "no text"),
 }
 
@@ -370,7 +370,7 @@ MODELS = [
     # (what is served, what is asked for, part of the message)
     ((MODEL, "large"), "huge", r"engine\.endpoint\.model: .*\['tiny', 'large'\], not 'huge'"),
     ((), "", "serves no model"),
-    (b"<html>hello</html>", "", "list of models is unusable"),
+    (b"<html>hello</html>", "", "invalid list of models"),
     (b'{"hello": 1}', "", r"execution\.endpoint\.url"),
 ]
 

@@ -169,7 +169,7 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: 
         f"base.pretrained.path: sft.max_length {CONTEXT + 1}: pretrained has a context of {CONTEXT} tokens"
         in refused.err
     )
-    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, behind a prompt of" in refused.err
+    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, after a prompt of" in refused.err
     assert not (root / "models").exists()
 
 

@@ -140,7 +140,7 @@ def test_killed_and_refused_it_goes_on_where_it_was(whole: Checkout, tmp_path: P
     assert kept(checkout.root, "votes") == len(TREES)
 
     done = checkout.run(*COMMAND, ok=False)
-    assert f"goes on: {rewrites} of" in done.out
+    assert f"resumes: {rewrites} of" in done.out
     assert not any("by luck?" in body["prompt"] for body in server.asked[before:])
     assert done.code == 2
     assert re.search(

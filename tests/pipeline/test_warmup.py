@@ -54,7 +54,7 @@ def warmed(request, tmp_path) -> Checkout:
         kill(running.process)
         running.end()
     ended = checkout.run("python", "-m", "stages.base")
-    assert "goes on from checkpoint-" in ended.out or "set aside" in ended.out
+    assert "resumes from checkpoint-" in ended.out or "is damaged" in ended.out
     return checkout
 
 
@@ -109,7 +109,7 @@ REFUSED = [
     ({"base.source": "train"}, "warmup.steps 6 is for a pretrained base, but source is train: set it to 0"),
     (
         {"base.source": "train", "base.warmup.steps": 0, "run.prompt": "chat"},
-        "run.prompt chat: the model that is trained",
+        "run.prompt chat: a base trained in this run",
     ),
     ({"base.warmup.batch_size": 0}, "base.warmup.batch_size"),
 ]

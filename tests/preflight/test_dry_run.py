@@ -61,7 +61,7 @@ def test_a_profile_that_the_gpu_cannot_hold_ends_with_1_and_says_why(monkeypatch
     assert code == 1
     assert "fault: sft: needs 48." in said
     assert "fault: execution.grpo_vllm.gpu_memory_utilization 0.45: of L4" in said
-    assert "faults: not to be run as it is" in said
+    assert "faults found; fix them before the run" in said
 
 
 FULL = "sft: {lora: {enabled: false}, dtype: float32}\n"
@@ -90,7 +90,7 @@ WRONG = {
         "engine: {kind: hf, hf: {batch_size: 128, dtype: bfloat16}}\n",
         "",
         "",
-        ["engine.hf.batch_size 128", "take a smaller batch"],
+        ["engine.hf.batch_size 128", "reduce the batch size"],
     ),
     "an engine longer than the context": (
         "engine: {max_model_len: 200000}\n",
@@ -135,7 +135,7 @@ WRONG = {
         "",
         ["grpo.pass_rate.problems 16: fewer than one step takes"],
     ),
-    "a compute profile that is not there": ("", "", "gpu-3", ["no compute profile 'gpu-3'; there are: cpu-1"]),
+    "a compute profile that is not there": ("", "", "gpu-3", ["no compute profile 'gpu-3'; available: cpu-1"]),
     "an adapter that is not there": (
         "base: {pretrained: {adapter: adapters/none}}\n",
         "",
@@ -158,7 +158,7 @@ WRONG = {
         "base: {pretrained: {path: acme/Llama-9B}}\n",
         "",
         "",
-        ["base.pretrained.path 'acme/Llama-9B'", "no shape of it ships"],
+        ["base.pretrained.path 'acme/Llama-9B'", "has no config for this id"],
     ),
 }
 
@@ -170,7 +170,7 @@ def test_each_wrong_variant_is_refused_with_its_reason(name):
     said = "\n".join(report.faults)
     assert said
     assert [part for part in parts if part not in said] == []
-    assert f"{len(report.faults)} faults: not to be run as it is" in report.text()
+    assert f"{len(report.faults)} faults found; fix them before the run" in report.text()
 
 
 def test_all_faults_are_told_at_once():

@@ -164,7 +164,7 @@ def test_a_model_without_weights_is_refused(tmp_path):
 
     build_tokenizer(vocabulary(20), 64).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(UserError, match=r"models/sft: .* is no model"):
+    with pytest.raises(UserError, match=r"models/sft: transformers cannot load the model"):
         load_causal_lm(tmp_path, name="models/sft")
 
 

@@ -75,7 +75,7 @@ def test_an_unknown_quantisation_is_refused(tmp_path):
 def test_a_cut_file_is_refused(tmp_path, kept):
     file = write_gguf(tmp_path / "m.gguf")
     file.write_bytes(file.read_bytes()[:kept])
-    assert "is cut short or broken" in refusal(file, tmp_path)
+    assert "is cut short or damaged" in refusal(file, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"version https://git-lfs.github.com/spec/v1\n", b"<html>"])
@@ -121,11 +121,11 @@ def test_a_package_that_is_not_installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "revision", "said"),
     [
-        (["some_model/__init__.py"], "", "the package must carry one GGUF file; there are: none"),
+        (["some_model/__init__.py"], "", "the package must contain exactly one GGUF file; it has: none"),
         (
             ["some_model/a.gguf", "some_model/b.gguf"],
             "",
-            "the package must carry one GGUF file; there are: a.gguf, b.gguf",
+            "the package must contain exactly one GGUF file; it has: a.gguf, b.gguf",
         ),
         (["some_model/a.gguf"], "1.4", "base.pretrained.revision asks for version 1.4, but 1.5 is installed"),
         (["some_model/a.gguf"], "1.5", "a.gguf is no GGUF file"),

@@ -70,7 +70,7 @@ WRONG = {
     # what is wrong: (the file, what is said)
     "a typo": ("proceses: 2\n", r"line 1: proceses: unknown parameter"),
     "no such strategy": ("strategy: fsdp\n", r"line 1: strategy: .*'fsdp2'.*got 'fsdp'"),
-    "several processes without a strategy": ("processes: 2\n", r"strategy none is one process.*is 2"),
+    "several processes without a strategy": ("processes: 2\n", r"strategy none is for one process.*is 2"),
     "fsdp2 on a CPU": (
         "device: cpu\nprocesses: 2\nstrategy: fsdp2\naccelerate: compute/accelerate/fsdp2.yaml\n",
         r"strategy fsdp2 needs GPUs.*device is cpu",
@@ -357,7 +357,7 @@ def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
         assert rows == [(1, 0.5), (2, 1.0)]
         assert "printed by rank 0" in capfd.readouterr().out
         assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-        assert "waits for machine 0" in joining.stdout.readline()
+        assert "is waiting for machine 0" in joining.stdout.readline()
         # nothing of rank 1's own in between
         assert joining.stdout.readline().strip() == "[launch] machine 1: sft ended with 0"
     finally:
@@ -365,7 +365,7 @@ def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
         joining.wait(30)
 
 
-JOINERS = [("", "the rank of this machine is needed"), ("0", "from 1; 0 is the one that runs dvc")]
+JOINERS = [("", "expected the number of this machine"), ("0", "from 1; machine 0 runs dvc")]
 
 
 @pytest.mark.parametrize(("machine", "said"), JOINERS)

@@ -60,7 +60,7 @@ FAULTS = [
     (llama(), {"vocab_size": 300}, {}, "tokens, the model knows 300"),
     (llama(), {}, {"sft__max_length": 1025}, "sft.max_length 1025: m has a context of 1024 tokens"),
     (llama(), {}, {"engine__max_model_len": 1025}, "engine.max_model_len 1025: m has a context of 1024"),
-    (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt takes"),
+    (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt has"),
     (llama(), {}, {"grpo__max_completion": 1000}, "grpo.max_completion 1000, behind a prompt of"),
     (chat_tokenizer("qwen", pad=None), {}, {}, "no pad token"),
     (chat_tokenizer("qwen", pad="<|im_end|>"), {}, {}, "its end token as pad token"),
@@ -95,7 +95,7 @@ def test_a_folder_is_refused_without_its_weights(tmp_path):
     lines = str(refused.value).splitlines()
     assert all(line.strip().startswith(f"base.pretrained.path: {word}") for line, word in zip(
         lines, ("sft.max_length 448", "grpo.max_completion 224", "engine.max_model_len 512"), strict=True))  # fmt: skip
-    with pytest.raises(UserError, match="is no model"):
+    with pytest.raises(UserError, match="is not a model"):
         require_fit(tmp_path, params(), name="base.pretrained.path")
 
 
@@ -137,4 +137,4 @@ def test_the_prompt_of_countdown_counts_where_it_is_a_conversation():
     (fault,) = check_model(
         config(tokenizer), tokenizer, params(run__task="countdown", engine__max_model_len=asked), source="m"
     )
-    assert f"engine.max_model_len {asked}: the shortest prompt takes {asked} tokens" in fault
+    assert f"engine.max_model_len {asked}: the shortest prompt has {asked} tokens" in fault

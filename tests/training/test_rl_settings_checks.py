@@ -225,14 +225,14 @@ SERVERS = [
         "it serves /m/Qwen2.5-7B, but",
     ),
     ({"/v1/models": {"data": [{"id": "models/sft", "max_model_len": 99}]}}, "--max-model-len is 99, .* needs 100"),
-    ({"/tokenize": {"tokens": [1, 2]}}, "cuts text into other tokens"),
-    ({"/server_info?config_format=json": None}, "VLLM_SERVER_DEV_MODE=1 is not set"),
+    ({"/tokenize": {"tokens": [1, 2]}}, "tokenizes differently"),
+    ({"/server_info?config_format=json": None}, "runs without VLLM_SERVER_DEV_MODE=1"),
     (config(weight_transfer_config=None), "--weight-transfer-config is missing"),
     (
         config(model_config={"logprobs_mode": "raw_logprobs"}),
         "--logprobs-mode raw_logprobs gives other|with --logprobs-mode raw",
     ),
-    ({"/v1/models": {}}, "does not answer as a vLLM server does"),
+    ({"/v1/models": {}}, "the answer is not that of a vLLM server"),
 ]
 
 
@@ -314,10 +314,10 @@ def test_other_problems_are_no_overlap():
 
 
 REFUSED = [
-    ({"keep": "best", "validation__problems": 0}, "keep best chooses by validation"),
-    ({"keep": "last", "validation__patience": 2}, "patience 2 .* goes with keep best"),
+    ({"keep": "best", "validation__problems": 0}, "keep best needs validation"),
+    ({"keep": "last", "validation__patience": 2}, "patience 2 needs keep best"),
     ({"num_iterations": 3, "save_every": 9, "validation__every": 5}, "every 5 must be a multiple of num_iterations 3"),
-    ({"curriculum": "easy_first", "restart__share": 0.5}, "goes with restart.share 0 only"),
+    ({"curriculum": "easy_first", "restart__share": 0.5}, "needs restart.share 0"),
     ({"validation__every": 0}, "greater than or equal to 1"),
     ({"refills": -1}, "greater than or equal to 0"),
 ]
