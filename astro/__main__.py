@@ -4,7 +4,7 @@ import difflib
 import importlib
 import sys
 
-from astro.runtime import run_stage
+from astro.process import run_stage
 
 COMMANDS = {
     "ask": ("astro.ask", "main", "answer one problem with the trained models, step by step"),

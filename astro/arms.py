@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from astro.params import faults_of, plain, read_yaml
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.arms import Arm, ArmTable
 from schemas.metrics import CONTRACTS
 from schemas.params import Params

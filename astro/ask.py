@@ -19,9 +19,10 @@ from astro.arms import BASE, all_models, load_arms
 from astro.cloning.verbalize import load_phrases
 from astro.execution.job_runner import LocalRunner, Meter
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl, write_text
 from astro.inference.engine import EngineError, Request
 from astro.params import load_params
-from astro.runtime import UserError, program, read_jsonl, run_stage, write_text
+from astro.process import UserError, program, run_stage
 from astro.seeds import node_seed
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for

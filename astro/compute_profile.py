@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astro.params import faults_of, plain, read_yaml
-from astro.runtime import UserError, home_root
+from astro.process import UserError, home_root
 from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it only says where training runs

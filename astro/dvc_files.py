@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from astro.files import digest_path, size_of
 from astro.params import plain, read_yaml
-from astro.runtime import UserError, digest_path, size_of
+from astro.process import UserError
 
 AFFECTS_RESULTS = False  # it reads a file that DVC reads too
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from astro.runtime import UserError, home_root
+from astro.process import UserError, home_root
 from schemas.params import Params
 
 AFFECTS_RESULTS = False  # it reads and checks; DVC tracks the values

@@ -22,9 +22,9 @@ from ruamel.yaml import YAML
 
 from astro.params import PARAMS_FILE, load_params, validate
 from astro.preflight.model_shape import known, shape_of
+from astro.process import UserError, program, run_stage
 from astro.profiles import committed, find, machine_of, merged
 from astro.rates import GIB, RATES, Rates, load_rates, search_of
-from astro.runtime import UserError, program, run_stage
 from schemas.params import Params
 
 PAPER = "paper"

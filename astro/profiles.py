@@ -20,8 +20,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from astro.dvc_files import LOCK, PIPELINE, warn_of_lost_edits
+from astro.files import write_text
 from astro.params import PARAMS_FILE, load_params, nearest, read_yaml, require_merged, validate
-from astro.runtime import UserError, run_stage, write_text
+from astro.process import UserError, run_stage
 from schemas.params import Params
 
 PROFILES = Path("profiles")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astro.params import plain, read_yaml
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.params import Params
 
 RATES = Path("rates.yaml")

@@ -21,7 +21,7 @@ from ruamel.yaml.error import YAMLError
 from astro.importing import import_sets
 from astro.importing.imported import Imported
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.user.task import UserTask
 from schemas.params import Params

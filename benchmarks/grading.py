@@ -18,7 +18,7 @@ from functools import partial
 from math_verify import parse, verify
 
 from astro.grading import Pool, grade_batch
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.grading_concurrency import stress
 from benchmarks.grading_killed import killed
 from tests.grading.tables import table

@@ -18,10 +18,11 @@ from reasoners.algorithm import MCTS
 
 from astro.execution.scheduler import generate
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from astro.tasks import get_task
 from benchmarks.search import reset, search
 from schemas.mcts import MctsParams

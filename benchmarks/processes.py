@@ -20,7 +20,7 @@ from typing import Any
 from astro.execution.result_store import FILE, ResultStore
 from astro.inference.factory import count_processes
 from astro.params import load_params
-from astro.runtime import UserError, run_stage
+from astro.process import UserError, run_stage
 from schemas.records import Tree
 from stages.mcts import MODEL, grow, problems
 

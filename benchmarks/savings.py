@@ -14,10 +14,11 @@ from typing import Any
 
 from astro.execution.scheduler import run_searches
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from astro.search.stats import tree_metrics
 from schemas.params import Params
 from schemas.records import Problem, Tree

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 
 from astro.execution.scheduler import TimedEngine, generate, run_searches
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from schemas.records import Problem
 from stages.mcts import MODEL, PROBLEMS
 

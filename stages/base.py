@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from astro.compute_profile import identity, load_compute, split_batch
-from astro.runtime import UserError, atomic_path, discard, read_jsonl, read_shards, run_stage
+from astro.files import atomic_path, discard, read_jsonl, read_shards
+from astro.process import UserError, run_stage
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus

@@ -36,7 +36,8 @@ from astro.execution.search_and_sample_jobs import (
     Unfinished,
     sample_answers,
 )
-from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
+from astro.files import atomic_path, digest, read_jsonl, write_jsonl
+from astro.process import UserError, home_root, run_stage
 from astro.special_tokens import cut_text, encode_prompt, load_tokenizer
 from astro.tasks import Task, get_task
 from astro.tasks.chat import chat_for

@@ -22,16 +22,8 @@ from astro.compute_profile import identity, load_compute, split_batch
 from astro.execution.job_runner import open_runner
 from astro.execution.result_store import ResultStore
 from astro.execution.search_and_sample_jobs import Answers, SampleJobs, sample_answers
-from astro.runtime import (
-    UserError,
-    atomic_path,
-    digest_path,
-    home_root,
-    read_jsonl,
-    run_stage,
-    write_jsonl,
-    write_text,
-)
+from astro.files import atomic_path, digest_path, read_jsonl, write_jsonl, write_text
+from astro.process import UserError, home_root, run_stage
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
 from astro.training.curriculum import easy_first

@@ -24,8 +24,9 @@ from astro import tracking
 from astro.arms import arm_of, load_arms, require_arms
 from astro.code_identity import Sources, differences, identity, path_of, stale_code
 from astro.dvc_files import Entry, hash_of, read_pipeline, value_at
+from astro.files import digest, digest_path, discard, write_json
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.runtime import UserError, clear_folder, digest, digest_path, discard, home_root, work_folder, write_json
+from astro.process import UserError, clear_folder, home_root, work_folder
 from astro.training.launch import forget_world
 from schemas.arms import Arm
 from schemas.records import StageRecord
@@ -87,7 +88,7 @@ class Stage:
 
     @contextlib.contextmanager
     def work(self, *more: object, without: tuple[str, ...] = ()) -> Iterator[Path]:
-        """The stage's work folder (`astro.runtime.work_folder`). It is emptied if the block succeeds and nothing changed
+        """The stage's work folder (`astro.process.work_folder`). It is emptied if the block succeeds and nothing changed
         meanwhile.
 
         Args:

@@ -43,14 +43,8 @@ from astro.execution.vote_and_rewrite_jobs import (
     candidate_of,
     draft_of,
 )
-from astro.runtime import (
-    UserError,
-    atomic_path,
-    read_jsonl,
-    read_shards,
-    run_stage,
-    write_jsonl,
-)
+from astro.files import atomic_path, read_jsonl, read_shards, write_jsonl
+from astro.process import UserError, run_stage
 from astro.tasks import Task, get_task
 from astro.tasks.chat import chat_for
 from astro.validation import check_traces, require

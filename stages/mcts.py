@@ -18,7 +18,8 @@ from pathlib import Path
 from astro.execution.job_runner import Meter, open_runner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.search_and_sample_jobs import SearchJobs
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.files import read_jsonl
+from astro.process import UserError, run_stage
 from astro.search.stats import TreeFigures
 from astro.tasks.chat import chat_for
 from astro.validation import GateError, check_trees, require

@@ -9,8 +9,9 @@ imported (`problems.source: files`, `run.task: math`); train and rl then lose pr
 
 from pathlib import Path
 
+from astro.files import atomic_path, write_jsonl, write_text
 from astro.importing import import_sets
-from astro.runtime import atomic_path, run_stage, write_jsonl, write_text
+from astro.process import run_stage
 from astro.tasks import get_task
 from astro.validation import check_problems, require
 from schemas.problems import ProblemsMetrics, SetMetrics

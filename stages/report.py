@@ -17,19 +17,10 @@ import psutil
 
 from astro import tracking
 from astro.arms import baselines, contracts, models, rl_models
+from astro.files import digest, digest_path, read_json, read_jsonl, read_shards, write_text
 from astro.params import UNTRACKED, load_params, read_yaml
 from astro.params import plain as plain_yaml
-from astro.runtime import (
-    UserError,
-    digest,
-    digest_path,
-    home_root,
-    read_json,
-    read_jsonl,
-    read_shards,
-    run_stage,
-    write_text,
-)
+from astro.process import UserError, home_root, run_stage
 from astro.training.rollout_store import PROBLEMS, home_of, kind_of, read_problems, read_shard, shards, step_of
 from astro.viz.chain_selection import Example, examples
 from astro.viz.report import ReportData, StageProvenance, render

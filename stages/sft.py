@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 from astro.compute_profile import identity, load_compute, split_batch
-from astro.runtime import atomic_path, read_jsonl, run_stage, write_text
+from astro.files import atomic_path, read_jsonl, write_text
+from astro.process import run_stage
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.compute_profile import Compute
 from schemas.records import Trace

@@ -11,7 +11,7 @@ import pytest
 
 from astro import ask
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.inference.tiny import save_tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -47,8 +47,8 @@ def test_a_problem_is_read_as_people_write_it(text):
         ("", "not a Countdown problem"),
         ("what is 2 + 2?", 'write one like "make 24 from'),
         ("make 24 from 3", "not a Countdown problem"),
-        ("make 99 from 3 5", "99 is out of the range"),
-        ("make 24 from 0 5", "0 is out of the range"),
+        ("make 99 from 3 5", "99 is outside the range"),
+        ("make 24 from 0 5", "0 is outside the range"),
         ("make 24 from 1 2 3 4 5 6 7", "7 numbers are too many"),
     ],
 )
@@ -76,7 +76,7 @@ def test_remarks_tell_what_the_models_have_not_seen():
         (["zzz"], 2, "the commands are: ask"),
         (["check"], 0, "params.yaml: valid"),
         (["profile"], 0, "smoke"),
-        (["profile", "smok"], 2, "no profile 'smok'"),
+        (["profile", "smok"], 2, "unknown profile 'smok'"),
         (["plan", "--help"], 0, "usage: astro plan"),
         (["ask", "make 24 from 3 5 7 9", "--samples", "0"], 2, "--samples 0"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from astro import plan, rates
 from astro.params import load_params
 from astro.preflight.model_shape import shape_of
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.preflight.world import params_of
 from tests.tiny_chat import write_tiny_chat
 
@@ -87,7 +87,7 @@ def test_a_folder_is_counted_by_its_config_and_not_by_its_name(tmp_path):
     ("path", "said"),
     [
         ("acme/nobody-knows", "is not a folder, and its name does not contain the model's size; give --parameters"),
-        ("FOLDER", "config.json: no config of a model"),  # its name does not help
+        ("FOLDER", "config.json: not a model config"),  # its name does not help
     ],
 )
 def test_a_model_of_unknown_size_is_refused(path, said, tmp_path):
@@ -110,7 +110,7 @@ def test_every_profile_has_a_plan(profile, monkeypatch):
 
 
 FAULTS = [
-    (["nonsense"], "no profile 'nonsense'"),
+    (["nonsense"], "unknown profile 'nonsense'"),
     (["paper", "--units", "0"], "--units must be above 0"),
     (["paper", "--device", "abacus"], "no rate for device 'abacus'"),
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from astro import profiles
 from astro.params import PARAMS_FILE, load_params
-from astro.runtime import UserError
+from astro.process import UserError
 
 SHIPPED = sorted(p.stem for p in Path("profiles").glob("*.yaml"))
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
@@ -155,7 +155,7 @@ def test_the_check_names_a_merge_that_is_not_finished(repository, monkeypatch, n
     monkeypatch.setattr("sys.argv", ["astro.profiles", "check"])
     profiles.main()
     (repository / name).write_text("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n")
-    with pytest.raises(UserError, match=f"^{name}, line 2: a merge is not finished"):
+    with pytest.raises(UserError, match=f"^{name}, line 2: unfinished merge"):
         profiles.main()
 
 

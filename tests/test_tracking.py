@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from astro import tracking
-from astro.runtime import UserError, digest_path
+from astro.files import digest_path
+from astro.process import UserError
 from astro.tracking import connectivity, models, store
 from schemas.records import Node, Problem, Tree
 
@@ -434,7 +435,7 @@ def test_a_port_that_is_taken_is_told(root: Path) -> None:
         done = ui("--port", str(port), root=root)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: port {port} is taken, perhaps by another `make ui`; choose another: make ui PORT={port + 1}"
+        f"error: port {port} is in use, perhaps by another `make ui`; choose another port: make ui PORT={port + 1}"
     ]
 
 

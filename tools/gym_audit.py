@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.user.gym import DATASETS, GOLD_ALONE, GOLDS, MISSING, REFUSED
 from astro.tasks.user.task import UserTask

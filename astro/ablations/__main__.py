@@ -9,7 +9,8 @@ from astro.ablations.committed_results import all_kept, changed, keep, kept, of_
 from astro.ablations.experiment_refs import done, experiments, head
 from astro.ablations.experiment_results import read
 from astro.ablations.spec import Planned, committed_params, plan
-from astro.runtime import program, run_stage, write_json, write_text
+from astro.files import write_json, write_text
+from astro.process import program, run_stage
 from astro.viz.ablation_page import render
 from schemas.ablations import BASELINE
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from astro.ablations.experiment_refs import forget, git, ref_of
-from astro.runtime import HOME, UserError, home_root
+from astro.process import HOME, UserError, home_root
 
 CLONE = Path(".dvc/tmp/ablations")
 """Path of the clone, beside DVC's own copies. Neither git nor DVC looks there."""

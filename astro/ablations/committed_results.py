@@ -15,8 +15,9 @@ from pydantic import Field
 
 from astro.ablations.experiment_results import Result
 from astro.ablations.spec import SEED_KEY, Planned, committed_params, overlaid
+from astro.files import digest, read_json, write_text
 from astro.params import UNTRACKED
-from astro.runtime import UserError, digest, read_json, write_text
+from astro.process import UserError
 from schemas.ablations import BASELINE
 from schemas.params import laid_over
 from schemas.strict import Strict

@@ -6,7 +6,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from astro.ablations.spec import Planned
 from astro.params import PARAMS_FILE, plain
-from astro.runtime import UserError
+from astro.process import UserError
 
 
 def git(*arguments: str) -> str:

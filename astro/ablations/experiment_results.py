@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from astro.ablations.experiment_refs import params_at
 from astro.arms import models
 from astro.evaluation.accuracy import pass_at_1
-from astro.runtime import UserError, explain
+from astro.files import explain
+from astro.process import UserError
 from schemas.records import Completion, Problem
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from astro.ablations.checkout import close_checkout, environment, open_checkout,
 from astro.ablations.committed_results import kept
 from astro.ablations.experiment_refs import dirty, done, experiments, head
 from astro.ablations.spec import Planned, committed_params
-from astro.runtime import UserError, die_with_parent, work_folder
+from astro.process import UserError, die_with_parent, work_folder
 
 GRACE_S = 10.0
 """Seconds that DVC may take to end after Ctrl-C (which it receives as well) before it is killed."""

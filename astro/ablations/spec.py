@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from astro.files import explain
 from astro.params import PARAMS_FILE, nearest, plain, read_yaml
+from astro.process import UserError
 from astro.profiles import committed, find, merged
-from astro.runtime import UserError, explain
 from schemas.ablations import Ablation, Ablations
 from schemas.params import Params
 

@@ -19,7 +19,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned
 from astro.arms import baselines, models
 from astro.evaluation.intervals import paired_difference, rounded
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.viz.labels import style
 from astro.viz.markdown_table import table as piped
 from schemas.ablations import (

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from astro.runtime import digest
+from astro.files import digest
 from schemas.linearize import Fault, RewriteFaults, RewriteMetrics
 from schemas.records import ROOT, Problem, Segment, Trace, Tree
 from schemas.strict import Strict

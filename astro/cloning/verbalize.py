@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from astro.cloning.walk import Walk
-from astro.runtime import UserError, explain
+from astro.files import explain
+from astro.process import UserError
 from schemas.records import ROOT, Segment, Tree
 from schemas.strict import Strict
 

@@ -21,7 +21,7 @@ from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job, TimedEngine, run_searches
 from astro.inference.engine import Engine, EngineError
 from astro.inference.factory import count_processes, open_engine, share_of
-from astro.runtime import Progress, UserError
+from astro.process import Progress, UserError
 from astro.special_tokens import read_control
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from astro.execution.result_store import FILE, ResultStore
-from astro.runtime import UserError, clear_folder, work_folder
+from astro.process import UserError, clear_folder, work_folder
 
 R = TypeVar("R", bound=BaseModel)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from astro.files import digest
 from astro.inference.engine import EngineError
-from astro.runtime import digest
 
 TRANSFER_BYTES = 4 * 2**30
 """Largest model that is transferred. Larger models belong on a disk that all nodes share."""

@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from astro.runtime import UserError, atomic_path, explain, named
+from astro.files import atomic_path, explain, named
+from astro.process import UserError
 
 R = TypeVar("R", bound=BaseModel)
 

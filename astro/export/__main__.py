@@ -16,7 +16,8 @@ from pathlib import Path
 
 from astro import tracking
 from astro.export.source_run import Run, read_run, titles
-from astro.runtime import UserError, atomic_path, home_root, program, run_stage, write_json
+from astro.files import atomic_path, write_json
+from astro.process import UserError, home_root, program, run_stage
 
 MANIFEST = "provenance.json"
 REGISTERED = "astro"

@@ -19,7 +19,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from astro.export.card_text import SIZES, licence_lines, lineage_line
 from astro.export.source_run import TRACES, Run
-from astro.runtime import UserError, read_jsonl, read_shards
+from astro.files import read_jsonl, read_shards
+from astro.process import UserError
 from astro.viz.markdown_table import table
 from schemas.records import ROOT, Trace, Tree
 

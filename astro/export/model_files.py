@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 BASE = Path("models/base")
 

@@ -11,8 +11,9 @@ from typing import Any
 from astro.arms import contracts, models
 from astro.code_identity import stale_code
 from astro.dvc_files import LOCK, Entry, read_pipeline
+from astro.files import digest, read_json, read_jsonl
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.runtime import UserError, digest, read_json, read_jsonl
+from astro.process import UserError
 from schemas.params import Params
 from schemas.records import Problem, Trace
 

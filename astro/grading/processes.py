@@ -17,7 +17,7 @@ from pathlib import Path
 
 from astro.grading.fork_server import END, FORK, REPLY, REQUEST
 from astro.grading.worker import OUT_OF_MEMORY, PACKAGE
-from astro.runtime import MachineFault
+from astro.process import MachineFault
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 600.0

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection
 
-from astro.runtime import die_with_parent
+from astro.process import die_with_parent
 
 OUT_OF_MEMORY = 77
 """Exit code."""

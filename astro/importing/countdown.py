@@ -8,7 +8,7 @@ from functools import partial
 
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.row_fields import Cells, Unreadable, as_object, found_in, identifier, shown, whole_number
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.countdown.sets import LARGEST, make_problem, problem_key
 from schemas.problems import FieldMap, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from astro.importing.row_fields import Unreadable
 from astro.importing.sources import Entry, Filter, notes_on, read_rows, rows_inside
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
 

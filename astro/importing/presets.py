@@ -43,7 +43,7 @@ from astro.importing.row_fields import (
     shown,
 )
 from astro.importing.sources import Filter, own_filters
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.math.solution_text import boxes
 from schemas.problems import Cell, FieldMap, SourceSpec
 

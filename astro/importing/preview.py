@@ -18,7 +18,7 @@ from astro.importing.imported import Imported, source_of
 from astro.importing.presets import MAPS, filters_of, map_of
 from astro.importing.sources import place_of
 from astro.params import faults_of, load_params, plain
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import get_task
 from schemas.problems import Preset, SourceSpec
 

@@ -8,7 +8,7 @@ from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.presets import Row, filters_of, map_of, read_row
 from astro.importing.question_text import joined_template
-from astro.runtime import Progress, UserError
+from astro.process import Progress, UserError
 from astro.tasks import Task
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 
 from astro.importing.row_fields import Cells, get, is_there, is_utf8, number_text
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.problems import Cell, SourceSpec
 
 READ = ".jsonl (one object per line), .json (an array of objects), .csv, .tsv (all of these also as .gz) or .parquet"

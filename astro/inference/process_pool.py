@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from astro.inference.engine import Engine, EngineError, Request, load_weights
-from astro.runtime import die_with_parent
+from astro.process import die_with_parent
 from astro.search.requests import Sample
 
 JOIN_S = 10.0

@@ -16,7 +16,7 @@ from astro.preflight.memory import (
 )
 from astro.preflight.memory_settings import BYTES
 from astro.preflight.model_shape import Shape
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.compute_profile import Compute
 from schemas.params import Params
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from astro.preflight.memory import GIB, Training
 from astro.preflight.model_shape import Shape
-from astro.runtime import UserError
+from astro.process import UserError
 
 KEPT = 3
 """Largest number of checkpoints that the trainers keep (save_total_limit; RL also keeps the best one). One more while writing."""

@@ -11,8 +11,8 @@ from astro.preflight.memory import GIB, Memory, Serving, Training
 from astro.preflight.model_shape import Shape, shape_of
 from astro.preflight.target_machine import Machine, machine
 from astro.preflight.templates import Rendered, template
+from astro.process import UserError
 from astro.rates import RATES, search_of
-from astro.runtime import UserError
 from schemas.compute_profile import Compute
 from schemas.params import Params
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.arms import load_arms
+from astro.files import read_jsonl
 from astro.importing.presets import filters_of, map_of, read_row
 from astro.importing.row_fields import Unreadable
 from astro.importing.sources import place_of, read_rows
@@ -20,7 +21,7 @@ from astro.params import load_params
 from astro.preflight.memory_settings import prompt_tokens
 from astro.preflight.model_shape import Shape
 from astro.preflight.templates import chosen, tokenizer_of
-from astro.runtime import UserError, read_jsonl
+from astro.process import UserError
 from astro.special_tokens import encode_prompt
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 SHIPPED = Path("profiles/models")
 """Public config.json files of the profiles' models, for a dry run without the models."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from astro.compute_profile import COMPUTE, compute_file, load_compute
 from astro.preflight.memory import GIB
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.compute_profile import Compute
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.preflight.model_shape import Shape
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, load_chat_template
 from schemas.params import Params

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import inert
 from astro.tasks.chain_reader import Draft, JumpWords, read_chain
 from schemas.base_model import CorpusParams

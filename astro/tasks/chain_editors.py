@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import Task
 
 if TYPE_CHECKING:

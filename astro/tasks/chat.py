@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import control_texts, inert
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astro.runtime import UserError, run_stage
+from astro.process import UserError, run_stage
 from astro.tracking import connectivity, store
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 SETTING = "MLFLOW_TRACKING_URI"
 """Environment variable with the store's address. It overrides the file."""

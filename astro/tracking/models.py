@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from astro.runtime import UserError, digest_path, files_of, size_of
+from astro.files import digest_path, files_of, size_of
+from astro.process import UserError
 from astro.tracking import connectivity, store
 from astro.tracking.names import flatten, numbers
 from astro.tracking.pipeline import PIPELINES

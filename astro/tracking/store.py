@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from astro.runtime import home_root
+from astro.process import home_root
 from astro.tracking import connectivity
 from astro.tracking.names import flatten, legal_name
 

@@ -25,7 +25,8 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
-from astro.runtime import UserError, atomic_path
+from astro.files import atomic_path
+from astro.process import UserError
 from astro.special_tokens import pad_fault, pad_token
 from astro.training.checkpoint_integrity import fault_of
 

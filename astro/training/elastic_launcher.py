@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from astro.runtime import die_with
+from astro.process import die_with
 
 
 def explain(rank: int, code: int) -> str:

@@ -20,7 +20,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.common import give_pad, save_model
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from astro.compute_profile import split_batch
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import Task
 from astro.training.checkpoint_integrity import STATE
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16

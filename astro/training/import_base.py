@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.common import load_causal_lm, save_model
 from astro.training.lora import check_adapter, merge
 from astro.training.safetensors_io import copy_snapshot, count, download, shapes

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import FrameType
 
 from astro.compute_profile import check_machine, rendezvous
-from astro.runtime import UserError, home_root, run_stage, write_json
+from astro.files import write_json
+from astro.process import UserError, home_root, run_stage
 from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it starts processes; the stage's job computes the results

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.safetensors_io import header, shapes
 from schemas.compute_profile import Compute
 

@@ -6,7 +6,7 @@ The checks can only refuse, so results do not depend on this module.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import encode_prompt, pad_fault
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_template_of

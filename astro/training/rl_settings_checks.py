@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import encode_prompt
 from schemas.records import Problem
 

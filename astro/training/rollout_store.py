@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from astro.runtime import UserError, atomic_path, discard, explain, read_jsonl, write_json, write_jsonl
+from astro.files import atomic_path, discard, explain, read_jsonl, write_json, write_jsonl
+from astro.process import UserError
 from schemas.records import Problem
 from schemas.rollouts import RlRollout
 

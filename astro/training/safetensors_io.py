@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 INDEX = "model.safetensors.index.json"
 LEFT_OUT = ("original", ".git", ".cache", "*.pth", "*.bin", "*.msgpack", "*.h5", "*.gguf", "*.onnx")

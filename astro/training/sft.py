@@ -12,7 +12,7 @@ from transformers.utils import logging
 from trl import SFTConfig
 
 from astro.compute_profile import split_batch
-from astro.runtime import atomic_path, read_jsonl
+from astro.files import atomic_path, read_jsonl
 from astro.special_tokens import encode_continuation
 from astro.training.common import (
     Curve,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from astro.runtime import UserError, die_with, write_json
+from astro.files import write_json
+from astro.process import UserError, die_with
 from schemas.compute_profile import Compute
 
 

@@ -13,7 +13,7 @@ import pytest
 from astro.ablations.checkout import CLONE
 from astro.ablations.experiment_refs import dirty, experiments, git, head
 from astro.ablations.experiment_results import trained
-from astro.runtime import read_json
+from astro.files import read_json
 from schemas.ablations import AblationReport
 from tests.ablations.conftest import commit, environment
 

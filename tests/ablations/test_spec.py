@@ -6,7 +6,7 @@ import pytest
 
 from astro.ablations.experiment_refs import done, experiments, git, head, ref_of
 from astro.ablations.spec import load, plan
-from astro.runtime import UserError
+from astro.process import UserError
 
 FILE = Path("ablations.yaml")
 HEAD = "seeds: [1]\nablations:\n  - {name: default, question: q, set: []}\n"
@@ -40,12 +40,12 @@ BAD = [
     ("seeds: [1]\n", ["ablations", "required"]),
     (HEAD + "more: 1\n", ["line 4", "more: unknown key"]),
     (HEAD.replace("[1]", "[]"), ["line 1", "seeds"]),
-    (HEAD.replace("[1]", "[1, 1]"), ["seeds come twice: 1"]),
+    (HEAD.replace("[1]", "[1, 1]"), ["seeds occur twice: 1"]),
     (HEAD.replace("[1]", "['1']"), ["line 1", "seeds.0", "integer"]),
     (HEAD.replace("[1]", "[-1]"), ["run.seed", "greater than or equal to 0"]),
     (HEAD.replace("default", "first"), ["must be named 'default'"]),
     (HEAD.replace("set: []", "set: [sft.lr=0.1]"), ["must be named 'default'", "set nothing"]),
-    (one("sft.lr=0.1", name="default"), ["names come twice: default"]),
+    (one("sft.lr=0.1", name="default"), ["names occur twice: default"]),
     (one("sft.lr=0.1", name="Not_So"), ["line 4", "ablations.1.name", "'Not_So'"]),
     (HEAD.replace("question: q", "question: ''"), ["ablations.0.question"]),
     (one("sft.lr=0.1") + "    sets: []\n", ["line 7", "sets: unknown key"]),

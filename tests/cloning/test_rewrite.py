@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from astro.cloning.rewrite import Ask, Piece, RewriteFigures, chain_id, retold, rewrite
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.search import Sample
 from astro.tasks.chat import ChatTemplate
 from astro.tasks.math import rewrite as math_rewrite

@@ -8,7 +8,7 @@ import pytest
 
 from astro.cloning.verbalize import Phrases, load_phrases, write_chain
 from astro.cloning.walk import plan_walk
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.cloning.trees import GAME, PROBLEM, TASK
 
 PHRASES = Phrases(reflection=["Hmm."], return_step=["Back to"], return_root=["Anew:"])

@@ -13,7 +13,8 @@ import textwrap
 import pytest
 
 from astro.execution.result_store import FILE, ResultStore, write_shards
-from astro.runtime import UserError, read_jsonl, read_shards
+from astro.files import read_jsonl, read_shards
+from astro.process import UserError
 from benchmarks.world import stored
 from schemas.strict import Strict
 

@@ -7,7 +7,7 @@ import pytest
 
 from astro.execution.scheduler import SearchError, TimedEngine, generate, run_searches
 from astro.inference.engine import EngineError, Request
-from astro.runtime import MachineFault, machine_fault
+from astro.process import MachineFault, machine_fault
 from astro.search import SearchConfig, search
 from tests.scripted_engine import ScriptedEngine
 from tests.search.world import World, judged, rendered

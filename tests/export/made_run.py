@@ -5,7 +5,7 @@ No stage works: what they would leave is written here, and `dvc commit` records 
 
 from pathlib import Path
 
-from astro.runtime import write_json, write_jsonl, write_text
+from astro.files import write_json, write_jsonl, write_text
 from schemas.base_model import BaseModelMetrics
 from schemas.grpo import GrpoMetrics
 from schemas.linearize import LinearizeMetrics

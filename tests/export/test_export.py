@@ -15,7 +15,8 @@ from astro.export.__main__ import main
 from astro.export.card import serving
 from astro.export.card_text import public
 from astro.export.source_run import read_run
-from astro.runtime import UserError, read_json, read_jsonl
+from astro.files import read_json, read_jsonl
+from astro.process import UserError
 from astro.tasks import get_task
 from astro.tasks.chat import load_chat_template
 from astro.tracking import store

@@ -17,7 +17,7 @@ from astro.execution.scheduler import SearchError
 from astro.grading import GraderFault, Pool
 from astro.grading.batch import _Run
 from astro.grading.processes import Zygote
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.grading_killed import run_killed
 
 TASKS = "astro.grading.worker_tasks:grade_pair"
@@ -70,7 +70,7 @@ def test_a_task_that_raises_fails_alone(pool):
     assert pool.call(ECHO, "y") == "y"
 
 
-@pytest.mark.parametrize("function", ["os:system", "astro.grading", "astro.runtime:home_root", "astro.gradingx:f"])
+@pytest.mark.parametrize("function", ["os:system", "astro.grading", "astro.process:home_root", "astro.gradingx:f"])
 def test_workers_run_nothing_else(pool, function):
     with pytest.raises(ValueError, match=r"expected astro\.grading"):
         pool.call(function, "x")

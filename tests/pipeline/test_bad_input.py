@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from astro.files import read_jsonl, write_jsonl
 from astro.profiles import merged
-from astro.runtime import read_jsonl, write_jsonl
 from schemas.records import Problem, Tree
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment, unpacked
 
@@ -139,7 +139,7 @@ PROBLEM_FILES = [
     # the wrong type
     ('{"id": "a", "numbers": "4 5", "target": 9}\n', r"train\.jsonl, line 1: field 'numbers': .* got str '4 5'"),
     # empty
-    ("", r"train\.jsonl: holds no problem for set 'train'"),
+    ("", r"train\.jsonl: contains no problem for set 'train'"),
     # no text at all
     (b"\xff\xfe\x00\x01\n", r"train\.jsonl, line 1: text in UTF-16"),
     # not there
@@ -147,10 +147,10 @@ PROBLEM_FILES = [
     # only problems that stand in the eval set
     (
         '{"id": "b", "numbers": [5, 2], "target": 7}\n',
-        r"train\.jsonl: holds no problem for set 'train' that is readable, new and in no eval",
+        r"train\.jsonl: set 'train' would be empty, .* in an eval set",
     ),
     # a target that no legal path reaches
-    ('{"id": "a", "numbers": [2, 2], "target": 23}\n', r"holds no problem for set 'train' .*\(1 unreadable\)"),
+    ('{"id": "a", "numbers": [2, 2], "target": 23}\n', r"contains no problem for set 'train' .*\(1 unreadable\)"),
 ]
 
 
@@ -309,7 +309,8 @@ def test_two_processes_of_the_same_work(workspace: Checkout):
 
 LIMITED = """
 from pathlib import Path
-from astro.runtime import run_stage, write_jsonl
+from astro.files import write_jsonl
+from astro.process import run_stage
 from schemas.records import Problem
 row = Problem(id="a", task="countdown", question="make 9 from 4 5", gold="9", level=2, chance=0.5)
 run_stage(lambda: write_jsonl(Path("data/rows.jsonl"), (row for _ in range(1000))))

@@ -86,7 +86,7 @@ def test_killed_grpo_ends_with_the_same_model(smoke: Smoke, copy: Checkout):
     assert not (copy.root / "metrics/curves/grpo.csv").exists()
 
     done = copy.run("dvc", "repro", "-s", "grpo@astro")
-    found = re.search(r"\[grpo\] goes on from checkpoint-(\d+)", done.out)
+    found = re.search(r"\[grpo\] resumes from checkpoint-(\d+)", done.out)
     assert found, done
     assert int(found[1]) in {1, 2}
     assert not re.search(r"\[grpo\] \d+/40, .* problems/s", done.out), "the pass rates were measured again"

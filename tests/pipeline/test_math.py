@@ -12,8 +12,8 @@ import shutil
 import pytest
 
 from astro.cloning.verbalize import load_phrases
+from astro.files import read_json, read_jsonl, read_shards
 from astro.params import plain, read_yaml
-from astro.runtime import read_json, read_jsonl, read_shards
 from astro.tasks.math.task import Math
 from schemas.evaluate import EvalMetrics
 from schemas.linearize import LinearizeMetrics

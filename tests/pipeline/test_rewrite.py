@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from astro.cloning.verbalize import load_phrases
+from astro.files import read_json, read_jsonl, write_jsonl
 from astro.profiles import merged
-from astro.runtime import read_json, read_jsonl, write_jsonl
 from astro.tasks.math.task import Math
 from benchmarks.world import stored
 from schemas.linearize import LinearizeMetrics

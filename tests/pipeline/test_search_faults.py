@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from astro.execution.result_store import FILE, ResultStore
+from astro.files import read_json, read_shards, write_jsonl
 from astro.inference.engine import Request
-from astro.runtime import read_json, read_shards, write_jsonl
 from benchmarks.world import Policy, problems, stored
 from schemas.mcts import MctsMetrics
 from schemas.records import Tree

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.runtime import read_json
+from astro.files import read_json
 from astro.tasks.chat import chat_for
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics
@@ -94,17 +94,17 @@ REFUSED = [
     # (what is changed, what is said)
     (
         {"base.pretrained.path": "package:llm-smollm3"},
-        "package:llm-smollm3: no package 'llm-smollm3' is installed here",
+        "package:llm-smollm3: package 'llm-smollm3' is not installed",
     ),
     (
         {"base.pretrained.path": "org/model", "base.pretrained.revision": "v1"},
-        "org/model is no model that could be had from the hub at revision 'v1'",
+        "org/model could not be loaded from the hub at revision 'v1'",
     ),
     ({"base.corpus.row_tokens": 600}, "base.corpus.row_tokens 600: pretrained has a context of 512 tokens"),
     ({"sft.max_length": 600}, "sft.max_length 600: pretrained has a context of 512 tokens"),
     (
         {"grpo.generation": "vllm_colocate", "base.pretrained.path": "tied"},
-        "tied: its output layer is its embedding (tie_word_embeddings), and on a CPU vLLM cannot take new weights",
+        "tied: its output layer is its embedding (tie_word_embeddings), and vLLM on a CPU cannot update such a model",
     ),
     ({"base.source": "train"}, "warmup.steps 6 is for a pretrained base, but source is train: set it to 0"),
     (

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from astro.preflight import model_shape
-from astro.runtime import UserError
+from astro.process import UserError
 
 PUBLISHED = [
     # hub id, parameters, KV cache bytes per token in bfloat16

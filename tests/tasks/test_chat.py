@@ -7,7 +7,7 @@ import pytest
 
 from astro.execution.search_and_sample_jobs import SampleJobs, SearchJobs
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.search import Expand
 from astro.special_tokens import encode_prompt
 from astro.tasks import get_task

@@ -7,7 +7,7 @@ import pytest
 
 from astro.code_identity import ROOT, Sources
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.task_check import check_task, main
 from astro.tasks import TaskError, get_task
 from astro.tasks.user import task as user_task
@@ -177,7 +177,7 @@ BAD_FILES = [
     ),
     (
         "from astro.tasks import Task\nclass A(Task):\n    def score(self, p, a): return 1\n    def prompt(self, p): return ''",
-        r"class A overrides prompt, which the stages do not ask it for",
+        r"class A overrides prompt, which a task may not override",
     ),
     (
         "from astro.tasks import Task\nclass A(Task):\n    answer_mark = ' '\n    def score(self, p, a): return 1",
@@ -186,7 +186,7 @@ BAD_FILES = [
     ("import sys\nsys.exit(0)", r"own.py, line 2: SystemExit"),
     (
         "from astro.tasks import Task\nclass A(Task):\n    def score(self, p, a): return 1\n    soluton = None",
-        r"class A has soluton: did you mean solution\?",
+        r"class A has soluton; did you mean solution\?",
     ),
 ]
 
@@ -199,7 +199,7 @@ def test_a_bad_file_is_refused_in_one_line(write, code, said):
 
 
 def test_no_file_and_an_unknown_name():
-    with pytest.raises(UserError, match=r"run.task: there is no file nowhere/own.py"):
+    with pytest.raises(UserError, match=r"run.task: nowhere/own.py: no such file"):
         get_task("nowhere/own.py")
     with pytest.raises(ValueError, match="no task is called 'chess'"):
         get_task("chess")
@@ -288,8 +288,8 @@ def test_a_problem_that_is_none_is_told(write):
 GOOD = [SUMS]
 
 FAULTS = [
-    ("def score(self, problem, answer):\n    return True", "nonsense is right"),
-    ("def score(self, problem, answer):\n    return False", "0 of 20 gold answers are right"),
+    ("def score(self, problem, answer):\n    return True", "nonsense is graded right"),
+    ("def score(self, problem, answer):\n    return False", "0 of 20 gold answers are graded right"),
     (
         "def problem(self, random, level):\n    import os\n    return {'question': os.urandom(4).hex(), 'gold': 'x'}",
         "problem() gives different problems for the same seed",
@@ -303,7 +303,7 @@ FAULTS = [
         "ask() gives a different text at each call",
     ),
     ("def ask(self, problem):\n    return 'solve it'", "different problems have the same prompt"),
-    ("def extract(self, text):\n    return text.split()[-1]", "FAULT  of the steps"),
+    ("def extract(self, text):\n    return text.split()[-1]", "FAULT  only the last of the steps"),
     ("def solution(self, random, problem):\n    return ['a', 'b']", "the steps of solution() must not contain"),
     ("def solution(self, random, problem):\n    return ['a', 'Answer: y']", "no solution is right"),
     ("answer_end = '.'\nstep_end = 'x'", "FAULT  steps"),
@@ -314,7 +314,7 @@ FAULTS = [
     ),
     (
         "def solution(self, random, problem):\n    return ['a', 'Answer: x']\ndef valid(self, problem, steps):\n    return False",
-        "20 of 20 right solutions hold a step that valid() refuses",
+        "20 of 20 right solutions contain a step that valid() rejects",
     ),
 ]
 
@@ -406,7 +406,7 @@ def test_the_corpus_of_a_file_goes_round_with_other_solutions():
 def test_generated_problems_whose_own_gold_is_wrong_stop_the_run_at_once(write):
     task = own(write, "def score(self, problem, answer):\n    return answer != problem.gold")
     with pytest.raises(
-        TaskError, match=r"score\(\) does not call the problem's own gold right: 'double \d+', gold 'x': wrong"
+        TaskError, match=r"score\(\) does not accept the problem's own gold: 'double \d+', gold 'x': wrong"
     ):
         task.make_sets(WORLD, 1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.common import (
     Curve,
     StopNotFinite,
@@ -138,7 +138,7 @@ def test_a_checkpoint_with_a_cut_file_is_set_aside_and_said(tmp_path, capsys, na
         file.write_bytes(whole[: len(whole) // 2] if how == "cut" else b"")
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     said = capsys.readouterr().out
-    assert "checkpoint-20 is not whole" in said
+    assert "checkpoint-20 is damaged" in said
     assert name in said or "weights" in said
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training import import_base
 from astro.training.common import load_causal_lm, save_model
 from astro.training.safetensors_io import count, shapes
@@ -168,7 +168,7 @@ def test_a_hub_id_is_to_be_pinned(tmp_path):
 def test_what_the_hub_does_not_give_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        UserError, match=r"base\.pretrained\.path: a/b is no model that could be had from the hub at revision 'v1'"
+        UserError, match=r"base\.pretrained\.path: a/b could not be loaded from the hub at revision 'v1'"
     ):
         take("a/b", tmp_path / "out", revision="v1")
 

@@ -12,7 +12,7 @@ import pytest
 
 from astro.code_identity import identity as code_identity
 from astro.compute_profile import check_machine, compute_file, identity, load_compute, split_batch
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.launch import (
     WORLD,
     Tail,
@@ -90,7 +90,7 @@ WRONG = {
     ),
     "a file that is not read": (
         "processes: 2\nstrategy: ddp\naccelerate: compute/accelerate/fsdp2.yaml\n",
-        r"accelerate is read by fsdp2 and zero3 only, but strategy is ddp",
+        r"only fsdp2 and zero3 read accelerate, but strategy is ddp",
     ),
     "no process at all": ("processes: 0\n", r"line 1: processes: .*got 0"),
 }
@@ -108,13 +108,13 @@ def test_a_wrong_profile_is_refused_with_its_reason(tmp_path, name):
 GPU8 = {"device": "gpu", "processes": 8, "strategy": "ddp"}
 MACHINES = [
     # (profile, GPUs in sight, what is said)
-    (GPU8, 0, "a GPU for each of 8 processes is needed, but 0 are in sight"),
-    (GPU8, 7, "but 7 are in sight"),
+    (GPU8, 0, "8 processes need one GPU each, but 0 are visible"),
+    (GPU8, 7, "but 7 are visible"),
     ({"device": "gpu"}, 0, "each of 1 processes is needed, but 0"),
-    (GPU8 | {"device": "auto"}, 2, "but this machine has 2; device: cpu would keep off them"),
+    (GPU8 | {"device": "auto"}, 2, "but this machine has 2; set device: cpu to train without GPUs"),
     (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "each of 8 processes"),
     (GPU8 | {"strategy": "zero3", "accelerate": "a"}, 8, "needs the package deepspeed"),
-    (GPU8 | {"machines": 2}, 8, "2 machines, but no address of machine 0"),
+    (GPU8 | {"machines": 2}, 8, "2 machines, but the address of machine 0 is not set"),
     (GPU8, 8, ""),
     (GPU8 | {"device": "auto"}, 0, ""),  # on the CPU, then
     (GPU8 | {"machines": 2, "rendezvous": {"address": "10.0.0.1", "port": 1}}, 8, ""),
@@ -149,7 +149,7 @@ def test_a_step_is_spread_over_processes_and_passes(given, expected):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [((32, 0, 3), "a step of 32 cannot be shared equally by 3"), ((32, 5, 2), "is 16 on each of 2.*micro_batch 5")],
+    [((32, 0, 3), "3 processes cannot share a batch of 32 equally"), ((32, 5, 2), "is 16 on each of 2.*micro_batch 5")],
 )
 def test_a_step_that_cannot_be_spread_is_refused(given, said):
     with pytest.raises(UserError, match=rf"sft\.batch_size: {said}|sft\.batch_size.*{said}"):
@@ -218,7 +218,7 @@ def test_the_environment_of_the_workers(monkeypatch):
 def test_a_world_of_another_size_is_refused(monkeypatch):
     """As `accelerate launch --cpu --num_processes 2` makes it: one process, without a word."""
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with pytest.raises(UserError, match="2 processes were asked for, but 1 were started"):
+    with pytest.raises(UserError, match="2 processes were requested, but 1 were started"):
         check_world(TWO)
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_world(TWO)

@@ -6,7 +6,7 @@ import pytest
 from transformers import GenerationConfig, LlamaConfig
 
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.chat import chat_template_of
 from astro.training.common import give_pad, load_causal_lm
 from astro.training.model_checks import check_model, prompt_tokens, require_fit, warn_emulated
@@ -57,7 +57,7 @@ FAULTS = [
         "ends a turn with <|eot_id|>, but the tokenizer's eos_token is <|end_of",
     ),
     (llama(), {"eos_token_id": [3, 4]}, {}, "generation_config.json does not list"),
-    (llama(), {"vocab_size": 300}, {}, "tokens, the model knows 300"),
+    (llama(), {"vocab_size": 300}, {}, "tokens, but the model has 300"),
     (llama(), {}, {"sft__max_length": 1025}, "sft.max_length 1025: m has a context of 1024 tokens"),
     (llama(), {}, {"engine__max_model_len": 1025}, "engine.max_model_len 1025: m has a context of 1024"),
     (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt has"),
@@ -104,7 +104,7 @@ def test_training_pads_with_another_token_than_the_end(tmp_path, capsys):
     for pad in (None, "<|eot_id|>"):
         _, tokenizer = load_causal_lm(write_tiny_chat(tmp_path / str(pad), pad=pad), name="models/base")
         assert tokenizer.pad_token == "<|finetune_right_pad_id|>"
-        assert "models/base: <|finetune_right_pad_id|> is taken as the pad token" in capsys.readouterr().out
+        assert "models/base: using <|finetune_right_pad_id|> as the pad token" in capsys.readouterr().out
     with pytest.raises(UserError, match="models/base: the tokenizer has its end token as pad token"):
         give_pad(chat_tokenizer("qwen", pad="<|im_end|>"), name="models/base")
 

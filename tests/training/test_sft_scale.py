@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astro.runtime import UserError, write_jsonl
+from astro.files import write_jsonl
+from astro.process import UserError
 from astro.training import sft
 from astro.training.launch import launch
 from astro.training.lora import check_adapter, check_quantize, merge
@@ -378,7 +379,7 @@ def test_an_adapter_for_this_base_passes_and_what_is_none_does_not(base, adapted
 QUANTIZE = [
     # (profile, GPUs, what is said)
     ({"device": "cpu"}, 0, "needs a GPU"),
-    ({"strategy": "fsdp2", "processes": 2, "accelerate": "a"}, 2, "not with strategy fsdp2"),
+    ({"strategy": "fsdp2", "processes": 2, "accelerate": "a"}, 2, "not possible with strategy fsdp2"),
     ({}, 1, "needs the package bitsandbytes"),
 ]
 

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from astro.runtime import UserError, run_stage, write_text
+from astro.files import write_text
+from astro.process import UserError, run_stage
 from tools.docs.generated_blocks import pages
 from tools.docs.pictures import all_pictures
 from tools.docs.reference import reference_pages

@@ -12,7 +12,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import load
 from astro.ablations.table import arms, figure
 from astro.arms import BASE, all_models, baselines, contracts
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation

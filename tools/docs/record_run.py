@@ -19,8 +19,9 @@ from pydantic import Field
 
 from astro.arms import contracts
 from astro.ask import ask, chosen
+from astro.files import read_json, read_jsonl, read_shards, write_json
 from astro.params import load_params
-from astro.runtime import UserError, read_json, read_jsonl, read_shards, run_stage, write_json
+from astro.process import UserError, run_stage
 from astro.viz.terminal import Terminal
 from schemas.evaluate import EvalMetrics
 from schemas.problems import ProblemsMetrics

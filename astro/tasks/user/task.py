@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from astro.grading import Pool
 from astro.grading.batch import Failed
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.base import Task, TaskError
 from astro.tasks.chain_reader import JumpWords
 from astro.tasks.user.code import home_of
