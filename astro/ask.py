@@ -102,10 +102,9 @@ def arguments() -> argparse.Namespace:
 def known_problem(text: str) -> Problem | None:
     """The problem of the run's sets with exactly this text, including its reference; None: there is none."""
     for path in sorted(Path("data/problems").glob("**/*.jsonl")):
-        if path.name != "dropped.jsonl":
-            for problem in read_jsonl(path, Problem):
-                if problem.question.strip() == text.strip():
-                    return problem.model_copy(update={"id": SET})
+        for problem in read_jsonl(path, Problem):
+            if problem.question.strip() == text.strip():
+                return problem.model_copy(update={"id": SET})
     return None
 
 

@@ -1,6 +1,7 @@
 """Files that are written completely or not at all, records read with the place of a fault in the error, and hashes of content."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -77,6 +78,14 @@ def write_jsonl(target: Path, records: Iterable[BaseModel]) -> int:
             file.write(record.model_dump_json() + "\n")
             count += 1
     return count
+
+
+def write_csv(target: Path, record: type[R], records: Iterable[R]) -> None:
+    """Write a table with one column per field, completely or not at all. Without records it consists of its header."""
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(record.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(one.model_dump() for one in records)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ class SetMetrics(Strict):
 
 
 class ImportMetrics(Strict):
-    """Rows that an import dropped or kept with a warning. data/problems/dropped.jsonl lists the first of each kind."""
+    """Rows that an import dropped or kept with a warning. data/problems/dropped.csv lists the first of each kind."""
 
     exact: int = Field(ge=0, description="train and rl problems that equal an eval problem after normalisation")
     ngram: int = Field(ge=0, description="train and rl problems that share a long run of words with an eval problem")
@@ -210,7 +210,7 @@ Reason = Literal["exact", "ngram", "repeated", "unparseable_gold", "contradictor
 
 
 class Dropped(Strict):
-    """A line of data/problems/dropped.jsonl: a row that is in no set."""
+    """A row of data/problems/dropped.csv: a row that is in no set."""
 
     id: str = Field(description='id of the row; "": the row is unreadable')
     set: str = Field(description="name of the set that it was given for")

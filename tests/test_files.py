@@ -1,5 +1,6 @@
 """Files: whole writes or none, errors that name the place of a fault, hashes of content."""
 
+import csv
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from astro.files import (
     read_json,
     read_jsonl,
     read_shards,
+    write_csv,
     write_json,
     write_jsonl,
     write_text,
@@ -140,6 +142,15 @@ def test_jsonl_round_trip_and_count(tmp_path):
     assert list(read_jsonl(tmp_path / "x", Row)) == [A, B]
     assert write_jsonl(tmp_path / "y", []) == 0
     assert list(read_jsonl(tmp_path / "y", Row)) == []
+
+
+def test_a_table_without_records_is_its_header(tmp_path):
+    write_csv(tmp_path / "x.csv", Row, [])
+    assert (tmp_path / "x.csv").read_bytes() == b"name,count\n"
+    odd = Row(name='a "quoted", word\nand a line', count=1)
+    write_csv(tmp_path / "x.csv", Row, [odd])
+    with (tmp_path / "x.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == [{"name": odd.name, "count": "1"}]
 
 
 def test_jsonl_that_fails_midway_is_not_there(tmp_path):

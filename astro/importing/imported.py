@@ -20,7 +20,7 @@ from schemas.records import Problem
 T = TypeVar("T")
 
 LISTED = 1000
-"""Rows per set and reason that data/problems/dropped.jsonl lists. A public set may contain a million duplicates."""
+"""Rows per set and reason that data/problems/dropped.csv lists. A public set may contain a million duplicates."""
 
 TOLD = 20
 """Rows per set and reason that are printed."""
@@ -96,7 +96,7 @@ class Imported:
         if number <= TOLD:
             print(f"[problems] {text}", flush=True)
         if number == TOLD + 1:
-            print(f"[problems] {name}: more rows like this one are listed in data/problems/dropped.jsonl", flush=True)
+            print(f"[problems] {name}: more rows like this one are listed in data/problems/dropped.csv", flush=True)
 
     def warn(self, name: str, kind: str, count: int, text: str) -> None:
         """Warn about `count` rows that were kept."""
