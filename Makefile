@@ -15,8 +15,14 @@ export PYTHON
 .PHONY: run demo test test-fast test-remote lint setup remote smollm2 gym docs ui profile profiles bench plan dry-run ablations lock clean-work
 .DEFAULT_GOAL := run
 
-setup:
+# The file that marks the environment of the lock as complete. Its name has the hash of the lock, because a checkout of another
+# commit changes the times of files and not the environment.
+READY := $(or $(shell tools/setup.sh $(EXTRA) --stamp),$(error EXTRA=$(EXTRA) has no environment))
+
+$(READY):
 	@tools/setup.sh $(EXTRA)
+
+setup: $(READY)
 
 # An unpacked archive has no git; DVC wants to be told so.
 run: setup
@@ -33,9 +39,9 @@ demo: setup
 	@python -m astro ask "make 20 from 2 6 8"
 	@echo
 	@echo "the page of this run: file://$(CURDIR)/reports/report.html"
-	@echo "ask on: .venv/bin/astro ask \"make 24 from 3 5 9\" --samples 3 --page answer.html"
-	@echo "this model is too small to gain by going back; make run trains one that does, in twenty minutes"
-	@echo "params.yaml holds the profile demo now; the default again: git restore params.yaml"
+	@echo "ask more: .venv/bin/astro ask \"make 24 from 3 5 9\" --samples 3 --page answer.html"
+	@echo "this model is too small to gain from backtracking; make run trains one that does, in about twenty minutes"
+	@echo "params.yaml now holds the profile demo; restore the default: git restore params.yaml"
 
 # The cores are shared by two processes of tests. make test JOBS=0 runs all in one, as plain pytest does.
 JOBS ?= 2

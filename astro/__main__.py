@@ -4,20 +4,20 @@ import difflib
 import importlib
 import sys
 
-from astro.runtime import run_stage
+from astro.process import run_stage
 
 COMMANDS = {
     "ask": ("astro.ask", "main", "answer one problem with the trained models, step by step"),
     "plan": (
         "astro.plan",
         "main",
-        "what a profile will cost: requests, tokens, hours, disk, memory; --dry-run checks it",
+        "estimate what a profile costs: requests, tokens, hours, disk, memory; --dry-run checks it",
     ),
     "check": ("astro.check", "main", "check params.yaml, or a task of your own (my_task.py)"),
-    "check problems": ("astro.importing.preview", "main", "show what the problem sets would read, before a run"),
-    "profile": ("astro.profiles", "profile_command", "list the profiles, or lay one over params.yaml"),
+    "check problems": ("astro.importing.preview", "main", "preview what a run would read into the problem sets"),
+    "profile": ("astro.profiles", "profile_command", "list the profiles, or apply one to params.yaml"),
     "ablations": ("astro.ablations.__main__", "main", "run, list, keep and compare ablations"),
-    "export": ("astro.export.__main__", "main", "hand a run over: model, model card, data set"),
+    "export": ("astro.export.__main__", "main", "export a run: model, model card, data set"),
     "ui": ("astro.tracking.__main__", "main", "browse the runs in MLflow"),
 }
 """Command -> (module, its function, one-line description)."""
@@ -35,7 +35,10 @@ EXAMPLES = """examples:
 def usage() -> str:
     """The help text of `astro`."""
     commands = "\n".join(f"  {name:14} {what}" for name, (_, _, what) in COMMANDS.items())
-    return f"usage: astro COMMAND [options]\n\ncommands:\n{commands}\n\n{EXAMPLES}\n\nastro COMMAND --help says more."
+    return (
+        f"usage: astro COMMAND [options]\n\ncommands:\n{commands}\n\n{EXAMPLES}\n\nRun `astro COMMAND --help` "
+        "for the options."
+    )
 
 
 def main() -> None:
@@ -46,7 +49,7 @@ def main() -> None:
         return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
         print(f"error: astro has no command {name!r}; {hint}", file=sys.stderr)
         sys.exit(2)
     if rest and f"{name} {rest[0]}" in COMMANDS:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from astro.params import faults_of, plain, read_yaml
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.arms import Arm, ArmTable
 from schemas.metrics import CONTRACTS
 from schemas.params import Params
@@ -73,7 +73,7 @@ def require_arms(params: Params) -> None:
             f"params.yaml: arms: no entry for {missing[0]!r} of {ARMS_FILE}; add `{missing[0]}: {{sft: {{}}, grpo: {{}}}}`"
         )
     if unknown := [name for name in params.arms if name not in table]:
-        raise UserError(f"params.yaml: arms.{unknown[0]}: no such arm in {ARMS_FILE}; there are: {', '.join(table)}")
+        raise UserError(f"params.yaml: arms.{unknown[0]}: no such arm in {ARMS_FILE}; available: {', '.join(table)}")
 
 
 def arm_of(name: str) -> Arm:
@@ -84,7 +84,7 @@ def arm_of(name: str) -> Arm:
     """
     table = load_arms()
     if name not in table:
-        raise UserError(f"no arm is called {name!r}; {ARMS_FILE} has: {', '.join(table)}")
+        raise UserError(f"unknown arm {name!r}; {ARMS_FILE} has: {', '.join(table)}")
     return table[name]
 
 

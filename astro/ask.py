@@ -19,9 +19,10 @@ from astro.arms import BASE, all_models, load_arms
 from astro.cloning.verbalize import load_phrases
 from astro.execution.job_runner import LocalRunner, Meter
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl, write_text
 from astro.inference.engine import EngineError, Request
 from astro.params import load_params
-from astro.runtime import UserError, program, read_jsonl, run_stage, write_text
+from astro.process import UserError, program, run_stage
 from astro.seeds import node_seed
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
@@ -83,28 +84,27 @@ def arguments() -> argparse.Namespace:
         prog=program("ask"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("question", help='the problem, e.g. "make 24 from 3 5 7 9"')
-    parser.add_argument("--arms", help="arms or models, separated by commas (default: the last model of each arm)")
-    parser.add_argument("--model", help="a model folder in place of the arms")
-    parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers of each model (default: 1)")
-    parser.add_argument("--seed", type=int, default=1, help="of the samples (default: 1)")
-    parser.add_argument("--gold", help="the right answer, for problems of mathematics")
-    parser.add_argument("--tree", action="store_true", help="show a tree search of the base model as well")
+    parser.add_argument("--arms", help="comma-separated arms or models (default: the last model of each arm)")
+    parser.add_argument("--model", help="a model folder, instead of the arms")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="number of answers per model (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the answers (default: 1)")
+    parser.add_argument("--gold", help="reference answer, for mathematics problems")
+    parser.add_argument("--tree", action="store_true", help="also show a tree search by the base model")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the answers with their graphs as an HTML page")
     given = parser.parse_args()
     if given.samples < 1:
         raise UserError(f"--samples {given.samples}: expected 1 or more")
     if given.arms and given.model:
-        raise UserError("--arms and --model exclude each other")
+        raise UserError("--arms and --model cannot be combined")
     return given
 
 
 def known_problem(text: str) -> Problem | None:
     """The problem of the run's sets with exactly this text, including its reference; None: there is none."""
     for path in sorted(Path("data/problems").glob("**/*.jsonl")):
-        if path.name != "dropped.jsonl":
-            for problem in read_jsonl(path, Problem):
-                if problem.question.strip() == text.strip():
-                    return problem.model_copy(update={"id": SET})
+        for problem in read_jsonl(path, Problem):
+            if problem.question.strip() == text.strip():
+                return problem.model_copy(update={"id": SET})
     return None
 
 
@@ -121,16 +121,17 @@ def read_problem(text: str, gold: str | None, params: Params) -> Problem:
         return known or Problem(id=SET, task=params.run.task, question=text, gold=gold or UNKNOWN, level=1, chance=None)
     match = COUNTDOWN.fullmatch(text)
     if not match:
-        raise UserError(f'{text!r} is no Countdown problem; write one like "make 24 from 3 5 7 9"')
+        raise UserError(f'{text!r} is not a Countdown problem; write one like "make 24 from 3 5 7 9"')
     numbers = [int(n) for n in re.findall(r"\d+", match[2])]
     world, target = params.problems, int(match[1])
     for number in (target, *numbers):
         if not 1 <= number <= world.value_max:
             raise UserError(
-                f"{number} is out of the range that the models know: 1 to {world.value_max} (problems.value_max)"
+                f"{number} is outside the range of numbers that the models were trained on: 1 to {world.value_max} "
+                "(problems.value_max)"
             )
     if len(numbers) > 6:
-        raise UserError(f"{len(numbers)} numbers are too many: at most 6")
+        raise UserError(f"{len(numbers)} numbers are too many; give at most 6")
     return make_problem(SET, target, numbers, value_max=world.value_max)
 
 
@@ -138,7 +139,7 @@ def remarks(problem: Problem, world: ProblemsParams) -> Iterator[str]:
     """Remarks on a Countdown problem, such as numbers outside the trained range."""
     target, *numbers = (int(n) for n in re.findall(r"\d+", problem.question))
     if not problem.chance:
-        yield f"it has no solution with whole results from 1 to {world.value_max}"
+        yield f"it has no solution with whole intermediate results from 1 to {world.value_max}"
     levels = sorted(world.levels)
     if str(len(numbers)) not in levels:
         yield f"the models were trained on {' and '.join(levels)} numbers"
@@ -157,24 +158,26 @@ def chosen(names: str | None, folder: str | None) -> dict[str, Path]:
     """
     if folder:
         if not (Path(folder) / "config.json").is_file():
-            raise UserError(f"--model {folder}: holds no model (no config.json in it)")
+            raise UserError(f"--model {folder}: not a model folder (it has no config.json)")
         return {folder: Path(folder)}
     arms = load_arms()
     there = {name: MODELS / name for name in all_models() if (MODELS / name / "config.json").is_file()}
     if not any(name != BASE for name in there):
-        raise UserError("no model is trained yet: run `make run` (20 minutes) or `make demo` (about 4 minutes) first")
+        raise UserError(
+            "no model has been trained yet; run `make run` (20 minutes) or `make demo` (about 4 minutes) first"
+        )
     found = []
     for name in names.split(",") if names else arms:
         name = name.strip()
         if name in arms:
             last = [stage + arms[name].suffix for stage in ("grpo", "sft") if stage + arms[name].suffix in there]
             if not last:
-                raise UserError(f"--arms {name}: no model of this arm is trained yet: run `dvc repro`")
+                raise UserError(f"--arms {name}: no model of this arm has been trained yet; run `dvc repro`")
             found.append(last[0])
         elif name in there:
             found.append(name)
         else:
-            raise UserError(f"--arms {name}: no such arm or model; there are: {', '.join([*arms, *there])}")
+            raise UserError(f"--arms {name}: no such arm or model; available: {', '.join([*arms, *there])}")
     return {name: there[name] for name in found}
 
 
@@ -193,7 +196,7 @@ def ask(
 
     engine = opened(folder, params, watch=watch)
     if unknown := engine.unknown(prompt):
-        raise UserError(f"{folder}: the model has no token for {unknown!r}: it was made for another task")
+        raise UserError(f"{folder}: the model has no token for {unknown!r}; it was made for another task")
     for number in range(samples):
         terminal.line()
         title = style(name).label

@@ -23,7 +23,7 @@ def main() -> int:
         prog="astro check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     from astro.params import load_params
-    from astro.runtime import UserError
+    from astro.process import UserError
     from astro.tasks import TaskError, get_task
     from schemas.run import TASKS
 

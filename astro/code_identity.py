@@ -135,7 +135,9 @@ class Sources:
                 tree = ast.parse(here.read_bytes())
             except (SyntaxError, ValueError) as error:
                 line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-                raise IdentityError(f"{here}{line}: {getattr(error, 'msg', error)}: the file cannot be read") from None
+                raise IdentityError(
+                    f"{here}{line}: {getattr(error, 'msg', error)}: the file cannot be parsed"
+                ) from None
             found[str(here)] = _digest(_text(tree).encode())
             for node in ast.walk(tree):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -179,9 +181,9 @@ class Sources:
         try:
             return ast.parse(path.read_bytes())
         except SyntaxError as error:
-            raise IdentityError(f"{where}, line {error.lineno}: {error.msg}: the module cannot be read") from None
+            raise IdentityError(f"{where}, line {error.lineno}: {error.msg}: the module cannot be parsed") from None
         except ValueError as error:
-            raise IdentityError(f"{where}: {error}: the module cannot be read") from None
+            raise IdentityError(f"{where}: {error}: the module cannot be parsed") from None
 
     def _hash(self, module: str) -> str:
         return _digest(_text(self.tree(module)).encode())
@@ -200,7 +202,7 @@ class Sources:
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 if node.level:
-                    self._refuse(module, node, "a relative import: name the module in full")
+                    self._refuse(module, node, "relative import; write the full module name")
                 for alias in node.names:
                     inside = f"{node.module}.{alias.name}"
                     found.add(inside if inside in self.modules else str(node.module))
@@ -210,7 +212,7 @@ class Sources:
                 self._refuse(
                     module,
                     node,
-                    "an import that cannot be followed: name the module by a literal; if a literal elsewhere does, end the "
+                    "this import cannot be followed; name the module by a literal here, or by one elsewhere and end the "
                     f'line with "{BY_LITERAL}"',
                 )
         return {name for name in found if name in self.modules and name != module}

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astro.params import faults_of, plain, read_yaml
-from astro.runtime import UserError, home_root
+from astro.process import UserError, home_root
 from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it only says where training runs
@@ -38,7 +38,7 @@ def compute_file() -> Path | None:
         if path.is_file():
             return path
     known = ", ".join(sorted(p.stem for p in COMPUTE.glob("*.yaml")))
-    raise UserError(f"ASTRO_COMPUTE {chosen!r}: no such compute profile, nor a file; there are: {known}")
+    raise UserError(f"ASTRO_COMPUTE {chosen!r}: no such compute profile or file; available: {known}")
 
 
 def load_compute(path: Path | None = None) -> Compute:
@@ -68,7 +68,9 @@ def check_accelerate(compute: Compute, path: Path) -> None:
     """
     file = Path(compute.accelerate)
     if not file.is_file():
-        raise UserError(f"{path}: accelerate: {file}: no such file; compute/accelerate holds those that ship")
+        raise UserError(
+            f"{path}: accelerate: {file}: no such file; the files that ship with the project are in compute/accelerate"
+        )
     content = plain(read_yaml(file))
     kind = content.get("distributed_type")
     if compute.strategy == "fsdp2":
@@ -98,20 +100,22 @@ def check_machine(compute: Compute, gpus: int) -> None:
     on_gpu = compute.device == "gpu" or compute.strategy in ("fsdp2", "zero3")
     if on_gpu and gpus < compute.processes:
         raise UserError(
-            f"compute profile: a GPU for each of {compute.processes} processes is needed, but {gpus} are in sight; "
-            "take a smaller profile (ASTRO_COMPUTE), or CUDA_VISIBLE_DEVICES hides some"
+            f"compute profile: {compute.processes} processes need one GPU each, but {gpus} are visible; choose a "
+            "smaller profile (ASTRO_COMPUTE), or check CUDA_VISIBLE_DEVICES"
         )
     if compute.device == "auto" and 0 < gpus < compute.processes:
         raise UserError(
-            f"compute profile: {compute.processes} processes, one to a GPU, but this machine has {gpus}; "
-            "device: cpu would keep off them"
+            f"compute profile: {compute.processes} processes need one GPU each, but this machine has {gpus}; set "
+            "device: cpu to train without GPUs"
         )
     if compute.strategy == "zero3" and importlib.util.find_spec("deepspeed") is None:
-        raise UserError("compute profile: strategy zero3 needs the package deepspeed (extra deepspeed), or take fsdp2")
+        raise UserError(
+            "compute profile: strategy zero3 needs the package deepspeed (extra deepspeed); install it, or use fsdp2"
+        )
     if compute.machines > 1 and not rendezvous(compute):
         raise UserError(
-            f"compute profile: {compute.machines} machines, but no address of machine 0; set rendezvous.address or "
-            "ASTRO_RENDEZVOUS"
+            f"compute profile: {compute.machines} machines, but the address of machine 0 is not set; set "
+            "rendezvous.address or ASTRO_RENDEZVOUS"
         )
 
 
@@ -131,12 +135,15 @@ def split_batch(batch: int, micro: int, world: int, name: str) -> tuple[int, int
         UserError: the processes would get unequal parts, or a part is not a multiple of `micro`.
     """
     if batch % world:
-        raise UserError(f"{name}: a step of {batch} cannot be shared equally by {world} processes (compute profile)")
+        raise UserError(
+            f"{name}: {world} processes cannot share a batch of {batch} equally; change the batch or "
+            "the compute profile"
+        )
     share = batch // world
     if micro and share % micro and micro < share:
         raise UserError(
-            f"{name}: a step of {batch} is {share} on each of {world} processes, which the compute profile's micro_batch "
-            f"{micro} does not divide"
+            f"{name}: a batch of {batch} is {share} for each of {world} processes, and the compute profile's "
+            f"micro_batch {micro} does not divide that"
         )
     return (share, 1) if not micro or micro >= share else (micro, share // micro)
 

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from astro.files import digest_path, size_of
 from astro.params import plain, read_yaml
-from astro.runtime import UserError, digest_path, size_of
+from astro.process import UserError
 
 AFFECTS_RESULTS = False  # it reads a file that DVC reads too
 
@@ -53,7 +54,7 @@ def read_pipeline(values: Mapping[str, Any]) -> dict[str, Entry]:
             found[name] = _entry(name, stage, context)
             continue
         place = _PLACE.fullmatch(stage["foreach"])
-        assert place is not None, f"{PIPELINE}: {name}: foreach names no section of params.yaml or of a file of vars"
+        assert place is not None, f"{PIPELINE}: {name}: foreach must name a section of params.yaml or of a vars file"
         items = context[place[1]]
         for key, item in items.items():
             found[f"{name}@{key}"] = _entry(f"{name}@{key}", stage["do"], {**context, "key": key, "item": item})
@@ -103,7 +104,7 @@ def hash_of(path: str) -> str:
     """
     place = Path(path)
     if not place.exists():
-        raise UserError(f"{path}: no such file; the stages before this one make it: dvc repro")
+        raise UserError(f"{path}: no such file; an earlier stage makes it: run `dvc repro`")
     if os.environ.get("DVC_STAGE") and LOCK.is_file():
         out = _locked(LOCK.resolve(), LOCK.stat().st_mtime_ns).get(path)
         if out and out.get("size") == size_of(place):
@@ -133,9 +134,9 @@ def warn_of_lost_edits() -> None:
     """Print one line that names the lost edits and the command that restores them."""
     if lost := lost_edits():
         print(
-            f"warning: a `dvc exp run` was broken off, and its edits of {', '.join(lost)} are not in the workspace; "
-            f"`git restore --source={EXEC_MERGE} {shlex.join(lost)}` brings them back (before the next `dvc exp run`, which "
-            "drops them)",
+            f"warning: a `dvc exp run` was interrupted, and its edits of {', '.join(lost)} are not in the "
+            f"workspace. Run `git restore --source={EXEC_MERGE} {shlex.join(lost)}` to get them back; the next `dvc "
+            "exp run` drops them",
             file=sys.stderr,
             flush=True,
         )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from astro.runtime import UserError, home_root
+from astro.process import UserError, home_root
 from schemas.params import Params
 
 AFFECTS_RESULTS = False  # it reads and checks; DVC tracks the values
@@ -37,12 +37,12 @@ def read_yaml(path: Path) -> CommentedMap:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from None
+        raise UserError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from None
     require_merged(text, path)
     try:
         content = YAML(typ="rt").load(text)
     except YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from None
+        raise UserError(f"{path}: invalid YAML: {error}") from None
     if not isinstance(content, CommentedMap):
         raise UserError(f"{path}: expected sections, got {type(content).__name__}")
     return content
@@ -59,11 +59,12 @@ def require_merged(text: str, path: Path) -> None:
         return
     line = text.count("\n", 0, marks[0].start()) + 1
     remedy = (
-        "do not join it by hand: take one side (git checkout --ours or --theirs dvc.lock), git add it, then run `dvc repro`"
+        "do not merge it by hand: choose one side (git checkout --ours or --theirs dvc.lock), git add it, then run "
+        "`dvc repro`"
         if path.name == "dvc.lock"
-        else f"keep one side of each place that is marked, remove the marks, then `git add {path}`"
+        else f"keep one side at each conflict marker, remove the markers, then run `git add {path}`"
     )
-    raise UserError(f"{path}, line {line}: a merge is not finished ({marks[0][0]}); {remedy}")
+    raise UserError(f"{path}, line {line}: unfinished merge ({marks[0][0]}); {remedy}")
 
 
 def plain(value: Any) -> Any:
@@ -229,11 +230,9 @@ def way_back(content: CommentedMap, path: Path, said: str) -> Iterator[str]:
     fields = re.findall(rf"{re.escape(str(path))}(?:, line \d+)?: ([\w.]+): ", said)
     mine = [key for key in sorted(edits) if any(f"{key}.".startswith(f"{f}.") or f == "params" for f in fields)]
     if mine:
-        was = ", ".join(f"{key} was {before[key]!r}" if key in before else f"{key} was not there" for key in mine)
-        others = (
-            f", and undoes the other edits of the file ({len(edits) - len(mine)})" if len(edits) > len(mine) else ""
-        )
-        yield f"an edit brought this: {was}; `git restore {path}` sets it back{others}"
+        was = ", ".join(f"{key} was {before[key]!r}" if key in before else f"{key} was missing" for key in mine)
+        others = f" and undoes the other edits of the file ({len(edits) - len(mine)})" if len(edits) > len(mine) else ""
+        yield f"it was edited ({was}); `git restore {path}` restores it{others}"
 
 
 def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:

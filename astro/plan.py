@@ -22,9 +22,9 @@ from ruamel.yaml import YAML
 
 from astro.params import PARAMS_FILE, load_params, validate
 from astro.preflight.model_shape import known, shape_of
+from astro.process import UserError, program, run_stage
 from astro.profiles import committed, find, machine_of, merged
 from astro.rates import GIB, RATES, Rates, load_rates, search_of
-from astro.runtime import UserError, program, run_stage
 from schemas.params import Params
 
 PAPER = "paper"
@@ -74,7 +74,8 @@ def parameters_of(params: Params) -> float:
     found = re.search(r"(\d+(?:\.\d+)?)[bB]\b", path)
     if not found:
         raise UserError(
-            f"base.pretrained.path {path!r} is no folder here and does not say how large the model is; give --parameters"
+            f"base.pretrained.path {path!r} is not a folder, and its name does not contain the model's size; give "
+            "--parameters"
         )
     return float(found[1]) * 1e9
 
@@ -214,19 +215,19 @@ def paper_params() -> Params:
 
 def arguments() -> Any:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog=program("plan"), description="What a profile will cost.")
-    parser.add_argument("profile", nargs="?", help='a profile, or "paper"; without one params.yaml as it stands')
-    parser.add_argument("--device", help="device of rates.yaml: core, H100, ...")
-    parser.add_argument("--units", type=int, help="how many of them")
-    parser.add_argument("--rate", type=float, help="generated tokens/s of one unit, measured by you")
-    parser.add_argument("--parameters", type=float, help="of the model, where its name does not say")
+    parser = argparse.ArgumentParser(prog=program("plan"), description="Estimate what a profile costs.")
+    parser.add_argument("profile", nargs="?", help='a profile, or "paper" (default: the current params.yaml)')
+    parser.add_argument("--device", help="device from rates.yaml: core, H100, ...")
+    parser.add_argument("--units", type=int, help="number of devices")
+    parser.add_argument("--rate", type=float, help="your own measurement of generated tokens/s on one device")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check what can be checked without weights; exit code 1: faults"
+        "--parameters", type=float, help="number of parameters, if the model's name does not contain it"
     )
     parser.add_argument(
-        "--compute", default="", help="compute profile of the dry run; else the one that the profile names"
+        "--dry-run", action="store_true", help="check everything that needs no weights (exit code 1: faults found)"
     )
-    parser.add_argument("--here", action="store_true", help="dry run on the machine of the run: its disk, its GPUs")
+    parser.add_argument("--compute", default="", help="compute profile of the dry run (default: the profile's own)")
+    parser.add_argument("--here", action="store_true", help="also check the disk and GPUs of this machine")
     given = parser.parse_args()
     for name in ("units", "rate", "parameters"):
         if (value := getattr(given, name)) is not None and value <= 0:
@@ -241,7 +242,7 @@ def wanted(given: Any) -> tuple[Params, str]:
     if given.profile:
         content = YAML(typ="rt").load(merged(find(given.profile), committed(PARAMS_FILE)))
         return validate(content, PARAMS_FILE), f"Profile {given.profile}"
-    return load_params(), f"{PARAMS_FILE} as it stands"
+    return load_params(), f"the current {PARAMS_FILE}"
 
 
 def gpus(compute: str) -> int:
@@ -274,9 +275,9 @@ def make(given: Any) -> Plan:
         *rates.notes,
         f"a tree: {lines[[x.stage for x in lines].index('mcts')].requests / trees:,.0f} requests (at most {bound}), "
         f"{valid / trees:.0%} of trees valid, {traces:,.0f} traces",
-        "prompts are not counted: their tokens are computed once where an engine caches prefixes, and cost little beside",
-        "memory: of an engine its weights, of full fine-tuning weights, gradients, AdamW's states; caches come on top",
-        "start-up is not counted: an engine takes 20 s to minutes, once a stage",
+        "prompt tokens are not counted: an engine with a prefix cache computes them only once",
+        "memory: an engine's weights, or for full fine-tuning weights, gradients and AdamW states; caches need more",
+        "start-up is not counted: an engine needs 20 s to minutes, once per stage",
     ]
     return Plan(title, parameters, device, units, lines, notes)
 
@@ -292,7 +293,11 @@ def main() -> None:
     params, title = wanted(given)
     found = make(given)
     if params.base.source == "train":
-        print(table(found), "dry run: the embedded model is made here, there is nothing to fit", sep="\n\n")
+        print(
+            table(found),
+            "dry run: the base model is trained in the run itself, so there is nothing to check",
+            sep="\n\n",
+        )
         return
     report = check_profile(
         params, title, device=found.device, compute=given.compute, lines=found.lines, here=given.here

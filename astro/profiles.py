@@ -20,8 +20,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from astro.dvc_files import LOCK, PIPELINE, warn_of_lost_edits
+from astro.files import write_text
 from astro.params import PARAMS_FILE, load_params, nearest, read_yaml, require_merged, validate
-from astro.runtime import UserError, run_stage, write_text
+from astro.process import UserError, run_stage
 from schemas.params import Params
 
 PROFILES = Path("profiles")
@@ -76,7 +77,7 @@ def merged(profile: Path, base: str) -> str:
     try:
         validate(content, PARAMS_FILE)
     except UserError as error:
-        raise UserError(f"{profile} does not give valid params:\n       {error}") from None
+        raise UserError(f"{profile} makes the parameters invalid:\n       {error}") from None
     return to_text(content)
 
 
@@ -89,7 +90,7 @@ def find(name: str) -> Path:
     path = PROFILES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise UserError(f"no profile {name!r}; there are: {known}")
+        raise UserError(f"unknown profile {name!r}; available: {known}")
     return path
 
 
@@ -119,9 +120,9 @@ def show() -> None:
 def profile_command() -> None:
     """`astro profile [NAME]`."""
     parser = argparse.ArgumentParser(
-        prog="astro profile", description="Lay a profile over params.yaml and show the difference."
+        prog="astro profile", description="Apply a profile to params.yaml and show the difference."
     )
-    parser.add_argument("name", nargs="?", help="profiles/<name>.yaml; without it all are listed")
+    parser.add_argument("name", nargs="?", help="name of a file in profiles/ (default: list them all)")
     given = parser.parse_args()
     if given.name:
         print(apply(given.name) or "params.yaml: no change")

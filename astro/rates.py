@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astro.params import plain, read_yaml
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.params import Params
 
 RATES = Path("rates.yaml")
@@ -39,7 +39,7 @@ def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float,
     """
     known = [e for e in entries if e["device"] == device]
     if not known:
-        raise UserError(f"{RATES}: no rate for device {device!r}; there are: {sorted({e['device'] for e in entries})}")
+        raise UserError(f"{RATES}: no rate for device {device!r}; available: {sorted({e['device'] for e in entries})}")
     best = min(known, key=lambda e: abs(e["parameters"] - parameters))
     scaled = "" if abs(best["parameters"] / parameters - 1) < 0.2 else ", scaled by size"
     return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
@@ -58,7 +58,7 @@ def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: f
         shape = content["searches"][task]
         weights, training = content["weights_bytes"], content["training_bytes"]
     except KeyError as error:
-        raise UserError(f"{path}: no entry {error}") from None
+        raise UserError(f"{path}: missing entry {error}") from None
     if rate is not None:
         generate, why = rate, "given by --rate"
     return Rates(
@@ -70,6 +70,6 @@ def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: f
         (
             f"{generate:,.0f} generated tokens/s on one {device}: {why}",
             f"{train:,.0f} trained tokens/s on one {device}: {why_train}",
-            f"lengths and shape of a search, {task}: {shape['source']}",
+            f"lengths and shape of a search with {task}: {shape['source']}",
         ),
     )

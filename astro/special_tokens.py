@@ -132,7 +132,7 @@ def pad_fault(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     if pad_token(tokenizer) is not None:
         return None
     has = "no pad token" if tokenizer.pad_token is None else "its end token as pad token"
-    return f"the tokenizer has {has} and none that could be one; add a special token such as <|pad|> to it"
+    return f"the tokenizer has {has} and no other token to pad with; add a special token such as <|pad|>"
 
 
 def inert(text: str, texts: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ from ruamel.yaml.error import YAMLError
 from astro.importing import import_sets
 from astro.importing.imported import Imported
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.user.task import UserTask
 from schemas.params import Params
@@ -92,7 +92,8 @@ def _problems(task: UserTask, level: int, params: Params | None, report: Report)
         return _from_files(task, params, report)
     if not task.makes_problems:
         report.fault(
-            "no problem(), and no files of problems: set run.task and problems.source: files in params.yaml, and check again"
+            "there is no problem() and no problem file; define problem(), or set run.task and problems.source: "
+            "files in params.yaml"
         )
         return []
     seeds = [(f"check/{n}", level) for n in range(PROBLEMS)]
@@ -104,15 +105,15 @@ def _problems(task: UserTask, level: int, params: Params | None, report: Report)
     report.either(
         differ is None,
         "the same seed gives the same problem",
-        f"problem() gives another problem for the same seed: {made[differ or 0]['question']!r:.80} and then "
-        f"{again[differ or 0]['question']!r:.80}; all chance must come from `random`",
+        f"problem() gives different problems for the same seed: {made[differ or 0]['question']!r:.80} and then "
+        f"{again[differ or 0]['question']!r:.80}; take every random value from the argument `random`",
     )
     different = len({task.identity(p) for p in problems})
     text = f"{different} of {PROBLEMS} problems of level {level} are different"
     if different == 1:
-        report.fault(f"{text}: problem() ignores `random`?")
+        report.fault(f"{text}; check that problem() uses `random`")
     elif different < PROBLEMS:
-        report.note(f"{text}; a set holds each once, so it can hold as many as there are")
+        report.note(f"{text}; a set contains each problem only once, so it cannot be larger than that")
     else:
         report.ok(text)
     return problems
@@ -133,7 +134,8 @@ def _from_files(task: UserTask, params: Params, report: Report) -> list[Problem]
     problems = found.sets.get("eval_train", [])
     if problems:
         report.ok(
-            f"{len(problems)} of the first {limit} rows of the set train are problems; astro check problems says more"
+            f"{len(problems)} of the first {limit} rows of the train set are problems; `astro check problems` shows "
+            "details"
         )
     if task.makes_problems:
         report.note("problem() is not used, because problems.source is files")
@@ -148,34 +150,35 @@ def _grading(task: UserTask, problems: Sequence[Problem], report: Report) -> Non
         if isinstance(error, TaskError)
     ]
     if failed:
-        report.fault(f"score() fails at a gold answer: {failed[0]}")
+        report.fault(f"score() fails on a gold answer: {failed[0]}")
         return
     bad = next((n for n, verdict in enumerate(golds) if verdict != "correct"), None)
     report.either(
         bad is None,
-        f"the gold answer is right ({len(problems)} of {len(problems)})",
-        f"{golds.count('correct')} of {len(golds)} gold answers are right; not this one: {problems[bad or 0].question!r:.120}, "
-        f"gold {problems[bad or 0].gold!r:.80}: {golds[bad or 0]}",
+        f"the gold answer is graded right ({len(problems)} of {len(problems)})",
+        f"{golds.count('correct')} of {len(golds)} gold answers are graded right; this one is not: "
+        f"{problems[bad or 0].question!r:.120}, gold {problems[bad or 0].gold!r:.80}: {golds[bad or 0]}",
     )
     for called, answers in (("nonsense", NONSENSE), ("the gold with its characters in another order", None)):
         pairs = [(p, a) for p in problems[:5] for a in answers or [_shuffled(p.gold)] if a != p.gold]
         verdicts = task.grade_answers([p for p, _ in pairs], [a for _, a in pairs])
         right = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict == "correct"]
         if answers is None and len(right) < len(pairs):
-            report.ok(f"{called} is wrong ({len(pairs) - len(right)} of {len(pairs)})")
+            report.ok(f"{called} is graded wrong ({len(pairs) - len(right)} of {len(pairs)})")
         elif pairs:
             shown = right[0] if right else pairs[0]
             report.either(
                 not right,
-                f"{called} is wrong ({len(pairs)} answers)",
-                f"{called} is right: {shown[1]!r} for {shown[0].question!r:.100}; score() must be able to say no",
+                f"{called} is graded wrong ({len(pairs)} answers)",
+                f"{called} is graded right: {shown[1]!r} for {shown[0].question!r:.100}; score() must reject wrong "
+                "answers",
             )
     pairs = [(p, q.gold) for p, q in zip(problems, [*problems[1:], problems[0]], strict=True) if p.gold != q.gold]
     verdicts = task.grade_answers([p for p, _ in pairs], [a for _, a in pairs])
     right_ones = verdicts.count("correct")
-    text = f"the gold of another problem is right for {right_ones} of {len(pairs)}"
+    text = f"the gold of another problem is graded right for {right_ones} of {len(pairs)}"
     if pairs and right_ones > len(pairs) / 2:
-        report.fault(f"{text}: does score() look at the problem?")
+        report.fault(f"{text}; check that score() uses the problem")
     elif pairs:
         (report.note if right_ones else report.ok)(text)
 
@@ -192,11 +195,11 @@ def _prompts(task: UserTask, problems: Sequence[Problem], report: Report) -> Non
     report.either(
         first == [fresh.prompt(p) for p in problems],
         "the prompt is the same each time",
-        "ask() gives another text at each call",
+        "ask() gives a different text at each call",
     )
-    report.either(all(text.strip() for text in first), "no prompt is empty", "ask() gives an empty prompt")
+    report.either(all(text.strip() for text in first), "no prompt is empty", "ask() returns an empty prompt")
     if len(set(first)) < len({task.identity(p) for p in problems}):
-        report.fault("different problems have the same prompt: does ask() hold the question?")
+        report.fault("different problems have the same prompt; check that ask() includes the question")
 
 
 def _text(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
@@ -208,32 +211,34 @@ def _text(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
     text = task.response(steps)
     report.either(
         task.split(text) == steps,
-        "steps are joined and parted to the same text",
-        f"steps {steps} become {task.split(text)}: does the answer hold step_end {task.step_end!r}?",
+        "joined steps are split into the same steps",
+        f"steps {steps} become {task.split(text)}; check that the answer does not contain step_end {task.step_end!r}",
     )
     ends = [task.is_terminal(step) for step in steps]
     report.either(
         ends == [False, False, True],
-        "the last step is known by its answer",
-        f"of the steps {steps} these end a solution: {ends}, expected the last one alone; look at answer_mark and extract()",
+        "the last step is recognised by its answer",
+        f"only the last of the steps {steps} may end a solution, but is_terminal gives {ends}; check answer_mark "
+        "and extract()",
     )
     answer = task.extract(text)
     verdict = task.grade(problem, answer)
     report.either(
         verdict == "correct",
         "the answer is read from a response",
-        f"from {text!r:.200} the answer {answer!r:.80} is read, which is graded {verdict}",
+        f"the answer read from {text!r:.200} is {answer!r:.80}, which is graded {verdict}",
     )
     given_up = task.abandoned(last)[0]
     report.either(
         task.extract(given_up) is None,
-        "an attempt that is given up gives no answer",
-        f"{given_up!r:.120} still gives an answer; extract() must look for answer_mark {task.answer_mark!r} only",
+        "an abandoned attempt gives no answer",
+        f"{given_up!r:.120} still gives an answer; extract() must only accept text after answer_mark "
+        f"{task.answer_mark!r}",
     )
     report.either(
         task.attempt(given_up) is not None,
-        "what was tried can still be read",
-        f"in {given_up!r:.120} the answer that was tried cannot be read: extract() must know answer_mark by its text",
+        "the answer of an abandoned attempt can still be read",
+        f"the abandoned answer in {given_up!r:.120} cannot be read; extract() must look for the text of answer_mark",
     )
     chain = (
         text.replace(last, given_up)
@@ -244,14 +249,15 @@ def _text(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
     read = task.parse_chain(problem, chain)
     report.either(
         len(read.back_edges) == 1 and read.back_edges[0][1] == 0 and len(read.attempts) == 2,
-        "a chain that goes back is read as one",
-        f"a chain that goes back once, to its first step, reads as {len(read.attempts)} attempts with returns {read.back_edges}",
+        "a chain that goes back is recognised",
+        f"a chain that goes back once, to its first step, is read as {len(read.attempts)} attempts with returns "
+        f"{read.back_edges}",
     )
 
 
 def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
     if "solution" not in task.defines:
-        report.note("no solution(): the base must be a pretrained one, as it is")
+        report.note("there is no solution(), so the base must be pretrained and used without a warm-up")
         return
     seeds = [f"check/{n}" for n in range(len(problems))]
     solved = task.solutions(seeds, problems)
@@ -259,7 +265,7 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
     report.either(
         solved == task.solutions(seeds, problems),
         "the same seed gives the same solution",
-        "solution() gives other steps for the same seed; all chance must come from `random`",
+        "solution() gives different steps for the same seed; take every random value from the argument `random`",
     )
     whole = [list(steps) for steps in solved]
     for steps in whole:
@@ -270,7 +276,8 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
             or any(map(task.is_terminal, steps[:-1]))
         ):
             report.fault(
-                f"solution() must return steps without {task.step_end!r} in them, and only the last may give an answer: {steps}"
+                f"the steps of solution() must not contain {task.step_end!r}, and only the last may give an answer: "
+                f"{steps}"
             )
             return
     report.ok("solutions are steps, and the last one gives the answer")
@@ -278,13 +285,14 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
     right = verdicts.count("correct")
     report.ok(f"{right} of {len(verdicts)} solutions are right, {verdicts.count('wrong')} wrong")
     if unread := verdicts.count("unparseable_prediction"):
-        report.note(
-            f"{unread} answers cannot be read: chains go back from attempts that score() calls wrong, and from no other"
-        )
+        report.note(f"{unread} answers cannot be read; chains go back only from attempts that score() grades as wrong")
     if right == len(verdicts):
-        report.note("every solution is right: a base that never saw a wrong end will not doubt one; let some miss")
+        report.note(
+            "every solution is right, so the base never sees a wrong attempt and will not learn to doubt; "
+            "let some solutions fail"
+        )
     if not right:
-        report.fault("no solution is right: the base has nothing to learn")
+        report.fault("no solution is right, so the base has nothing to learn")
     _rules(task, problems, whole, verdicts, report)
 
 
@@ -302,7 +310,7 @@ def _rules(
         report.either(
             not failed,
             "state_key() gives a text for each step",
-            f"state_key() fails at a step: {failed[0] if failed else ''}",
+            f"state_key() fails on a step: {failed[0] if failed else ''}",
         )
     if "valid" not in task.defines:
         return
@@ -310,13 +318,16 @@ def _rules(
     found = task.try_many("valid", paths)
     failed = [error for error in found if isinstance(error, TaskError)]
     if failed:
-        report.note(f"valid() fails at {len(failed)} of {len(paths)} steps, which then break the rules: {failed[0]}")
+        report.note(
+            f"valid() fails on {len(failed)} of {len(paths)} steps, which then count as breaking the rules: {failed[0]}"
+        )
     steps = iter(found)
     whole = [sum(next(steps) is True for _ in s) == len(s) for s in solved]
     sound = [kept for kept, verdict in zip(whole, verdicts, strict=True) if verdict == "correct"]
     if sound and not all(sound):
         (report.note if any(sound) else report.fault)(
-            f"{sound.count(False)} of {len(sound)} right solutions hold a step that valid() refuses: no chain is made of them"
+            f"{sound.count(False)} of {len(sound)} right solutions contain a step that valid() rejects, so no chain "
+            "is made from them"
         )
     report.ok(f"{found.count(True)} of {len(found)} steps of solutions follow the rules")
 
@@ -332,7 +343,7 @@ def _speed(task: UserTask, problems: Sequence[Problem], report: Report) -> None:
         run()
         each = 1000 * (time.perf_counter() - began) / len(problems)
         (report.note if each > SLOW_MS else report.ok)(
-            f"{method}() takes {each:.1f} ms" + (": a search will wait for it" if each > SLOW_MS else "")
+            f"{method}() takes {each:.1f} ms" + (", which slows the search down" if each > SLOW_MS else "")
         )
 
 
@@ -348,7 +359,7 @@ def shown(task: UserTask, problems: Sequence[Problem], count: int) -> Iterator[s
 def level(text: str) -> int:
     """Parse a level of the command line."""
     if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: levels are whole numbers from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r}: levels are whole numbers from 1")
     return int(text)
 
 
@@ -369,22 +380,22 @@ def main() -> int:
         prog="astro check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task", help="my_task.py, or gym:<name>")
-    parser.add_argument("--level", type=level, default=1, help="of the problems that it is tried on")
+    parser.add_argument("--level", type=level, default=1, help="level of the problems for the check (default: 1)")
     parser.add_argument("--options", type=options, default={}, help="run.options, e.g. '{largest: 9}'")
-    parser.add_argument("--show", type=int, default=1, help="so many problems are printed")
+    parser.add_argument("--show", type=int, default=1, help="number of problems to print (default: 1)")
     given = parser.parse_args()
     run = RunParams(seed=0, task=given.task, options=given.options, prompt="plain", answers="box")
     logging.disable(logging.WARNING)  # unreadable nonsense is part of the check
     task = get_task(run.spec)
     if not isinstance(task, UserTask):
-        raise UserError(f"{given.task} is a task of this project; a task of your own is a file, such as my_task.py")
+        raise UserError(f"{given.task} is a built-in task; this command checks your own task file, such as my_task.py")
     print(f"{task.name}: {task.about}" if task.about else task.name, flush=True)
     here = load_params()
     report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
     print("\n".join([*report.lines, *shown(task, problems, given.show)]))
     print(
-        f"\n{report.faults} fault{'s' * (report.faults > 1)}: mend before a run"
+        f"\n{report.faults} fault{'s' * (report.faults > 1)}; fix them before a run"
         if report.faults
-        else "\nno fault: set run.task in params.yaml"
+        else "\nno faults found; now set run.task in params.yaml"
     )
     return 1 if report.faults else 0

@@ -18,7 +18,7 @@ from functools import partial
 from math_verify import parse, verify
 
 from astro.grading import Pool, grade_batch
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.grading_concurrency import stress
 from benchmarks.grading_killed import killed
 from tests.grading.tables import table
@@ -167,9 +167,15 @@ def main() -> None:
     only.add_argument("--rates", action="store_true")
     only.add_argument("--agreement", action="store_true")
     only.add_argument(
-        "--stress", action="store_true", help="many threads and two processes, hostile answers; say 10000 gradings"
+        "--stress",
+        action="store_true",
+        help="number of gradings by many threads and two processes, with hostile answers (for example 10000)",
     )
-    only.add_argument("--killed", action="store_true", help="worker processes are killed at random; say 10000 gradings")
+    only.add_argument(
+        "--killed",
+        action="store_true",
+        help="number of gradings while worker processes are killed at random (for example 10000)",
+    )
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if given.stress:

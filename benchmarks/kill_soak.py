@@ -26,8 +26,9 @@ from astro.execution.job_runner import LocalRunner, Runner, run_jobs
 from astro.execution.ray_runner import RayRunner
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import digest_path
 from astro.inference.endpoint_engine import EndpointEngine
-from astro.runtime import UserError, digest_path, run_stage
+from astro.process import UserError, run_stage
 from benchmarks.world import Open, problems, settings, stored
 from schemas.execution import RayParams
 from schemas.records import Tree
@@ -171,7 +172,7 @@ def one(target: str, folder: Path, draw: random.Random, expected: str) -> str:
     wait_until_gone(mark)
     if (got := digest_path(folder / "trees")) != expected:
         raise UserError(f"{target}: the trees differ: {got}, expected {expected}")
-    after = f", all gone after {gone:.1f} s" if target == "driver" else ""
+    after = f", all processes ended after {gone:.1f} s" if target == "driver" else ""
     return f"killed with {had} of {PROBLEMS} trees{after}; {runs} run(s), same trees"
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from astro.execution.job_runner import LocalRunner, Meter
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_json, write_jsonl
+from astro.process import run_stage
 from astro.profiles import merged
-from astro.runtime import read_json, run_stage, write_jsonl
 from benchmarks.world import Open, problems, settings
 from schemas.linearize import LinearizeMetrics
 from schemas.records import Problem, StageRecord, Tree

@@ -18,10 +18,11 @@ from reasoners.algorithm import MCTS
 
 from astro.execution.scheduler import generate
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from astro.tasks import get_task
 from benchmarks.search import reset, search
 from schemas.mcts import MctsParams
@@ -111,7 +112,7 @@ def main() -> None:
     params = load_params()
     problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
     if len(problems) < count + 8:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} trees need {count + 8}")
     execution = params.execution.model_copy(update={"processes": 1})
     engine = open_engine(params.engine, execution, MODEL)
     jobs = SearchJobs(params.mcts, params.run.spec, params.run.seed)

@@ -19,7 +19,8 @@ import psutil
 from astro.execution.job_runner import LocalRunner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.search_and_sample_jobs import SearchJobs
-from astro.runtime import UserError, read_jsonl, read_shards, run_stage, write_jsonl
+from astro.files import read_jsonl, read_shards, write_jsonl
+from astro.process import UserError, run_stage
 from astro.search.stats import tree_metrics
 from benchmarks.world import Open, problems, settings, stored
 from schemas.records import Problem, Tree
@@ -32,7 +33,7 @@ def drive(folder: Path, count: int) -> None:
     """Search what the store does not hold, tell the memory on the way, publish."""
     store, runner = ResultStore(folder / FILE, Tree), LocalRunner(Open(slots=256, sleeps=False))
     found = len(store)
-    print(f"begins with {found}, {memory():.0f} MB", flush=True)
+    print(f"starts with {found}, {memory():.0f} MB", flush=True)
     began = time.monotonic()
 
     def items() -> Iterator[Problem]:

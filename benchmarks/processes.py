@@ -20,7 +20,7 @@ from typing import Any
 from astro.execution.result_store import FILE, ResultStore
 from astro.inference.factory import count_processes
 from astro.params import load_params
-from astro.runtime import UserError, run_stage
+from astro.process import UserError, run_stage
 from schemas.records import Tree
 from stages.mcts import MODEL, grow, problems
 
@@ -36,7 +36,7 @@ def measure(trees: int, processes: str) -> None:
     here: Any = SimpleNamespace(params=changed, log=lambda *_, **__: None)  # what the search reads of a stage
     count = len(list(problems(here)))
     if count < trees:
-        raise UserError(f"train.jsonl holds {count} problems, {trees} were asked for")
+        raise UserError(f"train.jsonl has {count} problems, but {trees} trees were requested")
     with (
         tempfile.TemporaryDirectory(prefix="processes-") as home,
         contextlib.closing(ResultStore(Path(home) / FILE, Tree)) as store,

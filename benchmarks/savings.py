@@ -14,10 +14,11 @@ from typing import Any
 
 from astro.execution.scheduler import run_searches
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from astro.search.stats import tree_metrics
 from schemas.params import Params
 from schemas.records import Problem, Tree
@@ -57,7 +58,7 @@ def main() -> None:
     params = load_params()
     problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
     if len(problems) < count:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} were requested")
     warm, problems = problems[:8], problems[:count]
     print(f"{count} problems, k {params.mcts.k}, M {params.mcts.rollouts}, {params.mcts.iterations} iterations")
     print(f"{'':44} tokens requests   valid  solved tokens per valid tree")

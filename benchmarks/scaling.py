@@ -13,7 +13,7 @@ import time
 from astro.execution.job_runner import Meter
 from astro.execution.ray_runner import RayRunner
 from astro.execution.search_and_sample_jobs import SearchJobs
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.world import Open, problems, settings
 from schemas.execution import RayParams
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from astro.execution.scheduler import Job, run_searches
 from astro.execution.search_and_sample_jobs import SearchJobs
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Policy, problems, settings
 

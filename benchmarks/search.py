@@ -18,10 +18,11 @@ from collections.abc import Sequence
 
 from astro.execution.scheduler import TimedEngine, generate, run_searches
 from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.files import read_jsonl
 from astro.inference.engine import Engine, Request
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from schemas.records import Problem
 from stages.mcts import MODEL, PROBLEMS
 
@@ -79,7 +80,7 @@ def main() -> None:
     params = load_params()
     problems = list(read_jsonl(PROBLEMS, Problem))[: count + 8]
     if len(problems) < count + 8:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} trees need {count + 8}")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} trees need {count + 8}")
     warm, problems = problems[count:], problems[:count]
     jobs = SearchJobs(params.mcts, params.run.spec, params.run.seed)
     raw, concurrency = open_engine(params.engine, params.execution, MODEL), params.execution.concurrency

@@ -23,10 +23,11 @@ from astro.evaluation.compute_matched import is_solved
 from astro.evaluation.intervals import bootstrap_mean, paired_difference
 from astro.execution.scheduler import Job, run_searches
 from astro.execution.search_and_sample_jobs import SearchJobs, ToGrade
+from astro.files import read_jsonl
 from astro.inference.engine import Engine
 from astro.inference.factory import open_engine
 from astro.params import load_params
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.process import UserError, run_stage
 from schemas.records import Problem, Tree
 from stages.mcts import MODEL, PROBLEMS
 from tests.search.reference import Reference
@@ -135,7 +136,7 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else params.run.seed
     problems = list(read_jsonl(PROBLEMS, Problem))[:count]
     if len(problems) < count:
-        raise UserError(f"{PROBLEMS}: holds {len(problems)} problems, {count} were asked for")
+        raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} were requested")
     make = partial(SearchJobs, task=params.run.spec, seed=seed)
     tree_settings = params.mcts.model_copy(update={"method": "mcts"})
     search = make(tree_settings)

@@ -12,7 +12,7 @@ import tracemalloc
 from astro.execution.scheduler import Job
 from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.params import load_params
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.world import Policy, problems
 
 DEFAULT = 500

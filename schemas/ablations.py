@@ -37,13 +37,13 @@ class Ablations(Strict):
     @model_validator(mode="after")
     def _names(self) -> "Ablations":
         if again := twice([a.name for a in self.ablations]):
-            raise ValueError(f"names come twice: {', '.join(again)}")
+            raise ValueError(f"names occur twice: {', '.join(again)}")
         if again := twice(self.seeds):
-            raise ValueError(f"seeds come twice: {', '.join(map(str, again))}")
+            raise ValueError(f"seeds occur twice: {', '.join(map(str, again))}")
         default = [a.set for a in self.ablations if a.name == BASELINE]
         if not default or (default != [[]] and not self.profile):
             raise ValueError(
-                f"one ablation must be named {BASELINE!r} and set nothing: the others are compared with it"
+                f"one ablation must be named {BASELINE!r} and set nothing, because the others are compared with it"
             )
         return self
 

@@ -38,10 +38,13 @@ class ArmTable(Strict):
         for name, arm in self.table.items():
             if arm.baseline and (arm.baseline == name or arm.baseline not in self.table):
                 raise ValueError(
-                    f"{name}.baseline: no other arm is called {arm.baseline!r}; there are: {', '.join(self.table)}"
+                    f"{name}.baseline: no other arm is called {arm.baseline!r}; available: {', '.join(self.table)}"
                 )
             if arm.baseline and self.table[arm.baseline].baseline:
-                raise ValueError(f"{name}.baseline: {arm.baseline} is compared with an arm itself; name a baseline")
+                raise ValueError(
+                    f"{name}.baseline: {arm.baseline} is itself compared with another arm; name an arm "
+                    "that is a baseline"
+                )
         return self
 
 

@@ -98,8 +98,8 @@ class BaseModelParams(Strict):
             raise ValueError("source is pretrained but pretrained.path is empty")
         if self.source == "train" and self.warmup.steps:
             raise ValueError(
-                f"warmup.steps {self.warmup.steps} is for a pretrained base, but source is train: set it to 0; training.* says "
-                "how the embedded base is trained"
+                f"warmup.steps {self.warmup.steps} is only for a pretrained base, but source is train; set it to 0 "
+                "(training.* holds the settings of a base that is trained here)"
             )
         if self.source == "train" and self.corpus.row_tokens > self.model.context:
             raise ValueError(f"corpus.row_tokens {self.corpus.row_tokens} is above model.context {self.model.context}")

@@ -51,15 +51,17 @@ class Compute(Strict):
         sharded = self.strategy in ("fsdp2", "zero3")
         if self.strategy == "none" and self.world > 1:
             raise ValueError(
-                f"strategy none is one process, but processes * machines is {self.world}; take ddp, fsdp2 or zero3"
+                f"strategy none is for one process, but processes * machines is {self.world}; use ddp, fsdp2 or zero3"
             )
         if sharded and self.device == "cpu":
             raise ValueError(
-                f"strategy {self.strategy} needs GPUs (accelerate would make plain ddp of it on a CPU, without a word), but "
-                "device is cpu; take ddp"
+                f"strategy {self.strategy} needs GPUs (on a CPU accelerate silently falls back to ddp), but device "
+                "is cpu; use ddp"
             )
         if sharded and not self.accelerate:
-            raise ValueError(f"strategy {self.strategy} needs a file for accelerate launch; name it in accelerate")
+            raise ValueError(
+                f"strategy {self.strategy} needs a file for `accelerate launch`; set accelerate to its path"
+            )
         if self.accelerate and not sharded:
-            raise ValueError(f"accelerate is read by fsdp2 and zero3 only, but strategy is {self.strategy}")
+            raise ValueError(f"only fsdp2 and zero3 read accelerate, but strategy is {self.strategy}")
         return self

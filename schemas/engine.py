@@ -51,7 +51,7 @@ class EngineParams(Strict):
     def _named(self) -> "EngineParams":
         if self.kind == "endpoint" and not self.endpoint.model:
             raise ValueError(
-                "kind endpoint needs endpoint.model, the name of the served model: results depend on the model, and its "
-                "address (execution.endpoint.url) is not part of a stage's identity"
+                "kind endpoint needs endpoint.model, the name of the served model, because results depend on the "
+                "model and not on its address (execution.endpoint.url)"
             )
         return self

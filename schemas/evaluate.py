@@ -32,7 +32,8 @@ class EvalParams(Strict):
             raise ValueError(f"majority {self.majority} is above samples {self.samples}")
         if self.long_tokens and self.longest < self.max_tokens:
             raise ValueError(
-                f"long_tokens {self.long_tokens} is below max_tokens {self.max_tokens}: take auto, 0 (no curve) or more"
+                f"long_tokens {self.long_tokens} is below max_tokens {self.max_tokens}; set it to auto, to 0 (no "
+                "curve), or to at least max_tokens"
             )
         return self
 

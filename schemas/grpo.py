@@ -145,8 +145,8 @@ class GrpoParams(Strict):
             raise ValueError("reward_correct must be above reward_wrong")
         if self.save_every % self.num_iterations:
             raise ValueError(
-                f"save_every {self.save_every} must be a multiple of num_iterations {self.num_iterations}: a run that goes on "
-                "samples anew, and would go on in the middle of a batch"
+                f"save_every {self.save_every} must be a multiple of num_iterations {self.num_iterations}, because "
+                "a run cannot resume in the middle of a batch"
             )
         return self
 
@@ -155,26 +155,28 @@ class GrpoParams(Strict):
         """Check settings that need validation problems, and curricula that cannot work."""
         validation = self.validation
         if self.keep == "best" and not validation.problems:
-            raise ValueError("keep best chooses by validation: set validation.problems above 0, or keep last")
+            raise ValueError("keep best needs validation; set validation.problems above 0, or keep to last")
         if validation.patience and self.keep != "best":
             raise ValueError(
-                f"validation.patience {validation.patience} stops when no checkpoint gets better: it goes with keep best"
+                f"validation.patience {validation.patience} needs keep best, because it stops when no checkpoint "
+                "gets better"
             )
         if validation.problems and validation.every % self.num_iterations:
             raise ValueError(
-                f"validation.every {validation.every} must be a multiple of num_iterations {self.num_iterations}: a "
-                "checkpoint is saved after each measurement, and a run cannot resume in the middle of a batch"
+                f"validation.every {validation.every} must be a multiple of num_iterations {self.num_iterations}, "
+                "because a checkpoint follows each measurement and a run cannot resume in the middle of a batch"
             )
         if self.curriculum != "none" and self.restart.share:
             raise ValueError(
-                f"curriculum {self.curriculum} goes with restart.share 0 only: states in the middle of chains have no pass rate"
+                f"curriculum {self.curriculum} needs restart.share 0, because states in the middle of chains have "
+                "no pass rate"
             )
         return self
 
     @model_validator(mode="after")
     def _lora_fits(self) -> "GrpoParams":
         if self.lora.quantize != "none" and (not self.lora.enabled or self.generation != "hf"):
-            raise ValueError(f"lora.quantize {self.lora.quantize} goes with lora.enabled and generation hf only")
+            raise ValueError(f"lora.quantize {self.lora.quantize} needs lora.enabled and generation hf")
         return self
 
     @model_validator(mode="after")
@@ -183,13 +185,15 @@ class GrpoParams(Strict):
         loss = self.loss_type
         if loss == "cispo" and self.epsilon_high < 1:
             raise ValueError(
-                f"epsilon_high {self.epsilon_high}: with loss_type cispo it is the largest weight of a token, at least 1 (5.0)"
+                f"epsilon_high {self.epsilon_high}: with loss_type cispo it is the largest weight of a token and "
+                "must be at least 1 (ScaleRL: 5.0)"
             )
         if loss in ("sapo", "vespo") and self.epsilon_high:
             raise ValueError(f"epsilon_high {self.epsilon_high}: loss_type {loss} does not clip; set it to 0")
         if self.delta and loss not in CLIPPED:
             raise ValueError(
-                f"delta {self.delta}: loss_type {loss} does not read it; it goes with {', '.join(CLIPPED)}"
+                f"delta {self.delta}: loss_type {loss} does not use it; remove it, or use loss_type "
+                f"{', '.join(CLIPPED)}"
             )
         if self.delta and self.delta <= 1 + (self.epsilon_high or self.epsilon):
             raise ValueError(f"delta {self.delta} must be above 1 + epsilon_high, where clipping begins")

@@ -34,7 +34,7 @@ class RewriteParams(Strict):
     @model_validator(mode="after")
     def _retries_differ(self) -> "RewriteParams":
         if self.retries and not self.temperature:
-            raise ValueError("temperature 0 writes the same text at every try: set retries to 0, or a temperature")
+            raise ValueError("temperature 0 gives the same text at every try; set retries to 0, or temperature above 0")
         return self
 
 
@@ -86,7 +86,7 @@ class LinearizeParams(Strict):
     def _mix(self) -> "LinearizeParams":
         if self.reflection and self.max_backtracks == 0 and self.direct_share < 1:
             raise ValueError(
-                "max_backtracks 0 leaves only direct solutions: set direct_share to 1 or reflection to false"
+                "max_backtracks 0 leaves only direct solutions; set direct_share to 1, or reflection to false"
             )
         return self
 

@@ -27,5 +27,6 @@ def require_enabled(lora: LoraParams) -> None:
     """Raises ValueError: quantized weights without an adapter to train."""
     if lora.quantize != "none" and not lora.enabled:
         raise ValueError(
-            f"lora.quantize {lora.quantize} is for LoRA, but lora.enabled is false: quantized weights are not trained"
+            f"lora.quantize {lora.quantize} is only for LoRA, but lora.enabled is false; full fine-tuning cannot "
+            "train quantized weights"
         )

@@ -73,7 +73,7 @@ class MctsParams(Strict):
     @model_validator(mode="after")
     def _no_logprob_of_reused_steps(self) -> "MctsParams":
         if self.savings.reuse_rollouts and self.prior not in ("frequency", "uniform"):
-            raise ValueError(f"savings.reuse_rollouts needs prior frequency or uniform, not {self.prior}")
+            raise ValueError(f"savings.reuse_rollouts requires prior frequency or uniform, not {self.prior}")
         return self
 
 

@@ -88,22 +88,22 @@ class Params(Strict):
     @model_validator(mode="after")
     def _task_has_what_is_asked_of_it(self) -> "Params":
         if self.run.task in TASKS and self.run.options:
-            raise ValueError(f"run.options: run.task {self.run.task} has no options; set it to {{}}")
+            raise ValueError(f"run.options: run.task {self.run.task} has no options; set run.options to {{}}")
         if self.run.task == "countdown":
             wanted = {"problems.levels": self.problems.levels, "base.corpus.levels": self.base.corpus.levels}
             wanted |= {f"problems.eval.{name}.level": {str(s.level): 1.0} for name, s in self.problems.eval.items()}
             for where, levels in wanted.items():
                 if bad := [level for level in levels if not (level.isdigit() and 2 <= int(level) <= 6)]:
-                    raise ValueError(f"{where}: levels of run.task countdown are 2..6 numbers per problem, not {bad}")
+                    raise ValueError(f"{where}: with run.task countdown a level is 2..6 numbers per problem, not {bad}")
         if self.run.task == "math" and self.problems.source == "generated":
             raise ValueError(
-                "run.task math: problems.source generated makes Countdown problems only; set problems.source to files and "
-                "name them in problems.files (docs/problems.md)"
+                "run.task math: problems.source generated only makes Countdown problems; set problems.source to "
+                "files and name them in problems.files (docs/problems.md)"
             )
         if self.run.task == "math" and self.base.source == "train":
             raise ValueError(
-                "run.task math: base.source train makes a model of Countdown; set base.source to pretrained and name a "
-                "model in base.pretrained.path"
+                "run.task math: base.source train makes a Countdown model; set base.source to pretrained and name "
+                "a model in base.pretrained.path"
             )
         if self.run.task == "math" and self.base.warmup.steps:
             raise ValueError(
@@ -111,17 +111,17 @@ class Params(Strict):
             )
         if self.run.prompt == "chat" and self.base.source == "train":
             raise ValueError(
-                "run.prompt chat: the model that is trained here (base.source train) knows no messages; set run.prompt to "
-                "plain, or base.source to pretrained"
+                "run.prompt chat: a base trained in this run (base.source train) is not a chat model; set "
+                "run.prompt to plain, or base.source to pretrained"
             )
         if self.run.task != "math" and self.run.answers != "box":
             raise ValueError(
-                f"run.answers {self.run.answers}: run.task {self.run.task} has a syntax of its own for its answers; set "
+                f"run.answers {self.run.answers}: run.task {self.run.task} has its own answer syntax; set "
                 "run.answers to box, or run.task to math"
             )
         if self.run.task != "math" and self.linearize.writer == "lm":
             raise ValueError(
-                f"run.task {self.run.task}: its chains are read back by an exact syntax, which a rewrite would not keep; set "
-                "linearize.writer to template"
+                f"run.task {self.run.task}: its chains must keep an exact syntax, which a rewrite by the model "
+                "would change; set linearize.writer to template"
             )
         return self

@@ -153,7 +153,7 @@ class ProblemsParams(Strict):
             raise ValueError(f"number_max {self.number_max} is above value_max {self.value_max}")
         bad = [k for k in self.levels if not (k.isdigit() and int(k))]
         if bad:
-            raise ValueError(f"levels: keys are levels, whole numbers from 1 on, not {bad}")
+            raise ValueError(f"levels: keys are levels, whole numbers from 1, not {bad}")
         if any(v < 0 for v in self.levels.values()) or abs(sum(self.levels.values()) - 1) > 1e-6:
             raise ValueError(f"levels: shares must be >= 0 and add up to 1, not {dict(self.levels)}")
         bad = [name for name in self.eval if not name.replace("_", "").isalnum()]
@@ -165,7 +165,9 @@ class ProblemsParams(Strict):
                 raise ValueError(f"files: source {self.source} needs train, rl and at least one eval_<name>")
             bad = [n for n in self.files if n not in ("train", "rl") and not re.fullmatch(r"eval_\w+", n, re.ASCII)]
             if bad:
-                raise ValueError(f"files: sets are train, rl and eval_<name> of letters, digits and _, not {bad}")
+                raise ValueError(
+                    f"files: names of sets are train, rl and eval_<name> (letters, digits and _), not {bad}"
+                )
         return self
 
 
@@ -177,7 +179,7 @@ class SetMetrics(Strict):
 
 
 class ImportMetrics(Strict):
-    """Rows that an import dropped or kept with a warning. data/problems/dropped.jsonl lists the first of each kind."""
+    """Rows that an import dropped or kept with a warning. data/problems/dropped.csv lists the first of each kind."""
 
     exact: int = Field(ge=0, description="train and rl problems that equal an eval problem after normalisation")
     ngram: int = Field(ge=0, description="train and rl problems that share a long run of words with an eval problem")
@@ -208,7 +210,7 @@ Reason = Literal["exact", "ngram", "repeated", "unparseable_gold", "contradictor
 
 
 class Dropped(Strict):
-    """A line of data/problems/dropped.jsonl: a row that is in no set."""
+    """A row of data/problems/dropped.csv: a row that is in no set."""
 
     id: str = Field(description='id of the row; "": the row is unreadable')
     set: str = Field(description="name of the set that it was given for")

@@ -51,5 +51,6 @@ class RunParams(Strict):
         close = difflib.get_close_matches(name, TASKS, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise ValueError(
-            f"no task is called {name!r}; {hint}There are: {', '.join(TASKS)}, gym:<name>, and files (my_task.py, without spaces)"
+            f"unknown task {name!r}; {hint}Available: {', '.join(TASKS)}, gym:<name>, and files (my_task.py, "
+            "without spaces)"
         )

@@ -2,7 +2,7 @@
 
 import os
 
-from astro.runtime import die_with_parent
+from astro.process import die_with_parent
 
 # Before all other imports, so that no orphan is left even if DVC is killed while a stage loads.
 if os.environ.get("DVC_STAGE"):

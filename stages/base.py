@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from astro.compute_profile import identity, load_compute, split_batch
-from astro.runtime import UserError, atomic_path, discard, read_jsonl, read_shards, run_stage
+from astro.files import atomic_path, read_jsonl, read_shards, write_text
+from astro.process import UserError, run_stage
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_for
 from astro.training.launch import Log, launch, visible_gpus
@@ -24,7 +25,8 @@ from stages.harness import CURVES, Stage, stage
 
 OUT = Path("models/base")
 RAW = Path("models/base_raw")
-"""A pretrained base before its warm-up; an empty folder if there is no warm-up."""
+"""A pretrained base before its warm-up; without a warm-up a folder with the text `NO_RAW`."""
+NO_RAW = "There is no model here, because models/base was not warmed up (base.warmup.steps is 0).\n"
 
 EVAL_SETS = Path("data/problems/eval")
 CORPUS = Path("data/problems/corpus/train.jsonl")
@@ -161,8 +163,8 @@ def main() -> None:
             raise UserError("base.pretrained.path is empty")
         metrics = train(s) if s.params.base.source == "train" else fetch(s)
         if not s.params.base.warmup.steps:
-            discard(RAW)
-            RAW.mkdir(parents=True)  # DVC expects every out to exist
+            with atomic_path(RAW) as folder:  # DVC expects every out to exist, and warns of an empty one
+                write_text(folder / "README.md", NO_RAW)
         s.finish(metrics)
 
 

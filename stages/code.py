@@ -14,7 +14,7 @@ from astro.arms import require_arms
 from astro.code_identity import write_all
 from astro.dvc_files import warn_of_lost_edits
 from astro.params import load_params
-from astro.runtime import run_stage
+from astro.process import run_stage
 from astro.tasks import get_task
 from schemas.run import TASKS, RunParams
 

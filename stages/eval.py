@@ -36,7 +36,8 @@ from astro.execution.search_and_sample_jobs import (
     Unfinished,
     sample_answers,
 )
-from astro.runtime import UserError, atomic_path, digest, home_root, read_jsonl, run_stage, write_jsonl
+from astro.files import atomic_path, digest, read_jsonl, write_jsonl
+from astro.process import UserError, home_root, run_stage
 from astro.special_tokens import cut_text, encode_prompt, load_tokenizer
 from astro.tasks import Task, get_task
 from astro.tasks.chat import chat_for
@@ -171,8 +172,9 @@ def require_room(s: Stage, name: str, problems: list[Problem]) -> None:
     longest, identifier = max((len(encode_prompt(tokenizer, task.prompt(p))), p.id) for p in problems)
     if longest + wanted > engine.max_model_len:
         raise UserError(
-            f"eval.long_tokens {wanted}: with the longest prompt ({identifier}, {longest} tokens) that is {longest + wanted}, "
-            f"but engine.max_model_len is {engine.max_model_len}; raise it (up to the model's context), or lower long_tokens"
+            f"eval.long_tokens {wanted}: with the longest prompt ({identifier}, {longest} tokens) that is "
+            f"{longest + wanted}, but engine.max_model_len is {engine.max_model_len}; raise it (up to the model's "
+            "context), or lower eval.long_tokens"
         )
 
 
@@ -280,7 +282,7 @@ def main() -> None:
     with stage("eval") as s:
         files = sorted(EVAL_SETS.glob("*.jsonl"))
         if not files:
-            raise UserError(f"{EVAL_SETS}: holds no eval set")
+            raise UserError(f"{EVAL_SETS}: contains no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
         records: dict[str, list[Completion]] = {}
         chains: dict[str, list[LongChain]] = {}

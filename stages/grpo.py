@@ -22,16 +22,8 @@ from astro.compute_profile import identity, load_compute, split_batch
 from astro.execution.job_runner import open_runner
 from astro.execution.result_store import ResultStore
 from astro.execution.search_and_sample_jobs import Answers, SampleJobs, sample_answers
-from astro.runtime import (
-    UserError,
-    atomic_path,
-    digest_path,
-    home_root,
-    read_jsonl,
-    run_stage,
-    write_jsonl,
-    write_text,
-)
+from astro.files import atomic_path, digest_path, read_jsonl, write_jsonl, write_text
+from astro.process import UserError, home_root, run_stage
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
 from astro.training.curriculum import easy_first
@@ -53,7 +45,7 @@ EVAL_SETS = Path("data/problems/eval")
 
 def sft_model(s: Stage) -> Path:
     """The SFT model of the arm, from which RL starts."""
-    assert s.arm is not None, "every arm of grpo has a name"
+    assert s.arm is not None, "grpo needs the name of an arm"
     return Path(f"models/sft{s.arm.suffix}")
 
 
@@ -107,12 +99,12 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
     found: list[Restart] = draw_restarts(traces, count=count, states=states, seed=s.params.run.seed, fits=fits)
     if not found and count:
         raise UserError(
-            f"grpo.restart.share {settings.share}: no chain of {source} has a state to restart from (states {states}) that "
+            f"grpo.restart.share {settings.share}: no chain of {source} has a restart state (states {states}) that "
             "leaves room for grpo.max_completion"
         )
     problems = {p.id: p for p in read_jsonl(TRACED, Problem)}
     if unknown := sorted({r.problem_id for r in found} - set(problems)):
-        raise UserError(f"{source}: chains of problems that {TRACED} does not hold, the first is {unknown[0]}")
+        raise UserError(f"{source}: contains chains of problems that are not in {TRACED}, the first is {unknown[0]}")
     return [(problems[r.problem_id], r.prefix) for r in found]
 
 
@@ -123,8 +115,8 @@ def check_validation(s: Stage, problems: list[Problem], held_out: list[Problem],
     settings = s.params.grpo
     if settings.keep == "best" and compute.strategy in ("fsdp2", "zero3"):
         raise UserError(
-            f"grpo.keep best: a checkpoint of strategy {compute.strategy} is in shards and cannot be published by itself; set "
-            "grpo.keep to last (validation goes on)"
+            f"grpo.keep best: the sharded checkpoints of strategy {compute.strategy} cannot be published; set "
+            "grpo.keep to last (validation still runs)"
         )
     if not held_out:
         return
@@ -159,12 +151,12 @@ def check(
     )
     if compute.world > 1 and not settings.seeded:
         print(
-            f"[{s.name}] warning: grpo.seeded false: each of {compute.world} processes samples by a generator of its own, so "
-            "another number of processes is another run",
+            f"[{s.name}] warning: grpo.seeded is false, so each of {compute.world} processes has its own random "
+            "generator and the result depends on their number",
             flush=True,
         )
     if not problems:
-        raise UserError(f"{PROBLEMS}: holds no problem")
+        raise UserError(f"{PROBLEMS}: contains no problems")
     check_validation(s, problems, held_out, compute)
     encode, context, tied = shape_of(model)
     values, vllm = rl_settings(s), s.params.execution.grpo_vllm
@@ -177,7 +169,8 @@ def check(
     longer = overlong(lengths, max_completion=settings.max_completion, limit=min(limit, context))
     for identifier, tokens in longer.items():
         print(
-            f"[{s.name}] left out: the prompt of {identifier} has {tokens} tokens, too many for the model", flush=True
+            f"[{s.name}] problem {identifier} is left out: its prompt of {tokens} tokens is too long for the model",
+            flush=True,
         )
     problems, held_out = ([p for p in some if p.id not in longer] for some in (problems, held_out))
     restarts = restart_states(
@@ -266,7 +259,7 @@ def keep_as_it_is(s: Stage) -> None:
     with atomic_path(Path("models") / s.name) as folder:
         shutil.copytree(sft_model(s), folder)
     write_text(CURVES / f"{s.name}.csv", "step,reward\n")
-    print(f"[{s.name}] 0 steps: {sft_model(s)} as it is", flush=True)
+    print(f"[{s.name}] 0 steps: {sft_model(s)} is published unchanged", flush=True)
     s.finish(
         GrpoMetrics(
             prompts_measured=0,

@@ -24,8 +24,9 @@ from astro import tracking
 from astro.arms import arm_of, load_arms, require_arms
 from astro.code_identity import Sources, differences, identity, path_of, stale_code
 from astro.dvc_files import Entry, hash_of, read_pipeline, value_at
+from astro.files import digest, digest_path, discard, write_json
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.runtime import UserError, clear_folder, digest, digest_path, discard, home_root, work_folder, write_json
+from astro.process import UserError, clear_folder, home_root, work_folder
 from astro.training.launch import forget_world
 from schemas.arms import Arm
 from schemas.records import StageRecord
@@ -87,7 +88,7 @@ class Stage:
 
     @contextlib.contextmanager
     def work(self, *more: object, without: tuple[str, ...] = ()) -> Iterator[Path]:
-        """The stage's work folder (`astro.runtime.work_folder`). It is emptied if the block succeeds and nothing changed
+        """The stage's work folder (`astro.process.work_folder`). It is emptied if the block succeeds and nothing changed
         meanwhile.
 
         Args:
@@ -110,9 +111,9 @@ class Stage:
         for out in self.entry.outs:
             discard(Path(out))
         raise UserError(
-            f"{self.name}: changed while the stage ran: {', '.join(changed)}. The result is not kept, because DVC would record "
-            "the new state as what made it. What is finished stays in work/: undo the change and run `dvc repro` again to use "
-            "it, or run `dvc repro` to do the work with the change"
+            f"{self.name}: changed while the stage ran: {', '.join(changed)}. The result is discarded, because DVC "
+            "would record it as made by the new state. The finished work stays in work/. Undo the change and run "
+            "`dvc repro` to use it, or just run `dvc repro` to redo the work with the change"
         )
 
     @property
@@ -154,12 +155,13 @@ def arm_argument(script: str) -> str:
     """
     given = sys.argv[1:]
     if len(given) > 1:
-        raise UserError(f"{script}: one argument at most, the name of an arm; got {' '.join(given)!r}")
+        raise UserError(f"{script}: expected at most one argument, the name of an arm; got {' '.join(given)!r}")
     if not given:
         plain_names = [name for name, arm in load_arms().items() if not arm.suffix]
         if not plain_names:
             raise UserError(
-                f"{script}: name an arm, for every arm of arms.yaml has a suffix; there are: {', '.join(load_arms())}"
+                f"{script}: give the name of an arm, because every arm of arms.yaml has a suffix; available: "
+                f"{', '.join(load_arms())}"
             )
         return plain_names[0]
     arm_of(given[0])
@@ -211,11 +213,11 @@ def require_current(script: str, task: str) -> None:
     if not path.is_file():
         if not os.environ.get("DVC_STAGE"):
             return  # started by hand: nothing is recorded
-        raise UserError(f"{path}: no such file; `dvc repro code` makes it, and a plain `dvc repro` does that by itself")
+        raise UserError(f"{path}: no such file; run `dvc repro code`, or a plain `dvc repro`, which does this first")
     if changed := stale_code(script, task):
         raise UserError(
-            f"{path} is not of the code as it is now; changed: {', '.join(changed)}. Run `dvc repro code` first; a plain "
-            "`dvc repro` does that by itself"
+            f"{path} does not match the current code; changed: {', '.join(changed)}. Run `dvc repro code`, or a "
+            "plain `dvc repro`, which does this first"
         )
 
 
@@ -245,7 +247,7 @@ def tell_unanswered(name: str, ids: Sequence[str]) -> None:
     """Report problems that did not fit the engine. It answers a prompt that fills the context with an empty text."""
     if ids:
         print(
-            f"[{name}] warning: {len(ids)} problems got not one token, the first is {ids[0]}: their prompts leave no room in "
-            "engine.max_model_len",
+            f"[{name}] warning: {len(ids)} problems got no tokens because their prompts fill engine.max_model_len, "
+            f"the first is {ids[0]}",
             flush=True,
         )

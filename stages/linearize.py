@@ -43,14 +43,8 @@ from astro.execution.vote_and_rewrite_jobs import (
     candidate_of,
     draft_of,
 )
-from astro.runtime import (
-    UserError,
-    atomic_path,
-    read_jsonl,
-    read_shards,
-    run_stage,
-    write_jsonl,
-)
+from astro.files import atomic_path, read_jsonl, read_shards, write_jsonl
+from astro.process import UserError, run_stage
 from astro.tasks import Task, get_task
 from astro.tasks.chat import chat_for
 from astro.validation import check_traces, require
@@ -245,9 +239,9 @@ def require_most(s: Stage, metrics: RewriteMetrics) -> None:
         reasons = ", ".join(f"{name} {n}" for name, n in metrics.dropped_for.model_dump().items() if n)
         raise UserError(
             f"linearize.lm.max_dropped: {metrics.left_out:.0%} of the examples are lost, more than {most:.0%}: "
-            f"{metrics.dropped} of {metrics.chains} chains could not be rewritten ({reasons}; docs/linearize.md says what each "
-            "means). Raise it (the rewrites are kept), or linearize.lm.retries, or set on_failure: template, or let a better "
-            "model write"
+            f"{metrics.dropped} of {metrics.chains} chains could not be rewritten ({reasons}; docs/linearize.md "
+            "explains each reason). Raise it (the rewrites are kept), raise linearize.lm.retries, set on_failure: "
+            "template, or use a better model"
         )
 
 
@@ -256,7 +250,7 @@ def main() -> None:
     with stage("linearize") as s:
         params = s.params.linearize
         if not any(TREES.glob("*.jsonl")):
-            raise UserError(f"{TREES}: holds no .jsonl shard")
+            raise UserError(f"{TREES}: contains no .jsonl file")
         phrases = load_phrases(Path(params.phrase_file))
         run = s.params.run
         task = get_task(run.spec, chat=chat_for(run.prompt, MODEL), answers=run.answers)
@@ -305,8 +299,8 @@ def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rew
         require(gate, METRICS / "gate_linearize.json", REPORTS / "data_docs")
         if params.reflection and figures.share < FEW:
             print(
-                f"[linearize] warning: {figures.share:.0%} of the chains go back; trees with right and wrong ends make them: "
-                "look at valid in metrics/mcts.json, and raise mcts.iterations",
+                f"[linearize] warning: {figures.share:.0%} of the chains go back; such chains need trees with right "
+                "and wrong ends, so check valid in metrics/mcts.json and raise mcts.iterations",
                 flush=True,
             )
 

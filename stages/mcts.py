@@ -18,7 +18,8 @@ from pathlib import Path
 from astro.execution.job_runner import Meter, open_runner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.search_and_sample_jobs import SearchJobs
-from astro.runtime import UserError, read_jsonl, run_stage
+from astro.files import read_jsonl
+from astro.process import UserError, run_stage
 from astro.search.stats import TreeFigures
 from astro.tasks.chat import chat_for
 from astro.validation import GateError, check_trees, require
@@ -98,8 +99,8 @@ def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
 
 
 REMEDY = (
-    "where too few trees hold right and wrong ends: more mcts.iterations or mcts.k, easier problems (problems.levels), or a "
-    "base that knows the task better (base.corpus.rows, base.warmup.steps)"
+    "if too few trees have right and wrong ends, raise mcts.iterations or mcts.k, use easier problems "
+    "(problems.levels), or train a better base (base.corpus.rows, base.warmup.steps)"
 )
 
 
@@ -108,7 +109,7 @@ def main() -> None:
     with stage("mcts") as s:
         count = sum(1 for _ in problems(s))
         if not count:
-            raise UserError(f"{PROBLEMS}: holds no problem")
+            raise UserError(f"{PROBLEMS}: contains no problems")
         with s.work(without=("mcts.gate",)) as work, contextlib.closing(ResultStore(work / FILE, Tree)) as store:
             grow(s, store)
             figures = TreeFigures()

@@ -9,11 +9,12 @@ imported (`problems.source: files`, `run.task: math`); train and rl then lose pr
 
 from pathlib import Path
 
+from astro.files import atomic_path, write_csv, write_jsonl, write_text
 from astro.importing import import_sets
-from astro.runtime import atomic_path, run_stage, write_jsonl, write_text
+from astro.process import run_stage
 from astro.tasks import get_task
 from astro.validation import check_problems, require
-from schemas.problems import ProblemsMetrics, SetMetrics
+from schemas.problems import Dropped, ProblemsMetrics, SetMetrics
 from schemas.records import Problem
 from stages.harness import METRICS, REPORTS, stage
 
@@ -44,7 +45,7 @@ def main() -> None:
         require(gate, METRICS / "gate_problems.json", REPORTS / "data_docs")
         for name in ("train", "rl"):
             write_jsonl(OUT / f"{name}.jsonl", sets[name])
-        write_jsonl(OUT / "dropped.jsonl", found.dropped if found else [])
+        write_csv(OUT / "dropped.csv", Dropped, found.dropped if found else [])
         with atomic_path(OUT / "corpus") as folder:
             write_text(folder / "source.txt", "the task\n" if task.makes_problems else "train.jsonl\n")
             if not task.makes_problems:

@@ -17,19 +17,10 @@ import psutil
 
 from astro import tracking
 from astro.arms import baselines, contracts, models, rl_models
+from astro.files import digest, digest_path, read_json, read_jsonl, read_shards, write_text
 from astro.params import UNTRACKED, load_params, read_yaml
 from astro.params import plain as plain_yaml
-from astro.runtime import (
-    UserError,
-    digest,
-    digest_path,
-    home_root,
-    read_json,
-    read_jsonl,
-    read_shards,
-    run_stage,
-    write_text,
-)
+from astro.process import UserError, home_root, run_stage
 from astro.training.rollout_store import PROBLEMS, home_of, kind_of, read_problems, read_shard, shards, step_of
 from astro.viz.chain_selection import Example, examples
 from astro.viz.report import ReportData, StageProvenance, render
@@ -279,5 +270,5 @@ def trained_models(params: "Params", metrics: dict, infos: dict) -> list[trackin
 
 if __name__ == "__main__":
     if unknown := [a for a in sys.argv[1:] if a != "--table"]:
-        run_stage(lambda: (_ for _ in ()).throw(UserError(f"unknown argument {unknown[0]!r}; there is: --table")))
+        run_stage(lambda: (_ for _ in ()).throw(UserError(f"unknown argument {unknown[0]!r}; the only one is --table")))
     run_stage(main)

@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 from astro.compute_profile import identity, load_compute, split_batch
-from astro.runtime import atomic_path, read_jsonl, run_stage, write_text
+from astro.files import atomic_path, read_jsonl, write_text
+from astro.process import run_stage
 from astro.training.launch import Log, launch, visible_gpus
 from schemas.compute_profile import Compute
 from schemas.records import Trace
@@ -41,7 +42,7 @@ def keep_as_it_is(s: Stage) -> None:
     with atomic_path(Path("models") / s.name) as folder:
         shutil.copytree(MODEL, folder)
     write_text(CURVES / f"{s.name}.csv", "step,loss\n")
-    print(f"[{s.name}] 0 epochs: {MODEL} as it is", flush=True)
+    print(f"[{s.name}] 0 epochs: {MODEL} is published unchanged", flush=True)
     s.finish(SftMetrics(examples=0, too_long=0, tokens=0, steps=0, loss=None))
 
 

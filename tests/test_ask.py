@@ -11,7 +11,7 @@ import pytest
 
 from astro import ask
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.inference.tiny import save_tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -44,11 +44,11 @@ def test_a_problem_is_read_as_people_write_it(text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no Countdown problem"),
+        ("", "not a Countdown problem"),
         ("what is 2 + 2?", 'write one like "make 24 from'),
-        ("make 24 from 3", "no Countdown problem"),
-        ("make 99 from 3 5", "99 is out of the range"),
-        ("make 24 from 0 5", "0 is out of the range"),
+        ("make 24 from 3", "not a Countdown problem"),
+        ("make 99 from 3 5", "99 is outside the range"),
+        ("make 24 from 0 5", "0 is outside the range"),
         ("make 24 from 1 2 3 4 5 6 7", "7 numbers are too many"),
     ],
 )
@@ -73,10 +73,10 @@ def test_remarks_tell_what_the_models_have_not_seen():
         (["--help"], 0, "usage: astro COMMAND"),
         ([], 0, "usage: astro COMMAND"),
         (["plna"], 2, "did you mean 'plan'?"),
-        (["zzz"], 2, "there are: ask"),
+        (["zzz"], 2, "the commands are: ask"),
         (["check"], 0, "params.yaml: valid"),
         (["profile"], 0, "smoke"),
-        (["profile", "smok"], 2, "no profile 'smok'"),
+        (["profile", "smok"], 2, "unknown profile 'smok'"),
         (["plan", "--help"], 0, "usage: astro plan"),
         (["ask", "make 24 from 3 5 7 9", "--samples", "0"], 2, "--samples 0"),
     ],
@@ -133,12 +133,12 @@ def test_models_answer_and_a_page_shows_it(checkout):
 
 
 def test_what_is_not_there_is_said(checkout, tmp_path):
-    assert "no model is trained yet" in astro("ask", "make 24 from 3 5 7 9", cwd=_bare(tmp_path)).stderr
+    assert "no model has been trained yet" in astro("ask", "make 24 from 3 5 7 9", cwd=_bare(tmp_path)).stderr
     for arguments, said in [
-        (["--arms", "nobody"], "no such arm or model; there are: direct, astro, base, sft, grpo_direct"),
+        (["--arms", "nobody"], "no such arm or model; available: direct, astro, base, sft, grpo_direct"),
         (["--arms", "sft_direct"], "no such arm or model"),
-        (["--model", str(tmp_path)], "holds no model"),
-        (["--model", "models/base", "--arms", "sft"], "exclude each other"),
+        (["--model", str(tmp_path)], "not a model folder"),
+        (["--model", "models/base", "--arms", "sft"], "cannot be combined"),
     ]:
         done = astro("ask", "make 24 from 3 5 7 9", *arguments, cwd=checkout)
         assert done.returncode == 2

@@ -30,7 +30,8 @@ MODULES = SOURCES.modules
 
 LAYERS = [
     {"schemas"},
-    {"astro.runtime", "astro.special_tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
+    {"astro.process", "astro.special_tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
+    {"astro.files"},
     {"astro.params"},
     {"astro.arms", "astro.dvc_files"},
     {

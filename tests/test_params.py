@@ -7,7 +7,7 @@ import pytest
 
 from astro import dvc_files
 from astro.params import line_of, load_params, plain, read_yaml, validate
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.params import Params
 
 TEXT = Path("params.yaml").read_text(encoding="utf-8")
@@ -148,8 +148,8 @@ def test_problems_of_the_users_own(tmp_path, edits, parts):
 
 FILES = [
     # the whole file is unreadable
-    ("run: [", ["no valid YAML", "line"]),
-    ("run:\n  seed: 1\n  seed: 2\n", ["no valid YAML", "duplicate key"]),
+    ("run: [", ["invalid YAML", "line"]),
+    ("run:\n  seed: 1\n  seed: 2\n", ["invalid YAML", "duplicate key"]),
     ("- a\n- b\n", ["expected sections"]),
     ("", ["expected sections", "NoneType"]),
     ("just text", ["expected sections"]),
@@ -263,8 +263,7 @@ def test_a_refused_edit_is_told_with_the_way_back(repository):
     path.write_text(TEXT.replace("  samples: 8\n", "  samples: 2.5\n").replace("  epochs: 2.0", "  epochs: 1.0"))
     said = message(path).splitlines()
     assert said[-1].strip() == (
-        "an edit brought this: eval.samples was 8; `git restore params.yaml` sets it back, and undoes the other edits of the "
-        "file (1)"
+        "it was edited (eval.samples was 8); `git restore params.yaml` restores it and undoes the other edits of the file (1)"
     )
     git("restore", "params.yaml", folder=repository)
     load_params()
@@ -273,7 +272,7 @@ def test_a_refused_edit_is_told_with_the_way_back(repository):
 def test_an_added_key_is_told_with_the_way_back(repository):
     path = Path("params.yaml")
     path.write_text(TEXT.replace("  samples: 8\n", "  samples: 8\n  sample: 9\n"))
-    assert "eval.sample was not there; `git restore params.yaml` sets it back" in message(path)
+    assert "it was edited (eval.sample was missing); `git restore params.yaml` restores it" in message(path)
 
 
 def test_values_that_do_not_fit_together_are_told_with_the_way_back(repository):
@@ -309,7 +308,7 @@ def test_a_merge_that_is_not_finished_is_told(tmp_path, name, text, line):
     with pytest.raises(UserError) as caught:
         read_yaml(tmp_path / name)
     said = str(caught.value)
-    assert said.startswith(f"{tmp_path / name}, line {line}: a merge is not finished (<<<<<<< ")
+    assert said.startswith(f"{tmp_path / name}, line {line}: unfinished merge (<<<<<<< ")
     assert ("dvc repro" in said) == (name == "dvc.lock")
     assert "\n" not in said
 
@@ -321,7 +320,10 @@ def test_a_line_of_equal_signs_is_no_merge(tmp_path):
 
 def test_a_file_that_is_not_utf8_is_told(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"a: 1\nb: Gr\xf6\xdfe\n")
-    assert message(tmp_path / "params.yaml") == f"{tmp_path / 'params.yaml'}, line 2: not UTF-8 text; save it as UTF-8"
+    assert (
+        message(tmp_path / "params.yaml")
+        == f"{tmp_path / 'params.yaml'}, line 2: not valid UTF-8; save the file as UTF-8"
+    )
 
 
 # --- edits that a broken-off `dvc exp run` left in git alone -------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from astro import plan, rates
 from astro.params import load_params
 from astro.preflight.model_shape import shape_of
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.preflight.world import params_of
 from tests.tiny_chat import write_tiny_chat
 
@@ -61,7 +61,7 @@ def test_a_rate_is_scaled_by_size_and_says_where_it_is_from():
     entries = [{"device": "core", "parameters": 1e6, "tokens_per_s": 1000, "source": "measured"}]
     assert rates.nearest(entries, "core", 1e6) == (1000, "measured")
     assert rates.nearest(entries, "core", 4e6) == (250, "measured, scaled by size")
-    with pytest.raises(UserError, match=r"no rate for device 'TPU'; there are: \['core'\]"):
+    with pytest.raises(UserError, match=r"no rate for device 'TPU'; available: \['core'\]"):
         rates.nearest(entries, "TPU", 1e6)
 
 
@@ -86,8 +86,8 @@ def test_a_folder_is_counted_by_its_config_and_not_by_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("acme/nobody-knows", "is no folder here and does not say how large the model is; give --parameters"),
-        ("FOLDER", "config.json: no config of a model"),  # its name does not help
+        ("acme/nobody-knows", "is not a folder, and its name does not contain the model's size; give --parameters"),
+        ("FOLDER", "config.json: not a model config"),  # its name does not help
     ],
 )
 def test_a_model_of_unknown_size_is_refused(path, said, tmp_path):
@@ -110,7 +110,7 @@ def test_every_profile_has_a_plan(profile, monkeypatch):
 
 
 FAULTS = [
-    (["nonsense"], "no profile 'nonsense'"),
+    (["nonsense"], "unknown profile 'nonsense'"),
     (["paper", "--units", "0"], "--units must be above 0"),
     (["paper", "--device", "abacus"], "no rate for device 'abacus'"),
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from astro import profiles
 from astro.params import PARAMS_FILE, load_params
-from astro.runtime import UserError
+from astro.process import UserError
 
 SHIPPED = sorted(p.stem for p in Path("profiles").glob("*.yaml"))
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
@@ -129,7 +129,7 @@ FAULTS = {
     "values that do not fit together": ("eval:\n  majority: 99\n", ["mine.yaml", "eval", "majority 99"]),
     "a value where a section is": ("mcts: 3\n", ["mine.yaml", "mcts"]),
     "a section where a value is": ("mcts:\n  k:\n    a: 1\n", ["mine.yaml", "mcts.k"]),
-    "no YAML": ("mcts: [", ["mine.yaml", "no valid YAML"]),
+    "no YAML": ("mcts: [", ["mine.yaml", "invalid YAML"]),
     "an empty file": ("", ["mine.yaml", "expected sections"]),
 }
 
@@ -145,7 +145,7 @@ def test_a_faulty_profile_is_refused_and_nothing_is_written(repository, name):
 
 
 def test_an_unknown_profile_is_refused_with_those_there_are(repository):
-    with pytest.raises(UserError, match=r"no profile 'smok'; there are: default.*smoke"):
+    with pytest.raises(UserError, match=r"unknown profile 'smok'; available: default.*smoke"):
         profiles.apply("smok")
 
 
@@ -155,7 +155,7 @@ def test_the_check_names_a_merge_that_is_not_finished(repository, monkeypatch, n
     monkeypatch.setattr("sys.argv", ["astro.profiles", "check"])
     profiles.main()
     (repository / name).write_text("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n")
-    with pytest.raises(UserError, match=f"^{name}, line 2: a merge is not finished"):
+    with pytest.raises(UserError, match=f"^{name}, line 2: unfinished merge"):
         profiles.main()
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from astro import tracking
-from astro.runtime import UserError, digest_path
+from astro.files import digest_path
+from astro.process import UserError
 from astro.tracking import connectivity, models, store
 from schemas.records import Node, Problem, Tree
 
@@ -156,10 +157,10 @@ def test_the_address_may_stand_in_a_file_of_the_main_checkout(root: Path, monkey
 
 
 FAULTY = [
-    ("uri: https://me:secret@mlflow.example.org", "holds a password"),  # the file is committed
+    ("uri: https://me:secret@mlflow.example.org", "contains a password"),  # the file is committed
     ("url: https://mlflow.example.org", "expected one line"),  # another key
     ("uri: mlflow.example.org", "expected one line"),  # no scheme: MLflow would take it for a folder
-    ("uri: [", "no valid YAML"),
+    ("uri: [", "invalid YAML"),
 ]
 
 
@@ -434,7 +435,7 @@ def test_a_port_that_is_taken_is_told(root: Path) -> None:
         done = ui("--port", str(port), root=root)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: port {port} is taken, perhaps by another `make ui`; choose another: make ui PORT={port + 1}"
+        f"error: port {port} is in use, perhaps by another `make ui`; choose another port: make ui PORT={port + 1}"
     ]
 
 
@@ -489,7 +490,7 @@ def test_pipeline_runs_once_per_fingerprint(root: Path, client) -> None:
 
 
 def test_pipeline_run_that_failed_is_made_again(root: Path, client) -> None:
-    with pytest.raises(ValueError, match="these are not there"):
+    with pytest.raises(ValueError, match="these are missing"):
         tracking.log_pipeline(root, params={}, metrics={}, stages={}, fingerprint="f", artifacts=[root / "gone.html"])
     with pytest.raises(ValueError, match="expected a name"):  # breaks in the middle, after the run was opened
         tracking.log_pipeline(root, params={"": 1}, metrics={}, stages={}, fingerprint="f")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import TaskError, get_task
 from astro.tasks.user.gym import DATASETS, GOLD_ALONE, GOLDS, MISSING, REFUSED
 from astro.tasks.user.task import UserTask
@@ -56,7 +56,7 @@ RIGHT_ANYWAY: dict[str, tuple[tuple[str, ...], str]] = {
     "knights_knaves": ((*SHUFFLED, *LONGER), "persons in any order, other words are ignored"),
     "n_queens": (("other gold",), "another board may be right"),
     "palindrome_generation": (SHUFFLED, "any palindrome of the letters is right"),
-    "polynomial_equations": ((*SHUFFLED, *LONGER), "in any order, and what is no number is ignored"),
+    "polynomial_equations": ((*SHUFFLED, *LONGER), "in any order, and anything but numbers is ignored"),
     "power_function": (("1 more", "half"), "three digits count"),
     "prime_factorization": (SHUFFLED, "factors in any order"),
     "quantum_lock": ((*SHUFFLED, "more words"), "only the letters A, B and C count"),
@@ -154,7 +154,7 @@ def audit(names: Sequence[str]) -> list[Audit]:
     for one in found:
         if one.name in tasks and _made(tasks[one.name]) != one.problems:
             one.same_again = False
-            one.faults.append("another process makes other problems")
+            one.faults.append("another process makes different problems")
     return found
 
 
@@ -192,7 +192,7 @@ def _golds(task: UserTask, one: Audit) -> None:
         bad = verdicts.index(next(v for v in verdicts if v != "correct"))
         one.faults.append(f"a gold answer is {verdicts[bad]}: {one.problems[bad].gold!r:.80}")
     if any(task.step_end in p.gold for p in one.problems):
-        one.faults.append("a gold answer holds a blank line")
+        one.faults.append("a gold answer contains a blank line")
     if any(task.extract(task.ask(p)) is not None for p in one.problems):
         one.faults.append("a question holds what reads as an answer")
     began = time.perf_counter()
@@ -287,7 +287,7 @@ def written(found: Sequence[Audit]) -> str:
 def main() -> None:
     """Audit the tasks on the command line, or all."""
     if MISSING:
-        raise SystemExit(f"error: {MISSING}; reasoning-gym is an extra: make gym")
+        raise SystemExit(f"error: {MISSING}; run `make gym` to install reasoning-gym")
     asked = sys.argv[1:]
     unknown = [name for name in asked if name not in DATASETS]
     if unknown:

@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # Make .venv with the locked dependencies: tools/setup.sh [cpu|gpu], or add to it: tools/setup.sh
-# remote|smollm2|gym|docs. Called by make; a second call returns at once.
+# remote|smollm2|gym|docs. Called by make; a second call returns at once. With --stamp after the name it only prints the file
+# that marks an environment of this lock as complete.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 flavour=${1:-cpu}
 lock=requirements/$flavour.txt
+[ -f "$lock" ] || { echo "error: $lock: no such file; EXTRA is cpu or gpu" >&2; exit 2; }
 uv_version=0.13.9
 torch=$(grep -oE '^torch==[^ ]+' "$lock" || true)
-stamp=.venv/.ready-$(cat "$lock" tools/setup.sh | sha256sum | cut -c1-16)
+layout=1  # raise it if the environment of the same lock changes: uv, its options, what is written below
+stamp=.venv/.ready-$({ echo "$layout"; cat "$lock"; } | sha256sum | cut -c1-16)
+if [ "${2:-}" = --stamp ]; then echo "$stamp"; exit 0; fi
 if [ -f "$stamp" ]; then exit 0; fi
 
 python=${PYTHON:-python3.11}
-command -v "$python" >/dev/null || { echo "error: $python was not found; install Python 3.11, or name one: make PYTHON=..." >&2; exit 2; }
+command -v "$python" >/dev/null || { echo "error: $python was not found; install Python 3.11, or set its path: make PYTHON=..." >&2; exit 2; }
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $python is not Python 3.11" >&2; exit 2; }
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
-if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk, $((free_kb / 1000000)) GB are free here" >&2; exit 2; fi
+if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk space, but only $((free_kb / 1000000)) GB are free" >&2; exit 2; fi
 
 more=$(case $flavour in remote|smollm2|gym|docs) echo yes;; esac)
 [ -n "$more" ] || echo "[setup] making .venv from $lock (once, a few minutes)"
@@ -46,7 +50,7 @@ fi
 
 # torch's CPU build first: from the configured sources, else from PyTorch's own index. A plain torch would bring CUDA.
 if [ "$flavour" = cpu ] && ! install --no-deps "$torch" 2>/dev/null; then
-  echo "[setup] $torch is not in the configured sources; taking it from PyTorch's index"
+  echo "[setup] $torch is not in the configured sources; installing it from PyTorch's index"
   install --no-deps --torch-backend cpu "$torch"
 fi
 install -r "$lock"

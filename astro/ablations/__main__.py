@@ -9,7 +9,8 @@ from astro.ablations.committed_results import all_kept, changed, keep, kept, of_
 from astro.ablations.experiment_refs import done, experiments, head
 from astro.ablations.experiment_results import read
 from astro.ablations.spec import Planned, committed_params, plan
-from astro.runtime import program, run_stage, write_json, write_text
+from astro.files import write_json, write_text
+from astro.process import program, run_stage
 from astro.viz.ablation_page import render
 from schemas.ablations import BASELINE
 
@@ -50,7 +51,7 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     if earlier:
         was = next(run for name, run in earlier.items() if compared[name].ablation.name == BASELINE)
         what = "; ".join(changed(was.params, base))
-        print(f"\nno run has the present default, and these are of an earlier one: {what}")
+        print(f"\nno run used the current default parameters; these runs used earlier ones: {what}")
     print(f"\nwritten: {REPORT}, {REPORT.with_suffix('.md')}, {REPORT.with_suffix('.html')}")
 
 
@@ -59,7 +60,7 @@ def keep_all(planned: list[Planned]) -> None:
     commit = head()
     known = experiments(commit)
     written = [keep(p, read(p.name, rev), commit=commit) for p in planned if (rev := done(p, known))]
-    print("\n".join(f"kept: {path}" for path in written) or f"no run of the plan is done on commit {commit[:7]}")
+    print("\n".join(f"kept: {path}" for path in written) or f"no planned run is finished on commit {commit[:7]}")
 
 
 def main() -> None:
@@ -67,7 +68,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog=program("ablations"), description="run and compare ablations")
     parser.add_argument("what", choices=["run", "table", "list", "keep"], nargs="?", default="run")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these ablations")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="in place of the file's")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[], metavar="N", help="instead of the seeds in the file"
+    )
     parser.add_argument("--file", type=Path, default=FILE)
     given = parser.parse_args()
     planned = plan(given.file, only=given.only, seeds=given.seeds)
@@ -80,7 +83,7 @@ def main() -> None:
     try:
         failed = runner.run(planned) if given.what == "run" else []
     except KeyboardInterrupt:
-        print("[ablations] interrupted; the same command goes on from here", file=sys.stderr)
+        print("[ablations] interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)
     tabulate(planned, given.file)
     if failed:

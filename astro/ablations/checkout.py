@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from astro.ablations.experiment_refs import forget, git, ref_of
-from astro.runtime import HOME, UserError, home_root
+from astro.process import HOME, UserError, home_root
 
 CLONE = Path(".dvc/tmp/ablations")
 """Path of the clone, beside DVC's own copies. Neither git nor DVC looks there."""
@@ -59,7 +59,7 @@ def close_checkout() -> None:
     while (pid := _at_work()) and time.monotonic() < until:
         time.sleep(0.2)
     if pid:
-        raise UserError(f"process {pid} of an earlier run still works in {CLONE}: wait for it, or end it")
+        raise UserError(f"process {pid} of an earlier run is still working in {CLONE}; wait for it, or stop it")
     shutil.rmtree(CLONE)
 
 

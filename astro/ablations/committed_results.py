@@ -15,8 +15,9 @@ from pydantic import Field
 
 from astro.ablations.experiment_results import Result
 from astro.ablations.spec import SEED_KEY, Planned, committed_params, overlaid
+from astro.files import digest, read_json, write_text
 from astro.params import UNTRACKED
-from astro.runtime import UserError, digest, read_json, write_text
+from astro.process import UserError
 from schemas.ablations import BASELINE
 from schemas.params import laid_over
 from schemas.strict import Strict
@@ -163,7 +164,7 @@ def changed(had: dict, now: dict, prefix: str = "") -> list[str]:
         if isinstance(value, dict) and isinstance(now.get(key), dict):
             lines += changed(value, now[key], f"{prefix}{key}.")
         elif key not in now:
-            lines.append(f"{prefix}{key} was {value}, is gone")
+            lines.append(f"{prefix}{key} was {value}, no longer exists")
         elif now[key] != value:
-            lines.append(f"{prefix}{key} was {value}, is {now[key]}")
+            lines.append(f"{prefix}{key} was {value}, is now {now[key]}")
     return lines

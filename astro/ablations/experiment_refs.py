@@ -6,7 +6,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from astro.ablations.spec import Planned
 from astro.params import PARAMS_FILE, plain
-from astro.runtime import UserError
+from astro.process import UserError
 
 
 def git(*arguments: str) -> str:
@@ -30,7 +30,7 @@ def head() -> str:
     try:
         return git("rev-parse", "--verify", "HEAD").strip()
     except UserError as error:
-        raise UserError(f"experiments need a git repository with a commit: {error}") from None
+        raise UserError(f"experiments need a git repository with at least one commit: {error}") from None
 
 
 def ref_of(commit: str, name: str) -> str:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from astro.ablations.experiment_refs import params_at
 from astro.arms import models
 from astro.evaluation.accuracy import pass_at_1
-from astro.runtime import UserError, explain
+from astro.files import explain
+from astro.process import UserError
 from schemas.records import Completion, Problem
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metr
     """Check that each problem of the set was answered, and that the metrics agree."""
     if scores.keys() != asked.keys() or not scores:
         raise UserError(
-            f"experiment {name}: {model} answered {len(scores)} problems of set {set_name}, which holds {len(asked)}; "
-            f"not in both: {sorted(scores.keys() ^ asked.keys())[:3]}"
+            f"experiment {name}: {model} answered {len(scores)} problems of set {set_name}, which has {len(asked)}; "
+            f"only on one side: {sorted(scores.keys() ^ asked.keys())[:3]}"
         )
     try:
         told = metrics["sets"][set_name][model]["pass_at_1"]["value"]
@@ -84,7 +85,9 @@ def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metr
         raise UserError(f"experiment {name}: {METRICS}: no sets.{set_name}.{model}.pass_at_1.value") from None
     mean = sum(scores.values()) / len(scores)
     if abs(mean - told) > TOLERANCE:
-        raise UserError(f"experiment {name}: {METRICS} says {told} for {set_name}, {model}; completions give {mean}")
+        raise UserError(
+            f"experiment {name}: {METRICS} gives {told} for {set_name}, {model}, but the completions give {mean}"
+        )
 
 
 def _list(files: "DVCFileSystem", folder: str, name: str) -> list[str]:

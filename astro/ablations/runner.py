@@ -17,7 +17,7 @@ from astro.ablations.checkout import close_checkout, environment, open_checkout,
 from astro.ablations.committed_results import kept
 from astro.ablations.experiment_refs import dirty, done, experiments, head
 from astro.ablations.spec import Planned, committed_params
-from astro.runtime import UserError, die_with_parent, work_folder
+from astro.process import UserError, die_with_parent, work_folder
 
 GRACE_S = 10.0
 """Seconds that DVC may take to end after Ctrl-C (which it receives as well) before it is killed."""
@@ -35,15 +35,13 @@ def run(planned: Sequence[Planned]) -> list[str]:
     if planned and planned[0].profile and committed_params() != committed_params(planned[0].profile):
         name = planned[0].profile
         raise UserError(
-            f"these ablations are of profile {name}; lay it over params.yaml (astro profile {name}) and commit that first"
+            f"these ablations use profile {name}: run `astro profile {name}`, commit params.yaml, and start again"
         )
     with work_folder("ablations", ".") as folder, _sigterm_interrupts():
         commit = head()
         if files := dirty():
             shown = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
-            print(
-                f"[ablations] runs are of commit {commit[:7]}: without the uncommitted changes in {shown}", flush=True
-            )
+            print(f"[ablations] runs use commit {commit[:7]} and ignore the uncommitted changes in {shown}", flush=True)
         known = experiments(commit)
         todo = [p for p in planned if not done(p, known) and not kept(p)]
         finished, failed, began = len(planned) - len(todo), [], time.monotonic()

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from astro.files import explain
 from astro.params import PARAMS_FILE, nearest, plain, read_yaml
+from astro.process import UserError
 from astro.profiles import committed, find, merged
-from astro.runtime import UserError, explain
 from schemas.ablations import Ablation, Ablations
 from schemas.params import Params
 
@@ -94,7 +95,7 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
     file, content = load(path)
     if unknown := sorted(set(only) - {a.name for a in file.ablations}):
         known = ", ".join(a.name for a in file.ablations)
-        raise UserError(f"{path}: no ablation {', '.join(unknown)}; there are: {known}")
+        raise UserError(f"{path}: unknown ablation {', '.join(unknown)}; available: {known}")
     chosen = list(dict.fromkeys(seeds or file.seeds))
     at_commit = committed_params(file.profile)
     here = at_commit if file.profile else plain(read_yaml(PARAMS_FILE))
@@ -128,8 +129,8 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
     for setting in settings:
         key, value = parse(setting, where)
         if key in seen:
-            what = "the runner sets it, by `seeds`" if key == SEED_KEY else "it is set twice"
-            raise UserError(f"{where}: set {setting!r}: {key}: {what}")
+            what = "is set by the runner, from `seeds`" if key == SEED_KEY else "is set twice"
+            raise UserError(f"{where}: set {setting!r}: {key} {what}")
         seen.add(key)
         *sections, leaf = key.split(".")
         here: Any = result
@@ -139,7 +140,7 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
             hint = nearest(Params, key.split("."))
             raise UserError(f"{where}: set {setting!r}: {PARAMS_FILE} has no parameter {key!r}{hint}")
         if isinstance(here[leaf], dict):
-            raise UserError(f"{where}: set {setting!r}: {key} is a section; set its parameters one by one")
+            raise UserError(f"{where}: set {setting!r}: {key} is a section; set its parameters individually")
         here[leaf] = value
     return result
 
@@ -153,7 +154,7 @@ def check(params: dict, where: str) -> dict:
     try:
         Params.model_validate(params)
     except ValidationError as error:
-        raise UserError(f"{where}: does not give valid params: {explain(error)}") from None
+        raise UserError(f"{where}: the resulting parameters are invalid: {explain(error)}") from None
     return params
 
 
@@ -169,9 +170,9 @@ def parse(setting: str, where: str) -> tuple[str, object]:
     try:
         [override] = to_hydra_overrides([setting])
     except OverrideParseException as error:
-        raise UserError(f"{where}: set {setting!r}: no key=value: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{where}: set {setting!r}: not a key=value setting: {str(error).splitlines()[0]}") from None
     if override.type.name != "CHANGE" or override.is_sweep_override() or override.package:
-        raise UserError(f"{where}: set {setting!r}: expected one key=value")
+        raise UserError(f"{where}: set {setting!r}: expected exactly one key=value")
     return override.key_or_group, override.value()
 
 

@@ -19,7 +19,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned
 from astro.arms import baselines, models
 from astro.evaluation.intervals import paired_difference, rounded
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.viz.labels import style
 from astro.viz.markdown_table import table as piped
 from schemas.ablations import (
@@ -50,8 +50,8 @@ def check_same_problems(results: Results) -> None:
             here, there = result.questions.get(set_name, {}), expected.questions.get(set_name, {})
             if odd := sorted(i for i in here.keys() | there.keys() if here.get(i) != there.get(i)):
                 raise UserError(
-                    f"{name}-s{seed} and {other}-s{seed} were not asked the same: set {set_name}, {len(odd)} problems "
-                    f"differ, first {odd[0]}: {here.get(odd[0])!r} and {there.get(odd[0])!r}; they cannot be paired"
+                    f"{name}-s{seed} and {other}-s{seed} cannot be paired: in set {set_name} {len(odd)} problems "
+                    f"differ, the first is {odd[0]}: {here.get(odd[0])!r} and {there.get(odd[0])!r}"
                 )
 
 
@@ -255,15 +255,16 @@ def markdown(table: AblationReport) -> str:
     lines = [
         "# Ablations",
         "",
-        f"Commit {table.commit}, seeds {seeds}. pass@1 in percent, differences to `{BASELINE}` in percentage points, paired on "
-        "(seed, problem) with a 95 % bootstrap interval over these pairs. The interval does not cover other seeds: "
-        "`per seed` shows the lowest and the highest difference within one seed. `-`: not there yet.",
+        f"Commit {table.commit}, seeds {seeds}. pass@1 in percent, differences to `{BASELINE}` in percentage "
+        "points, paired on (seed, problem) with a 95 % bootstrap interval over these pairs. The interval does not "
+        "cover other seeds; `per seed` shows the lowest and the highest difference within one seed. `-`: no result "
+        "yet.",
         "",
         piped(HEADER, cells(table)),
         "",
         "## The search prior within each ablation",
         "",
-        "The arm whose chains search, minus its direct comparator of the same run.",
+        "The arm whose chains search, minus the direct arm of the same run.",
         "",
         piped(ARMS_HEADER, arm_cells(table)),
         "",

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from astro.runtime import digest
+from astro.files import digest
 from schemas.linearize import Fault, RewriteFaults, RewriteMetrics
 from schemas.records import ROOT, Problem, Segment, Trace, Tree
 from schemas.strict import Strict
@@ -109,13 +109,13 @@ def pieces_of(tree: Tree, trace: Trace, *, step_end: str, restate: Callable[[Seq
         if segment.kind == "reflection":
             found.append(Piece("reflection", None, text, opening=text))
         elif segment.kind == "return":
-            assert segment.node is not None, f"{trace.id}: a return to no node"
+            assert segment.node is not None, f"{trace.id}: a return without a node"
             steps = tree.steps(segment.node)
             opening = segment.text.removesuffix(restate(steps)).removesuffix(step_end)
             target = "" if segment.node == ROOT else steps[-1]
             found.append(Piece("return", segment.node, text, opening=opening, target=target))
         else:
-            assert segment.node is not None, f"{trace.id}: a step of no node"
+            assert segment.node is not None, f"{trace.id}: a step without a node"
             ends = last or trace.segments[place + 1].kind in ("reflection", "return")
             answer = tree.nodes[segment.node].answer if ends else None
             found.append(Piece(segment.kind, segment.node, text, ends=ends, last=last, answer=answer))
@@ -179,7 +179,7 @@ def fallback(piece: Piece, chain: Sequence[Passage]) -> str:
 
 def retold(trace: Trace, rewritten: Rewritten, *, step_end: str) -> Trace:
     """The trace with rewritten texts. Kinds and nodes of its segments stay, so that all readers of traces work as before."""
-    assert rewritten.texts is not None, f"{trace.id}: a chain that is dropped"
+    assert rewritten.texts is not None, f"{trace.id}: a dropped chain has no text"
     segments = [
         Segment(text=text + (step_end if s.text.endswith(step_end) else ""), kind=s.kind, node=s.node)
         for text, s in zip(rewritten.texts, trace.segments, strict=True)

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from astro.cloning.walk import Walk
-from astro.runtime import UserError, explain
+from astro.files import explain
+from astro.process import UserError
 from schemas.records import ROOT, Segment, Tree
 from schemas.strict import Strict
 
@@ -36,7 +37,7 @@ def load_phrases(path: Path) -> Phrases:
     except OSError as error:
         raise UserError(f"linearize.phrase_file: {path}: {error.strerror}") from None
     except YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from None
+        raise UserError(f"{path}: invalid YAML: {error}") from None
     try:
         return Phrases.model_validate(content)
     except ValidationError as error:

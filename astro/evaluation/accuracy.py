@@ -27,7 +27,7 @@ def by_problem(completions: Iterable[Completion]) -> dict[str, list[Completion]]
     for completion in sorted(completions, key=lambda c: (c.problem_id, c.sample)):
         group = groups.setdefault(completion.problem_id, [])
         if group and group[-1].sample == completion.sample:
-            raise ValueError(f"problem {completion.problem_id}: sample {completion.sample} comes twice")
+            raise ValueError(f"problem {completion.problem_id}: sample {completion.sample} occurs twice")
         group.append(completion)
     return groups
 

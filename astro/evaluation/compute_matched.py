@@ -320,7 +320,7 @@ def first_found(tree: Tree, ledger: Ledger) -> int | None:
             if any(r.verdict == "correct" for r in node.rollouts)
         ]
     except KeyError as error:
-        raise ValueError(f"problem {tree.problem.id}: the ledger holds no request for {error.args[0]}") from None
+        raise ValueError(f"problem {tree.problem.id}: the ledger has no request for {error.args[0]}") from None
     if ledger.tokens != tree.tokens:
         raise ValueError(f"problem {tree.problem.id}: the ledger has {ledger.tokens} tokens, the tree {tree.tokens}")
     return min(moments, default=None)
@@ -367,11 +367,13 @@ def _check_found(found: Mapping[str, int | None], trees: Mapping[str, Tree]) -> 
     """Refuse token counts that do not match the trees."""
     if found.keys() != trees.keys():
         odd = sorted(found.keys() ^ trees.keys())
-        raise ValueError(f"found and the trees hold different problems: {len(odd)}, e.g. {odd[:3]}")
+        raise ValueError(
+            f"the list of found solutions and the trees cover different problems: {len(odd)}, e.g. {odd[:3]}"
+        )
     for problem, tokens in found.items():
         tree = trees[problem]
         if (tokens is not None) != is_solved(tree) or (tokens or 0) > tree.tokens:
             raise ValueError(
-                f"problem {problem}: found at {tokens} tokens, but its tree of {tree.tokens} tokens is "
+                f"problem {problem}: solved at {tokens} tokens, but its tree of {tree.tokens} tokens is "
                 f"{'solved' if is_solved(tree) else 'not solved'}"
             )

@@ -28,7 +28,7 @@ def steps_to(chain: Chain, index: int) -> tuple[str, ...]:
 def _parent(chain: Chain, index: int) -> int:
     """The parent of a step. It must come before the step, or walking up would not end."""
     if not 0 <= index < len(chain.nodes):
-        raise ValueError(f"no step {index} in a chain of {len(chain.nodes)}")
+        raise ValueError(f"no step {index} in a chain of {len(chain.nodes)} steps")
     parent = chain.nodes[index].parent
     if not PROBLEM <= parent < index:
         raise ValueError(f"step {index} continues step {parent}, expected an earlier one or {PROBLEM}")

@@ -117,7 +117,7 @@ def _check(completions: Mapping[str, Sequence[Completion]]) -> None:
             raise ValueError(f"model {model}: no completions")
         others = {c.model for c in done} - {model}
         if others:
-            raise ValueError(f"model {model}: holds completions of {sorted(others)}")
+            raise ValueError(f"model {model}: also contains completions of {sorted(others)}")
     sets = sorted({c.set for done in completions.values() for c in done})
     if len(sets) > 1:
         raise ValueError(f"expected completions of one eval set, got {sets}")

@@ -21,7 +21,7 @@ from astro.execution.result_store import ResultStore
 from astro.execution.scheduler import Job, TimedEngine, run_searches
 from astro.inference.engine import Engine, EngineError
 from astro.inference.factory import count_processes, open_engine, share_of
-from astro.runtime import Progress, UserError
+from astro.process import Progress, UserError
 from astro.special_tokens import read_control
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def run_jobs(
     if done == total:
         return
     if done:
-        print(f"[{label}] goes on: {done} of {total} {unit} are there from a run that was cut off", flush=True)
+        print(f"[{label}] resumes: {done} of {total} {unit} are kept from an interrupted run", flush=True)
     progress = None  # its clock starts with the first result, because opening the engine would distort the rate
     missing = (item for item in items() if item.id not in store)
     results = runner.run(jobs, missing, total=total - done, in_flight=in_flight, meter=meter or Meter())
@@ -225,7 +225,7 @@ def run_jobs(
                 progress = progress or Progress(label, total, unit=unit, start=done)
                 progress.update(done, note(result, done, total) if note else "")
     except (EngineError, OSError) as error:
-        raise UserError(f"{reason(error)}; {done} finished {unit} are kept and will be used") from None
+        raise UserError(f"{reason(error)}; {done} finished {unit} are kept for the next run") from None
 
 
 def reason(error: Exception) -> str:

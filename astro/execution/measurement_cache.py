@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from astro.execution.result_store import FILE, ResultStore
-from astro.runtime import UserError, clear_folder, work_folder
+from astro.process import UserError, clear_folder, work_folder
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -60,7 +60,7 @@ def _locked(stage: str, key: str) -> Iterator[Path]:
                 break
             except UserError:
                 if not told:
-                    print(f"[{stage}] another run measures the same; waiting for it", flush=True)
+                    print(f"[{stage}] another run is measuring the same; waiting for it", flush=True)
                 told = True
                 time.sleep(POLL_S)
         yield folder

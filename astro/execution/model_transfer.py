@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from astro.files import digest
 from astro.inference.engine import EngineError
-from astro.runtime import digest
 
 TRANSFER_BYTES = 4 * 2**30
 """Largest model that is transferred. Larger models belong on a disk that all nodes share."""
@@ -42,8 +42,8 @@ class TransferredModel:
             return self.folder
         if not self.blobs:
             raise EngineError(
-                f"{self.folder} is not on node {os.uname().nodename} as it is on the driver's; larger models than "
-                f"{TRANSFER_BYTES / 2**30:.0f} GiB must lie on a disk that the nodes share"
+                f"{self.folder} differs on node {os.uname().nodename} from the driver's copy; models larger than "
+                f"{TRANSFER_BYTES / 2**30:.0f} GiB must be on a disk that the nodes share"
             )
         target = Path(tempfile.gettempdir()) / f"astro-model-{digest(str(self.folder), self.sizes)}-{os.getpid()}"
         shutil.rmtree(target, ignore_errors=True)

@@ -137,7 +137,7 @@ def connect(settings: "RayParams", task: str = "") -> Any:
     except Exception as error:  # Ray itself raises plain Exception
         where = settings.address or "a cluster on this machine"
         raise EngineError(
-            f"execution.ray.address {where}: no cluster answers ({' '.join(str(error).split())})"
+            f"execution.ray.address {where}: no Ray cluster answers ({' '.join(str(error).split())})"
         ) from None
     return ray
 
@@ -381,11 +381,12 @@ class _Driver:
         self._losses += 1
         self._why = why
         self._ray.kill(worker.actor)
-        print(f"[ray] a worker was lost, {len(worker.items)} items are done again: {why}", flush=True)
+        print(f"[ray] a worker was lost; its {len(worker.items)} items are repeated: {why}", flush=True)
         if self._losses >= max(LOSSES, 2 * len(self._workers)):
             names = ", ".join(list(worker.items)[:5])
             raise EngineError(
-                f"{self._losses} workers were lost in a row without a result; the last one worked on {names}: {why}"
+                f"{self._losses} workers in a row were lost without a result; the last one was working on {names}: "
+                f"{why}"
             )
 
     def _watch(self) -> None:
@@ -401,8 +402,10 @@ class _Driver:
         if at_work:
             self._idle_since = now
         elif now - self._idle_since > self._settings.patience_s:
-            raise EngineError(f"ray: no worker in {self._settings.patience_s:.0f} s; lost last: {self._why}")
+            raise EngineError(
+                f"ray: no worker for {self._settings.patience_s:.0f} s; the last one was lost: {self._why}"
+            )
         elif now - max(self._told, self._idle_since) > TELL_S:
             self._told = now
             has = self._ray.cluster_resources()
-            print(f"[ray] waits for a worker; the cluster has {has.get('CPU', 0):g} cores", flush=True)
+            print(f"[ray] waiting for a worker; the cluster has {has.get('CPU', 0):g} cores", flush=True)

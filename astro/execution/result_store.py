@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from astro.runtime import UserError, atomic_path, explain, named
+from astro.files import atomic_path, explain, named
+from astro.process import UserError
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -26,7 +27,7 @@ FILE = "results.sqlite"
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-REDO = "remove it (and the files beside it that begin with its name) to do its items again"
+REDO = "to compute its items again, remove it and the files beside it whose names begin with its name"
 
 
 class ResultStore(Generic[R]):
@@ -64,7 +65,9 @@ class ResultStore(Generic[R]):
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute("COMMIT")
         elif found != FORMAT:
-            raise UserError(f"{self.path}: a result store of format {found}, this version reads {FORMAT}; {REDO}")
+            raise UserError(
+                f"{self.path}: result store of format {found}, but this version reads format {FORMAT}; {REDO}"
+            )
         self._db.execute("SELECT id, record FROM results LIMIT 1").fetchone()
 
     def __len__(self) -> int:
@@ -120,9 +123,11 @@ class ResultStore(Generic[R]):
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in BUSY:
-                raise UserError(f"{self.path}: another process has this result store open; end it, or wait") from None
+                raise UserError(
+                    f"{self.path}: another process has this result store open; wait for it, or stop it"
+                ) from None
             if code in BROKEN or not code:
-                raise UserError(f"{self.path}: no whole result store ({error}); {REDO}") from None
+                raise UserError(f"{self.path}: damaged result store ({error}); {REDO}") from None
             full = code == sqlite3.SQLITE_FULL
             said = os.strerror(errno.ENOSPC) if full else str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, said, str(self.path)) from None

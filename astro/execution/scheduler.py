@@ -282,7 +282,7 @@ def _claim(waiting: dict[int, _Owner], ticket: int) -> _Owner:
     try:
         return waiting.pop(ticket)
     except KeyError:
-        raise EngineError(f"the engine answered ticket {ticket}, which is not outstanding here") from None
+        raise EngineError(f"the engine answered request {ticket}, which is not pending") from None
 
 
 class TimedEngine:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from astro import tracking
 from astro.export.source_run import Run, read_run, titles
-from astro.runtime import UserError, atomic_path, home_root, program, run_stage, write_json
+from astro.files import atomic_path, write_json
+from astro.process import UserError, home_root, program, run_stage
 
 MANIFEST = "provenance.json"
 REGISTERED = "astro"
@@ -35,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_target(to, replace=args.replace)
     run = read_run(args.model, allow_stale=args.allow_stale)
     if run.stale and args.alias:
-        raise UserError("--alias: an export of stale files is not registered; run dvc repro first")
+        raise UserError("--alias: stale files cannot be registered; run `dvc repro` first")
     tracking.check_store(home_root())  # before gigabytes are copied
     write(run, to, name)
-    print(f"{to}: {name}, its card (README.md), its chains (dataset/)")
+    print(f"{to}: {name}, with its card (README.md) and its chains (dataset/)")
     for line in run.stale:
         print(f"warning: {line}")
     if not run.stale and (version := register(run, to, args.alias or CANDIDATE)):
@@ -47,13 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog=program("export"), description="Hand a run over: model, card, data set.")
-    parser.add_argument("--model", choices=titles(), default="grpo", help="which of models/ (default: grpo)")
+    parser = argparse.ArgumentParser(prog=program("export"), description="Export a run: model, card, data set.")
+    parser.add_argument(
+        "--model", choices=titles(), default="grpo", help="name of the model in models/ (default: grpo)"
+    )
     parser.add_argument("--to", type=Path, help="target folder (default: export/<model>)")
-    parser.add_argument("--name", help="what the model is called in its card (default: astro-<model>)")
+    parser.add_argument("--name", help="name of the model in its card (default: astro-<model>)")
     parser.add_argument("--alias", help=f"alias of the registered version (default: {CANDIDATE})")
-    parser.add_argument("--replace", action="store_true", help="put it in the place of an earlier export")
-    parser.add_argument("--allow-stale", action="store_true", help="export files that have changed since their run")
+    parser.add_argument("--replace", action="store_true", help="replace an earlier export")
+    parser.add_argument("--allow-stale", action="store_true", help="export even if files have changed since their run")
     return parser.parse_args(argv)
 
 
@@ -66,9 +69,9 @@ def check_target(to: Path, *, replace: bool) -> None:
     if not to.exists():
         return
     if not (to / MANIFEST).is_file():
-        raise UserError(f"--to {to}: exists and is no export (no {MANIFEST} in it); it is left as it is")
+        raise UserError(f"--to {to}: exists, but is not an export (it has no {MANIFEST}); nothing was changed")
     if not replace:
-        raise UserError(f"--to {to}: holds an export already; --replace puts the new one in its place")
+        raise UserError(f"--to {to}: contains an export already; --replace replaces it")
 
 
 def write(run: Run, to: Path, name: str) -> None:

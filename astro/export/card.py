@@ -209,8 +209,8 @@ def data(run: Run) -> str:
     dropped = run.metrics["problems"].dropped
     return (
         table(["data", "size", ""], rows)
-        + f"\n\nTrain and RL problems left out because they also stand in an eval set or "
-        f"twice: {dropped:,}. The chains are the data set in `dataset/`."
+        + f"\n\nTrain and RL problems left out because they also occur in an eval set, or twice: {dropped:,}. The "
+        "chains are the data set in `dataset/`."
     )
 
 
@@ -228,7 +228,7 @@ def training(run: Run) -> str:
                 if m.reward_last is None
                 else f", mean reward {m.reward_first:.3f} at first, {m.reward_last:.3f} at last"
             )
-            cut = f" and {m.restart_prompts:,} that go on from the middle of a chain" if m.restart_prompts else ""
+            cut = f" and {m.restart_prompts:,} that continue from the middle of a chain" if m.restart_prompts else ""
             rows.append(
                 f"- {titles()[stage]}: {m.prompts_kept:,} prompts{cut}, {m.steps:,} steps, {m.completions:,} completions{ends}."
             )
@@ -251,6 +251,7 @@ def lineage(run: Run) -> str:
     ]
     shown = table(["stage", "", "path", "md5"], rows)
     return (
-        f"{lineage_line(run)} The model is `{run.folder}`, md5 `{run.md5(run.folder)}`; `provenance.json` says the same for "
-        f"programs.\n\n<details><summary>md5 of every input and output (DVC)</summary>\n\n{shown}\n\n</details>"
+        f"{lineage_line(run)} The model is `{run.folder}`, md5 `{run.md5(run.folder)}`; `provenance.json` has the "
+        "same for programs to read.\n\n<details><summary>md5 of every input and output "
+        f"(DVC)</summary>\n\n{shown}\n\n</details>"
     )

@@ -88,4 +88,4 @@ def licence_lines(run: Run) -> str:
         return f"## Licence\n{base} The problems are generated."
     sources = sorted({spec.dataset or spec.path for spec in run.params.problems.files.values()})
     named = ", ".join(f"`{public(source)}`" for source in sources)
-    return f"## Licence\n{base} The problems are others': {named}; their terms hold for texts made of them."
+    return f"## Licence\n{base} The problems are others': {named}; their terms apply to texts made from them."

@@ -19,7 +19,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from astro.export.card_text import SIZES, licence_lines, lineage_line
 from astro.export.source_run import TRACES, Run
-from astro.runtime import UserError, read_jsonl, read_shards
+from astro.files import read_jsonl, read_shards
+from astro.process import UserError
 from astro.viz.markdown_table import table
 from schemas.records import ROOT, Trace, Tree
 
@@ -140,7 +141,7 @@ def trace_rows(run: Run, path: Path, trees: Mapping[str, dict[str, Any]]) -> Ite
     origin = {"seed": run.params.run.seed, "traces_md5": run.md5(path), "trees_md5": run.md5(TREES)}
     for trace in read_jsonl(path, Trace):
         if trace.problem_id not in trees:
-            raise UserError(f"{path}: chain {trace.id}: {TREES} holds no tree of problem {trace.problem_id}")
+            raise UserError(f"{path}: chain {trace.id}: {TREES} has no tree of problem {trace.problem_id}")
         yield {**trace.model_dump(), **trees[trace.problem_id], **origin}
 
 
@@ -199,6 +200,7 @@ def content(run: Run) -> str:
     m = run.metrics["linearize"]
     checked = " and by their steps" if run.params.linearize.checked else ""
     return (
-        f"Split `train` holds {m.search:,} chains that go back ({m.backtracks:.2f} jumps in the mean) and {m.direct:,} "
-        f"that do not. The texts are a language model's, verified by their final answer{checked}; nobody has read them all."
+        f"Split `train` holds {m.search:,} chains that go back ({m.backtracks:.2f} jumps on average) and "
+        f"{m.direct:,} that do not. The texts are a language model's, verified by their final answer{checked}; "
+        "nobody has read them all."
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 BASE = Path("models/base")
 
@@ -41,18 +41,18 @@ def model_files(folder: Path) -> list[Path]:
     found = sorted(p for p in folder.iterdir() if any(re.fullmatch(pattern, p.name) for pattern in KEPT))
     names = {p.name for p in found}
     if "adapter_config.json" in {p.name for p in folder.iterdir()} and "config.json" not in names:
-        raise UserError(f"{folder}: holds a LoRA adapter alone; merge it into its base before it is handed over")
+        raise UserError(f"{folder}: contains only a LoRA adapter; merge it into its base before the export")
     if "config.json" not in names:
-        raise UserError(f"{folder}: has no config.json: no model folder of transformers")
+        raise UserError(f"{folder}: not a transformers model folder (it has no config.json)")
     if not any(name.endswith(".safetensors") for name in names):
-        raise UserError(f"{folder}: has no weights in safetensors; other formats are not handed over")
+        raise UserError(f"{folder}: has no safetensors weights; other formats cannot be exported")
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
         raise UserError(f"{folder}: has no tokenizer")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         gone = sorted(set(json.loads(index.read_bytes())["weight_map"].values()) - names)
         if gone:
-            raise UserError(f"{index}: these shards are not there: {', '.join(gone)}")
+            raise UserError(f"{index}: these shards are missing: {', '.join(gone)}")
     return found
 
 
@@ -82,7 +82,7 @@ def copy_files(files: list[Path], to: Path) -> None:
     size = sum(f.stat().st_size for p in files for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file())
     free = shutil.disk_usage(to).free
     if size > free:
-        raise UserError(f"{to.parent}: {size / 2**30:.1f} GiB to write and {free / 2**30:.1f} GiB free")
+        raise UserError(f"{to.parent}: {size / 2**30:.1f} GiB are needed, but only {free / 2**30:.1f} GiB are free")
     for path in files:
         shutil.copytree(path, to / path.name) if path.is_dir() else shutil.copyfile(path, to / path.name)
 

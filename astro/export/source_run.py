@@ -11,8 +11,9 @@ from typing import Any
 from astro.arms import contracts, models
 from astro.code_identity import stale_code
 from astro.dvc_files import LOCK, Entry, read_pipeline
+from astro.files import digest, read_json, read_jsonl
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.runtime import UserError, digest, read_json, read_jsonl
+from astro.process import UserError
 from schemas.params import Params
 from schemas.records import Problem, Trace
 
@@ -73,7 +74,7 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
     graph = read_pipeline(plain(read_yaml(PARAMS_FILE)))
     needed = stages_of(graph, model)
     if not LOCK.is_file():
-        raise UserError(f"{LOCK}: no such file: nothing has been run; run the pipeline first: dvc repro")
+        raise UserError(f"{LOCK}: no such file, so nothing has been run; run `dvc repro` first")
     locked = plain(read_yaml(LOCK)).get("stages", {})
     missing = [
         name for name in needed if name not in locked or not all(Path(p).is_file() for p in metrics_of(graph[name]))
@@ -82,16 +83,20 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
         missing.append(stage_of(model))
     if missing:
         raise UserError(
-            f"stage {', '.join(missing)}: not run, or its results are not here; dvc repro makes them, dvc pull fetches "
-            "those of others"
+            f"stage {', '.join(missing)}: not run, or its results are missing; `dvc repro` makes them, `dvc pull` "
+            "fetches those of others"
         )
     stale = stale_lines(dvc_status(needed))
     for script in dict.fromkeys(name.partition("@")[0] for name in needed):
         stale += [f"stage {script}: {path} modified" for path in stale_code(script, params.run.task)]
     if stale and not allow_stale:
         raise UserError(
-            "the files here are not those of one run:\n  " + "\n  ".join(stale) + "\ndvc repro makes them so, "
-            "dvc checkout goes back to those of dvc.lock; --allow-stale exports them as they are, and says so in the card"
+            "the files do not belong to one run:\n  " + "\n  ".join(stale) + "\n`dvc repro` runs the changed "
+            "stages, and `dvc checkout` "
+            "restores the files of dvc.lock; "
+            "--allow-stale exports the files "
+            "as they are and notes it in the "
+            "card"
         )
     prompt, question = example()
     return Run(

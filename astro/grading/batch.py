@@ -163,7 +163,7 @@ class _Run:
             self._lost(busy)
             return
         if "broken" in answer:
-            _log.warning("a worker of the grader is broken: %s", answer["broken"])
+            _log.warning("a grading worker failed: %s", answer["broken"])
             self._lost(busy, "died")
             return
         number = busy.outstanding.popleft()
@@ -218,10 +218,10 @@ class _Run:
         waited = time.monotonic() - ends.since
         if waited >= (HOPELESS_S if ends.longest < AT_ONCE_S else INSIST_S):
             raise GraderFault(
-                f"the grader's worker processes are ended from outside: {ends.outside} in {waited:.0f} s, at one and the same "
-                "text. Is the machine out of memory?"
+                f"the grader's worker processes are killed by another process: {ends.outside} in {waited:.0f} s, "
+                "always at the same text; is the machine out of memory?"
             )
         if ends.outside == TRIES:
-            _log.warning("%d workers of the grader were ended from outside at one text; it goes on trying", TRIES)
+            _log.warning("%d grading workers were killed by another process at the same text; trying again", TRIES)
         time.sleep(max(0.0, AT_ONCE_S - lived))  # no storm of new processes
         return None

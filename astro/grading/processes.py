@@ -17,7 +17,7 @@ from pathlib import Path
 
 from astro.grading.fork_server import END, FORK, REPLY, REQUEST
 from astro.grading.worker import OUT_OF_MEMORY, PACKAGE
-from astro.runtime import MachineFault
+from astro.process import MachineFault
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 600.0
@@ -150,7 +150,7 @@ class Zygote:
         while len(answer) < REPLY.size:
             piece = self._control.recv(REPLY.size - len(answer))
             if not piece:
-                raise ConnectionError("the process that starts workers has ended")
+                raise ConnectionError("the process that starts grading workers has ended")
             answer += piece
         return REPLY.unpack(answer)[0]
 

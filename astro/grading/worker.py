@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection
 
-from astro.runtime import die_with_parent
+from astro.process import die_with_parent
 
 OUT_OF_MEMORY = 77
 """Exit code."""
@@ -85,7 +85,7 @@ def find(function: str, home: str) -> Callable:
     """
     module, _, name = function.partition(":")
     if not function.startswith(home) or name.startswith("_"):
-        raise ValueError(f"{function}: these workers run functions of {home}* only")
+        raise ValueError(f"{function}: grading workers run only functions of {home}*")
     return getattr(importlib.import_module(module), name)  # imports what a literal names
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.row_fields import Cells, Unreadable, as_object, found_in, identifier, shown, whole_number
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.countdown.sets import LARGEST, make_problem, problem_key
 from schemas.problems import FieldMap, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
@@ -62,11 +62,11 @@ def import_countdown(params: ProblemsParams, found: Imported | None = None) -> I
                     value_max=params.value_max,
                 )
                 if problem.id in ids:
-                    detail = f"field 'id': {row.id!r} stands there already; fields.id: false numbers the rows"
+                    detail = f"field 'id': {row.id!r} occurs twice; set fields.id to false to number the rows"
                     found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
                     continue
                 if not problem.chance:
-                    way = f"no way from {row.numbers} to {row.target} by results up to {params.value_max}"
+                    way = f"{row.target} cannot be reached from {row.numbers} with results up to {params.value_max}"
                     detail = f"{way} (problems.value_max)"
                     found.leave_out(name, "unreadable", where=where, id=given, detail=detail)
                     continue
@@ -83,8 +83,8 @@ def _check(name: str, spec: SourceSpec) -> None:
     """Raise UserError if the entry uses an option that only mathematics has."""
     if spec.preset not in ("plain", "countdown3to4") or spec.fields != FieldMap(id=spec.fields.id):
         raise UserError(
-            f"problems.files.{name}: preset and fields (but for fields.id) are for run.task math; Countdown's columns are "
-            f"{' or '.join(NUMBERS)}, and {TARGETS[0]}"
+            f"problems.files.{name}: preset and fields (except fields.id) are for run.task math; Countdown reads "
+            f"the columns {' or '.join(NUMBERS)}, and {TARGETS[0]}"
         )
 
 

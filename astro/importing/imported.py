@@ -13,14 +13,14 @@ from typing import TypeVar
 
 from astro.importing.row_fields import Unreadable
 from astro.importing.sources import Entry, Filter, notes_on, read_rows, rows_inside
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
 
 T = TypeVar("T")
 
 LISTED = 1000
-"""Rows per set and reason that data/problems/dropped.jsonl lists. A public set may contain a million duplicates."""
+"""Rows per set and reason that data/problems/dropped.csv lists. A public set may contain a million duplicates."""
 
 TOLD = 20
 """Rows per set and reason that are printed."""
@@ -28,8 +28,8 @@ TOLD = 20
 BAD: dict[str, str] = {
     # reasons that are a fault of the row -> message
     "unreadable": "left out: {}",
-    "unparseable_gold": "the answer cannot be graded, left out: {!r}",
-    "contradictory": "one question with two answers, both left out: {}",
+    "unparseable_gold": "left out, because the answer cannot be graded: {!r}",
+    "contradictory": "both left out, because one question has two answers: {}",
 }
 
 
@@ -96,7 +96,7 @@ class Imported:
         if number <= TOLD:
             print(f"[problems] {text}", flush=True)
         if number == TOLD + 1:
-            print(f"[problems] {name}: and more of this kind, see data/problems/dropped.jsonl", flush=True)
+            print(f"[problems] {name}: more rows like this one are listed in data/problems/dropped.csv", flush=True)
 
     def warn(self, name: str, kind: str, count: int, text: str) -> None:
         """Warn about `count` rows that were kept."""
@@ -113,7 +113,8 @@ class Imported:
         lost = ", ".join(f"{count} {reason}" for (of, reason), count in sorted(self.counts.items()) if of == name)
         if not problems:
             raise UserError(
-                f"{source_of(spec)}: holds no problem for set {name!r} that is readable, new and in no eval set ({lost})"
+                f"{source_of(spec)}: set {name!r} would be empty, because each problem is unreadable, repeated or "
+                f"in an eval set ({lost})"
             )
         self.sets[name] = problems
         left = f"; left out: {lost}" if lost else ""
@@ -198,11 +199,11 @@ def each_row(
     rows = found.rows[name] - found.counts[name, "filtered"]
     if not rows:
         taken = f" from row {spec.skip + 1} on" if spec.skip else ""
-        raise UserError(f"{source_of(spec)}: holds no problem{taken} for set {name!r}")
+        raise UserError(f"{source_of(spec)}: contains no problem{taken} for set {name!r}")
     if faults.total() == rows:
         fault = faults.most_common(1)[0][0]
         hint = (
-            f"; are the rows what {inside!r} holds? Then write these alone, one a line"
+            f"; if {inside!r} contains the rows, write only these to a file, one per line"
             if inside and rows == 1 and "missing" in fault
             else ""
         )

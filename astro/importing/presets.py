@@ -43,7 +43,7 @@ from astro.importing.row_fields import (
     shown,
 )
 from astro.importing.sources import Filter, own_filters
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.math.solution_text import boxes
 from schemas.problems import Cell, FieldMap, SourceSpec
 
@@ -231,7 +231,7 @@ def read_row(row: object, columns: Map) -> Row:
     others = (*columns.ids, *columns.levels, *(answer for answer, _ in columns.answers))
     for text, where in ((question, name), (given, column)):
         if not is_utf8(text):  # half of a surrogate pair, which JSON allows and UTF-8 does not
-            raise Unreadable(f"field {where!r}: no valid text: half of a surrogate pair")
+            raise Unreadable(f"field {where!r}: invalid text: half of a surrogate pair")
     return Row(
         id=identifier(row, columns.ids, own=columns.own_id),
         asked=name,

@@ -18,7 +18,7 @@ from astro.importing.imported import Imported, source_of
 from astro.importing.presets import MAPS, filters_of, map_of
 from astro.importing.sources import place_of
 from astro.params import faults_of, load_params, plain
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import get_task
 from schemas.problems import Preset, SourceSpec
 
@@ -30,29 +30,29 @@ ROWS, PROBLEMS, WIDTH = 3, 2, 300
 EXAMPLES = """examples:
   astro check problems                                     # the sets of params.yaml
   astro check problems --set eval_own
-  astro check problems sources/svamp.json --preset svamp   # a file that is not in params.yaml yet
+  astro check problems sources/svamp.json --preset svamp   # a file that params.yaml does not name yet
   astro check problems own.csv --entry '{fields: {answer: result}, where: {checked: "Yes"}}'
 
-exit code 1: a set has no problem, or a bad row in a strict set"""
+Exit code 1: a set has no problem, or a strict set has a bad row."""
 
 
 def main() -> int:
     """Print the report. Returns 1 if a set has a fault."""
     parser = argparse.ArgumentParser(
         prog="astro check problems",
-        description="Show what the problem sets would read: counts, first problems, what is left out and why.",
+        description="Preview the problem sets: counts, first problems, and what is left out and why.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", nargs="?", help="a file, a folder or a hub id; without one the sets of params.yaml")
-    parser.add_argument("--set", metavar="NAME", help="show this set alone")
+    parser.add_argument("file", nargs="?", help="a file, a folder or a hub id (default: the sets of params.yaml)")
+    parser.add_argument("--set", metavar="NAME", help="show only this set")
     presets = get_args(Preset)
     parser.add_argument("--preset", choices=presets, metavar="NAME", help="of the file: " + ", ".join(presets))
-    parser.add_argument("--entry", metavar="YAML", help="of the file: the rest of its entry, as in problems.files")
+    parser.add_argument("--entry", metavar="YAML", help="further keys for the file, as in problems.files")
     parser.add_argument(
         "--task",
         metavar="NAME",
-        help="of the file: countdown, math or my_task.py; else that of the preset or of run.task",
+        help="task of the file: countdown, math or my_task.py (default: that of the preset, or run.task)",
     )
     given = parser.parse_args()
     params = load_params()
@@ -66,11 +66,13 @@ def main() -> int:
         if not given.task and spec.preset != "plain":
             task = "math" if spec.preset in MAPS else "countdown"
     elif given.preset or given.entry or given.task:
-        raise UserError("--preset, --entry and --task are for a file: astro check problems FILE --preset NAME")
+        raise UserError("--preset, --entry and --task need a file: astro check problems FILE --preset NAME")
     elif problems.source == "generated":
-        raise UserError("problems.source is generated, so no file is read; name one: astro check problems FILE")
+        raise UserError(
+            "problems.source is generated, so there are no files to read; name a file: astro check problems FILE"
+        )
     if given.set and given.set not in problems.files:
-        raise UserError(f"there is no set {given.set!r}; there are: {', '.join(problems.files)}")
+        raise UserError(f"there is no set {given.set!r}; available: {', '.join(problems.files)}")
     shown = [given.set] if given.set else list(problems.files)
     found = Imported(errors={})
     with contextlib.redirect_stdout(io.StringIO()):
@@ -78,7 +80,7 @@ def main() -> int:
     for name in shown:
         print("\n".join(report(name, problems.files[name], task, found)), end="\n\n")
     bad = [name for name in shown if name in (found.errors or {})]
-    print(f"{len(bad)} of {len(shown)} sets have a fault: {', '.join(bad)}" if bad else "no fault")
+    print(f"{len(bad)} of {len(shown)} sets have faults: {', '.join(bad)}" if bad else "no fault")
     return int(bool(bad))
 
 
@@ -100,7 +102,7 @@ def spec_of(file: str, place: Path | None, preset: str | None, entry: str | None
         raise UserError("\n       ".join(faults_of(error, content, Path("--entry"), "entry", SourceSpec))) from None
     except (YAMLError, TypeError, ValueError) as error:
         raise UserError(
-            f"--entry: expected YAML such as '{{limit: 100}}': {' '.join(str(error).split())[:200]}"
+            f"--entry: expected YAML, such as '{{limit: 100}}': {' '.join(str(error).split())[:200]}"
         ) from None
 
 
@@ -134,4 +136,4 @@ def columns_of(spec: SourceSpec) -> list[str]:
         f"level {' or '.join(map(repr, columns.levels))}, id {' or '.join(map(repr, columns.ids)) or 'the row'}"
     ]
     lines += [f"only rows with {one.column}: {' or '.join(map(str, one.values))}" for one in filters_of(spec)]
-    return lines + [f"taken off the question: {text!r}" for text in columns.trim]
+    return lines + [f"removed from the question: {text!r}" for text in columns.trim]

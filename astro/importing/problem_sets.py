@@ -8,7 +8,7 @@ from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.presets import Row, filters_of, map_of, read_row
 from astro.importing.question_text import joined_template
-from astro.runtime import Progress, UserError
+from astro.process import Progress, UserError
 from astro.tasks import Task
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
@@ -87,7 +87,8 @@ def read_source(name: str, spec: SourceSpec, folder: str, task: Task, found: Imp
             place, asked = ids[identifier]
             if asked != task.same(row.question):
                 detail = (
-                    f"field {columns.ids[0]!r}: {row.id!r} stands already in {place}; fields.id: false numbers the rows"
+                    f"field {columns.ids[0]!r}: {row.id!r} occurs already in {place}; set fields.id to false to "
+                    "number the rows"
                 )
                 found.leave_out(name, "unreadable", where=where, id=identifier, detail=detail)
                 continue
@@ -115,14 +116,17 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
     if long:
         one = long[0]
         text = (
-            f"{len(long)} of {len(given)} questions are longer than most models can read, the first: {one.where}: "
-            f"{len(one.problem.question):,} characters; they cost time, and the engine answers them with nothing"
+            f"{len(long)} of {len(given)} questions are too long for most models, the first is {one.where}: "
+            f"{len(one.problem.question):,} characters; the engine returns no text for a prompt that is too long"
         )
         found.warn(name, "long_question", len(long), text)
     unlevelled = [entry for entry in given if entry.row.no_level]
     if unlevelled:
         one = unlevelled[0]
-        text = f"{len(unlevelled)} of {len(given)} problems get level 1, the first: {one.where}: {one.row.no_level} is no level"
+        text = (
+            f"{len(unlevelled)} of {len(given)} problems get level 1 because their level is invalid; the first "
+            f"is {one.where}: {one.row.no_level} is not a level"
+        )
         found.warn(name, "default_level", len(unlevelled), text)
     halves = [entry for entry in given if entry.row.unread]
     if halves:
@@ -145,8 +149,8 @@ def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -
         rivals = [rival for rival in entry.row.rivals if (entry.row.gold, rival) not in equal]
         if rivals:
             detail = (
-                f"field {entry.row.answered!r}: expected a text or a number, got a list of answers that differ, "
-                f"{entry.row.gold!r} and {rivals[0]!r}; fields.several: all asks for them together"
+                f"field {entry.row.answered!r}: expected a text or a number, got a list of different answers, "
+                f"{entry.row.gold!r} and {rivals[0]!r}; if all of them are required, set fields.several to all"
             )
             found.leave_out(name, "unreadable", where=entry.where, id=entry.problem.id, detail=detail)
             continue
@@ -157,17 +161,17 @@ def _readable(given: Sequence[_Given], name: str, task: Task, found: Imported) -
         if not shown:
             shown = "(empty)"
         elif task.name not in TASKS:
-            shown = f"{shown} (score() does not call it right)"
+            shown = f"{shown} (score() does not accept it)"
         found.leave_out(name, "unparseable_gold", where=entry.where, id=entry.problem.id, detail=shown)
     if given and not kept:
         column = given[0].row.answered
         remedy = (
-            "do you mean fields.several: all?"
+            "if all answers of a list are required, set fields.several to all"
             if given[0].row.rivals
-            else f"is problems.files.{name}.preset the right map?"
+            else f"check problems.files.{name}.preset"
         )
         if task.name not in TASKS:
-            remedy = f"score() of {task.name} must call each row's own answer right; look at score, or at fields.answer"
+            remedy = f"score() of {task.name} must accept each row's own answer; check score() and fields.answer"
         raise UserError(
             f"{given[0].where}: field {column!r}: of {len(given)} problems for set {name!r} none has an answer that can be "
             f"graded (the first: {given[0].row.given[:80]!r}); {remedy}"

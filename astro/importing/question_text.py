@@ -73,7 +73,7 @@ def trimmed(question: str, texts: Iterable[str]) -> str:
         pattern = r"\s+".join(map(re.escape, text.split()))
         question = re.sub(rf"\A\s*{pattern}|{pattern}\s*\Z", "", question).strip() if pattern else question
     if not question:
-        raise Unreadable("nothing is asked beside the texts of fields.trim")
+        raise Unreadable("no question remains after the texts of fields.trim are removed")
     return question
 
 

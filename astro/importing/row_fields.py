@@ -121,8 +121,8 @@ def found_in(row: Mapping, names: Sequence[str], what: str, map_name: str) -> tu
         if is_there(row, name):
             return name, None
     wanted = " or ".join(map(repr, names))
-    has = ", ".join(sorted(map(str, row))) or "no field at all"
-    remedy = f"; name the right column in fields.{what}" if what else f"; rename the column to {names[0]!r}"
+    has = ", ".join(sorted(map(str, row))) or "no fields"
+    remedy = f"; set fields.{what} to the right column" if what else f"; rename the column to {names[0]!r}"
     raise Unreadable(f"field {wanted}: missing (map {map_name}); the row has: {has}{remedy}")
 
 
@@ -141,8 +141,8 @@ def identifier(row: Mapping, names: Sequence[str], *, own: bool) -> str | None:
         return str(number)
     if own or value is not None:
         raise Unreadable(
-            f"field {names[0]!r}: expected an id (a text or a whole number), got {shown(value)}; "
-            "fields.id: false numbers the rows"
+            f"field {names[0]!r}: expected an id (a text or a whole number), got {shown(value)}; set fields.id to "
+            "false to number the rows"
         )
     return None
 

@@ -20,10 +20,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 
 from astro.importing.row_fields import Cells, get, is_there, is_utf8, number_text
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.problems import Cell, SourceSpec
 
-READ = "objects as .jsonl (one a line) or .json (an array), .csv, .tsv or .parquet, all but the last also as .gz"
+READ = ".jsonl (one object per line), .json (an array of objects), .csv, .tsv (all of these also as .gz) or .parquet"
 
 TABLES = {".csv": ",;\t|", ".tsv": "\t,;|", ".tab": "\t,;|", ".psv": "|,;\t"}
 """Extensions of tables -> possible separators of their cells, the most likely first."""
@@ -41,10 +41,10 @@ UTF8 = "save it as UTF-8 (iconv -f {} -t UTF-8 OLD > NEW)"
 
 WRONG_KINDS = [
     # beginning of the file, its format, the remedy
-    (rb"version https://git-lfs", "a Git LFS pointer and not the file itself", "run `git lfs pull`"),
+    (rb"version https://git-lfs", "a Git LFS pointer instead of the file itself", "run `git lfs pull`"),
     (
         rb"(?i)\s*<(!doctype|html|head|body|\?xml|!--)",
-        "a web page (HTML or XML) and not data",
+        "a web page (HTML or XML) instead of data",
         "download the file itself",
     ),
     (rb"\xff\xfe\0\0|\0\0\xfe\xff", "text in UTF-32", UTF8.format("UTF-32")),
@@ -133,13 +133,15 @@ def notes_on(name: str, spec: SourceSpec, folder: str) -> list[str]:
     if path is None:
         pinned = spec.revision or not spec.dataset
         return (
-            [] if pinned else [f"problems.files.{name}: dataset {given} has no revision: the hub may change it unseen"]
+            []
+            if pinned
+            else [f"problems.files.{name}: dataset {given} has no revision; the hub may change it unnoticed"]
         )
     if watched(path, folder):
         return []
     return [
-        f"problems.files.{name}: {given} does not lie in problems.folder ({folder}), so DVC does not see an edit of it: "
-        f"set problems.folder, or run `dvc repro -f problems` after an edit"
+        f"problems.files.{name}: {given} is outside problems.folder ({folder}), so DVC does not notice edits; set "
+        "problems.folder, or run `dvc repro -f problems` after an edit"
     ]
 
 
@@ -197,7 +199,7 @@ def _require_some(name: str, first: Entry, filters: Sequence[Filter], lacking: M
             )
     asked = "; ".join(f"{one.column} should be {' or '.join(map(repr, one.values))}" for one in filters)
     has = ", ".join(f"{lack} ({n} rows)" for lacks in lacking.values() for lack, n in lacks.most_common(3))
-    raise UserError(f"{first.where}: {where} or the preset leaves no row: {asked}, but {has}")
+    raise UserError(f"{first.where}: {where} or the preset excludes all rows: {asked}, but {has}")
 
 
 def _names(row: Mapping) -> str:
@@ -216,11 +218,13 @@ def _files(name: str, spec: SourceSpec, folder: str) -> list[tuple[Path, str]]:
     """The files of a source, each with its name for messages."""
     local = place_of(spec.path or spec.dataset, folder)
     if spec.path and (local is None or not local.is_file()):
-        raise UserError(f"{spec.path}: no such file" + (" (it is a folder: name it as dataset)" if local else ""))
+        raise UserError(
+            f"{spec.path}: no such file" + (" (it is a folder; name it in dataset instead of path)" if local else "")
+        )
     if local is None or not local.is_file():
         return _dataset(name, spec, local)
     if spec.config or spec.split not in ("", "train"):
-        raise UserError(f"problems.files.{name}: dataset {spec.dataset} is a file: it has no config and no split")
+        raise UserError(f"problems.files.{name}: dataset {spec.dataset} is a file; remove config and split")
     return [(local, str(local))]
 
 
@@ -230,7 +234,9 @@ def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path
 
     where = f"problems.files.{name}: dataset {spec.dataset}"
     if local is not None and any((local / state).exists() for state in ("state.json", "dataset_dict.json")):
-        raise UserError(f"{where}: was written by save_to_disk; write it as Parquet instead (Dataset.to_parquet)")
+        raise UserError(
+            f"{where}: written by save_to_disk, which is not supported; write it as Parquet (Dataset.to_parquet)"
+        )
     datasets.disable_progress_bars()
     try:
         builder = datasets.load_dataset_builder(
@@ -240,11 +246,11 @@ def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path
         )
         splits = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
         if not splits:
-            raise UserError(f"holds no file of data; expected {READ}")
+            raise UserError(f"contains no data file; expected {READ}")
         if spec.split and spec.split not in splits:
-            raise UserError(f"there is no split {spec.split!r}, only {', '.join(splits)}")
+            raise UserError(f"there is no split {spec.split!r}; available: {', '.join(splits)}")
         if not spec.split and len(splits) != 1:
-            raise UserError(f"has the splits {', '.join(splits)}; name one in split")
+            raise UserError(f"has the splits {', '.join(splits)}; choose one in split")
         names = splits[spec.split] if spec.split else next(iter(splits.values()))
         config = datasets.DownloadConfig(token=builder.token)
         manager = datasets.DownloadManager(base_path=builder.base_path, download_config=config)
@@ -252,7 +258,7 @@ def _dataset(name: str, spec: SourceSpec, local: Path | None) -> list[tuple[Path
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except Exception as error:  # the hub's client or the network may raise anything, and the user gave this name
-        hint = "" if local else "; is the name right, and is there a network?"
+        hint = "" if local else "; check the name and the network"
         raise UserError(f"{where}: cannot be loaded: {_causes(error)}{hint}") from None
     labels = names if local else [f"dataset {spec.dataset}, {PurePosixPath(name).name}" for name in names]
     return [(Path(path), label) for path, label in zip(found, labels, strict=True)]
@@ -286,7 +292,7 @@ def read_file(path: Path, label: str, separator: str = "", *, several: bool = Fa
     suffix = PurePosixPath(label.removesuffix(".gz")).suffix.lower()
     if head.startswith(b"PAR1"):
         if packed:
-            raise UserError(f"{label}: a Parquet file inside a .gz: unpack it")
+            raise UserError(f"{label}: a Parquet file inside a .gz; unpack it")
         return _parquet(path, label)
     for begins, what, remedy in WRONG_KINDS:
         if re.match(begins, head):
@@ -366,9 +372,9 @@ def _several_lines(content: object, label: str) -> NoReturn:
     held = rows_inside(content)
     if held:
         raise UserError(
-            f"{label}, line 1: one object that holds its rows in {held!r}: write these alone (jq -c '.{held}[]' OLD > NEW)"
+            f"{label}, line 1: one object with its rows in {held!r}; write only the rows (jq -c '.{held}[]' OLD > NEW)"
         )
-    raise UserError(f"{label}, line 1: an object over several lines: write one object a line (jq -c . OLD > NEW)")
+    raise UserError(f"{label}, line 1: an object over several lines; write one object per line (jq -c . OLD > NEW)")
 
 
 def rows_inside(content: object) -> str | None:
@@ -380,9 +386,9 @@ def rows_inside(content: object) -> str | None:
 def _no_json(start: bytes, suffix: str, label: str) -> NoReturn:
     line = start.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
     if suffix in (".tsv", ".tab") or "\t" in line:
-        kind = "a table with tabs, it seems: name it .tsv, or give its separator"
+        kind = "it looks like a table with tabs; name it .tsv, or set separator"
     elif any(mark in line for mark in ",;|"):
-        kind = "a table, it seems: name it .csv, or give its separator"
+        kind = "it looks like a table; name it .csv, or set separator"
     else:
         kind = "no JSON"
     raise UserError(f"{label}, line 1: {kind}; expected {READ} (the line: {line[:60]!r})")
@@ -403,13 +409,13 @@ def _parse(text: str) -> tuple[object, str]:
     try:
         content = json.loads(text, parse_float=Decimal, object_pairs_hook=pairs)
     except RecursionError:
-        return None, "nested too deeply to be read"
+        return None, "nested too deeply"
     except json.JSONDecodeError as error:
-        return None, f"no valid JSON: {error.msg} (column {error.colno})"
+        return None, f"invalid JSON: {error.msg} (column {error.colno})"
     except (ValueError, ArithmeticError) as error:  # a number with too many digits
-        return None, f"no valid JSON: {error}"
+        return None, f"invalid JSON: {error}"
     if twice:
-        return None, f"field {twice[0]!r}: stands twice in one object, and nobody knows which one counts"
+        return None, f"field {twice[0]!r}: occurs twice in one object, so its value is ambiguous"
     return content, "" if is_utf8(text) else _NOT_UTF8
 
 
@@ -421,7 +427,7 @@ def _json_lines(lines: Iterator[str], label: str) -> Iterator[Entry]:
         if line.strip():
             content, fault = _parse(line)
             if fault.startswith("no valid JSON") and "Extra data" not in fault and not line.endswith("\n"):
-                fault += " (the line is cut short: no line end)"
+                fault += " (the line has no line end, so the file may be cut short)"
             yield Entry(f"{label}, line {number}", number, content, fault)
 
 
@@ -440,7 +446,9 @@ def _array(text: str, label: str) -> Iterator[Entry] | None:
                 return None
             return _items(text, [*starts, token.end()], label)
     if wrapped or _OF_OBJECTS.match(text, opening):
-        raise UserError(f"{label}, line {text.count(chr(10)) + 1}: a JSON array that is cut short: it is never closed")
+        raise UserError(
+            f"{label}, line {text.count(chr(10)) + 1}: the JSON array is never closed; the file may be cut short"
+        )
     return None
 
 
@@ -477,7 +485,7 @@ def _table(lines: Iterator[str], label: str, separators: str) -> Iterator[Entry]
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise UserError(f"{where}: a quoted text begins here and is never closed") from None
-            cells, fault = [""], f"no valid CSV: {error}"
+            cells, fault = [""], f"invalid CSV: {error}"
         if not cells:
             continue
         if not header:
@@ -485,7 +493,7 @@ def _table(lines: Iterator[str], label: str, separators: str) -> Iterator[Entry]
             continue
         number += 1
         if not fault and len(cells) != len(header):
-            fault = f"has {len(cells)} cells, but the table has {len(header)} columns"
+            fault = f"{len(cells)} cells, but the table has {len(header)} columns"
         if not fault and not all(map(is_utf8, cells)):
             fault = _NOT_UTF8
         yield Entry(where, number, Cells((n, c or None) for n, c in zip(header, cells, strict=False)), fault)
@@ -517,7 +525,7 @@ def _header(cells: Sequence[str], where: str) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
-        raise UserError(f"{where}: column {twice[0]!r} stands twice")
+        raise UserError(f"{where}: column {twice[0]!r} occurs twice")
     return names
 
 

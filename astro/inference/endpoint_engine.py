@@ -78,9 +78,9 @@ class EndpointEngine:
         except openai.OpenAIError as error:
             raise EngineError(f"execution.endpoint.url {url}: the endpoint does not answer ({error})") from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise EngineError(f"execution.endpoint.url {url}: the list of models is unusable ({error!r})") from None
+            raise EngineError(f"execution.endpoint.url {url}: invalid list of models ({error!r})") from None
         if model and model not in served:
-            raise EngineError(f"engine.endpoint.model: {url} serves {served}, not {model!r}")
+            raise EngineError(f"engine.endpoint.model: {url} serves {served}, but not {model!r}")
         if not served:
             raise EngineError(f"execution.endpoint.url {url}: the endpoint serves no model")
         self._model = model or served[0]
@@ -164,7 +164,8 @@ class EndpointEngine:
             choices = sorted(answer.choices, key=lambda c: c.index)
             if len(choices) != request.n:
                 raise UnusableAnswer(
-                    f"execution.endpoint.url {self._url}: {len(choices)} choices came, {request.n} were asked for"
+                    f"execution.endpoint.url {self._url}: {len(choices)} choices received, but {request.n} were "
+                    "requested"
                 )
             samples = [self._sample(c, answer, request) for c in choices]
         except (EngineError, *self._gone, self._refused):
@@ -176,8 +177,8 @@ class EndpointEngine:
         for sample in samples:
             if sample.tokens > max_tokens + 1 or len(sample.text) > WIDEST_TOKEN * max_tokens:
                 raise UnusableAnswer(
-                    f"execution.endpoint.url {self._url}: unusable answer: {sample.tokens} tokens, {len(sample.text)} characters "
-                    f"came, at most {max_tokens} tokens were asked for"
+                    f"execution.endpoint.url {self._url}: invalid answer: {sample.tokens} tokens and "
+                    f"{len(sample.text)} characters received, but at most {max_tokens} tokens requested"
                 )
         return samples
 
@@ -186,7 +187,7 @@ class EndpointEngine:
         import openai
 
         if isinstance(error, openai.APIResponseValidationError):
-            return UnusableAnswer(f"execution.endpoint.url {self._url}: unusable answer: {error}")
+            return UnusableAnswer(f"execution.endpoint.url {self._url}: invalid answer: {error}")
         return error
 
     def _sample(self, choice: "CompletionChoice", answer: "Completion", request: Request) -> Sample:
@@ -201,7 +202,7 @@ class EndpointEngine:
             # without logprobs the server reports only the token sum over all n choices
             tokens = (answer.usage.completion_tokens if answer.usage else 0) // request.n
             if request.logprobs:
-                raise EngineError("the endpoint sends no logprobs; use mcts.prior uniform with it")
+                raise EngineError("the endpoint sends no logprobs; set mcts.prior to uniform")
             return Sample(text, 0.0, tokens, finished, ended)
         known = [value for value in logprobs if value is not None]
         return Sample(text, float(sum(known)), len(logprobs), finished, ended)

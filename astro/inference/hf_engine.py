@@ -119,7 +119,7 @@ class HfEngine:
                 str(model), revision=revision, dtype=dtype if dtype == "auto" else getattr(torch, dtype)
             ).eval()
         except (OSError, ValueError) as error:
-            raise EngineError(f"transformers does not take the model {model}: {error}") from None
+            raise EngineError(f"transformers cannot load the model {model}: {error}") from None
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or max_model_len
         if context < max_model_len:
             raise EngineError(

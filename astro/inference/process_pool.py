@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from astro.inference.engine import Engine, EngineError, Request, load_weights
-from astro.runtime import die_with_parent
+from astro.process import die_with_parent
 from astro.search.requests import Sample
 
 JOIN_S = 10.0
@@ -151,7 +151,7 @@ class PoolEngine:
     def _gone(self, number: int) -> None:
         process = self._workers[number].process
         process.join(JOIN_S)
-        self._failed = f"an engine process ended by itself (exit code {process.exitcode})"
+        self._failed = f"an engine process ended unexpectedly (exit code {process.exitcode})"
         raise EngineError(self._failed)
 
 

@@ -88,7 +88,7 @@ class VllmEngine:
                 **options,
             )
         except (ValueError, OSError, RuntimeError) as error:
-            raise EngineError(f"vLLM does not take the model {model}: {error}") from error
+            raise EngineError(f"vLLM cannot load the model {model}: {error}") from error
         self._engine: Any = self._llm.llm_engine
         self._tokenizer = self._llm.get_tokenizer()
         self._model, self._max_model_len, self._seeded = Path(model), max_model_len, seeded
@@ -190,7 +190,7 @@ class VllmEngine:
         try:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model)})
         except Exception as error:
-            self._failed = f"vLLM does not take the weights of {model}: {type(error).__name__}: {error}"
+            self._failed = f"vLLM cannot load the weights of {model}: {type(error).__name__}: {error}"
             raise EngineError(self._failed) from error
         self._model = model
         self.reset_prefix_cache()

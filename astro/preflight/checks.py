@@ -16,7 +16,7 @@ from astro.preflight.memory import (
 )
 from astro.preflight.memory_settings import BYTES
 from astro.preflight.model_shape import Shape
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.compute_profile import Compute
 from schemas.params import Params
 
@@ -42,15 +42,15 @@ def batch_faults(params: Params, compute: Compute) -> list[str]:
         found += told(lambda: split_batch(completions, micro.grpo or g.micro_batch, compute.world, name))
         if g.pass_rate.problems < g.prompts_per_step:
             found.append(
-                f"grpo.pass_rate.problems {g.pass_rate.problems}: fewer than one step takes, prompts_per_step "
+                f"grpo.pass_rate.problems {g.pass_rate.problems}: fewer than one step needs, prompts_per_step "
                 f"{g.prompts_per_step}"
             )
         if g.generation == "vllm_colocate" and compute.world % (
             parallel := params.execution.grpo_vllm.tensor_parallel_size
         ):
             found.append(
-                f"execution.grpo_vllm.tensor_parallel_size {parallel}: must divide the {compute.world} "
-                "training processes, which hold vLLM too"
+                f"execution.grpo_vllm.tensor_parallel_size {parallel}: must divide {compute.world}, the number of "
+                "training processes, because each of them also runs vLLM"
             )
     return found
 
@@ -63,7 +63,8 @@ def target_faults(params: Params, compute: Compute, shape: Shape) -> list[str]:
             found += told(partial(shape.adapter, section.lora.r, section.lora.target_modules, name))
         if section.lora.quantize != "none" and compute.strategy in ("fsdp2", "zero3"):
             found.append(
-                f"{name}.lora.quantize {section.lora.quantize}: not with strategy {compute.strategy}; take ddp, or none"
+                f"{name}.lora.quantize {section.lora.quantize}: not possible with strategy {compute.strategy}; use "
+                "ddp, or quantize none"
             )
     return found
 
@@ -89,8 +90,8 @@ def parallel_faults(params: Params, compute: Compute, shape: Shape) -> list[str]
     engines = processes * sizes.get("execution.vllm.tensor_parallel_size", 1)
     if compute.device == "gpu" and params.engine.kind == "vllm" and processes > 1:
         found.append(
-            f"execution.processes {processes}: engines of one machine would all take its first GPU; on GPUs "
-            f"set it to 1, and execution.runner to ray for {engines} GPUs"
+            f"execution.processes {processes}: all engines of one machine would use its first GPU; set it to 1, and "
+            f"execution.runner to ray for {engines} GPUs"
         )
     return found
 
@@ -109,11 +110,7 @@ def training_faults(shape: Shape, training: Training, device: float, name: str) 
         most = sorted(memory.parts.items(), key=lambda item: -item[1])[:3]
         largest = ", ".join(f"{part} {size / GIB:.1f}" for part, size in most)
         ways = remedies(shape, training, device)
-        help_ = (
-            f"it would fit with: {'; or '.join(ways)}"
-            if ways
-            else "no change of one or two of the settings makes it fit"
-        )
+        help_ = f"it would fit with: {'; or '.join(ways)}" if ways else "no change of one or two settings makes it fit"
         faults.append(
             f"{training.stage}: needs {memory.most / GIB:.1f} GiB of each GPU ({phase}; {largest}), but {name} has "
             f"{device / GIB:.1f}; " + help_
@@ -148,8 +145,9 @@ def engine_memory(params: Params, shape: Shape, device: float, name: str) -> tup
         if needed <= device:
             return needed, []
         return needed, [
-            f"engine.hf.batch_size {batch}: {shape.name} with {batch} sequences of {engine.max_model_len} tokens needs "
-            f"{needed / GIB:.1f} GiB, but {name} has {device / GIB:.1f}; take a smaller batch, engine.max_model_len, or vllm"
+            f"engine.hf.batch_size {batch}: {shape.name} with {batch} sequences of {engine.max_model_len} tokens "
+            f"needs {needed / GIB:.1f} GiB, but {name} has {device / GIB:.1f}; reduce the batch size or "
+            "engine.max_model_len, or use vllm"
         ]
     serving = serving_memory(
         shape,
@@ -174,7 +172,8 @@ def serve_faults(serving: Serving, *, where: str, share: float, length: int, nam
     if serving.at_once:
         return []
     return [
-        f"{where} {share}: of {name} that leaves {serving.cache / GIB:.1f} GiB beside weights ({serving.weights / GIB:.1f}) and "
-        f"a step's work ({serving.working / GIB:.1f}), but one sequence of {length} tokens takes {serving.sequence / GIB:.1f}; "
-        "raise it, take more GPUs (tensor_parallel_size), bfloat16, or a shorter max_model_len"
+        f"{where} {share}: on {name} that leaves {serving.cache / GIB:.1f} GiB besides weights "
+        f"({serving.weights / GIB:.1f}) and working memory ({serving.working / GIB:.1f}), but one sequence of "
+        f"{length} tokens takes {serving.sequence / GIB:.1f}. Raise it, or use more GPUs (tensor_parallel_size), "
+        "bfloat16 or a shorter max_model_len"
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from astro.preflight.memory import GIB, Training
 from astro.preflight.model_shape import Shape
-from astro.runtime import UserError
+from astro.process import UserError
 
 KEPT = 3
 """Largest number of checkpoints that the trainers keep (save_total_limit; RL also keeps the best one). One more while writing."""
@@ -44,7 +44,7 @@ def disk_needed(
     checkpoints = max((KEPT + 1) * checkpoint(shape, t) for t in trainings) if trainings else 0.0
     found = {
         f"models ({1 + 2 * len(trainings)} of {model / GIB:.1f})": models,
-        "checkpoints of one stage at work": checkpoints,
+        "checkpoints of one running stage": checkpoints,
         "trees, traces, completions": texts_gb * GIB,
     }
     if not links:

@@ -11,8 +11,8 @@ from astro.preflight.memory import GIB, Memory, Serving, Training
 from astro.preflight.model_shape import Shape, shape_of
 from astro.preflight.target_machine import Machine, machine
 from astro.preflight.templates import Rendered, template
+from astro.process import UserError
 from astro.rates import RATES, search_of
-from astro.runtime import UserError
 from schemas.compute_profile import Compute
 from schemas.params import Params
 
@@ -36,9 +36,7 @@ class Report:
             rows += ["", name, *(f"  {line}" for line in lines)]
         rows += ["", *(f"warning: {line}" for line in self.warnings)]
         rows += [f"fault: {line}" for line in self.faults]
-        verdict = (
-            f"{len(self.faults)} faults: not to be run as it is" if self.faults else "nothing speaks against the run"
-        )
+        verdict = f"{len(self.faults)} faults found; fix them before the run" if self.faults else "no faults found"
         return "\n".join([*rows, f"dry run: {verdict}"])
 
 
@@ -114,10 +112,10 @@ def unpinned(params: Params) -> list[str]:
     pretrained = params.base.pretrained
     found = []
     if not Path(pretrained.path).is_dir() and pretrained.revision in ("", "main"):
-        found.append(f"base.pretrained.revision {pretrained.revision!r}: no commit is named")
+        found.append(f"base.pretrained.revision {pretrained.revision!r}: not pinned to a commit")
     for name, source in params.problems.files.items():
         if source.dataset and not Path(source.dataset).exists() and source.revision in ("", "main"):
-            found.append(f"problems.files.{name}: {source.dataset} without a revision may change unseen")
+            found.append(f"problems.files.{name}: {source.dataset} without a revision may change unnoticed")
     return found
 
 
@@ -172,11 +170,12 @@ def check_batches(report: Report, params: Params, shape: Shape, compute: Compute
         ):
             each, passes = checks.split_batch(batch, micro, compute.world, name)
             lines.append(
-                f"{name}: {batch} sequences a step = {each} at a time x {passes} passes x {compute.world} processes"
+                f"{name}: {batch} sequences a step = {each} at a time x {passes} accumulation steps x "
+                f"{compute.world} processes"
             )
         lines.append(f"grpo: {g.prompts_per_step} prompts x {g.group_size} completions, {g.steps} steps")
     lines.append(f"eval: pass@1 over {params.eval.samples} samples, maj@{params.eval.majority}")
-    report.sections.append(("batches", lines or ["do not fit, see below"]))
+    report.sections.append(("batches", lines or ["does not fit, see below"]))
     report.faults += found
 
 
@@ -203,7 +202,8 @@ def check_memory(report: Report, params: Params, shape: Shape, where: Machine, p
     report.sections.append((head + f"{where.compute.world} processes, strategy {where.compute.strategy}", lines))
     if params.grpo.generation == "vllm_server" and params.grpo.steps:
         report.warnings.append(
-            "grpo.generation vllm_server: the server's GPUs come on top of the compute profile's; docs/rl.md says how to start it"
+            "grpo.generation vllm_server: the server needs GPUs besides those of the compute profile; docs/rl.md "
+            "shows how to start it"
         )
     return trainings
 
@@ -211,13 +211,11 @@ def check_memory(report: Report, params: Params, shape: Shape, where: Machine, p
 def engine_line(params: Params, serving: Serving | float | None) -> str:
     """One line on the engine's memory."""
     if serving is None:
-        return "engine: an endpoint, elsewhere"
+        return "engine: an endpoint on another machine"
     if isinstance(serving, float):
         return f"engine (hf): {serving / GIB:.1f}"
     wanted = params.execution.concurrency
-    enough = (
-        "" if serving.at_once >= wanted else f" ({wanted} may be in flight: longer ones wait or are computed again)"
-    )
+    enough = "" if serving.at_once >= wanted else f" ({wanted} may be in flight; longer ones wait or are recomputed)"
     return (
         f"engine (vllm, {params.execution.vllm.tensor_parallel_size} GPUs): weights {serving.weights / GIB:.1f}, a step "
         f"{serving.working / GIB:.1f}, cache {max(0.0, serving.cache) / GIB:.1f} = {serving.at_once} sequences of "
@@ -262,4 +260,4 @@ def missing_gpus(compute: Compute) -> list[str]:
     here = torch.cuda.device_count()
     if compute.device == "cpu" or here >= compute.processes:
         return []
-    return [f"{compute.processes} GPUs are wanted (compute profile), this machine has {here}"]
+    return [f"{compute.processes} GPUs are needed (compute profile), but this machine has {here}"]

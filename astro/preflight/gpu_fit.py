@@ -11,8 +11,8 @@ from astro.compute_profile import load_compute
 from astro.params import plain, read_yaml
 from astro.preflight import checks, memory_settings
 from astro.preflight.model_shape import Shape, known, shape_of
+from astro.process import UserError
 from astro.rates import RATES, search_of
-from astro.runtime import UserError
 from schemas.compute_profile import Compute
 from schemas.params import Params
 
@@ -52,7 +52,7 @@ def check_start(stage: str, params: Params, gpus: Sequence[float] | None = None)
         return
     text = "\n       ".join(found)
     if os.environ.get(SETTING) != "warn":
-        raise UserError(f"{text}\n       ({SETTING}=warn goes on all the same)")
+        raise UserError(f"{text}\n       ({SETTING}=warn continues anyway)")
     print(f"warning: {text}", flush=True)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.arms import load_arms
+from astro.files import read_jsonl
 from astro.importing.presets import filters_of, map_of, read_row
 from astro.importing.row_fields import Unreadable
 from astro.importing.sources import place_of, read_rows
@@ -20,7 +21,7 @@ from astro.params import load_params
 from astro.preflight.memory_settings import prompt_tokens
 from astro.preflight.model_shape import Shape
 from astro.preflight.templates import chosen, tokenizer_of
-from astro.runtime import UserError, read_jsonl
+from astro.process import UserError
 from astro.special_tokens import encode_prompt
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate
@@ -122,7 +123,7 @@ def context_faults(params: Params, context: int, name: str) -> list[str]:
     if params.grpo.generation != "hf":
         limits["execution.grpo_vllm.max_model_len"] = params.execution.grpo_vllm.max_model_len
     return [
-        f"{where} {value}: above the context of {name}, {context} tokens"
+        f"{where} {value}: longer than the context of {name}, {context} tokens"
         for where, value in limits.items()
         if value > context
     ]
@@ -147,8 +148,8 @@ def completion_faults(params: Params, context: int, lengths: Lengths, name: str)
         total = lengths.prompt + value
         if total > limit:
             text = (
-                f"{where} {value}: with a prompt of {lengths.prompt} tokens ({lengths.prompt_source}) that is {total}, but "
-                f"{holder} {limit}: completions would be cut"
+                f"{where} {value}: with a prompt of {lengths.prompt} tokens ({lengths.prompt_source}) that is "
+                f"{total}, but {holder} {limit}, so completions would be cut"
             )
             (faults if lengths.certain + value > limit else warnings).append(text)
     return faults, warnings

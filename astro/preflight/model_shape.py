@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 SHIPPED = Path("profiles/models")
 """Public config.json files of the profiles' models, for a dry run without the models."""
@@ -72,7 +72,8 @@ class Shape:
         if not chosen:
             known = ", ".join(sorted({x.name.split(".")[-1] for x in self.linears}))
             raise UserError(
-                f"{stage}.lora.target_modules {targets!r}: {self.name} has none; there are: all-linear, {known}"
+                f"{stage}.lora.target_modules {targets!r}: {self.name} has no such module; available: all-linear, "
+                f"{known}"
             )
         return self.layers * rank * sum(x.inputs + x.outputs for x in chosen)
 
@@ -93,7 +94,7 @@ def find_config(path: str) -> tuple[dict, dict, str]:
         try:
             return json.loads(file.read_text(encoding="utf-8")), {}, str(file)
         except (OSError, ValueError) as error:
-            raise UserError(f"base.pretrained.path: {file}: no config of a model: {error}") from None
+            raise UserError(f"base.pretrained.path: {file}: not a model config: {error}") from None
     known = []
     for file in sorted(SHIPPED.glob("*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -101,8 +102,8 @@ def find_config(path: str) -> tuple[dict, dict, str]:
         if path in content["models"]:
             return content["config"], content, f"{file}: {content['source']}"
     raise UserError(
-        f"base.pretrained.path {path!r}: no folder here, and no shape of it ships; give a folder that holds its config.json, or "
-        f"put it into {SHIPPED}. There are: {', '.join(known)}"
+        f"base.pretrained.path {path!r}: not a folder, and the project has no config for this id; give a folder "
+        f"with its config.json, or add the config to {SHIPPED}. Available: {', '.join(known)}"
     )
 
 
@@ -153,7 +154,7 @@ def _built(config_text: str, name: str, source: str, more_text: str, folder: str
         blocks = model.model.layers
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"{name}: no causal LM that transformers can build from its config: {first}") from None
+        raise UserError(f"{name}: transformers cannot build a causal LM from its config: {first}") from None
     block = sum(p.numel() for p in blocks[0].parameters())
     total = sum(p.numel() for p in model.parameters())
     linears = [

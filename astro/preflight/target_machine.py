@@ -5,7 +5,7 @@ from pathlib import Path
 
 from astro.compute_profile import COMPUTE, compute_file, load_compute
 from astro.preflight.memory import GIB
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.compute_profile import Compute
 
 
@@ -32,13 +32,13 @@ def machine(device: str, memory_gb: dict[str, float], compute: str) -> tuple[Mac
         UserError: rates.yaml does not know the device's memory.
     """
     if device not in memory_gb:
-        raise UserError(f"rates.yaml: memory_gb: no device {device!r}; there are: {', '.join(sorted(memory_gb))}")
+        raise UserError(f"rates.yaml: memory_gb: no device {device!r}; available: {', '.join(sorted(memory_gb))}")
     memory = memory_gb[device] * GIB
     try:
         path = compute_path(compute)
         return Machine(device, memory, load_compute(path), path.stem if path else "none: one process"), []
     except UserError as error:
-        return Machine(device, memory, Compute(device="gpu"), f"{compute}, not to be read"), [str(error)]
+        return Machine(device, memory, Compute(device="gpu"), f"{compute}, unreadable"), [str(error)]
 
 
 def compute_path(name: str) -> Path | None:
@@ -53,4 +53,4 @@ def compute_path(name: str) -> Path | None:
         if path.is_file():
             return path
     known = ", ".join(sorted(p.stem for p in COMPUTE.glob("*.yaml")))
-    raise UserError(f"no compute profile {name!r}; there are: {known}")
+    raise UserError(f"no compute profile {name!r}; available: {known}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astro.preflight.model_shape import Shape
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, load_chat_template
 from schemas.params import Params
@@ -32,7 +32,7 @@ def template(params: Params, shape: Shape) -> Rendered:
         if found.faults:
             return found
     if params.run.prompt == "plain":
-        found.lines = ["run.prompt plain: none is used"]
+        found.lines = ["not used, because run.prompt is plain"]
         task = get_task(params.run.spec)
         example = task.example(params.problems.lowest_level)
         if (text := task.prompt(example)) != example.question + "\n":
@@ -80,14 +80,15 @@ def chosen(shape: Shape) -> tuple[ChatTemplate | None, str]:
     if shape.folder is not None:
         return load_chat_template(shape.folder), f"of {shape.folder}"
     if not shape.chat_template:
-        return None, "cannot be checked without the tokenizer: the base stage does, when the model is there"
+        return None, "cannot be checked without the tokenizer; the base stage checks it once the model is available"
     special = {role: text for role, text in (shape.tokenizer or {}).items() if role != "chat_template" and text}
     names = tuple(sorted((f"{role}_token", text) for role, text in special.items()))
     return (
         ChatTemplate(
             shape.name, shipped(shape.chat_template), names, tuple(sorted(set(special.values()), reverse=True))
         ),
-        f"TRL's copy ({shape.chat_template}) of the model's: the tokenizer is not here; the base stage checks the model's own",
+        f"TRL's copy ({shape.chat_template}) of the model's template, because the tokenizer is missing; the base "
+        "stage checks the model's own",
     )
 
 

@@ -83,7 +83,7 @@ class SearchConfig:
         if self.prior not in get_args(PriorKind):
             raise ValueError(f"prior must be one of {get_args(PriorKind)}, not {self.prior!r}")
         if self.reuse_rollouts and self.prior in LOGPROB_PRIORS:
-            raise ValueError(f"reuse_rollouts needs prior frequency or uniform, not {self.prior}")
+            raise ValueError(f"reuse_rollouts requires prior frequency or uniform, not {self.prior}")
 
 
 def last_step(steps: Sequence[str]) -> str:

@@ -49,6 +49,6 @@ def get_task(
         make = partial(UserTask, name)
     else:
         raise ValueError(
-            f"run.task: no task is called {name!r}; there are: countdown, math, gym:<name>, and files (my_task.py)"
+            f"run.task: unknown task {name!r}; available: countdown, math, gym:<name>, and files (my_task.py)"
         )
     return make(phrases, chat, answers, json.loads(options or "{}"))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import inert
 from astro.tasks.chain_reader import Draft, JumpWords, read_chain
 from schemas.base_model import CorpusParams
@@ -347,8 +347,8 @@ class Task:
         for problem, verdict in zip(tried, self.grade_golds(tried), strict=True):
             if verdict != "correct":
                 raise TaskError(
-                    f"{self.name}: score() does not call the problem's own gold right: {problem.question!r:.120}, gold "
-                    f"{problem.gold!r:.80}: {verdict}; astro check {self.name} says more"
+                    f"{self.name}: score() does not accept the problem's own gold: {problem.question!r:.120}, gold "
+                    f"{problem.gold!r:.80}: {verdict}; `astro check {self.name}` shows details"
                 )
         return sets, dropped
 
@@ -371,8 +371,9 @@ class Task:
             if not missing:
                 return [made[n] for n in range(len(levels))], dropped
         raise TaskError(
-            f"problems: set {name!r} wants {len(levels)} problems, but {MAX_TRIES} draws in a row gave no new one of level "
-            f"{levels[missing[0]]} for {len(missing)} of them; ask for fewer, or let the task make more different ones"
+            f"problems: set {name!r} wants {len(levels)} problems, but {MAX_TRIES} draws in a row gave no new "
+            f"problem of level {levels[missing[0]]} for {len(missing)} of them. Reduce the size of the set, or let "
+            "the task make more different problems"
         )
 
     def made(self, identifier: str, fields: Mapping[str, Any], level: int) -> Problem:
@@ -385,7 +386,7 @@ class Task:
         texts = [fields.get(key) for key in ("question", "gold")] if isinstance(fields, Mapping) else [None]
         if unknown or not all(isinstance(text, str) and text.strip() for text in texts):
             raise TaskError(
-                f'{self.name}: problem() must return {{"question": text, "gold": text}}, and "data" if need be; '
+                f'{self.name}: problem() must return {{"question": text, "gold": text}}, and optionally "data"; '
                 f"got {fields!r:.200}"
             )
         return Problem(id=identifier, task=self.name, level=level, chance=None, **fields)
@@ -418,7 +419,9 @@ class Task:
             problems = [self.made("corpus", fields, 1) for fields in drawn]
             kept = [(s, p) for s, p in zip(seeds, problems, strict=True) if self.identity(p) not in known]
             if not kept:
-                raise TaskError(f"base.corpus: {self.name} made {len(seeds)} problems, and each stands in an eval set")
+                raise TaskError(
+                    f"base.corpus: {self.name} made {len(seeds)} problems, and all of them are in an eval set"
+                )
             solved = self.solutions([s for s, _ in kept], [p for _, p in kept])
             yield from (self.prompt(p) + self.response(steps) for (_, p), steps in zip(kept, solved, strict=True))
 

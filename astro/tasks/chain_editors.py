@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import Task
 
 if TYPE_CHECKING:
@@ -20,5 +20,5 @@ def get_editor(task: Task, *, shots: int, phrases: Sequence[str]) -> "MathEditor
     from astro.tasks.math.task import Math
 
     if not isinstance(task, Math):
-        raise UserError(f"linearize.writer lm: task {type(task).__name__} has no prompts to be rewritten with")
+        raise UserError(f"linearize.writer lm: task {type(task).__name__} has no prompts for rewriting")
     return MathEditor(task, shots=shots, phrases=phrases)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import control_texts, inert
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _rendered(chat: ChatTemplate, message: str, system: str | None, answer: str 
             **names,
         )
     except (TemplateError, TypeError, ValueError) as error:
-        raise UserError(f"{chat.source}: the chat template does not take a message: {error}") from None
+        raise UserError(f"{chat.source}: the chat template cannot render a message: {error}") from None
     return texts[0]
 
 
@@ -93,7 +93,7 @@ def load_chat_template(model: Path) -> ChatTemplate:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError) as error:
-        raise UserError(f"{model}: no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{model}: transformers cannot load a tokenizer: {str(error).splitlines()[0]}") from None
     return chat_template_of(tokenizer, source=str(model))
 
 
@@ -113,8 +113,8 @@ def chat_template_of(tokenizer: "PreTrainedTokenizerBase", *, source: str) -> Ch
     """
     if not tokenizer.chat_template:
         raise UserError(
-            f"run.prompt chat: the tokenizer of {source} has no chat template; take an instruct model, or set run.prompt to "
-            "plain"
+            f"run.prompt chat: the tokenizer of {source} has no chat template; use an instruct model, or set "
+            "run.prompt to plain"
         )
     try:
         template = tokenizer.get_chat_template()
@@ -132,4 +132,4 @@ def chat_template_of(tokenizer: "PreTrainedTokenizerBase", *, source: str) -> Ch
             continue
         if _USER in text and _SYSTEM in text:
             return found
-    raise UserError(f"run.prompt chat: the chat template of {source} leaves out what the user says")
+    raise UserError(f"run.prompt chat: the chat template of {source} omits the user's message")

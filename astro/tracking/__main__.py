@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from astro.runtime import UserError, run_stage
+from astro.process import UserError, run_stage
 from astro.tracking import connectivity, store
 
 
@@ -16,14 +16,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """`python -m astro.tracking ui`: MLflow's pages over the project's store, with 2 processes instead of 15."""
     parser = argparse.ArgumentParser(prog="python -m astro.tracking")
     commands = parser.add_subparsers(dest="command", required=True)
-    ui = commands.add_parser("ui", help="serve MLflow's pages over the project's store")
+    ui = commands.add_parser("ui", help="serve MLflow's pages for the project's store")
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
-    ui.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (default: here)")
+    ui.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (default: this folder)")
     args = parser.parse_args(argv)
     uri = store.store_uri(args.root)
     if uri.startswith("http"):
-        print(f"the store is a server: open {uri}")
+        print(f"the store is a server; open {uri}")
         return
     require_port(args.host, args.port)
     store.drop_left_over()
@@ -51,7 +51,7 @@ def require_port(host: str, port: int) -> None:
         UserError: the port is taken, forbidden or invalid, or the host is not this machine.
     """
     if not 0 < port < 2**16:
-        raise UserError(f"port {port}: expected 1 to 65535; choose another: make ui PORT=5000")
+        raise UserError(f"port {port}: expected 1 to 65535; choose another port: make ui PORT=5000")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -61,10 +61,10 @@ def require_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        reason = "is taken, perhaps by another `make ui`" if taken else f"cannot be used ({error.strerror})"
+        reason = "is in use, perhaps by another `make ui`" if taken else f"cannot be used ({error.strerror})"
         where = "port" if host == "127.0.0.1" else f"{host}, port"
         raise UserError(
-            f"{where} {port} {reason}; choose another: make ui PORT={port + 1 if taken else 5000}"
+            f"{where} {port} {reason}; choose another port: make ui PORT={port + 1 if taken else 5000}"
         ) from None
 
 

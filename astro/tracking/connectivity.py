@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 SETTING = "MLFLOW_TRACKING_URI"
 """Environment variable with the store's address. It overrides the file."""
@@ -18,7 +18,7 @@ SETTING = "MLFLOW_TRACKING_URI"
 FILE = "tracking.yaml"
 """File at the root of the main checkout: `uri: https://mlflow.example.org`. No stage depends on it."""
 
-MEND = f"start it, correct {SETTING} or {FILE}, or work without it: ASTRO_TRACKING=off"
+MEND = f"start it, correct {SETTING} or {FILE}, or set ASTRO_TRACKING=off to run without tracking"
 
 CONNECT_SECONDS = 10
 
@@ -37,12 +37,14 @@ def file_uri(folder: Path) -> str | None:
     try:
         content = YAML(typ="safe").load(path)
     except YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from None
+        raise UserError(f"{path}: invalid YAML: {error}") from None
     uri = content.get("uri") if isinstance(content, dict) and set(content) == {"uri"} else None
     if not isinstance(uri, str) or "://" not in uri:
         raise UserError(f"{path}: expected one line, uri: <scheme>://<host>..., got {content!r}")
     if public(uri) != uri:
-        raise UserError(f"{path}: holds a password; keep it in the environment: {SETTING}, MLFLOW_TRACKING_PASSWORD")
+        raise UserError(
+            f"{path}: contains a password; put it in the environment instead: {SETTING}, MLFLOW_TRACKING_PASSWORD"
+        )
     return uri
 
 
@@ -85,7 +87,7 @@ def reason(error: Exception) -> str:
     if re.search(
         r"\b40[13]\b|(?i:unauthorized|not authenticated|authentication failed|(permission|access) denied)", text
     ):
-        return f"the server does not let us in (user, password or token?): {text[:200]}"
+        return f"the server denies access (check user, password and token): {text[:200]}"
     return text[:300]
 
 
@@ -108,7 +110,8 @@ def check_database(uri: str) -> None:
         engine.dispose()
     except ImportError as error:
         raise UserError(
-            f"{store_called(uri)}: {error}; the remote extra brings psycopg: postgresql+psycopg://..."
+            f"{store_called(uri)}: {error}; install the remote extra and use the driver psycopg: "
+            "postgresql+psycopg://..."
         ) from None
 
 
@@ -122,6 +125,6 @@ def check_artifacts(client: Any, run_id: str, uri: str) -> None:
         client.list_artifacts(run_id)
     except Exception as error:
         raise UserError(
-            f"{store_called(uri)}: its artifacts cannot be read: {reason(error)}; the bucket, its address or the "
-            f"server's keys may be wrong. Mend that, or work without tracking: ASTRO_TRACKING=off"
+            f"{store_called(uri)}: its artifacts cannot be read: {reason(error)}; check the bucket, its address and "
+            "the server's keys, or set ASTRO_TRACKING=off to run without tracking"
         ) from error

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from astro.runtime import UserError, digest_path, files_of, size_of
+from astro.files import digest_path, files_of, size_of
+from astro.process import UserError
 from astro.tracking import connectivity, store
 from astro.tracking.names import flatten, numbers
 from astro.tracking.pipeline import PIPELINES
@@ -129,13 +130,13 @@ def _to_upload(info: ModelInfo, mode: Mode) -> bool:
     if not info.path.is_dir():
         fault = "no such folder"
     elif mode == "auto" and (size := size_of(info.path)) >= AUTO_BYTES:
-        fault = f"{size / 1e6:,.0f} MB, and tracking.models auto uploads below {AUTO_BYTES / 1e6:.0f}"
+        fault = f"{size / 1e6:,.0f} MB, but tracking.models auto only uploads below {AUTO_BYTES / 1e6:.0f}"
     elif digest_path(info.path) != info.md5:
         fault = "changed since dvc.lock was written"
     if fault and mode == "upload":
-        raise UserError(f"tracking.models upload: {info.path}: {fault}; `dvc checkout {info.path}` brings it back")
+        raise UserError(f"tracking.models upload: {info.path}: {fault}; run `dvc checkout {info.path}` to restore it")
     if fault:
-        print(f"[models] {info.path} is not uploaded ({fault}); MLflow gets its path and md5", flush=True)
+        print(f"[models] {info.path} is not uploaded ({fault}); MLflow gets only its path and md5", flush=True)
     return not fault
 
 

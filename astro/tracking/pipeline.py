@@ -61,7 +61,7 @@ def log_pipeline(
     if not store.enabled():
         return ""
     if missing := [str(path) for path in artifacts if not Path(path).exists()]:
-        raise ValueError(f"expected files to log, these are not there: {missing}")
+        raise ValueError(f"expected files to log, but these are missing: {missing}")
     mlflow = store.load(root)
     client, uri = mlflow.MlflowClient(), mlflow.get_tracking_uri()
     with connectivity.told(uri):

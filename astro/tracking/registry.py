@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tracking import connectivity, store
 from astro.tracking.models import MD5, PATH, ModelInfo, find_model, refer_to
 from astro.tracking.pipeline import PIPELINES

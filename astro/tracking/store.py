@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from astro.runtime import home_root
+from astro.process import home_root
 from astro.tracking import connectivity
 from astro.tracking.names import flatten, legal_name
 
@@ -140,7 +140,7 @@ def drop_left_over() -> None:
     """Remove environment variables that would send our logs elsewhere, with a message."""
     dropped = [f"{name}={os.environ.pop(name)}" for name in LEFT_OVER if os.environ.get(name)]
     if dropped:
-        print(f"tracking: {', '.join(dropped)}: ignored, for stages open runs of their own; unset it", flush=True)
+        print(f"tracking: {', '.join(dropped)}: ignored, because each stage opens its own run; unset it", flush=True)
 
 
 def load(root: Path) -> Any:

@@ -25,7 +25,8 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
-from astro.runtime import UserError, atomic_path
+from astro.files import atomic_path
+from astro.process import UserError
 from astro.special_tokens import pad_fault, pad_token
 from astro.training.checkpoint_integrity import fault_of
 
@@ -52,7 +53,10 @@ def wants_bf16(setting: bool | str) -> bool:
     """
     native = native_bf16()
     if setting is True and not native:
-        print("warning: bf16: true, but this processor only emulates bfloat16, slowly; auto takes float32", flush=True)
+        print(
+            "warning: bf16 is true, but this processor only emulates bfloat16, which is slow; auto uses float32",
+            flush=True,
+        )
     return native if setting == "auto" else bool(setting)
 
 
@@ -153,7 +157,7 @@ class StopNotFinite(TrainerCallback):
     ) -> None:
         """Raise UserError for weights that are not finite, when they are about to be saved."""
         if control.should_save or state.global_step >= state.max_steps:
-            assert model is not None, "the trainer hands its model over"
+            assert model is not None, "the trainer must return its model"
             for name, weights in model.named_parameters():
                 if weights.is_floating_point() and not bool(torch.isfinite(weights.detach()).all()):
                     raise self.fault(state, f"{name} has weights that are not finite")
@@ -161,8 +165,8 @@ class StopNotFinite(TrainerCallback):
     def fault(self, state: TrainerState, what: str) -> UserError:
         """An error in one line: the step, the fault and the remedy."""
         return UserError(
-            f"{self.stage}: step {state.global_step}: {what}. Nothing was published, and the last checkpoint is kept; a smaller "
-            f"{self.lr}, or float32 in place of bfloat16, is the usual remedy{self.note}"
+            f"{self.stage}: step {state.global_step}: {what}. Nothing was published, and the last checkpoint is "
+            f"kept. Lower {self.lr}, or use float32 instead of bfloat16{self.note}"
         )
 
 
@@ -200,7 +204,7 @@ def last_checkpoint(folder: Path, arguments: TrainingArguments | None = None) ->
             set_aside_broken(folder, ranks)
     found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if found:
-        print(f"[{folder.parent.name}] goes on from {Path(found).name} of a run that was cut off", flush=True)
+        print(f"[{folder.parent.name}] resumes from {Path(found).name} of an interrupted run", flush=True)
     return found
 
 
@@ -211,7 +215,7 @@ def set_aside_broken(folder: Path, ranks: int) -> None:
             aside = checkpoint.with_name(f"broken-{checkpoint.name}-{time.time_ns()}")
             checkpoint.rename(aside)
             print(
-                f"[{folder.parent.name}] {checkpoint.name} is not whole ({fault}): set aside as {aside.name}",
+                f"[{folder.parent.name}] {checkpoint.name} is damaged ({fault}); moved to {aside.name}",
                 flush=True,
             )
 
@@ -229,7 +233,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, targe
     """
     for name, weights in model.named_parameters():
         if not torch.isfinite(weights).all():
-            raise UserError(f"{target}: {name} holds weights that are not finite: the model is not published")
+            raise UserError(f"{target}: {name} has weights that are not finite, so the model is not published")
     with atomic_path(target) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -262,7 +266,7 @@ def load_causal_lm(
         model = AutoModelForCausalLM.from_pretrained(str(path), revision=revision, dtype=dtype, **more)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name}: {path} is no model that transformers can load: {first}") from None
+        raise UserError(f"{name}: transformers cannot load the model {path}: {first}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer of {path} has no end token")
     give_pad(tokenizer, name=name)
@@ -299,5 +303,5 @@ def give_pad(tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
         raise UserError(f"{name}: {fault}")
     found = pad_token(tokenizer)
     if found != tokenizer.pad_token:
-        print(f"{name}: {found} is taken as the pad token", flush=True)
+        print(f"{name}: using {found} as the pad token", flush=True)
         tokenizer.pad_token = found

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from astro.runtime import die_with
+from astro.process import die_with
 
 
 def explain(rank: int, code: int) -> str:
@@ -16,7 +16,7 @@ def explain(rank: int, code: int) -> str:
         return f"training process of rank {rank} ended with exit code {code}"
     name = signal.Signals(-code).name
     guess = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"training process of rank {rank} was ended by {name}{guess}"
+    return f"training process of rank {rank} was killed by {name}{guess}"
 
 
 def main() -> None:

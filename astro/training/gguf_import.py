@@ -20,7 +20,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.common import give_pad, save_model
 
 if TYPE_CHECKING:
@@ -120,13 +120,13 @@ class Gguf:
         architecture = self.value("general.architecture")
         if architecture != ARCHITECTURE:
             raise self.fault(
-                f"holds a model of the architecture {architecture!r}, only {ARCHITECTURE!r} is read here; take the model as a "
-                "folder with safetensors weights"
+                f"contains a model of the architecture {architecture!r}, but only {ARCHITECTURE!r} is supported; "
+                "use a model folder with safetensors weights"
             )
         prefix = f"{ARCHITECTURE}."
         keys = {key.removeprefix(prefix) for key in self.reader.fields if key.startswith(prefix)}
         if other := sorted(keys - KEYS):
-            raise self.fault(f"has {prefix}{other[0]}, which a plain Llama does not have; take the model as a folder")
+            raise self.fault(f"has {prefix}{other[0]}, which a plain Llama does not have; use a model folder")
         needed = KEYS - {
             "vocab_size",
             "attention.key_length",
@@ -142,9 +142,9 @@ class Gguf:
         wanted |= {"token_embd.weight", "output_norm.weight"}
         held = {tensor.name for tensor in self.reader.tensors}
         if gone := sorted(wanted - held):
-            raise self.fault(f"lacks {len(gone)} tensors of its {layers} layers, the first is {gone[0]}")
+            raise self.fault(f"lacks {len(gone)} tensors for its {layers} layers, the first is {gone[0]}")
         if more := sorted(held - wanted - {"output.weight"}):
-            raise self.fault(f"holds tensors that a plain Llama does not have, the first is {more[0]}")
+            raise self.fault(f"contains tensors that a plain Llama does not have, the first is {more[0]}")
         self._check_quantisation()
 
     def _check_quantisation(self) -> None:
@@ -155,14 +155,15 @@ class Gguf:
                 dequantize(tensor.data[:1], tensor.tensor_type)
             except NotImplementedError:
                 name = tensor.tensor_type.name
-                raise self.fault(f"holds tensors quantised as {name}, which cannot be read: {tensor.name}") from None
+                raise self.fault(f"contains tensors quantised as {name}, which cannot be read: {tensor.name}") from None
 
     def _check_tokenizer(self) -> None:
         kind, pre = self.value("tokenizer.ggml.model"), self.value("tokenizer.ggml.pre")
         if kind != "gpt2" or pre not in PRE_TOKENIZERS:
             raise self.fault(
-                f"has a tokenizer whose token ids cannot be checked: tokenizer.ggml.model {kind!r}, tokenizer.ggml.pre {pre!r}; "
-                f"known are 'gpt2' with {', '.join(map(repr, PRE_TOKENIZERS))}; take the model as a folder with its own tokenizer"
+                f"has a tokenizer whose token ids cannot be checked: tokenizer.ggml.model {kind!r}, "
+                f"tokenizer.ggml.pre {pre!r}; known are 'gpt2' with {', '.join(map(repr, PRE_TOKENIZERS))}; use a "
+                "model folder with its own tokenizer"
             )
         for key in ("add_bos_token", "add_eos_token"):
             if self.value(f"tokenizer.ggml.{key}", False):
@@ -170,11 +171,11 @@ class Gguf:
         rows = int(next(t for t in self.reader.tensors if t.name == "token_embd.weight").shape[1])
         tokens = len(self.reader.fields["tokenizer.ggml.tokens"].data) if self._has("tokens") else 0
         if tokens != rows:
-            raise self.fault(f"has a tokenizer of {tokens} tokens, the model knows {rows}")
+            raise self.fault(f"has a tokenizer of {tokens} tokens, but the model has {rows}")
         for name in ("bos", "eos"):
             token = self.value(f"tokenizer.ggml.{name}_token_id")
             if token is None or not 0 <= token < tokens:
-                raise self.fault(f"names no {name} token in tokenizer.ggml.{name}_token_id")
+                raise self.fault(f"has no {name} token in tokenizer.ggml.{name}_token_id")
 
     def _has(self, name: str) -> bool:
         return f"tokenizer.ggml.{name}" in self.reader.fields
@@ -243,7 +244,8 @@ class Gguf:
             given = tokenizer(text, add_special_tokens=False)["input_ids"]
             if given != ids:
                 raise self.fault(
-                    f"has a tokenizer that is not the known {pre!r}: {text!r} becomes {given}, and llama.cpp gives {ids}"
+                    f"has a tokenizer that is not the known {pre!r}: {text!r} becomes {given}, but llama.cpp gives "
+                    f"{ids}"
                 )
 
 
@@ -268,11 +270,11 @@ def _open(file: Path, said: str) -> "GGUFReader":
     with file.open("rb") as stream:
         start = stream.read(4)
     if start != b"GGUF":
-        raise UserError(f"{said}: {file.name} is no GGUF file: it begins with {start!r}")
+        raise UserError(f"{said}: {file.name} is not a GGUF file; it begins with {start!r}")
     try:
         from gguf import GGUFReader
     except ImportError:
-        raise UserError(f"{said}: the package gguf, which reads it, is not installed; run `{SETUP}`") from None
+        raise UserError(f"{said}: the package gguf is needed to read it; run `{SETUP}`") from None
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError) as error:
@@ -280,9 +282,10 @@ def _open(file: Path, said: str) -> "GGUFReader":
         if "GGMLQuantizationType" in text:
             number = re.search(r"\d+(?=\D*$|\) )", text)
             raise UserError(
-                f"{said}: {file.name} holds tensors of an unknown quantisation: ggml type {number[0] if number else text}"
+                f"{said}: {file.name} contains tensors of an unknown quantisation: ggml type "
+                f"{number[0] if number else text}"
             ) from None
-        raise UserError(f"{said}: {file.name} is cut short or broken ({file.stat().st_size} bytes): {text}") from None
+        raise UserError(f"{said}: {file.name} is cut short or damaged ({file.stat().st_size} bytes): {text}") from None
 
 
 def convert(file: Path, target: Path, *, said: str, source: str) -> None:
@@ -305,7 +308,7 @@ def convert(file: Path, target: Path, *, said: str, source: str) -> None:
             model = LlamaForCausalLM(config)
         model.load_state_dict(read.state_dict(), assign=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise gguf.fault(f"cannot be read as a Llama: {str(error).strip().splitlines()[0]}") from None
+        raise gguf.fault(f"cannot be loaded as a Llama: {str(error).strip().splitlines()[0]}") from None
     model.tie_weights()
     save_model(model, tokenizer, target)
     gguf.check_ids(AutoTokenizer.from_pretrained(str(target)))  # as the users of the folder will load it

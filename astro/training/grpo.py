@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from astro.compute_profile import split_batch
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks import Task
 from astro.training.checkpoint_integrity import STATE
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
@@ -161,8 +161,9 @@ class Verifier:
         for rollout, reward in zip(rollouts, rewards, strict=True):
             if reward is not None and not math.isfinite(reward):
                 raise UserError(
-                    f"grpo: step {step}: the reward of a completion of {rollout.problem_id} is {reward}. Nothing was published, "
-                    "and the rollouts of the step are kept; check grpo.reward_correct and grpo.reward_wrong"
+                    f"grpo: step {step}: the reward of a completion of {rollout.problem_id} is {reward}. Nothing "
+                    "was published, and the rollouts of the step are kept. Check grpo.reward_correct and "
+                    "grpo.reward_wrong"
                 )
         if log_metric is not None:
             log_behaviour([rollout for rollout in rollouts if not rollout.prefix], log_metric)
@@ -276,8 +277,8 @@ def reinforce(
     prompts = settings["prompts_per_step"]
     if len(problems) + len(restarts) < prompts:
         raise ValueError(
-            f"grpo: {len(problems)} problems passed the pass-rate filter, one step takes prompts_per_step {prompts}; "
-            "widen grpo.pass_rate, raise grpo.pass_rate.problems, or take fewer prompts per step"
+            f"grpo: {len(problems)} problems passed the pass-rate filter, but one step needs prompts_per_step "
+            f"{prompts}; widen grpo.pass_rate, raise grpo.pass_rate.problems, or lower prompts_per_step"
         )
     use_cores()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -443,16 +444,16 @@ class WatchGradient(TrainerCallback):
         low, high = self.settings["reward_wrong"], self.settings["reward_correct"]
         first = step - len(self.recent) + 1
         seen = (
-            f"all rewards of every group were equal in steps {first} to {step}, so nothing was learnt"
+            f"in steps {first} to {step} the rewards of each group were all equal, so nothing was learned"
             if flat >= 1
-            else f"{flat:.0%} of the groups in steps {first} to {step} had equal rewards and gave no gradient"
+            else f"{flat:.0%} of the groups in steps {first} to {step} had equal rewards and so no gradient"
         )
         if (reward - low) / (high - low) > 0.5:
-            remedy = "most completions are right: take harder problems, or lower grpo.pass_rate.high"
+            remedy = "most completions are right, so use harder problems, or lower grpo.pass_rate.high"
         else:
-            remedy = "most completions are wrong: take easier problems, raise grpo.pass_rate.low, or train SFT longer"
+            remedy = "most completions are wrong, so use easier problems, raise grpo.pass_rate.low, or train SFT longer"
             if cut > 0.5:
-                remedy = f"most completions are wrong, and {cut:.0%} are cut: raise grpo.max_completion first"
+                remedy = f"most completions are wrong, and {cut:.0%} are cut, so raise grpo.max_completion first"
         return f"{seen}; {remedy}. grpo.refills above 0 replaces such groups, and a larger grpo.group_size makes them rarer"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from astro.cloning.verbalize import load_phrases
-from astro.runtime import atomic_path, read_jsonl
+from astro.files import atomic_path, read_jsonl
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
 from astro.training.checkpoint_integrity import STATE

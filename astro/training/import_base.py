@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.common import load_causal_lm, save_model
 from astro.training.lora import check_adapter, merge
 from astro.training.safetensors_io import copy_snapshot, count, download, shapes
@@ -53,8 +53,7 @@ def require_pinned(path: str, revision: str) -> None:
     """
     if is_hub_id(path) and not revision:
         raise UserError(
-            f"{PATH}: {path} is no model folder; if it is the id of a hub repository, pin it by a commit or tag in "
-            "base.pretrained.revision"
+            f"{PATH}: {path} is not a model folder; if it is a hub id, set base.pretrained.revision to a commit or tag"
         )
 
 
@@ -88,15 +87,15 @@ def file_of_package(path: str, version: str) -> tuple[Path, str]:
         found = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         command = SETUP.get(name, f"pip install {name}")
-        raise UserError(f"{PATH}: {path}: no package {name!r} is installed here; run `{command}`") from None
+        raise UserError(f"{PATH}: {path}: package {name!r} is not installed; run `{command}`") from None
     if version and found.version != version:
         raise UserError(
-            f"{PATH}: {path}: base.pretrained.revision asks for version {version}, but {found.version} is installed"
+            f"{PATH}: {path}: base.pretrained.revision requires version {version}, but {found.version} is installed"
         )
     files = [Path(str(found.locate_file(f))) for f in found.files or () if f.suffix == ".gguf"]
     if len(files) != 1:
         names = ", ".join(sorted(f.name for f in files)) or "none"
-        raise UserError(f"{PATH}: {path}: the package must carry one GGUF file; there are: {names}")
+        raise UserError(f"{PATH}: {path}: the package must contain exactly one GGUF file; it has: {names}")
     return files[0], f"package {name} {found.version}, {files[0].name}"
 
 
@@ -123,10 +122,12 @@ def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
         held = shapes(folder)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{PATH}: {path} is no model that transformers can load: {first}") from None
+        raise UserError(f"{PATH}: {path} is not a model that transformers can load: {first}") from None
     for name in sorted(wanted.keys() & held.keys()):
         if wanted[name] != held[name]:
-            raise UserError(f"{PATH}: {path}: {name} has shape {held[name]}, its config.json makes it {wanted[name]}")
+            raise UserError(
+                f"{PATH}: {path}: {name} has shape {held[name]}, but its config.json requires {wanted[name]}"
+            )
     if tokenizer.eos_token_id is None:
         raise UserError(f"{PATH}: the tokenizer of {path} has no end token")
     return tokenizer
@@ -169,7 +170,7 @@ def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[in
     held = shapes(source)
     if adapter:
         if not held:
-            raise UserError(f"{PATH}: {path} holds no safetensors weights, which an adapter needs")
+            raise UserError(f"{PATH}: {path} has no safetensors weights, which merging an adapter needs")
         check_adapter(Path(adapter), source, base_name=path, name=ADAPTER)
     if held and not adapter:
         copy_snapshot(source, target)
@@ -207,7 +208,8 @@ def require_no_gguf(folder: Path, path: str) -> None:
     files = sorted(file.name for file in folder.glob("*.gguf"))
     if files and not (folder / "config.json").is_file():
         raise UserError(
-            f"{PATH}: {path} holds {files[0]} and no config.json; name the file: {path.rstrip('/')}/{files[0]}"
+            f"{PATH}: {path} contains {files[0]} but no config.json; give the file instead: "
+            f"{path.rstrip('/')}/{files[0]}"
         )
 
 
@@ -235,7 +237,7 @@ def only_tokens(folder: Path, path: str) -> None:
         try:
             content = dict(json.loads(file.read_bytes()))
         except (ValueError, TypeError):
-            raise UserError(f"{PATH}: {path}: its {name} is no JSON object") from None
+            raise UserError(f"{PATH}: {path}: its {name} is not a JSON object") from None
         if name == "config.json":
             kept = {key: value for key, value in content.items() if key not in sampling_keys()}
         else:

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import FrameType
 
 from astro.compute_profile import check_machine, rendezvous
-from astro.runtime import UserError, home_root, run_stage, write_json
+from astro.files import write_json
+from astro.process import UserError, home_root, run_stage
 from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it starts processes; the stage's job computes the results
@@ -60,7 +61,10 @@ def forget_world(name: str) -> None:
     left = {key: os.environ.pop(key) for key in sorted(os.environ) if WORLD.fullmatch(key)}
     if left:
         said = ", ".join(f"{key}={value}" for key, value in left.items())
-        print(f"[{name}] {said}: ignored, for the compute profile says how many processes train; unset it", flush=True)
+        print(
+            f"[{name}] {said}: ignored, because the compute profile sets the number of training processes; unset it",
+            flush=True,
+        )
 
 
 def launch(job: Job, given: dict, *, compute: Compute, work: Path, log: Log) -> dict:
@@ -313,12 +317,14 @@ def join(machine: int) -> None:
         machine: rank of this machine, from 1.
     """
     served: set[str] = set()
-    print(f"[launch] machine {machine} waits for machine 0", flush=True)
+    print(f"[launch] machine {machine} is waiting for machine 0", flush=True)
     while True:
         for order in waiting_orders(served):
             compute = Compute.model_validate(json.loads(order.read_bytes())["compute"])
             if not 0 < machine < compute.machines:
-                raise UserError(f"ASTRO_MACHINE {machine}: the profile has {compute.machines} machines, the first is 0")
+                raise UserError(
+                    f"ASTRO_MACHINE {machine}: the profile has {compute.machines} machines, numbered from 0"
+                )
             check_machine(compute, visible_gpus(compute))
             code = run_agent(order, compute, machine=machine, each=lambda: None)
             print(f"[launch] machine {machine}: {order.parent.parent.parent.name} ended with {code}", flush=True)
@@ -331,9 +337,7 @@ def main() -> None:
         raise UserError("usage: ASTRO_MACHINE=1 python -m astro.training.launch join")
     machine = os.environ.get("ASTRO_MACHINE") or os.environ.get("SLURM_NODEID") or ""
     if not machine.isdigit() or int(machine) < 1:
-        raise UserError(
-            f"ASTRO_MACHINE {machine!r}: the rank of this machine is needed, from 1; 0 is the one that runs dvc"
-        )
+        raise UserError(f"ASTRO_MACHINE {machine!r}: expected the number of this machine, from 1; machine 0 runs dvc")
     forget_world("launch")
     join(int(machine))
 

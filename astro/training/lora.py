@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.safetensors_io import header, shapes
 from schemas.compute_profile import Compute
 
@@ -54,11 +54,12 @@ def check_quantize(quantize: str, compute: Compute, gpus: int, *, stage: str = "
     said = f"{stage}.lora.quantize {quantize}"
     if not gpus:
         raise UserError(
-            f"{said}: bitsandbytes trains quantized weights on a GPU only, and there is none; take none (plain LoRA)"
+            f"{said}: bitsandbytes needs a GPU to train on quantized weights, and there is none; use none (plain LoRA)"
         )
     if compute.strategy in ("fsdp2", "zero3"):
         raise UserError(
-            f"{said}: not with strategy {compute.strategy}; take ddp, or quantize none: it shards the base instead"
+            f"{said}: not possible with strategy {compute.strategy}; use ddp, or quantize none, where the strategy "
+            "shards the base instead"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(f"{said}: needs the package bitsandbytes (extra quantize)")
@@ -91,7 +92,7 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
         UserError: it is not a PEFT adapter, was made for another model, or its shapes do not fit.
     """
     if not (adapter / CONFIG).is_file() or not (adapter / WEIGHTS).is_file():
-        raise UserError(f"{name}: {adapter} is no PEFT adapter: it needs {CONFIG} and {WEIGHTS}")
+        raise UserError(f"{name}: {adapter} is not a PEFT adapter; it needs {CONFIG} and {WEIGHTS}")
     try:
         config = json.loads((adapter / CONFIG).read_bytes())
         own, model = header(adapter / WEIGHTS), shapes(base) if isinstance(base, Path) else base
@@ -101,8 +102,8 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
     last = [text.rstrip("/").rpartition("/")[2].lower() for text in (made_for, base_name)]
     if made_for and last[0] != last[1]:
         raise UserError(
-            f"{name}: {adapter} was made for {made_for}, not for {base_name}; if that is the same model under another name, "
-            f"say so in base_model_name_or_path of its {CONFIG}"
+            f"{name}: {adapter} was made for {made_for}, not for {base_name}; if that is the same model under "
+            f"another name, change base_model_name_or_path in its {CONFIG}"
         )
     for key, shape in own.items():
         module, _, part = key.removeprefix("base_model.model.").partition(".lora_")
@@ -115,7 +116,7 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
             mine, theirs = (shape[1], weight[1]) if part.startswith("A.") else (shape[0], weight[0])
             if mine != theirs:
                 side = "inputs" if part.startswith("A.") else "outputs"
-                raise UserError(f"{name}: {adapter} is for {mine} {side} of {module}, {base_name} has {theirs}")
+                raise UserError(f"{name}: {adapter} is for {mine} {side} of {module}, but {base_name} has {theirs}")
 
 
 def merge(model: "PreTrainedModel", adapter: Path, *, name: str) -> "PreTrainedModel":

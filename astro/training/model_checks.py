@@ -6,7 +6,7 @@ The checks can only refuse, so results do not depend on this module.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import encode_prompt, pad_fault
 from astro.tasks import get_task
 from astro.tasks.chat import ChatTemplate, chat_template_of
@@ -50,7 +50,7 @@ def check_model(
     elif fault := pad_fault(tokenizer):
         faults.append(f"{source}: {fault}")
     if len(tokenizer) > config.vocab_size:
-        faults.append(f"{source}: the tokenizer has {len(tokenizer)} tokens, the model knows {config.vocab_size}")
+        faults.append(f"{source}: the tokenizer has {len(tokenizer)} tokens, but the model has {config.vocab_size}")
     context = getattr(config, "max_position_embeddings", None)
     return faults + (
         _context_faults(context, prompt_tokens(tokenizer, params, chat), params, source) if context else []
@@ -68,16 +68,18 @@ def _turn_faults(chat: ChatTemplate, tokenizer: "PreTrainedTokenizerBase", ends:
     end = chat.turn_end()
     if not end:
         return [
-            f"{source}: its chat template ends the assistant's turn with no control token: an answer would have no end"
+            f"{source}: its chat template ends the assistant's turn without a control token, so an answer would "
+            "have no end"
         ]
     if end != tokenizer.eos_token:
         return [
-            f"{source}: its chat template ends a turn with {end}, but the tokenizer's eos_token is {tokenizer.eos_token}: take "
-            f"the instruct model, or set eos_token to {end}"
+            f"{source}: its chat template ends a turn with {end}, but the tokenizer's eos_token is "
+            f"{tokenizer.eos_token}; use the instruct model, or set eos_token to {end}"
         ]
     if ends and tokenizer.eos_token_id not in ends:
         return [
-            f"{source}: its chat template ends a turn with {end}, which generation_config.json does not list as an end"
+            f"{source}: its chat template ends a turn with {end}, which generation_config.json does not list in "
+            "eos_token_id"
         ]
     return []
 
@@ -102,13 +104,13 @@ def _context_faults(context: int, asked: int, params: Params, source: str) -> li
     if params.sft.epochs and params.sft.max_length > context:
         faults.append(f"sft.max_length {params.sft.max_length}: {has}")
     if params.grpo.steps and asked + params.grpo.max_completion > context:
-        faults.append(f"grpo.max_completion {params.grpo.max_completion}, behind a prompt of {asked} or more: {has}")
+        faults.append(f"grpo.max_completion {params.grpo.max_completion}, after a prompt of {asked} or more: {has}")
     if params.engine.kind != "endpoint":
         length = params.engine.max_model_len
         if length > context:
             faults.append(f"engine.max_model_len {length}: {has}")
         elif asked >= length:
-            faults.append(f"engine.max_model_len {length}: the shortest prompt takes {asked} tokens")
+            faults.append(f"engine.max_model_len {length}: the shortest prompt has {asked} tokens")
     return faults
 
 
@@ -131,7 +133,7 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
         tokenizer = AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name}: {source} is no model that transformers can load: {first}") from None
+        raise UserError(f"{name}: {source} is not a model that transformers can load: {first}") from None
     generation: GenerationConfig | None
     try:
         generation = GenerationConfig.from_pretrained(str(model))
@@ -157,8 +159,8 @@ def require_generation(model: Path, params: Params, *, gpus: int, name: str, cal
     how = params.grpo.generation
     if params.grpo.steps and how == "vllm_colocate" and not gpus and shape_of(model)[2]:
         raise UserError(
-            f"{name}: {called}: its output layer is its embedding (tie_word_embeddings), and on a CPU vLLM cannot take new "
-            f"weights of such a model: grpo.generation {how}; set grpo.generation to hf"
+            f"{name}: {called}: its output layer is its embedding (tie_word_embeddings), and vLLM on a CPU cannot "
+            f"update such a model (grpo.generation {how}); set grpo.generation to hf"
         )
 
 

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import encode_prompt
 from schemas.records import Problem
 
@@ -37,35 +37,35 @@ def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) 
     if how == "hf":
         return
     if importlib.util.find_spec("vllm") is None:
-        raise UserError(f"grpo.generation {how}: vLLM is not installed; install the cpu or gpu extra, or take hf")
+        raise UserError(f"grpo.generation {how}: vLLM is not installed; install the cpu or gpu extra, or use hf")
     if how == "vllm_server":
         if not cuda:
             raise UserError(
-                "grpo.generation vllm_server: the weights go to the server over NCCL, which needs CUDA on both sides, and this "
-                "machine trains on a CPU; take hf or vllm_colocate"
+                "grpo.generation vllm_server: the weights are sent to the server over NCCL, which needs CUDA on "
+                "both sides, but this machine trains on a CPU; use hf or vllm_colocate"
             )
         return
     parallel = vllm["tensor_parallel_size"]
     if processes % parallel:
         raise UserError(
-            f"execution.grpo_vllm.tensor_parallel_size {parallel}: must divide the {processes} training processes, which "
-            "hold vLLM too"
+            f"execution.grpo_vllm.tensor_parallel_size {parallel}: must divide {processes}, the number of training "
+            "processes, because each of them also runs vLLM"
         )
     if cuda:
         return
     if vllm["sleep"]:
         raise UserError(
-            "execution.grpo_vllm.sleep: vLLM frees GPU memory; on a CPU there is none to free, set it to false"
+            "execution.grpo_vllm.sleep: it frees GPU memory, but this machine trains on a CPU; set it to false"
         )
     if processes > 1:
         raise UserError(
-            f"grpo.generation vllm_colocate: on a CPU it works in one process, not in {processes}; take hf (with seeded: true), "
-            "or a compute profile of one process"
+            f"grpo.generation vllm_colocate: on a CPU it works in one process, not in {processes}; use hf (with "
+            "seeded: true), or a compute profile of one process"
         )
     if tied:
         raise UserError(
-            "grpo.generation vllm_colocate: on a CPU vLLM cannot take new weights of a model whose output layer is its "
-            "embedding (tie_word_embeddings); take hf"
+            "grpo.generation vllm_colocate: vLLM on a CPU cannot update a model whose output layer is its "
+            "embedding (tie_word_embeddings); use hf"
         )
 
 
@@ -100,7 +100,8 @@ def check_held_out(
     for problem in held_out:
         if twin := own.get(identity(problem)):
             raise UserError(
-                f"grpo.validation: problems {twin.id} and {problem.id} are the same one; give each problem of the rl set once"
+                f"grpo.validation: problems {twin.id} and {problem.id} are the same; the rl set may contain each "
+                "problem only once"
             )
         own[identity(problem)] = problem
     for where, problems in others.items():
@@ -108,9 +109,9 @@ def check_held_out(
         if shared:
             mine, other = shared[0]
             raise UserError(
-                f"grpo.validation: {len(shared)} of the last {len(held_out)} problems of the rl set also stand in {where}, the "
-                f"first is {mine.id} (there {other.id}); take them out of the rl set, or set grpo.validation.problems to 0 and "
-                "grpo.keep to last"
+                f"grpo.validation: {len(shared)} of the last {len(held_out)} problems of the rl set also occur in "
+                f"{where}, the first is {mine.id} (there {other.id}). Remove them from the rl set, or set "
+                "grpo.validation.problems to 0 and grpo.keep to last"
             )
 
 
@@ -130,8 +131,9 @@ def split_rl(
     rest = len(problems) - held_out
     if held_out and rest < needed:
         raise UserError(
-            f"grpo.validation.problems {held_out}: the rl set holds {len(problems)} problems, so {max(0, rest)} are left to "
-            f"train on, and one step takes prompts_per_step {needed}; hold out fewer, or enlarge the rl set (problems.rl)"
+            f"grpo.validation.problems {held_out}: the rl set has {len(problems)} problems, so {max(0, rest)} "
+            f"remain for training, but one step needs prompts_per_step {needed}; hold out fewer, or enlarge the rl "
+            "set (problems.rl)"
         )
     return list(problems[:rest][:use]), list(problems[rest:])
 
@@ -150,7 +152,7 @@ def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, co
     identifier, longest = max(prompts, key=lambda item: item[1])
     needed = longest + max_completion
     sums = (
-        f"the longest prompt ({identifier}) has {longest} tokens, with max_completion {max_completion} that is {needed}"
+        f"the longest prompt ({identifier}) has {longest} tokens; with max_completion {max_completion} that is {needed}"
     )
     if needed > context:
         raise UserError(f"grpo.max_completion: {sums}, but the model's context is {context}")
@@ -172,7 +174,7 @@ def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
     try:
         config, tokenizer = AutoConfig.from_pretrained(str(model)), AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{model}: no model that transformers can load: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{model}: transformers cannot load the model: {str(error).strip().splitlines()[0]}") from None
     return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings, bool(config.tie_word_embeddings)
 
 
@@ -227,24 +229,27 @@ def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[st
         served = ask(f"{url}/v1/models")["data"][0]
         name = str(served.get("root") or served["id"])
         if Path(name).name != model.name:
-            raise UserError(f"execution.grpo_vllm.server.url {url}: it serves {name}, but {model} is trained; {start}")
+            raise UserError(
+                f"execution.grpo_vllm.server.url {url}: the server has the model {name}, but {model} is "
+                f"trained; {start}"
+            )
         length = served.get("max_model_len") or 0
         if length < needed:
             raise UserError(
-                f"execution.grpo_vllm.server.url {url}: its --max-model-len is {length}, but the longest prompt with "
-                f"max_completion needs "
-                f"{needed}; {start}"
+                f"execution.grpo_vllm.server.url {url}: the server's --max-model-len is {length}, but the longest "
+                f"prompt with max_completion needs {needed}; {start}"
             )
         if ask(f"{url}/tokenize", body={"model": served["id"], "prompt": PROBE})["tokens"] != encode(PROBE):
             raise UserError(
-                f"execution.grpo_vllm.server.url {url}: it cuts text into other tokens than {model}: another model; {start}"
+                f"execution.grpo_vllm.server.url {url}: the server tokenizes differently from {model}, so it has "
+                f"another model; {start}"
             )
         check_weight_transfer(url, start)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"execution.grpo_vllm.server.url {url}: it does not answer as a vLLM server does ({error}); {start}"
+            f"execution.grpo_vllm.server.url {url}: the answer is not that of a vLLM server ({error}); {start}"
         ) from None
 
 
@@ -258,16 +263,17 @@ def check_weight_transfer(url: str, start: str) -> None:
         config = ask(f"{url}/server_info?config_format=json")["vllm_config"]
     except urllib.error.HTTPError as error:
         raise UserError(
-            f"execution.grpo_vllm.server.url {url}: it takes no weights: VLLM_SERVER_DEV_MODE=1 is not set for it "
-            f"({error}); {start}"
+            f"execution.grpo_vllm.server.url {url}: the server accepts no weights, because it runs without "
+            f"VLLM_SERVER_DEV_MODE=1 ({error}); {start}"
         ) from None
     if not config.get("weight_transfer_config"):
         raise UserError(
-            f"execution.grpo_vllm.server.url {url}: it takes no weights: --weight-transfer-config is missing; {start}"
+            f"execution.grpo_vllm.server.url {url}: the server accepts no weights, because --weight-transfer-config "
+            f"is missing; {start}"
         )
     mode = config["model_config"]["logprobs_mode"]
     if mode != "processed_logprobs":
         raise UserError(
-            f"execution.grpo_vllm.server.url {url}: with --logprobs-mode {mode} it gives other probabilities than it "
-            f"samples from; {start}"
+            f"execution.grpo_vllm.server.url {url}: with --logprobs-mode {mode} the server returns other "
+            f"probabilities than it samples from; {start}"
         )

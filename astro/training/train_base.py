@@ -48,7 +48,7 @@ def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: 
             if len(stream) >= needed:
                 break
     if len(stream) < needed:
-        raise ValueError(f"the corpus holds {len(stream)} tokens, {needed} are needed")
+        raise ValueError(f"the corpus has {len(stream)} tokens, but {needed} are needed")
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
     return np.asarray(stream[:needed], dtype=dtype).reshape(rows, row_tokens)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from astro.runtime import UserError, die_with, write_json
+from astro.files import write_json
+from astro.process import UserError, die_with
 from schemas.compute_profile import Compute
 
 
@@ -23,7 +24,7 @@ def check_world(compute: Compute) -> None:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != compute.world:
-        raise UserError(f"compute profile: {compute.world} processes were asked for, but {world} were started")
+        raise UserError(f"compute profile: {compute.world} processes were requested, but {world} were started")
 
 
 def quieten() -> None:

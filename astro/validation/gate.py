@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.runtime import UserError, write_json
+from astro.files import write_json
+from astro.process import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

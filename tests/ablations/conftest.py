@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = """
 import json, os, pathlib, time
 import ruamel.yaml
-from astro.runtime import die_with_parent, home_root
+from astro.process import die_with_parent, home_root
 
 die_with_parent()
 params = ruamel.yaml.YAML(typ="safe").load(open("params.yaml"))

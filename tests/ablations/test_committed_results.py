@@ -9,7 +9,7 @@ import pytest
 from astro.ablations.committed_results import changed, keep, kept, of_an_earlier_default, result_of
 from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned, committed_params, plan
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.ablations import BASELINE, Ablation
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from astro.ablations.checkout import CLONE
 from astro.ablations.experiment_refs import dirty, experiments, git, head
 from astro.ablations.experiment_results import trained
-from astro.runtime import read_json
+from astro.files import read_json
 from schemas.ablations import AblationReport
 from tests.ablations.conftest import commit, environment
 
@@ -92,7 +92,7 @@ def test_kept_runs_count_on_another_commit(ablations, pipeline):
     assert [row.figures for row in after.rows] == [row.figures for row in before.rows]
     assert {run.commit for row in after.rows for run in row.runs} == {commit_before}
     assert "kept" in ablations("list").stdout
-    assert "no run of the plan is done" in ablations("keep").stdout
+    assert "no planned run is finished" in ablations("keep").stdout
 
 
 @pytest.mark.slow

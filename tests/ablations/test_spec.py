@@ -6,7 +6,7 @@ import pytest
 
 from astro.ablations.experiment_refs import done, experiments, git, head, ref_of
 from astro.ablations.spec import load, plan
-from astro.runtime import UserError
+from astro.process import UserError
 
 FILE = Path("ablations.yaml")
 HEAD = "seeds: [1]\nablations:\n  - {name: default, question: q, set: []}\n"
@@ -36,16 +36,16 @@ def test_command_and_params_of_a_run(repository):
 # text of the file, parts of the message
 BAD = [
     ("", ["expected sections"]),
-    ("seeds: [1\n", ["no valid YAML"]),
+    ("seeds: [1\n", ["invalid YAML"]),
     ("seeds: [1]\n", ["ablations", "required"]),
     (HEAD + "more: 1\n", ["line 4", "more: unknown key"]),
     (HEAD.replace("[1]", "[]"), ["line 1", "seeds"]),
-    (HEAD.replace("[1]", "[1, 1]"), ["seeds come twice: 1"]),
+    (HEAD.replace("[1]", "[1, 1]"), ["seeds occur twice: 1"]),
     (HEAD.replace("[1]", "['1']"), ["line 1", "seeds.0", "integer"]),
     (HEAD.replace("[1]", "[-1]"), ["run.seed", "greater than or equal to 0"]),
     (HEAD.replace("default", "first"), ["must be named 'default'"]),
     (HEAD.replace("set: []", "set: [sft.lr=0.1]"), ["must be named 'default'", "set nothing"]),
-    (one("sft.lr=0.1", name="default"), ["names come twice: default"]),
+    (one("sft.lr=0.1", name="default"), ["names occur twice: default"]),
     (one("sft.lr=0.1", name="Not_So"), ["line 4", "ablations.1.name", "'Not_So'"]),
     (HEAD.replace("question: q", "question: ''"), ["ablations.0.question"]),
     (one("sft.lr=0.1") + "    sets: []\n", ["line 7", "sets: unknown key"]),
@@ -53,12 +53,12 @@ BAD = [
     (one("linearise.reflection=false"), ["no parameter 'linearise.reflection'"]),
     (one("sft.lr.deep=1"), ["no parameter 'sft.lr.deep'"]),
     (one("sft.lora=1"), ["sft.lora is a section"]),
-    (one("sft.lr"), ["no key=value"]),
-    (one("+sft.lr=1"), ["expected one key=value"]),
-    (one('"sft.lr=0.1,0.2"'), ["expected one key=value"]),
+    (one("sft.lr"), ["not a key=value"]),
+    (one("+sft.lr=1"), ["expected exactly one key=value"]),
+    (one('"sft.lr=0.1,0.2"'), ["expected exactly one key=value"]),
     (one("sft.lr=0.1, sft.lr=0.2"), ["set twice"]),
-    (one("run.seed=4"), ["the runner sets it"]),
-    (one("sft.lr=fast"), ["does not give valid params", "sft.lr", "'fast'"]),
+    (one("run.seed=4"), ["set by the runner"]),
+    (one("sft.lr=fast"), ["the resulting parameters are invalid", "sft.lr", "'fast'"]),
     (one("linearize.jump=up"), ["linearize.jump", "'up'"]),
     (one("linearize.max_backtracks=0"), ["max_backtracks 0 leaves only direct solutions"]),
 ]
@@ -73,7 +73,7 @@ def test_a_fault_is_refused_and_named(text, parts, repository):
 
 
 def test_unknown_names_and_missing_files(repository):
-    with pytest.raises(UserError, match="no ablation reflexion-off; there are: default, reflection-off"):
+    with pytest.raises(UserError, match="unknown ablation reflexion-off; available: default, reflection-off"):
         plan(FILE, only=["reflexion-off"])
     with pytest.raises(UserError, match=r"nowhere\.yaml: No such file"):
         load(Path("nowhere.yaml"))

@@ -9,7 +9,7 @@ from astro.ablations import table
 from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned
 from astro.evaluation.intervals import bootstrap_mean
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.ablations import Ablation
 
 MODEL = {"sft_direct": 0, "sft": 1, "grpo_direct": 2, "grpo": 3}

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from astro.cloning.rewrite import Ask, Piece, RewriteFigures, chain_id, retold, rewrite
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.search import Sample
 from astro.tasks.chat import ChatTemplate
 from astro.tasks.math import rewrite as math_rewrite
@@ -167,7 +167,7 @@ def test_the_examples_pass_their_own_checks():
 
 
 BROKEN = [
-    ("step: [", "no valid YAML"),
+    ("step: [", "invalid YAML"),
     ("nothing: x\n", "field 'rules': Field required"),
     (
         "{rules: {step: a}, nothing: x, problem: y, step: [], reflection: [], return: []}",

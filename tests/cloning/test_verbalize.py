@@ -8,7 +8,7 @@ import pytest
 
 from astro.cloning.verbalize import Phrases, load_phrases, write_chain
 from astro.cloning.walk import plan_walk
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.cloning.trees import GAME, PROBLEM, TASK
 
 PHRASES = Phrases(reflection=["Hmm."], return_step=["Back to"], return_root=["Anew:"])
@@ -125,7 +125,7 @@ def test_the_shipped_phrase_files_load():
 
 BROKEN = {
     # what is wrong: (content, parts of the message)
-    "no YAML": ("reflection: [", ["p.yaml", "no valid YAML", "line"]),
+    "no YAML": ("reflection: [", ["p.yaml", "invalid YAML", "line"]),
     "a list is missing": ('reflection: ["a"]\nreturn_step: ["c"]\n', ["p.yaml", "'return_root'", "required"]),
     "a list is empty": (GOOD.replace('["c"]', "[]"), ["p.yaml", "'return_step'", "at least 1"]),
     "a text for a list": (GOOD.replace('["c"]', '"c"'), ["p.yaml", "'return_step'", "list", "'c'"]),

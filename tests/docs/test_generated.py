@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from astro.dvc_files import read_pipeline
-from astro.runtime import UserError
+from astro.process import UserError
 from tools.docs import generated_blocks, pictures, reference
 
 ROOT = Path(__file__).parents[2]
@@ -70,10 +70,10 @@ def test_the_diagram_shows_the_stages_of_the_pipeline():
 
 
 BAD = [
-    ("<!-- begin nothing -->\n<!-- end nothing -->\n", "there is no block 'nothing'"),
-    ("<!-- begin default-table -->\n", "has no partner"),
-    ("<!-- end default-table -->\n", "has no partner"),
-    ("<!-- begin default-table -->\n<!-- end seeds-table -->\n", "has no partner"),
+    ("<!-- begin nothing -->\n<!-- end nothing -->\n", "unknown block 'nothing'"),
+    ("<!-- begin default-table -->\n", "has no matching begin or end"),
+    ("<!-- end default-table -->\n", "has no matching begin or end"),
+    ("<!-- begin default-table -->\n<!-- end seeds-table -->\n", "has no matching begin or end"),
 ]
 
 

@@ -40,7 +40,7 @@ def test_the_prose_of_a_page(page):
 
 CASES = [
     ("One idea. Another one.", ["2 sentences on one line"]),
-    ("One idea that is not ended\non the next line.", ["line 1: the sentence goes on"]),
+    ("One idea that is not ended\non the next line.", ["line 1: the sentence continues"]),
     ("A word " * 30 + "ends.", ["61 words in one sentence"]),
     ("This: one; two (three).", ["3.00 semicolons"]),
     ("- A list item.\n- Another one.", []),

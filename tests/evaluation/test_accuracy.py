@@ -70,5 +70,5 @@ def test_per_problem_means(samples):
 
 
 def test_a_sample_twice_is_refused(samples):
-    with pytest.raises(ValueError, match="problem p: sample 1 comes twice"):
+    with pytest.raises(ValueError, match="problem p: sample 1 occurs twice"):
         by_problem(samples("+a +b") + samples("+a +b")[1:])

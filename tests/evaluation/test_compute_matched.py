@@ -152,7 +152,7 @@ def test_majority_leaves_the_last_part_of_a_block_out(samples):
 def test_no_completions_are_refused(make, samples):
     with pytest.raises(ValueError, match="at least one completion"):
         make([], "sft", **DRAWS)
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         make(samples("+1") * 2, "sft", **DRAWS)
 
 
@@ -225,7 +225,7 @@ def test_search_curve_by_hand(forest):
         ({"p": 80, "q": 40}, "different problems: 1, e.g. .'r'."),
         ({"p": 80, "q": None, "r": None}, "problem q.*is solved"),
         ({"p": 80, "q": 40, "r": 1}, "problem r.*is not solved"),
-        ({"p": 80, "q": 41, "r": None}, "problem q: found at 41 tokens, but its tree of 40"),
+        ({"p": 80, "q": 41, "r": None}, "problem q: solved at 41 tokens, but its tree of 40"),
     ],
 )
 def test_found_must_fit_the_trees(forest, found, message):

@@ -120,9 +120,12 @@ def test_same_seed_same_bytes_whatever_the_order(answers):
     ("change", "message"),
     [
         (lambda a: {"sft": []}, "model sft: no completions"),
-        (lambda a: {"sft": a("sft", p="+++") + a("base", q="+++")}, r"model sft: holds completions of \['base'\]"),
+        (
+            lambda a: {"sft": a("sft", p="+++") + a("base", q="+++")},
+            r"model sft: also contains completions of \['base'\]",
+        ),
         (lambda a: {"sft": a("sft", p="++")}, "problem p: maj@3 needs 3 samples, got 2"),  # fewer samples than k
-        (lambda a: {"sft": a("sft", p="+++") * 2}, "sample 0 comes twice"),  # a shard read twice
+        (lambda a: {"sft": a("sft", p="+++") * 2}, "sample 0 occurs twice"),  # a shard read twice
         (lambda a: {"sft": a("sft", p="+++"), "base": a("base", q="+++")}, "different problems"),
     ],
 )

@@ -17,7 +17,7 @@ from astro.execution.result_store import FILE, ResultStore
 from astro.execution.scheduler import SearchError, TimedEngine, run_searches
 from astro.execution.search_and_sample_jobs import Answers, SampleJobs, SearchJobs
 from astro.inference.engine import EngineError, Request
-from astro.runtime import UserError
+from astro.process import UserError
 from benchmarks.simulated_engine import SimulatedEngine
 from benchmarks.world import Open, Policy, problems, settings, stored
 from tests.execution import drive
@@ -46,12 +46,12 @@ def ran(jobs, folder, *, count=12, engine=None, record=Answers, in_flight=3, **m
 def test_a_longer_run_does_what_is_new_only_and_tells_what_is_there(tmp_path, capsys):
     (tmp_path / "whole").mkdir()
     whole = ran(SAMPLES, tmp_path / "whole", count=20)
-    assert "goes on" not in capsys.readouterr().out
+    assert "resumes" not in capsys.readouterr().out
     ran(SAMPLES, tmp_path)
     notes = []
     assert ran(SAMPLES, tmp_path, count=20, note=lambda *seen: notes.append(seen) or "fine") == whole
     said = capsys.readouterr().out
-    assert "[eval] goes on: 12 of 20 problems are there from a run that was cut off" in said
+    assert "[eval] resumes: 12 of 20 problems are kept from an interrupted run" in said
     assert "[eval] 20/20," in said
     assert said.endswith("0 s left, fine\n")
     assert [(done, total) for _, done, total in notes] == [(done, 20) for done in range(13, 21)]
@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_item_by_item(name, tmp_path, capsys):
             return super().run(jobs, (begun.append(item.id) or item for item in items), **more)
 
     assert drive.drive(name, tmp_path / "killed", Noting(drive.Open(name, token_s=0.0))) == expected
-    assert f"goes on: {there} of {len(expected)} items" in capsys.readouterr().out
+    assert f"resumes: {there} of {len(expected)} items" in capsys.readouterr().out
     assert len(begun) == len(set(begun)) == len(expected) - there
 
 
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_item_by_item_on_a_cluster(name, tmp_path, two_node
     expected = drive.drive(name, tmp_path / "whole", LocalRunner(drive.Open(name, token_s=0.0)))
     there = killed(name, tmp_path / "killed", two_nodes.address)
     assert drive.drive(name, tmp_path / "killed", drive.on(two_nodes.address, name)) == expected
-    assert f"goes on: {there} of {len(expected)} items" in capsys.readouterr().out
+    assert f"resumes: {there} of {len(expected)} items" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

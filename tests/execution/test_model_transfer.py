@@ -50,5 +50,5 @@ def test_a_large_model_must_lie_on_a_shared_disk(model, monkeypatch):
     moved = transfer(model, identity)
     assert moved.at(identity) == model
     shutil.rmtree(model)
-    with pytest.raises(EngineError, match=r"base is not on node .*must lie on a disk that the nodes share"):
+    with pytest.raises(EngineError, match=r"base differs on node .*must be on a disk that the nodes share"):
         moved.at(identity)

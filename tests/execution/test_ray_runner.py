@@ -165,7 +165,9 @@ class Fatal:
 
 def test_workers_that_die_again_and_again_end_the_run(cluster, monkeypatch):
     monkeypatch.setattr(ray_runner, "LOSSES", 2)
-    with pytest.raises(EngineError, match=r"workers were lost in a row without a result; the last one worked on s\d"):
+    with pytest.raises(
+        EngineError, match=r"workers in a row were lost without a result; the last one was working on s\d"
+    ):
         list(on(cluster, opened=Fatal(), count=3, workers=1))
 
 

@@ -13,7 +13,8 @@ import textwrap
 import pytest
 
 from astro.execution.result_store import FILE, ResultStore, write_shards
-from astro.runtime import UserError, read_jsonl, read_shards
+from astro.files import read_jsonl, read_shards
+from astro.process import UserError
 from benchmarks.world import stored
 from schemas.strict import Strict
 
@@ -124,7 +125,7 @@ def test_another_process_is_refused_while_one_has_it_open(tmp_path):
         )
         assert "UserError" in done.stderr
         assert done.stderr.strip().endswith(
-            f"{tmp_path / FILE}: another process has this result store open; end it, or wait"
+            f"{tmp_path / FILE}: another process has this result store open; wait for it, or stop it"
         )
         assert stored(tmp_path / FILE) == 1  # a copy can be read
 
@@ -152,11 +153,11 @@ def spoil(path):
 
 # what became of the file, message
 DAMAGES = [
-    (cut, r"no whole result store \(.*malformed\); remove it"),
-    (older, r"a result store of format 0, this version reads 1; remove it"),
-    (newer, r"a result store of format 2, this version reads 1; remove it"),
-    (lambda path: path.write_text('{"name": "i1", "value": 0}\n' * 100), r"no whole result store \(.*not a database\)"),
-    (spoil, r"no whole result store \(.*malformed\); remove it"),
+    (cut, r"damaged result store \(.*malformed\); .* remove it"),
+    (older, r"a result store of format 0, this version reads 1; .* remove it"),
+    (newer, r"a result store of format 2, this version reads 1; .* remove it"),
+    (lambda path: path.write_text('{"name": "i1", "value": 0}\n' * 100), r"damaged result store \(.*not a database\)"),
+    (spoil, r"damaged result store \(.*malformed\); .* remove it"),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from astro.execution.scheduler import SearchError, TimedEngine, generate, run_searches
 from astro.inference.engine import EngineError, Request
-from astro.runtime import MachineFault, machine_fault
+from astro.process import MachineFault, machine_fault
 from astro.search import SearchConfig, search
 from tests.scripted_engine import ScriptedEngine
 from tests.search.world import World, judged, rendered
@@ -137,7 +137,7 @@ class Confused(ScriptedEngine):
         return [(ticket + 1000, samples) for ticket, samples in super().poll()]
 
 
-@pytest.mark.parametrize(("engine", "message"), [(Failing, "out of memory"), (Confused, "not outstanding")])
+@pytest.mark.parametrize(("engine", "message"), [(Failing, "out of memory"), (Confused, "not pending")])
 def test_an_engine_that_fails_ends_every_driver(engine, message):
     with pytest.raises(EngineError, match=message):
         run_all(engine(next_tokens), 7)

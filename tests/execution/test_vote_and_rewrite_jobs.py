@@ -13,7 +13,7 @@ from astro.execution.job_runner import LocalRunner, run_jobs
 from astro.execution.result_store import FILE, ResultStore
 from astro.execution.vote_and_rewrite_jobs import Ballot, RewriteJobs, VoteJobs, ballot_id, candidate_of, draft_of
 from astro.inference.engine import EngineError
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.linearize import RewriteParams, SelfEvalParams
 from tests.cloning.rewriting import MATH, PHRASES, Written, moody, traces, triangle, well
 
@@ -103,7 +103,7 @@ def test_what_came_before_a_failure_is_not_asked_for_again(reference, tmp_path, 
     assert 5 < len(done) < len(reference)
     engine = Written(WRITE)
     assert rewrites(engine, tmp_path) == reference
-    assert f"[linearize] goes on: {len(done)} of {len(reference)} answers are there" in capsys.readouterr().out
+    assert f"[linearize] resumes: {len(done)} of {len(reference)} answers are kept" in capsys.readouterr().out
     assert len(engine.requests) == sum(r.requests for r in reference.values()) - sum(r.requests for r in done)
 
     engine = Written(WRITE)

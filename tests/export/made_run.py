@@ -5,12 +5,12 @@ No stage works: what they would leave is written here, and `dvc commit` records 
 
 from pathlib import Path
 
-from astro.runtime import write_json, write_jsonl, write_text
+from astro.files import write_csv, write_json, write_jsonl, write_text
 from schemas.base_model import BaseModelMetrics
 from schemas.grpo import GrpoMetrics
 from schemas.linearize import LinearizeMetrics
 from schemas.mcts import MctsMetrics
-from schemas.problems import ProblemsMetrics, SetMetrics
+from schemas.problems import Dropped, ProblemsMetrics, SetMetrics
 from schemas.records import StageRecord, Trace
 from schemas.sft import SftMetrics
 from tests.inference.tiny import save_tiny_model
@@ -43,7 +43,7 @@ def write_outs(root: Path) -> None:
     data = root / "data"
     for name, some in (("train", problems), ("rl", problems[:2]), ("eval/numbers_4", problems[2:])):
         write_jsonl(data / f"problems/{name}.jsonl", some)
-    write_jsonl(data / "problems/dropped.jsonl", [])
+    write_csv(data / "problems/dropped.csv", Dropped, [])
     write_text(data / "problems/corpus/source.txt", "the task\n")
     write_jsonl(data / "trees/00.jsonl", trees[:2])
     write_jsonl(data / "trees/01.jsonl", trees[2:])
@@ -56,7 +56,7 @@ def write_outs(root: Path) -> None:
             [make_completion(problems[2], model, seed=seed, attempts=1, solve=True)],
         )
         write_text(root / f"metrics/curves/{model}.csv", "step,loss\n1,2.5\n")
-    (root / "models/base_raw").mkdir()  # empty: the base was not warmed up
+    write_text(root / "models/base_raw/README.md", "The base was not warmed up.\n")
     write_metrics(root, searching)
 
 

@@ -15,7 +15,8 @@ from astro.export.__main__ import main
 from astro.export.card import serving
 from astro.export.card_text import public
 from astro.export.source_run import read_run
-from astro.runtime import UserError, read_json, read_jsonl
+from astro.files import read_json, read_jsonl
+from astro.process import UserError
 from astro.tasks import get_task
 from astro.tasks.chat import load_chat_template
 from astro.tracking import store
@@ -220,7 +221,7 @@ def test_only_an_export_is_replaced_and_only_when_asked(workspace: Checkout):
     own = workspace.root / "export/grpo"
     own.mkdir(parents=True)
     (own / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="is no export"):
+    with pytest.raises(UserError, match="is not an export"):
         main(["--replace"])
     assert (own / "thesis.txt").read_text() == "mine"
     (own / "provenance.json").write_text("{}")
@@ -233,9 +234,9 @@ def test_only_an_export_is_replaced_and_only_when_asked(workspace: Checkout):
 
 SPOILED = [
     ("config.json", None, "no config.json"),
-    ("model.safetensors", None, "no weights in safetensors"),
+    ("model.safetensors", None, "no safetensors weights"),
     ("tokenizer.json", None, "has no tokenizer"),
-    ("model.safetensors.index.json", {"weight_map": {"a": "model-00002-of-00002.safetensors"}}, "shards are not there"),
+    ("model.safetensors.index.json", {"weight_map": {"a": "model-00002-of-00002.safetensors"}}, "shards are missing"),
 ]
 
 
@@ -260,7 +261,7 @@ def test_an_adapter_alone_is_refused_and_pickles_are_left_out(workspace: Checkou
     assert "training_args.bin" not in {p.name for p in model_files(folder)}
     (folder / "adapter_config.json").write_text("{}")
     (folder / "config.json").unlink()
-    with pytest.raises(UserError, match="LoRA adapter alone"):
+    with pytest.raises(UserError, match="only a LoRA adapter"):
         model_files(folder)
 
 

@@ -17,7 +17,7 @@ from astro.execution.scheduler import SearchError
 from astro.grading import GraderFault, Pool
 from astro.grading.batch import _Run
 from astro.grading.processes import Zygote
-from astro.runtime import run_stage
+from astro.process import run_stage
 from benchmarks.grading_killed import run_killed
 
 TASKS = "astro.grading.worker_tasks:grade_pair"
@@ -70,7 +70,7 @@ def test_a_task_that_raises_fails_alone(pool):
     assert pool.call(ECHO, "y") == "y"
 
 
-@pytest.mark.parametrize("function", ["os:system", "astro.grading", "astro.runtime:home_root", "astro.gradingx:f"])
+@pytest.mark.parametrize("function", ["os:system", "astro.grading", "astro.process:home_root", "astro.gradingx:f"])
 def test_workers_run_nothing_else(pool, function):
     with pytest.raises(ValueError, match=r"expected astro\.grading"):
         pool.call(function, "x")
@@ -182,7 +182,7 @@ def test_workers_that_always_die_from_outside_are_a_fault_and_no_verdict(monkeyp
 
     pool = Pool(workers=2)
     monkeypatch.setattr(_Run, "_send", killing)
-    with pytest.raises(GraderFault, match=r"ended from outside: \d+ in"):
+    with pytest.raises(GraderFault, match=r"killed by another process: \d+ in"):
         pool.grade_batch([FORMULA, ("x+1", "1+x")])
     assert "ended from outside" in caplog.text
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from astro.importing.countdown import import_countdown
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.importing.world import params_of, write
 
 GOOD = {"id": "a", "numbers": [3, 8], "target": 24}
@@ -137,8 +137,8 @@ BAD_ROWS = [
     ('{"id": "b", "numbers": [3, NaN], "target": 24}', "field 'numbers.1': expected a whole number"),
     ('{"id": "b", "numbers": [3, 8], "target": 1000000000}', "field 'target'"),
     ('{"id": "", "numbers": [3, 8], "target": 3}', "field 'id': expected an id"),
-    ('{"id": "t", "numbers": [2, 8], "target": 10}', "field 'id': 't' stands there already"),
-    ('{"id": "b", "numbers": [2, 2], "target": 23}', "no way from [2, 2] to 23 by results up to 60 (problems.value_max)"),
+    ('{"id": "t", "numbers": [2, 8], "target": 10}', "field 'id': 't' occurs twice"),
+    ('{"id": "b", "numbers": [2, 2], "target": 23}', "23 cannot be reached from [2, 2] with results up to 60"),
 ]  # fmt: skip
 
 
@@ -163,12 +163,12 @@ def test_a_bad_row_is_left_out_and_told(tmp_path, capsys, line, told):
 
 ENDS = [
     # content of train.jsonl or its entry, message
-    ("", r"train\.jsonl: holds no problem for set 'train'"),
-    ("\n\n", r"train\.jsonl: holds no problem for set 'train'"),
-    ([GOOD | {"target": 5}], r"train\.jsonl: holds no problem for set 'train' that .* in no eval set \(1 exact\)"),
+    ("", r"train\.jsonl: contains no problem for set 'train'"),
+    ("\n\n", r"train\.jsonl: contains no problem for set 'train'"),
+    ([GOOD | {"target": 5}], r"train\.jsonl: set 'train' would be empty, .* in an eval set \(1 exact\)"),
     ({"path": "nowhere.jsonl"}, r"nowhere\.jsonl: no such file"),
     ({"path": "rl.jsonl", "preset": "math"}, r"problems\.files\.train: preset and fields .* are for run\.task math"),
-    ({"path": "rl.jsonl", "fields": {"question": "nums"}}, r"Countdown's columns are numbers or nums, and target"),
+    ({"path": "rl.jsonl", "fields": {"question": "nums"}}, r"Countdown reads the columns numbers or nums, and target"),
 ]  # fmt: skip
 
 

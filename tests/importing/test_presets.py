@@ -28,7 +28,7 @@ def test_levels(tmp_path, capsys, written, level):
         write(tmp_path / name, text)
         (found,) = read_source("eval_s", spec(path=name), str(tmp_path))
         assert found.problem.level == (level or 1)
-        assert ("is no level" in capsys.readouterr().out) == (level is None)
+        assert ("is not a level" in capsys.readouterr().out) == (level is None)
 
 
 def test_levels_in_columns_of_floats_and_texts(tmp_path):
@@ -54,7 +54,7 @@ def test_levels_that_are_none_are_counted_and_the_first_is_told(tmp_path, capsys
     assert found.metrics().default_level == 3
     out = capsys.readouterr().out
     assert (
-        f"warning: train: 2 of 3 problems get level 1, the first: {tmp_path}/train.jsonl, line 1: str 'AMC 12' is no level"
+        f"warning: train: 2 of 3 problems get level 1, the first: {tmp_path}/train.jsonl, line 1: str 'AMC 12' is not a level"
         in out
     )
 

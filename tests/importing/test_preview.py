@@ -123,10 +123,10 @@ REFUSED = [
     # arguments, message
     (["own.csv", "--entry", "{limits: 1}"], "--entry, line 1: limits: unknown parameter; the nearest is limit"),
     (["own.csv", "--entry", "{limit: one}"], "--entry, line 1: limit: "),
-    (["own.csv", "--entry", "{limit"], "--entry: expected YAML such as '{limit: 100}'"),
-    (["own.csv", "--entry", "[1]"], "--entry: expected YAML such as"),
-    (["--set", "eval_x"], "there is no set 'eval_x'; there are: "),
-    (["--preset", "svamp"], "--preset, --entry and --task are for a file"),
+    (["own.csv", "--entry", "{limit"], "--entry: expected YAML, such as '{limit: 100}'"),
+    (["own.csv", "--entry", "[1]"], "--entry: expected YAML, such as"),
+    (["--set", "eval_x"], "there is no set 'eval_x'; available: "),
+    (["--preset", "svamp"], "--preset, --entry and --task need a file"),
     (["own.csv", "--task", "chess"], "no task is called 'chess'"),
 ]
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_checked_is_told(tmp_path, check, arguments, told):
 
 def test_problems_that_are_made_come_from_no_file(check):
     code, _, errors = check()
-    assert (code, "problems.source is generated, so no file is read" in errors) == (2, True)
+    assert (code, "problems.source is generated, so there are no files to read" in errors) == (2, True)
 
 
 def test_params_are_checked_as_before(monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 
 from astro.importing.imported import Imported
 from astro.importing.sources import notes_on
-from astro.runtime import UserError
+from astro.process import UserError
 from schemas.problems import ProblemsParams
 from tests.importing.world import import_math, params_of, read_source, spec, write
 
@@ -167,7 +167,7 @@ def test_several_answers(tmp_path, answers, several, gold):
 
 
 def test_a_set_of_several_answers_alone_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match=r"line 1: field 'answer': .*do you mean fields\.several: all\?"):
+    with pytest.raises(UserError, match=r"line 1: field 'answer': .*set fields\.several to all"):
         import_math(params(tmp_path, train=[{"question": "Which?", "answer": [1, 2]}]))
 
 
@@ -178,7 +178,7 @@ def test_texts_around_a_question_are_taken_off(tmp_path):
     found = Imported()
     given = read_source("eval_s", spec(path=write(tmp_path / "s.jsonl", rows), fields=fields), str(tmp_path), found)
     assert [g.problem.question for g in given] == ["Why?", "Solve it: how?", "As it is."]
-    assert [d.detail for d in found.dropped] == ["nothing is asked beside the texts of fields.trim"]
+    assert [d.detail for d in found.dropped] == ["no question remains after the texts of fields.trim are removed"]
 
 
 def test_the_archive_of_math(tmp_path):
@@ -223,7 +223,7 @@ def test_skip_and_limit_split_one_file(tmp_path):
     path = write(tmp_path / "s.jsonl", [{"question": f"q{i}", "answer": i} for i in range(10)])
     found = [g.problem.question for g in read_source("rl", spec(path=path, skip=3, limit=4), str(tmp_path))]
     assert found == ["q3", "q4", "q5", "q6"]
-    with pytest.raises(UserError, match="holds no problem from row 11 on for set 'rl'"):
+    with pytest.raises(UserError, match="contains no problem from row 11 on for set 'rl'"):
         read_source("rl", spec(path=path, skip=10), str(tmp_path))
 
 
@@ -246,11 +246,11 @@ DATASETS = [
     # what is asked of a folder with the splits train and test, message
     ({"dataset": "set"}, r"has the splits train, test; name one in split"),
     ({"dataset": "set", "split": "valid"}, r"there is no split 'valid', only train, test"),
-    ({"dataset": "saved"}, r"was written by save_to_disk; write it as Parquet"),
-    ({"dataset": "set/train.jsonl", "split": "test"}, r"is a file: it has no config and no split"),
+    ({"dataset": "saved"}, r"written by save_to_disk, .*; write it as Parquet"),
+    ({"dataset": "set/train.jsonl", "split": "test"}, r"is a file; remove config and split"),
     (
         {"dataset": "none/such-data-set", "split": "test"},
-        r"dataset none/such-data-set: cannot be loaded: .*is there a network",
+        r"dataset none/such-data-set: cannot be loaded: .*check the name and the network",
     ),
 ]
 
@@ -276,8 +276,8 @@ GOOD = '{"id": "a", "question": "What is $5+5$?", "answer": "10"}\n'
 
 FAULTS = [
     # content of train.jsonl, of which no row can be read; the entry beside its path; message
-    ("", {}, r"train\.jsonl: holds no problem for set 'train'"),
-    ("\n \n", {}, r"train\.jsonl: holds no problem"),
+    ("", {}, r"train\.jsonl: contains no problem for set 'train'"),
+    ("\n \n", {}, r"train\.jsonl: contains no problem"),
     ('{"id": "b", "que\n', {}, r"train\.jsonl, line 1: no valid JSON"),
     ('{"id": "b", "que', {}, r"line 1: no valid JSON.*cut short"),
     ("\n7\n[1, 2]\n[3]\n", {}, r"line 3: expected a JSON object with named fields, got list \(none of 3 rows of set 'train'"),
@@ -288,19 +288,19 @@ FAULTS = [
     ('{"question": "  ", "answer": "1"}\n', {}, r"line 1: field 'question': expected a text that is not blank, got str '  '"),
     ('{"question": null, "answer": "1"}\n', {}, r"line 1: field 'question': expected a text .*got nothing"),
     ('{"question": 7, "answer": "1"}\n', {}, r"line 1: field 'question': expected a text .*got int 7"),
-    ('{"question": "\\ud800", "answer": "1"}\n', {}, r"line 1: field 'question': no valid text"),
+    ('{"question": "\\ud800", "answer": "1"}\n', {}, r"line 1: field 'question': invalid text"),
     ('{"question": "q", "answer": {"a": 1}}\n', {}, r"line 1: field 'answer': expected .*, got an object .*answer\.a$"),
     ('{"question": "q", "answer": {"value": "1"}}\n', {"fields": {"answer": "answer.val"}}, r"field 'answer\.val': missing"),
     ('{"question": [{"role": "user", "content": "q"}], "answer": "1"}\n', {}, r"got a list .*such as question\[user\]\.content$"),
     ('{"question": "q", "answer": true}\n', {}, r"line 1: field 'answer': expected a text or a number, got bool True"),
-    ('{"id": [1], "question": "q", "answer": "1"}\n', {}, r"line 1: field 'id': expected an id .*got a list.*fields\.id: false"),
+    ('{"id": [1], "question": "q", "answer": "1"}\n', {}, r"line 1: field 'id': expected an id .*list.*set fields\.id to false"),
     (GOOD, {"fields": {"id": "uid"}}, r"line 1: field 'uid': expected an id .*got nothing"),
-    (GOOD, {"preset": "gsm8k"}, r"of 1 problems for set 'train' none has an answer that can be graded.*right map"),
-    ('{"v": 1, "rows": [{"question": "q", "answer": "1"}]}\n', {}, r"missing.*are the rows what 'rows' holds\?"),
+    (GOOD, {"preset": "gsm8k"}, r"of 1 problems for set 'train' none has an answer .*; check problems\.files\.train\.preset"),
+    ('{"v": 1, "rows": [{"question": "q", "answer": "1"}]}\n', {}, r"missing.*if 'rows' contains the rows, write only these"),
     (
         GOOD.replace("5+5", "1 + 1"),
         {},
-        r"train\.jsonl: holds no problem for set 'train' that is readable, new and in no eval",
+        r"train\.jsonl: set 'train' would be empty, .* in an eval set",
     ),
 ]  # fmt: skip
 
@@ -328,9 +328,9 @@ BAD_ROWS = [
     ('{"question": "Is it?"}', "field 'answer': missing (map plain); the row has: question"),
     ('{"question": "Is it?", "answer": "1", "id": ""}', "field 'id': expected an id"),
     ('{"question": "Is it?", "answer": "1", "id": false}', "field 'id': expected an id"),
-    ('{"question": "Is it?", "answer": "1", "id": "g1"}', "field 'id': 'g1' stands already in"),
-    ('{"question": "Is it?", "answer": "1", "answer": "2"}', "field 'answer': stands twice in one object"),
-    ('{"question": "Is it?", "answer": "1", "meta": {"k": 1, "k": 1}}', "field 'k': stands twice in one object"),
+    ('{"question": "Is it?", "answer": "1", "id": "g1"}', "field 'id': 'g1' occurs already in"),
+    ('{"question": "Is it?", "answer": "1", "answer": "2"}', "field 'answer': occurs twice in one object"),
+    ('{"question": "Is it?", "answer": "1", "meta": {"k": 1, "k": 1}}', "field 'k': occurs twice in one object"),
     ('{"question": "Is it \udcff?", "answer": "1"}', "the text is not UTF-8"),
     ('{"question": "Is it?", "answer": ' + "9" * 5000 + "}", "no valid JSON"),
     ('{"question": "Is it?", "answer": 1e99999999999999999999}', "no valid JSON"),
@@ -406,7 +406,7 @@ def test_a_question_with_two_answers_is_in_no_set(tmp_path, capsys, answers, one
             "eval_own:own-0",
         )
         assert (
-            f"one question with two answers, both left out: '{answers[0]}' here, '{answers[-1]}' in"
+            f"both left out, because one question has two answers: '{answers[0]}' here, '{answers[-1]}' in"
             in capsys.readouterr().out
         )
 
@@ -444,7 +444,7 @@ def test_a_leak_with_another_answer_says_so(tmp_path):
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
         import_math(params(tmp_path, train={"path": "nowhere.jsonl"}))
-    with pytest.raises(UserError, match=r"no such file \(it is a folder: name it as dataset\)"):
+    with pytest.raises(UserError, match=r"no such file \(it is a folder; name it in dataset\)"):
         import_math(params(tmp_path, train={"path": str(tmp_path)}))
 
 
@@ -473,7 +473,10 @@ def test_unreadable_golds_are_listed_and_in_no_set(tmp_path, capsys):
     listed = [d for d in found.dropped if d.set == "rl" and d.reason == "unparseable_gold"]
     assert [(d.where, d.hits) for d in listed] == [(f"{tmp_path / 'rl.jsonl'}, line {n}", "") for n in (1, 2, 4)]
     assert listed[-1].detail == "proof"
-    assert f"{tmp_path / 'rl.jsonl'}, line 4: the answer cannot be graded, left out: 'proof'" in capsys.readouterr().out
+    assert (
+        f"{tmp_path / 'rl.jsonl'}, line 4: left out, because the answer cannot be graded: 'proof'"
+        in capsys.readouterr().out
+    )
     assert found.metrics().unparseable_gold == 6
 
 
@@ -492,7 +495,7 @@ def test_a_question_that_no_model_reads_is_kept_with_a_warning(tmp_path, capsys)
     assert len(found.sets["train"]) == 3
     assert found.metrics().long_question == 3
     out = capsys.readouterr().out
-    assert "warning: train: 3 of 3 questions are longer than most models can read, the first: " in out
+    assert "warning: train: 3 of 3 questions are too long for most models, the first is " in out
     assert "train.jsonl, line 1: 400,009 characters;" in out
 
 
@@ -568,6 +571,6 @@ def test_a_source_that_dvc_does_not_watch_is_told(tmp_path):
     write(tmp_path / "b.jsonl", GOOD)
     watched = str(tmp_path / "in")
     assert notes_on("train", spec(path="a.jsonl"), watched) == []
-    assert "DVC does not see an edit" in notes_on("train", spec(path=str(tmp_path / "b.jsonl")), watched)[0]
+    assert "DVC does not notice edits" in notes_on("train", spec(path=str(tmp_path / "b.jsonl")), watched)[0]
     assert "has no revision" in notes_on("train", spec(dataset="org/name"), watched)[0]
     assert notes_on("train", spec(dataset="org/name", revision="abc"), watched) == []

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from astro.importing.sources import read_rows
-from astro.runtime import UserError
+from astro.process import UserError
 from tests.importing.world import read_source, spec, write
 
 ROWS = [{"id": f"r{i}", "question": f"What is {i} plus {i}?", "answer": str(2 * i)} for i in range(1, 4)]
@@ -91,14 +91,14 @@ REFUSED = [
     ("a.jsonl", (LINES * 2 + '{"question": "Zoë"}\n').encode("latin-1"), r"line 7: the text is not UTF-8 \(byte 0xeb\).*iconv"),
     ("a.csv", CSV.encode() + "r4,½ of 3?,1.5\n".encode("latin-1"), r"a\.csv, line 5: the text is not UTF-8 \(byte 0xbd\)"),
     ("a.json", json.dumps([{"q": "é"}], ensure_ascii=False).encode("latin-1"), r"line 1: the text is not UTF-8"),
-    ("a.jsonl", CSV.encode(), r"line 1: a table, it seems: name it \.csv, or give its separator; .*\.jsonl.*\.csv, \.tsv or"),
-    ("a.txt", CSV.replace(",", "|").encode(), r"line 1: a table, it seems: name it \.csv, or give its separator"),
-    ("a.txt", CSV.replace(",", "\t").encode(), r"line 1: a table with tabs, it seems: name it \.tsv, or give its separator"),
+    ("a.jsonl", CSV.encode(), r"line 1: it looks like a table; name it \.csv, or set separator; .*\.jsonl.*\.csv, \.tsv"),
+    ("a.txt", CSV.replace(",", "|").encode(), r"line 1: it looks like a table; name it \.csv, or set separator"),
+    ("a.txt", CSV.replace(",", "\t").encode(), r"line 1: it looks like a table with tabs; name it \.tsv, or set separator"),
     ("a.csv", CSV.replace(",", ";").encode("utf-16"), r"line 1: text in UTF-16"),
-    ("a.jsonl", json.dumps(ROWS[0], indent=2).encode(), r"line 1: an object over several lines: write one object a line"),
+    ("a.jsonl", json.dumps(ROWS[0], indent=2).encode(), r"line 1: an object over several lines; write one object per line"),
     ("a.json", "\n".join(json.dumps(r, indent=4) for r in ROWS).encode(), r"line 1: an object over several lines"),
     ("a.json", json.dumps({"v": 1, "rows": ROWS}, indent=4).encode(), r"line 1: one object that holds its rows in 'rows'"),
-    ("a.json", json.dumps(ROWS)[:-9].encode(), r"line 1: a JSON array that is cut short"),
+    ("a.json", json.dumps(ROWS)[:-9].encode(), r"line 1: the JSON array is never closed"),
     ("a.xlsx", b"PK\x03\x04" + bytes(40), r"line 1: a zip archive or a workbook"),
     ("a.jsonl.bz2", b"BZh91AY&SY", r"line 1: a compressed file: unpack it"),
     ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x00", r"line 1: a compressed file"),
@@ -110,7 +110,7 @@ REFUSED = [
     ("a.jsonl.gz", packed(LINES.encode())[:-12], r"a\.jsonl\.gz: the \.gz is damaged or cut short"),
     ("a.parquet", b"PAR1" + bytes(60), r"a\.parquet: cannot be read as Parquet: "),
     ("a.csv", (CSV + 'r4,"What is\n' + CSV).encode(), r"line 5: a quoted text begins here and is never closed"),
-    ("a.csv", CSV.replace("id,", "answer,").encode(), r"line 1: column 'answer' stands twice"),
+    ("a.csv", CSV.replace("id,", "answer,").encode(), r"line 1: column 'answer' occurs twice"),
 ]  # fmt: skip
 
 
@@ -221,9 +221,9 @@ FILTER_FAULTS = [
     ({"problem_valid": "Yes"}, r"a\.csv, line 2: problems\.files\.eval_s\.where: there is no field 'problem_valid'; did you mean "
                                r"'problem_is_valid'\? the row has: answer, problem_is_valid, question$"),
     ({"xyz": "Yes"}, r"there is no field 'xyz'; the row has: answer"),
-    ({"problem_is_valid": "yes"}, r"where or the preset leaves no row: problem_is_valid should be 'yes', but problem_is_valid is "
-                                  r"'Yes' \(2 rows\), problem_is_valid is None \(1 rows\)"),
-    ({"problem_is_valid": "Yes", "answer": 7}, r"leaves no row: .*answer should be 7, but .*answer is '1' \(1 rows\)"),
+    ({"problem_is_valid": "yes"}, r"where or the preset excludes all rows: problem_is_valid should be 'yes', but "
+                                  r"problem_is_valid is 'Yes' \(2 rows\), problem_is_valid is None \(1 rows\)"),
+    ({"problem_is_valid": "Yes", "answer": 7}, r"excludes all rows: .*answer should be 7, but .*answer is '1' \(1 rows\)"),
 ]  # fmt: skip
 
 
@@ -247,7 +247,7 @@ def test_cells_of_a_table(tmp_path):
     assert [e.fault for e in entries[1:4]] == [
         "has 2 cells, but the table has 3 columns",
         "has 4 cells, but the table has 3 columns",
-        "no valid CSV: ',' expected after '\"'",
+        "invalid CSV: ',' expected after '\"'",
     ]
     assert entries[4].content == {"id": "5", "question": None, "answer": None}
 

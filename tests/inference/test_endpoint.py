@@ -244,9 +244,9 @@ ANSWERS = {
     "another JSON": (lambda body: {"result": "p5"}, "unusable answer"),
     "a list": (lambda body: [1, 2], "unusable answer"),
     "null": (lambda body: None, "unusable answer"),
-    "too few choices": (lambda body: completion(body | {"n": 1}), "1 choices came, 2 were asked for"),
-    "too many choices": (lambda body: completion(body | {"n": 3}), "3 choices came, 2 were asked for"),
-    "no logprobs": (lambda body: completion(body, logprobs=None), "sends no logprobs; use mcts.prior uniform"),
+    "too few choices": (lambda body: completion(body | {"n": 1}), "1 choices received, but 2 were requested"),
+    "too many choices": (lambda body: completion(body | {"n": 3}), "3 choices received, but 2 were requested"),
+    "no logprobs": (lambda body: completion(body, logprobs=None), "sends no logprobs; set mcts.prior to uniform"),
     "no text": (lambda body: completion(body, text=None), "no text"),
 }
 
@@ -271,7 +271,7 @@ TOO_LONG = {
 def test_an_answer_that_is_too_long_is_unusable(serve, connect, name):
     engine = connect(serve(lambda body: (200, completion(body, **TOO_LONG[name]))).url)
     engine.submit(request())
-    with pytest.raises(EngineError, match=r"execution\.endpoint\.url .*at most 9 tokens were asked for"):
+    with pytest.raises(EngineError, match=r"execution\.endpoint\.url .*at most 9 tokens requested"):
         engine.poll()
 
 
@@ -370,7 +370,7 @@ MODELS = [
     # (what is served, what is asked for, part of the message)
     ((MODEL, "large"), "huge", r"engine\.endpoint\.model: .*\['tiny', 'large'\], not 'huge'"),
     ((), "", "serves no model"),
-    (b"<html>hello</html>", "", "list of models is unusable"),
+    (b"<html>hello</html>", "", "invalid list of models"),
     (b'{"hello": 1}', "", r"execution\.endpoint\.url"),
 ]
 

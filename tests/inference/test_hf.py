@@ -237,5 +237,5 @@ def test_the_queue_is_closed_with_the_engine(folder):
 
 
 def test_what_is_no_model_is_refused_by_name(tmp_path):
-    with pytest.raises(EngineError, match=r"transformers does not take the model .*empty"):
+    with pytest.raises(EngineError, match=r"transformers cannot load the model .*empty"):
         HfEngine(tmp_path / "empty", batch_size=1, dtype="float32", max_model_len=CONTEXT)

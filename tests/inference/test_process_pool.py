@@ -133,5 +133,5 @@ def test_a_killed_process_is_an_error_and_not_a_hang(pool):
     for child in children():
         os.kill(child.pid, signal.SIGKILL)
     engine_is_used = partial(generate, [request(i) for i in range(100)], engine=engine, concurrency=1)
-    with pytest.raises(EngineError, match=r"ended by itself \(exit code -9\)"):
+    with pytest.raises(EngineError, match=r"ended unexpectedly \(exit code -9\)"):
         engine_is_used()

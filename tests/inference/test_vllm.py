@@ -223,7 +223,7 @@ def test_what_is_no_model_is_refused_by_name(tmp_path):
     from astro.inference.vllm_engine import VllmEngine
 
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EngineError, match=r"vLLM does not take the model .*empty"):
+    with pytest.raises(EngineError, match=r"vLLM cannot load the model .*empty"):
         VllmEngine(tmp_path / "empty", **OPTIONS)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from astro.dvc_files import read_pipeline
+from astro.files import read_json
 from astro.params import plain, read_yaml
-from astro.runtime import read_json
 from astro.tracking import store
 from schemas.linearize import LinearizeMetrics
 from tests.pipeline.checkout import MASKED, Checkout
@@ -114,7 +114,7 @@ AFTER_SEARCH = {"mcts", "linearize", *GRPO, "eval"}
 
 # file, edit, stages that it changes
 FILES = [
-    ("astro/runtime.py", first_doc, set()),
+    ("astro/files.py", first_doc, set()),
     ("stages/harness.py", first_doc, set()),
     ("schemas/records.py", first_doc, set()),
     ("schemas/records.py", described, set()),
@@ -130,6 +130,7 @@ FILES = [
     ("astro/viz/results_table.py", other, {"report"}),
     ("astro/tracking/store.py", other, set()),  # how runs are tracked changes no data
     ("astro/training/launch.py", other, set()),  # nor where training runs
+    ("astro/process.py", other, set()),  # nor how a process starts and ends
     ("Makefile", comment, set()),
     ("tests/pipeline/test_dvc.py", other, set()),
 ]
@@ -145,7 +146,7 @@ def test_edit_changes_only_what_depends_on_the_file(path: str, edit, changed: se
 
 def test_an_edit_of_words_and_layout_runs_nothing_but_the_identity(clean: Checkout):
     """Docstrings in all three packages, a comment, another line length: `dvc status` and `dvc repro` as a user types them."""
-    for path in ("astro/runtime.py", "stages/sft.py", "schemas/strict.py"):
+    for path in ("astro/files.py", "stages/sft.py", "schemas/strict.py"):
         (clean.root / path).write_text(comment(first_doc((clean.root / path).read_text())))
     clean.run("ruff", "format", "-q", "--line-length", "80", "astro/inference", "astro/training", "stages")
     assert set(json.loads(clean.run("dvc", "status", "--json").out)) == {"code"}
@@ -184,14 +185,14 @@ def test_an_edit_while_a_stage_runs_is_told_and_not_recorded(smoke: Smoke, copy:
     assert "sft@astro" in copy.status()
     copy.run("git", "checkout", "-q", "astro", "phrases", "params.yaml")
     done = copy.run("dvc", "repro", "sft@astro")
-    assert "goes on from checkpoint-" in done.out
+    assert "resumes from checkpoint-" in done.out
     require_same_training(copy, smoke.checkout, "sft")
 
 
 def test_a_stage_on_the_identity_of_older_code_is_refused(clean: Checkout):
     """By hand, and by `dvc repro -s`, which leaves the stage `code` out. DVC has taken the outs of linearize away by then."""
     (clean.root / "astro/cloning/walk.py").write_text(other((clean.root / "astro/cloning/walk.py").read_text()))
-    said = "error: code/linearize.json is not of the code as it is now; changed: astro/cloning/walk.py. Run `dvc repro"
+    said = "error: code/linearize.json does not match the current code; changed: astro/cloning/walk.py. Run `dvc repro"
     done = clean.run("python", "-m", "stages.linearize", ok=False)
     assert (done.code, said in done.err, "Traceback" in done.err) == (2, True, False), done
     forced = clean.run("dvc", "repro", "-s", "-f", "linearize", ok=False)

@@ -211,7 +211,7 @@ def test_kills_and_a_full_disk_change_nothing(folder, uncut):
     killed_at(folder, "checkpoint-4/trainer_state.json")
     code, said = grpo(folder, **VALIDATED)
     assert code == 0, said[-2000:]
-    assert "goes on from checkpoint-" in said
+    assert "resumes from checkpoint-" in said
     assert outs(folder) == uncut[0]
     assert not [p for p in (folder / "work/grpo").glob("*/*") if p.name != "lock"]
     if not mounted:
@@ -232,7 +232,7 @@ def test_a_validation_set_that_overlaps_is_refused(folder, source, where):
         path.write_text(before)
     assert code == 2
     assert (
-        f"error: grpo.validation: 1 of the last 2 problems of the rl set also stand in {where}, the first is twin"
+        f"error: grpo.validation: 1 of the last 2 problems of the rl set also occur in {where}, the first is twin"
         in said
     )
     assert "Traceback" not in said

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from astro.files import read_json, read_jsonl
 from astro.params import read_yaml
-from astro.runtime import read_json, read_jsonl
 from astro.tasks import get_task
 from astro.tasks.chat import chat_template_of
 from schemas.evaluate import EvalMetrics

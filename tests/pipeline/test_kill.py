@@ -66,7 +66,7 @@ def test_mcts_killed_with_dvc_grows_the_same_trees(smoke: Smoke, copy: Checkout,
     assert 5 <= kept < 60
 
     done = copy.run("dvc", "repro")
-    assert f"goes on: {kept} of 60 trees" in done.out
+    assert f"resumes: {kept} of 60 trees" in done.out
     for path in ("data/trees", "metrics/mcts.json", "data/traces/train.jsonl", "data/traces/direct.jsonl"):
         assert copy.md5(path) == smoke.checkout.md5(path), path
     # Trees and chains are the same, so nothing that reads them runs again; the report shows the new stage runs.
@@ -86,7 +86,7 @@ def test_killed_grpo_ends_with_the_same_model(smoke: Smoke, copy: Checkout):
     assert not (copy.root / "metrics/curves/grpo.csv").exists()
 
     done = copy.run("dvc", "repro", "-s", "grpo@astro")
-    found = re.search(r"\[grpo\] goes on from checkpoint-(\d+)", done.out)
+    found = re.search(r"\[grpo\] resumes from checkpoint-(\d+)", done.out)
     assert found, done
     assert int(found[1]) in {1, 2}
     assert not re.search(r"\[grpo\] \d+/40, .* problems/s", done.out), "the pass rates were measured again"

@@ -5,6 +5,7 @@ It is asked to rewrite the chains and to vote on solutions, too (`linearize.writ
 not taught to, so the template's text stands for most of what it writes; tests/inference/test_asking_chat.py has a model that was.
 """
 
+import csv
 import json
 import re
 import shutil
@@ -12,8 +13,8 @@ import shutil
 import pytest
 
 from astro.cloning.verbalize import load_phrases
+from astro.files import read_json, read_jsonl, read_shards
 from astro.params import plain, read_yaml
-from astro.runtime import read_json, read_jsonl, read_shards
 from astro.tasks.math.task import Math
 from schemas.evaluate import EvalMetrics
 from schemas.linearize import LinearizeMetrics
@@ -91,7 +92,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def test_problems_are_imported_and_the_leak_is_listed(done: Checkout):
     metrics = read_json(done.root / "metrics/problems.json", ProblemsMetrics)
     assert {name: found.size for name, found in metrics.sets.items()} == {"train": 12, "rl": 6, "eval_sums": 7}
-    (leak,) = read_jsonl(done.root / "data/problems/dropped.jsonl", Dropped)
+    with (done.root / "data/problems/dropped.csv").open(encoding="utf-8", newline="") as file:
+        (leak,) = map(Dropped.model_validate, csv.DictReader(file))
     assert (leak.id, leak.set, leak.reason, leak.hits) == ("train-leak", "train", "exact", "eval_sums:sums-000003")
     assert leak.where == "own/train.jsonl, line 13"
     rl = next(iter(read_jsonl(done.root / "data/problems/rl.jsonl", Problem)))
@@ -169,7 +171,7 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: 
         f"base.pretrained.path: sft.max_length {CONTEXT + 1}: pretrained has a context of {CONTEXT} tokens"
         in refused.err
     )
-    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, behind a prompt of" in refused.err
+    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, after a prompt of" in refused.err
     assert not (root / "models").exists()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from astro.cloning.verbalize import load_phrases
+from astro.files import read_json, read_jsonl, write_jsonl
 from astro.profiles import merged
-from astro.runtime import read_json, read_jsonl, write_jsonl
 from astro.tasks.math.task import Math
 from benchmarks.world import stored
 from schemas.linearize import LinearizeMetrics
@@ -140,7 +140,7 @@ def test_killed_and_refused_it_goes_on_where_it_was(whole: Checkout, tmp_path: P
     assert kept(checkout.root, "votes") == len(TREES)
 
     done = checkout.run(*COMMAND, ok=False)
-    assert f"goes on: {rewrites} of" in done.out
+    assert f"resumes: {rewrites} of" in done.out
     assert not any("by luck?" in body["prompt"] for body in server.asked[before:])
     assert done.code == 2
     assert re.search(

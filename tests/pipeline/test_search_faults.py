@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from astro.execution.result_store import FILE, ResultStore
+from astro.files import read_json, read_shards, write_jsonl
 from astro.inference.engine import Request
-from astro.runtime import read_json, read_shards, write_jsonl
 from benchmarks.world import Policy, problems, stored
 from schemas.mcts import MctsMetrics
 from schemas.records import Tree
@@ -93,7 +93,7 @@ def test_an_endpoint_that_dies_in_the_middle_costs_the_trees_in_flight_alone(sea
     again = searching(lambda body: (200, policy(body)))
     assert again.code == 0, again.err
     trees = list(read_shards(searching.root / "data/trees", Tree))
-    assert f"goes on: {there} of {COUNT} trees" in again.out
+    assert f"resumes: {there} of {COUNT} trees" in again.out
     assert [t.problem.id for t in trees] == [p.id for p in sums()]
     metrics = read_json(searching.root / "metrics/mcts.json", MctsMetrics)
     assert (metrics.trees, metrics.tokens) == (COUNT, sum(t.tokens for t in trees))

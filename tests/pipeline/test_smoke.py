@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from astro.execution.result_store import FILE
+from astro.files import read_json, read_jsonl, read_shards
 from astro.params import plain, read_yaml
-from astro.runtime import read_json, read_jsonl, read_shards
 from astro.tracking import store
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics

@@ -10,8 +10,8 @@ import pytest
 from astro.arms import contracts
 from astro.export.card import figures, summary
 from astro.export.source_run import Run
+from astro.files import read_json, read_jsonl, read_shards
 from astro.params import load_params
-from astro.runtime import read_json, read_jsonl, read_shards
 from schemas.evaluate import EvalMetrics
 from schemas.records import Completion, Problem, Trace, Tree
 from tests.pipeline.checkout import MASKED, Checkout, in_one_process, linked

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.runtime import read_json
+from astro.files import read_json
 from astro.tasks.chat import chat_for
 from schemas.base_model import BaseModelMetrics
 from schemas.evaluate import EvalMetrics
@@ -54,7 +54,7 @@ def warmed(request, tmp_path) -> Checkout:
         kill(running.process)
         running.end()
     ended = checkout.run("python", "-m", "stages.base")
-    assert "goes on from checkpoint-" in ended.out or "set aside" in ended.out
+    assert "resumes from checkpoint-" in ended.out or "is damaged" in ended.out
     return checkout
 
 
@@ -83,7 +83,7 @@ def test_without_a_warm_up_the_model_is_as_it_is_and_there_is_no_other(tmp_path)
     checkout.run("python", "-m", "stages.problems")
     checkout.run("python", "-m", "stages.base")
     root = checkout.root
-    assert not list((root / "models/base_raw").iterdir())
+    assert [path.name for path in (root / "models/base_raw").iterdir()] == ["README.md"]
     assert {f.name: f.read_bytes() for f in source.glob("*.safetensors")} == {
         f.name: f.read_bytes() for f in (root / "models/base").glob("*.safetensors")
     }
@@ -94,22 +94,22 @@ REFUSED = [
     # (what is changed, what is said)
     (
         {"base.pretrained.path": "package:llm-smollm3"},
-        "package:llm-smollm3: no package 'llm-smollm3' is installed here",
+        "package:llm-smollm3: package 'llm-smollm3' is not installed",
     ),
     (
         {"base.pretrained.path": "org/model", "base.pretrained.revision": "v1"},
-        "org/model is no model that could be had from the hub at revision 'v1'",
+        "org/model could not be loaded from the hub at revision 'v1'",
     ),
     ({"base.corpus.row_tokens": 600}, "base.corpus.row_tokens 600: pretrained has a context of 512 tokens"),
     ({"sft.max_length": 600}, "sft.max_length 600: pretrained has a context of 512 tokens"),
     (
         {"grpo.generation": "vllm_colocate", "base.pretrained.path": "tied"},
-        "tied: its output layer is its embedding (tie_word_embeddings), and on a CPU vLLM cannot take new weights",
+        "tied: its output layer is its embedding (tie_word_embeddings), and vLLM on a CPU cannot update such a model",
     ),
     ({"base.source": "train"}, "warmup.steps 6 is for a pretrained base, but source is train: set it to 0"),
     (
         {"base.source": "train", "base.warmup.steps": 0, "run.prompt": "chat"},
-        "run.prompt chat: the model that is trained",
+        "run.prompt chat: a base trained in this run",
     ),
     ({"base.warmup.batch_size": 0}, "base.warmup.batch_size"),
 ]

@@ -36,7 +36,7 @@ def test_the_dry_run_of_every_profile_passes_and_prints_its_plan(profile, monkey
     assert f"Profile {profile}" in said
     assert "\ntotal " in said
     if profile in PRETRAINED:
-        assert said.endswith("dry run: nothing speaks against the run\n")
+        assert said.endswith("dry run: no faults found\n")
         for section in ("model", "chat template", "lengths, tokens", "batches", "memory, GiB", "disk, GiB"):
             assert f"\n{section}" in said
         assert "fault:" not in said
@@ -61,7 +61,7 @@ def test_a_profile_that_the_gpu_cannot_hold_ends_with_1_and_says_why(monkeypatch
     assert code == 1
     assert "fault: sft: needs 48." in said
     assert "fault: execution.grpo_vllm.gpu_memory_utilization 0.45: of L4" in said
-    assert "faults: not to be run as it is" in said
+    assert "faults found; fix them before the run" in said
 
 
 FULL = "sft: {lora: {enabled: false}, dtype: float32}\n"
@@ -90,7 +90,7 @@ WRONG = {
         "engine: {kind: hf, hf: {batch_size: 128, dtype: bfloat16}}\n",
         "",
         "",
-        ["engine.hf.batch_size 128", "take a smaller batch"],
+        ["engine.hf.batch_size 128", "reduce the batch size"],
     ),
     "an engine longer than the context": (
         "engine: {max_model_len: 200000}\n",
@@ -114,7 +114,7 @@ WRONG = {
         "sft: {batch_size: 30}\n",
         "",
         "gpu-8-ddp",
-        ["sft.batch_size: a step of 30 cannot be shared equally by 8 processes"],
+        ["sft.batch_size: 8 processes cannot share a batch of 30 equally"],
     ),
     "tensor parallel over more than the heads": (
         "execution: {vllm: {tensor_parallel_size: 5}}\n",
@@ -133,14 +133,14 @@ WRONG = {
         "grpo: {pass_rate: {problems: 16}}\n",
         "",
         "",
-        ["grpo.pass_rate.problems 16: fewer than one step takes"],
+        ["grpo.pass_rate.problems 16: fewer than one step needs"],
     ),
-    "a compute profile that is not there": ("", "", "gpu-3", ["no compute profile 'gpu-3'; there are: cpu-1"]),
+    "a compute profile that is not there": ("", "", "gpu-3", ["no compute profile 'gpu-3'; available: cpu-1"]),
     "an adapter that is not there": (
         "base: {pretrained: {adapter: adapters/none}}\n",
         "",
         "",
-        ["base.pretrained.adapter: adapters/none is no PEFT adapter"],
+        ["base.pretrained.adapter: adapters/none is not a PEFT adapter"],
     ),
     "a LoRA target that the model lacks": (
         "sft: {lora: {target_modules: query}}\n",
@@ -152,13 +152,13 @@ WRONG = {
         "sft: {lora: {quantize: nf4}}\n",
         "",
         "gpu-8-fsdp2",
-        ["sft.lora.quantize nf4: not with strategy fsdp2"],
+        ["sft.lora.quantize nf4: not possible with strategy fsdp2"],
     ),
     "a model without a shape": (
         "base: {pretrained: {path: acme/Llama-9B}}\n",
         "",
         "",
-        ["base.pretrained.path 'acme/Llama-9B'", "no shape of it ships"],
+        ["base.pretrained.path 'acme/Llama-9B'", "has no config for this id"],
     ),
 }
 
@@ -170,7 +170,7 @@ def test_each_wrong_variant_is_refused_with_its_reason(name):
     said = "\n".join(report.faults)
     assert said
     assert [part for part in parts if part not in said] == []
-    assert f"{len(report.faults)} faults: not to be run as it is" in report.text()
+    assert f"{len(report.faults)} faults found; fix them before the run" in report.text()
 
 
 def test_all_faults_are_told_at_once():
@@ -208,7 +208,7 @@ def test_where_the_run_is_to_be_its_disk_decides():
         assert any(w.startswith("disk: ") for w in there.warnings)
         assert any(f.startswith("disk: ") for f in here.faults)
     if torch.cuda.device_count() < 8:
-        assert "8 GPUs are wanted (compute profile)" in "\n".join(here.warnings)
+        assert "8 GPUs are needed (compute profile)" in "\n".join(here.warnings)
 
 
 def test_links_of_dvc_save_a_copy(tmp_path):

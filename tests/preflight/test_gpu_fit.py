@@ -11,8 +11,8 @@ import pytest
 from astro.params import load_params
 from astro.preflight.gpu_fit import check_start
 from astro.preflight.memory import GIB
+from astro.process import UserError
 from astro.profiles import find, merged
-from astro.runtime import UserError
 from tests.preflight.world import PARAMS, params_of
 
 H100, L4 = 79 * GIB, 22 * GIB

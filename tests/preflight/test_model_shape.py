@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from astro.preflight import model_shape
-from astro.runtime import UserError
+from astro.process import UserError
 
 PUBLISHED = [
     # hub id, parameters, KV cache bytes per token in bfloat16
@@ -52,13 +52,13 @@ def test_adapters_have_as_many_parameters_as_pefts(targets):
 
 
 def test_a_lora_target_that_is_not_there_is_told():
-    with pytest.raises(UserError, match=r"target_modules 'query': .* there are: all-linear, down_proj, gate_proj"):
+    with pytest.raises(UserError, match=r"target_modules 'query': .* available: all-linear, down_proj, gate_proj"):
         model_shape.shape_of("Qwen/Qwen2.5-1.5B-Instruct").adapter(8, "query")
 
 
 FAULTS = [
-    ({"model_type": "no-such-architecture"}, "no causal LM that transformers can build"),
-    (None, "no config of a model"),
+    ({"model_type": "no-such-architecture"}, "transformers cannot build a causal LM"),
+    (None, "not a model config"),
 ]
 
 
@@ -71,7 +71,7 @@ def test_what_is_no_model_is_told(tmp_path, config, said):
 
 
 def test_a_hub_id_that_does_not_ship_is_told_with_those_that_do():
-    with pytest.raises(UserError, match=r"no shape of it ships; .*Qwen/Qwen2.5-1.5B"):
+    with pytest.raises(UserError, match=r"has no config for this id; .*Qwen/Qwen2.5-1.5B"):
         model_shape.shape_of("acme/Llama-9B")
 
 

@@ -94,9 +94,9 @@ def test_where_the_rollouts_give_all_actions_nothing_is_expanded():
 
 
 def test_reuse_needs_a_prior_without_logprobs():
-    with pytest.raises(ValueError, match="reuse_rollouts needs prior frequency or uniform, not token"):
+    with pytest.raises(ValueError, match="reuse_rollouts requires prior frequency or uniform, not token"):
         begin(reuse_rollouts=True, prior="token")
-    with pytest.raises(ValidationError, match="reuse_rollouts needs prior frequency or uniform"):
+    with pytest.raises(ValidationError, match="reuse_rollouts requires prior frequency or uniform"):
         settings(prior="token", savings=settings().savings.model_dump() | {"reuse_rollouts": True})
 
 

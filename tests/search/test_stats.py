@@ -50,4 +50,7 @@ def test_problems_without_a_token_are_named(capsys):
     silent = known.model_copy(update={"problem": PROBLEM.model_copy(update={"id": "huge"}), "tokens": 0})
     trees = [known, silent]
     assert list(counted(iter(trees), TreeFigures())) == trees
-    assert "[mcts] warning: 1 problems got not one token, the first is huge" in capsys.readouterr().out
+    assert (
+        "[mcts] warning: 1 problems got no tokens because their prompts fill engine.max_model_len, the first is huge"
+        in capsys.readouterr().out
+    )

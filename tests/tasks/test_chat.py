@@ -7,7 +7,7 @@ import pytest
 
 from astro.execution.search_and_sample_jobs import SampleJobs, SearchJobs
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.search import Expand
 from astro.special_tokens import encode_prompt
 from astro.tasks import get_task
@@ -115,11 +115,11 @@ def with_template(template):
 
 
 REFUSED = [
-    (None, "has no chat template; take an instruct model, or set run.prompt to plain"),
-    ("{{ messages[0", "does not take a message"),
+    (None, "has no chat template; use an instruct model, or set run.prompt to plain"),
+    ("{{ messages[0", "cannot render a message"),
     ("{{ raise_exception('only tools here') }}", "only tools here"),
-    ("{{ 7 + 'a' }}", "does not take a message"),
-    ("<|im_start|>assistant", "leaves out what the user says"),
+    ("{{ 7 + 'a' }}", "cannot render a message"),
+    ("<|im_start|>assistant", "omits the user's message"),
     ({"rag": "x", "tool_use": "y"}, "multiple chat templates"),
 ]
 

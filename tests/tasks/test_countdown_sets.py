@@ -147,7 +147,7 @@ def test_draws_that_stand_in_another_set_are_counted():
 
 def test_an_exhausted_world_is_an_error_and_no_endless_loop():
     tiny = {"number_max": 2, "target_min": 2, "target_max": 4, "value_max": 4}
-    with pytest.raises(ValueError, match=r"set 'a' wants 50 problems.*enlarge number_max or target_max"):
+    with pytest.raises(ValueError, match=r"set 'a' wants 50 problems.*Raise number_max or target_max"):
         generate_set(random.Random(0), name="a", sizes=[2] * 50, taken=set(), world=tiny)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.task_check import check_task
 from astro.tasks import TaskError, get_task
 from astro.tasks.user import gym
@@ -155,28 +155,32 @@ def test_levels_lie_over_the_options():
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("doubels", {}, r"run\.task: reasoning-gym has no task 'doubels'; near it are: doubles"),
-        ("doubles", {"higest": 3}, r"run\.options\.higest: gym:doubles has no such option; near it are: highest"),
+        ("doubels", {}, r"run\.task: reasoning-gym has no task 'doubels'; similar names: doubles"),
+        ("doubles", {"higest": 3}, r"run\.options\.higest: gym:doubles has no such option; similar names: highest"),
         (
             "doubles",
             {"zzz": 3},
             r"run\.options\.zzz: .*; it has: empty, highest, label, levels, lowest, right_from, share",
         ),
         ("doubles", {"lowest": 9, "highest": 3}, r"gym:doubles refuses .*: lowest must not be above highest"),
-        ("doubles", {"lowest": "9"}, r"run\.options\.lowest: gym:doubles wants a whole number, not \"9\""),
-        ("doubles", {"lowest": True}, r"run\.options\.lowest: gym:doubles wants a whole number, not true"),
-        ("doubles", {"share": "half"}, r"run\.options\.share: gym:doubles wants a number"),
-        ("doubles", {"empty": 1}, r"run\.options\.empty: gym:doubles wants true or false, not 1"),
-        ("doubles", {"label": 1}, r"run\.options\.label: gym:doubles wants text, not 1"),
-        ("doubles", {"seed": 1}, r"run\.options\.seed: gym:doubles takes none; run\.seed makes the problems"),
-        ("doubles", {"size": 1}, r"run\.options\.size: gym:doubles takes none"),
-        ("doubles", {"right_from": 0}, r"run\.options\.right_from: a score above 0 and up to 1, not 0"),
+        ("doubles", {"lowest": "9"}, r"run\.options\.lowest: gym:doubles expects a whole number, not \"9\""),
+        ("doubles", {"lowest": True}, r"run\.options\.lowest: gym:doubles expects a whole number, not true"),
+        ("doubles", {"share": "half"}, r"run\.options\.share: gym:doubles expects a number"),
+        ("doubles", {"empty": 1}, r"run\.options\.empty: gym:doubles expects true or false, not 1"),
+        ("doubles", {"label": 1}, r"run\.options\.label: gym:doubles expects text, not 1"),
+        (
+            "doubles",
+            {"seed": 1},
+            r"run\.options\.seed: gym:doubles does not take it; run\.seed determines the problems",
+        ),
+        ("doubles", {"size": 1}, r"run\.options\.size: gym:doubles does not take it"),
+        ("doubles", {"right_from": 0}, r"run\.options\.right_from: expected a score above 0 and up to 1, not 0"),
         ("doubles", {"right_from": "1"}, r"run\.options\.right_from"),
-        ("doubles", {"levels": [1]}, r"run\.options\.levels: options for each level"),
+        ("doubles", {"levels": [1]}, r"run\.options\.levels: expected options for each level"),
         ("doubles", {"levels": {"0": {}}}, r"run\.options\.levels"),
         ("doubles", {"levels": {"1": {}, "2": {"higest": 1}}}, r"run\.options\.higest"),
         ("doubles", {"levels": {"1": {}, "2": {"lowest": 9, "highest": 3}}}, r"\(level 2\) refuses"),
-        ("puzzle24", {}, r"gym:puzzle24 is left out: .*which numbers"),
+        ("puzzle24", {}, r"gym:puzzle24 is excluded: .*which numbers"),
     ],
 )
 def test_bad_names_and_options_are_one_line(name, options, said):
@@ -247,7 +251,7 @@ def test_the_page_says_what_is_left_out_and_why():
 @pytest.mark.skipif(not gym.MISSING, reason="reasoning-gym is installed")
 def test_without_the_package_its_name_is_told():
     with pytest.raises(
-        UserError, match=r"gym:maze: No module named 'reasoning_gym'; reasoning-gym is an extra: make gym"
+        UserError, match=r"gym:maze: No module named 'reasoning_gym'; run `make gym` to install reasoning-gym"
     ):
         get_task("gym:maze")
 
@@ -339,8 +343,8 @@ def test_the_contract_of_a_task_is_kept(name, options):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("gym:mini_sudok", r"^run\.task: reasoning-gym has no task 'mini_sudok'; near it are: mini_sudoku"),
-        ('gym:mini_sudoku {"min_empy": 3}', r"^run\.options\.min_empy: .* near it are: min_empty"),
+        ("gym:mini_sudok", r"^run\.task: reasoning-gym has no task 'mini_sudok'; similar names: mini_sudoku"),
+        ('gym:mini_sudoku {"min_empy": 3}', r"^run\.options\.min_empy: .* similar names: min_empty"),
         (
             'gym:mini_sudoku {"min_empty": 30}',
             r"^run\.options: gym:mini_sudoku refuses \{\"min_empty\": 30\}: min_empty must be",

@@ -7,7 +7,7 @@ import pytest
 
 from astro.code_identity import ROOT, Sources
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.task_check import check_task, main
 from astro.tasks import TaskError, get_task
 from astro.tasks.user import task as user_task
@@ -177,7 +177,7 @@ BAD_FILES = [
     ),
     (
         "from astro.tasks import Task\nclass A(Task):\n    def score(self, p, a): return 1\n    def prompt(self, p): return ''",
-        r"class A overrides prompt, which the stages do not ask it for",
+        r"class A overrides prompt, which a task may not override",
     ),
     (
         "from astro.tasks import Task\nclass A(Task):\n    answer_mark = ' '\n    def score(self, p, a): return 1",
@@ -186,7 +186,7 @@ BAD_FILES = [
     ("import sys\nsys.exit(0)", r"own.py, line 2: SystemExit"),
     (
         "from astro.tasks import Task\nclass A(Task):\n    def score(self, p, a): return 1\n    soluton = None",
-        r"class A has soluton: did you mean solution\?",
+        r"class A has soluton; did you mean solution\?",
     ),
 ]
 
@@ -199,7 +199,7 @@ def test_a_bad_file_is_refused_in_one_line(write, code, said):
 
 
 def test_no_file_and_an_unknown_name():
-    with pytest.raises(UserError, match=r"run.task: there is no file nowhere/own.py"):
+    with pytest.raises(UserError, match=r"run.task: nowhere/own.py: no such file"):
         get_task("nowhere/own.py")
     with pytest.raises(ValueError, match="no task is called 'chess'"):
         get_task("chess")
@@ -257,7 +257,7 @@ def test_an_edit_during_a_run_is_told(write):
     path = write(MINIMAL)
     task = get_task(path)
     write(MINIMAL + "\n# edited\n")
-    with pytest.raises(UserError, match="was edited while the stage ran; run it again"):
+    with pytest.raises(UserError, match="was edited while the stage ran; run the stage again"):
         task.problem_many([("a", 1)])
 
 
@@ -273,7 +273,7 @@ def test_without_problem_or_solution_it_says_what_to_do(write):
         TaskError, match=r"has no problem\(self, random, level\); define it, or set problems.source to files"
     ):
         task.make_sets(WORLD, 1)
-    with pytest.raises(TaskError, match="define it, or take a pretrained base as it is"):
+    with pytest.raises(TaskError, match="define it, or use a pretrained base without a warm-up"):
         task.solutions(["a"], [asked()])
 
 
@@ -288,27 +288,33 @@ def test_a_problem_that_is_none_is_told(write):
 GOOD = [SUMS]
 
 FAULTS = [
-    ("def score(self, problem, answer):\n    return True", "nonsense is right"),
-    ("def score(self, problem, answer):\n    return False", "0 of 20 gold answers are right"),
+    ("def score(self, problem, answer):\n    return True", "nonsense is graded right"),
+    ("def score(self, problem, answer):\n    return False", "0 of 20 gold answers are graded right"),
     (
         "def problem(self, random, level):\n    import os\n    return {'question': os.urandom(4).hex(), 'gold': 'x'}",
-        "problem() gives another problem for the same seed",
+        "problem() gives different problems for the same seed",
     ),
-    ("def problem(self, random, level):\n    return {'question': 'q', 'gold': 'x'}", "problem() ignores `random`?"),
-    ("def ask(self, problem):\n    import os\n    return os.urandom(4).hex()", "ask() gives another text at each call"),
+    (
+        "def problem(self, random, level):\n    return {'question': 'q', 'gold': 'x'}",
+        "check that problem() uses `random`",
+    ),
+    (
+        "def ask(self, problem):\n    import os\n    return os.urandom(4).hex()",
+        "ask() gives a different text at each call",
+    ),
     ("def ask(self, problem):\n    return 'solve it'", "different problems have the same prompt"),
-    ("def extract(self, text):\n    return text.split()[-1]", "FAULT  of the steps"),
-    ("def solution(self, random, problem):\n    return ['a', 'b']", "solution() must return steps"),
+    ("def extract(self, text):\n    return text.split()[-1]", "FAULT  only the last of the steps"),
+    ("def solution(self, random, problem):\n    return ['a', 'b']", "the steps of solution() must not contain"),
     ("def solution(self, random, problem):\n    return ['a', 'Answer: y']", "no solution is right"),
     ("answer_end = '.'\nstep_end = 'x'", "FAULT  steps"),
     ("def score(self, problem, answer):\n    return nothing", "NameError: name 'nothing' is not defined (in score)"),
     (
         "def solution(self, random, problem):\n    return ['a', 'Answer: x']\ndef state_key(self, steps):\n    return None",
-        "state_key() fails at a step",
+        "state_key() fails on a step",
     ),
     (
         "def solution(self, random, problem):\n    return ['a', 'Answer: x']\ndef valid(self, problem, steps):\n    return False",
-        "20 of 20 right solutions hold a step that valid() refuses",
+        "20 of 20 right solutions contain a step that valid() rejects",
     ),
 ]
 
@@ -373,7 +379,7 @@ def test_problems_of_files_are_checked_as_the_stage_reads_them(write, tmp_path):
     assert (len(problems), problems[3].data) == (20, {"unit": "m"})
     wrong = own(write, "def score(self, problem, answer):\n    return 0.5", "wrong.py")
     report, _ = check_task(wrong, level=1, params=params)
-    assert any("score() of" in line and "must call each row's own answer right" in line for line in report.lines)
+    assert any("score() of" in line and "must accept each row's own answer" in line for line in report.lines)
 
 
 def test_without_problems_anywhere_the_check_does_not_pass(write):
@@ -384,7 +390,7 @@ def test_without_problems_anywhere_the_check_does_not_pass(write):
 
 def test_a_score_that_never_ends_stops_the_import_soon(write, short):
     task = own(write, "def score(self, problem, answer):\n    while True: pass")
-    with pytest.raises(UserError, match=r"score\(\): it ran longer than .* at each of the first golds"):
+    with pytest.raises(UserError, match=r"score\(\): it ran longer than .* on each of the first golds"):
         task.grade_golds([asked()] * 500)
 
 
@@ -400,7 +406,7 @@ def test_the_corpus_of_a_file_goes_round_with_other_solutions():
 def test_generated_problems_whose_own_gold_is_wrong_stop_the_run_at_once(write):
     task = own(write, "def score(self, problem, answer):\n    return answer != problem.gold")
     with pytest.raises(
-        TaskError, match=r"score\(\) does not call the problem's own gold right: 'double \d+', gold 'x': wrong"
+        TaskError, match=r"score\(\) does not accept the problem's own gold: 'double \d+', gold 'x': wrong"
     ):
         task.make_sets(WORLD, 1)
 
@@ -408,7 +414,7 @@ def test_generated_problems_whose_own_gold_is_wrong_stop_the_run_at_once(write):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--level", "0"], "levels are whole numbers from 1 on"),
+        (["--level", "0"], "levels are whole numbers from 1"),
         (["--options", "3"], "expected names and values, such as"),
     ],
 )

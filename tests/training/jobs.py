@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from astro.runtime import UserError
+from astro.process import UserError
 
 
 def says_who(given, compute, log):

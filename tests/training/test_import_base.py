@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training import import_base
 from astro.training.common import load_causal_lm, save_model
 from astro.training.safetensors_io import count, shapes
@@ -134,16 +134,16 @@ def of_no_known_kind(folder):
 
 BROKEN = [
     # (what is done to a good model, what is said)
-    (without("config.json"), r"is no model that transformers can load"),
-    (without("tokenizer.json"), r"is no model that transformers can load"),
+    (without("config.json"), r"is not a model that transformers can load"),
+    (without("tokenizer.json"), r"is not a model that transformers can load"),
     (
         without("model-00002-of-00002.safetensors"),
         r"1 of 2 weight files are missing, the first is model-00002-of-00002",
     ),
     (cut, r"model-00001-of-00002\.safetensors is cut short"),
     (no_weights_inside, r"model-00001-of-00002\.safetensors is no safetensors file, or is cut short"),
-    (of_another_shape, r"mlp\.\S+ has shape \[\d+, \d+\], its config\.json makes it"),
-    (of_no_known_kind, r"is no model that transformers can load.*llamma"),
+    (of_another_shape, r"mlp\.\S+ has shape \[\d+, \d+\], but its config\.json requires"),
+    (of_no_known_kind, r"is not a model that transformers can load.*llamma"),
 ]
 
 
@@ -158,14 +158,17 @@ def test_a_broken_model_is_refused_before_it_is_copied(base, tmp_path, broken, s
 
 
 def test_a_hub_id_is_to_be_pinned(tmp_path):
-    with pytest.raises(UserError, match=r"a/b is no model folder; if it is the id.*pin it by a commit.*revision"):
+    with pytest.raises(
+        UserError,
+        match=r"a/b is not a model folder; if it is a hub id, set base\.pretrained\.revision to a commit or tag",
+    ):
         take("a/b", tmp_path / "out")
 
 
 def test_what_the_hub_does_not_give_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        UserError, match=r"base\.pretrained\.path: a/b is no model that could be had from the hub at revision 'v1'"
+        UserError, match=r"base\.pretrained\.path: a/b could not be loaded from the hub at revision 'v1'"
     ):
         take("a/b", tmp_path / "out", revision="v1")
 
@@ -189,5 +192,5 @@ def test_an_adapter_is_merged_in_the_precision_of_the_base(base, tmp_path):
     same = {name: torch.equal(a, b) for (name, a), b in zip(merged.named_parameters(), plain.parameters(), strict=True)}
     assert same["model.embed_tokens.weight"]
     assert not same["model.layers.0.self_attn.q_proj.weight"]
-    with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is no PEFT adapter"):
+    with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is not a PEFT adapter"):
         take(source, tmp_path / "again", adapter=base)

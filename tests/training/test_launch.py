@@ -12,7 +12,7 @@ import pytest
 
 from astro.code_identity import identity as code_identity
 from astro.compute_profile import check_machine, compute_file, identity, load_compute, split_batch
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training.launch import (
     WORLD,
     Tail,
@@ -70,7 +70,7 @@ WRONG = {
     # what is wrong: (the file, what is said)
     "a typo": ("proceses: 2\n", r"line 1: proceses: unknown parameter"),
     "no such strategy": ("strategy: fsdp\n", r"line 1: strategy: .*'fsdp2'.*got 'fsdp'"),
-    "several processes without a strategy": ("processes: 2\n", r"strategy none is one process.*is 2"),
+    "several processes without a strategy": ("processes: 2\n", r"strategy none is for one process.*is 2"),
     "fsdp2 on a CPU": (
         "device: cpu\nprocesses: 2\nstrategy: fsdp2\naccelerate: compute/accelerate/fsdp2.yaml\n",
         r"strategy fsdp2 needs GPUs.*device is cpu",
@@ -90,7 +90,7 @@ WRONG = {
     ),
     "a file that is not read": (
         "processes: 2\nstrategy: ddp\naccelerate: compute/accelerate/fsdp2.yaml\n",
-        r"accelerate is read by fsdp2 and zero3 only, but strategy is ddp",
+        r"only fsdp2 and zero3 read accelerate, but strategy is ddp",
     ),
     "no process at all": ("processes: 0\n", r"line 1: processes: .*got 0"),
 }
@@ -108,13 +108,13 @@ def test_a_wrong_profile_is_refused_with_its_reason(tmp_path, name):
 GPU8 = {"device": "gpu", "processes": 8, "strategy": "ddp"}
 MACHINES = [
     # (profile, GPUs in sight, what is said)
-    (GPU8, 0, "a GPU for each of 8 processes is needed, but 0 are in sight"),
-    (GPU8, 7, "but 7 are in sight"),
+    (GPU8, 0, "8 processes need one GPU each, but 0 are visible"),
+    (GPU8, 7, "but 7 are visible"),
     ({"device": "gpu"}, 0, "each of 1 processes is needed, but 0"),
-    (GPU8 | {"device": "auto"}, 2, "but this machine has 2; device: cpu would keep off them"),
+    (GPU8 | {"device": "auto"}, 2, "but this machine has 2; set device: cpu to train without GPUs"),
     (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "each of 8 processes"),
     (GPU8 | {"strategy": "zero3", "accelerate": "a"}, 8, "needs the package deepspeed"),
-    (GPU8 | {"machines": 2}, 8, "2 machines, but no address of machine 0"),
+    (GPU8 | {"machines": 2}, 8, "2 machines, but the address of machine 0 is not set"),
     (GPU8, 8, ""),
     (GPU8 | {"device": "auto"}, 0, ""),  # on the CPU, then
     (GPU8 | {"machines": 2, "rendezvous": {"address": "10.0.0.1", "port": 1}}, 8, ""),
@@ -149,7 +149,7 @@ def test_a_step_is_spread_over_processes_and_passes(given, expected):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [((32, 0, 3), "a step of 32 cannot be shared equally by 3"), ((32, 5, 2), "is 16 on each of 2.*micro_batch 5")],
+    [((32, 0, 3), "3 processes cannot share a batch of 32 equally"), ((32, 5, 2), "is 16 on each of 2.*micro_batch 5")],
 )
 def test_a_step_that_cannot_be_spread_is_refused(given, said):
     with pytest.raises(UserError, match=rf"sft\.batch_size: {said}|sft\.batch_size.*{said}"):
@@ -218,7 +218,7 @@ def test_the_environment_of_the_workers(monkeypatch):
 def test_a_world_of_another_size_is_refused(monkeypatch):
     """As `accelerate launch --cpu --num_processes 2` makes it: one process, without a word."""
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with pytest.raises(UserError, match="2 processes were asked for, but 1 were started"):
+    with pytest.raises(UserError, match="2 processes were requested, but 1 were started"):
         check_world(TWO)
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_world(TWO)
@@ -357,7 +357,7 @@ def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
         assert rows == [(1, 0.5), (2, 1.0)]
         assert "printed by rank 0" in capfd.readouterr().out
         assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-        assert "waits for machine 0" in joining.stdout.readline()
+        assert "is waiting for machine 0" in joining.stdout.readline()
         # nothing of rank 1's own in between
         assert joining.stdout.readline().strip() == "[launch] machine 1: sft ended with 0"
     finally:
@@ -365,7 +365,7 @@ def test_two_machines_on_this_one(tmp_path, monkeypatch, capfd):
         joining.wait(30)
 
 
-JOINERS = [("", "the rank of this machine is needed"), ("0", "from 1; 0 is the one that runs dvc")]
+JOINERS = [("", "expected the number of this machine"), ("0", "from 1; machine 0 runs dvc")]
 
 
 @pytest.mark.parametrize(("machine", "said"), JOINERS)

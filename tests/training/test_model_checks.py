@@ -6,7 +6,7 @@ import pytest
 from transformers import GenerationConfig, LlamaConfig
 
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.chat import chat_template_of
 from astro.training.common import give_pad, load_causal_lm
 from astro.training.model_checks import check_model, prompt_tokens, require_fit, warn_emulated
@@ -57,10 +57,10 @@ FAULTS = [
         "ends a turn with <|eot_id|>, but the tokenizer's eos_token is <|end_of",
     ),
     (llama(), {"eos_token_id": [3, 4]}, {}, "generation_config.json does not list"),
-    (llama(), {"vocab_size": 300}, {}, "tokens, the model knows 300"),
+    (llama(), {"vocab_size": 300}, {}, "tokens, but the model has 300"),
     (llama(), {}, {"sft__max_length": 1025}, "sft.max_length 1025: m has a context of 1024 tokens"),
     (llama(), {}, {"engine__max_model_len": 1025}, "engine.max_model_len 1025: m has a context of 1024"),
-    (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt takes"),
+    (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt has"),
     (llama(), {}, {"grpo__max_completion": 1000}, "grpo.max_completion 1000, behind a prompt of"),
     (chat_tokenizer("qwen", pad=None), {}, {}, "no pad token"),
     (chat_tokenizer("qwen", pad="<|im_end|>"), {}, {}, "its end token as pad token"),
@@ -95,7 +95,7 @@ def test_a_folder_is_refused_without_its_weights(tmp_path):
     lines = str(refused.value).splitlines()
     assert all(line.strip().startswith(f"base.pretrained.path: {word}") for line, word in zip(
         lines, ("sft.max_length 448", "grpo.max_completion 224", "engine.max_model_len 512"), strict=True))  # fmt: skip
-    with pytest.raises(UserError, match="is no model"):
+    with pytest.raises(UserError, match="is not a model"):
         require_fit(tmp_path, params(), name="base.pretrained.path")
 
 
@@ -104,7 +104,7 @@ def test_training_pads_with_another_token_than_the_end(tmp_path, capsys):
     for pad in (None, "<|eot_id|>"):
         _, tokenizer = load_causal_lm(write_tiny_chat(tmp_path / str(pad), pad=pad), name="models/base")
         assert tokenizer.pad_token == "<|finetune_right_pad_id|>"
-        assert "models/base: <|finetune_right_pad_id|> is taken as the pad token" in capsys.readouterr().out
+        assert "models/base: using <|finetune_right_pad_id|> as the pad token" in capsys.readouterr().out
     with pytest.raises(UserError, match="models/base: the tokenizer has its end token as pad token"):
         give_pad(chat_tokenizer("qwen", pad="<|im_end|>"), name="models/base")
 
@@ -137,4 +137,4 @@ def test_the_prompt_of_countdown_counts_where_it_is_a_conversation():
     (fault,) = check_model(
         config(tokenizer), tokenizer, params(run__task="countdown", engine__max_model_len=asked), source="m"
     )
-    assert f"engine.max_model_len {asked}: the shortest prompt takes {asked} tokens" in fault
+    assert f"engine.max_model_len {asked}: the shortest prompt has {asked} tokens" in fault

@@ -141,14 +141,14 @@ MESSAGES = [
     ([(1.0, -1.0, 0.0)] * 4, ""),
     # one flat step among others
     ([(1.0, -1.0, 0.0), *[(0.2, 0.0, 0.0)] * 10], ""),
-    # nothing was learnt: all wrong, all right
-    ([(1.0, -1.0, 0.0)] * 5, "steps 1 to 5, so nothing was learnt; most completions are wrong: take easier problems"),
-    ([(1.0, 1.0, 0.0)] * 5, "most completions are right: take harder problems, or lower grpo.pass_rate.high"),
+    # nothing was learned: all wrong, all right
+    ([(1.0, -1.0, 0.0)] * 5, "so nothing was learned; most completions are wrong, so use easier problems"),
+    ([(1.0, 1.0, 0.0)] * 5, "most completions are right, so use harder problems, or lower grpo.pass_rate.high"),
     # many flat groups
     ([(0.75, -0.9, 0.1)] * 5, "75% of the groups in steps 1 to 5 had equal rewards"),
-    ([(0.75, -0.9, 0.8)] * 5, "80% are cut: raise grpo.max_completion first"),
+    ([(0.75, -0.9, 0.8)] * 5, "80% are cut, so raise grpo.max_completion first"),
     # a step of which no reward is known
-    ([(1.0, None, 0.0)] * 5, "nothing was learnt"),
+    ([(1.0, None, 0.0)] * 5, "nothing was learned"),
 ]
 
 
@@ -173,7 +173,7 @@ def test_rewards_that_are_all_equal_are_told_of_in_a_real_run(tmp_path, capsys):
             return [(None, "wrong") for _ in texts]
 
     run(tmp_path, task=Wrong(), steps=6)
-    assert capsys.readouterr().out.count("all rewards of every group were equal in steps 1 to 5") == 1
+    assert capsys.readouterr().out.count("in steps 1 to 5 the rewards of each group were all equal") == 1
 
 
 def test_steps_of_which_no_reference_can_be_read_teach_nothing_and_end_nothing(tmp_path, capsys):
@@ -187,4 +187,4 @@ def test_steps_of_which_no_reference_can_be_read_teach_nothing_and_end_nothing(t
     assert not any("reward" in row for row in curve)
     assert trainer.state.global_step == 6
     assert {row.reward for row in rows_of(tmp_path)} == {None}
-    assert "nothing was learnt" in capsys.readouterr().out
+    assert "nothing was learned" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from astro.params import load_params
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.countdown.task import Countdown
 from astro.training.rl_settings_checks import (
     PROBE,
@@ -225,14 +225,14 @@ SERVERS = [
         "it serves /m/Qwen2.5-7B, but",
     ),
     ({"/v1/models": {"data": [{"id": "models/sft", "max_model_len": 99}]}}, "--max-model-len is 99, .* needs 100"),
-    ({"/tokenize": {"tokens": [1, 2]}}, "cuts text into other tokens"),
-    ({"/server_info?config_format=json": None}, "VLLM_SERVER_DEV_MODE=1 is not set"),
+    ({"/tokenize": {"tokens": [1, 2]}}, "tokenizes differently"),
+    ({"/server_info?config_format=json": None}, "runs without VLLM_SERVER_DEV_MODE=1"),
     (config(weight_transfer_config=None), "--weight-transfer-config is missing"),
     (
         config(model_config={"logprobs_mode": "raw_logprobs"}),
-        "--logprobs-mode raw_logprobs gives other|with --logprobs-mode raw",
+        "--logprobs-mode raw_logprobs the server returns other|with --logprobs-mode raw",
     ),
-    ({"/v1/models": {}}, "does not answer as a vLLM server does"),
+    ({"/v1/models": {}}, "the answer is not that of a vLLM server"),
 ]
 
 
@@ -285,7 +285,7 @@ OVERLAPS = [
         {"data/problems/eval/n3.jsonl": lambda p: [reordered(p, "eval_n3-00007")]},
         r"n3.jsonl.*rl2 \(there eval_n3-00007\)",
     ),
-    ({"data/problems/eval/n3.jsonl": lambda p: [p]}, r"1 of the last 4 .* also stand in data/problems/eval/n3.jsonl"),
+    ({"data/problems/eval/n3.jsonl": lambda p: [p]}, r"1 of the last 4 .* also occur in data/problems/eval/n3.jsonl"),
     ({"data/problems/train.jsonl": lambda p: [reordered(p, "train-1")]}, r"stand in data/problems/train.jsonl"),
     (
         {"data/problems/rl.jsonl before them": lambda p: [reordered(p, "rl99")]},
@@ -305,7 +305,7 @@ def test_a_problem_of_validation_that_stands_elsewhere_is_refused(others, reason
 
 def test_a_problem_that_comes_twice_among_them_is_refused():
     held_out = made("rl", 3)
-    with pytest.raises(UserError, match=r"rl1 and rl9 are the same one"):
+    with pytest.raises(UserError, match=r"rl1 and rl9 are the same"):
         check_held_out([*held_out, reordered(held_out[1], "rl9")], {}, identity=Countdown().identity)
 
 
@@ -314,10 +314,10 @@ def test_other_problems_are_no_overlap():
 
 
 REFUSED = [
-    ({"keep": "best", "validation__problems": 0}, "keep best chooses by validation"),
-    ({"keep": "last", "validation__patience": 2}, "patience 2 .* goes with keep best"),
+    ({"keep": "best", "validation__problems": 0}, "keep best needs validation"),
+    ({"keep": "last", "validation__patience": 2}, "patience 2 needs keep best"),
     ({"num_iterations": 3, "save_every": 9, "validation__every": 5}, "every 5 must be a multiple of num_iterations 3"),
-    ({"curriculum": "easy_first", "restart__share": 0.5}, "goes with restart.share 0 only"),
+    ({"curriculum": "easy_first", "restart__share": 0.5}, "needs restart.share 0"),
     ({"validation__every": 0}, "greater than or equal to 1"),
     ({"refills": -1}, "greater than or equal to 0"),
 ]

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.training import rollout_store
 from astro.training.rollout_store import FOLDER, RolloutWriter, read_shard, shards, step_of
 from schemas.records import Chain
@@ -181,7 +181,7 @@ def test_they_are_published_with_their_problems_and_old_runs_are_pruned(uncut, t
 def test_a_cut_shard_is_named(tmp_path):
     path = tmp_path / "train-000001.jsonl.gz"
     path.write_bytes(gzip.compress(row(1).model_dump_json().encode() + b"\n")[:-9])
-    with pytest.raises(UserError, match=r"train-000001.jsonl.gz: no whole gzip file"):
+    with pytest.raises(UserError, match=r"train-000001.jsonl.gz: damaged gzip file"):
         list(read_shard(path))
     path.write_bytes(gzip.compress(b'{"step": "one"}\n'))
     with pytest.raises(UserError, match=r"train-000001.jsonl.gz, line 1: field"):

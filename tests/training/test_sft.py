@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.chat import chat_template_of
 from astro.tasks.countdown.wording import vocabulary
 from astro.training.sft import IGNORED, build_dataset, encode, fine_tune
@@ -229,7 +229,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_cut_one(tokenizer, tmp_path,
     newest = tmp_path / "work/checkpoint-15/optimizer.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     *_, steps, rows = run(tokenizer, tmp_path / "work", save_every=5)
-    assert "checkpoint-15 is not whole (optimizer.pt is cut)" in capsys.readouterr().out
+    assert "checkpoint-15 is damaged (optimizer.pt is cut)" in capsys.readouterr().out
     assert (steps, rows[0][0]) == (15, 11)
 
 

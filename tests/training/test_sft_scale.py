@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from astro.runtime import UserError, write_jsonl
+from astro.files import write_jsonl
+from astro.process import UserError
 from astro.training import sft
 from astro.training.launch import launch
 from astro.training.lora import check_adapter, check_quantize, merge
@@ -371,14 +372,14 @@ def test_an_adapter_for_another_base_is_refused(base, adapted, tmp_path, change,
 
 def test_an_adapter_for_this_base_passes_and_what_is_none_does_not(base, adapted, tmp_path):
     check_adapter(adapted[0], base, base_name=str(base), name="base.pretrained.adapter")
-    with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is no PEFT adapter"):
+    with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is not a PEFT adapter"):
         check_adapter(tmp_path, base, base_name=str(base), name="base.pretrained.adapter")
 
 
 QUANTIZE = [
     # (profile, GPUs, what is said)
-    ({"device": "cpu"}, 0, "on a GPU only"),
-    ({"strategy": "fsdp2", "processes": 2, "accelerate": "a"}, 2, "not with strategy fsdp2"),
+    ({"device": "cpu"}, 0, "needs a GPU"),
+    ({"strategy": "fsdp2", "processes": 2, "accelerate": "a"}, 2, "not possible with strategy fsdp2"),
     ({}, 1, "needs the package bitsandbytes"),
 ]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.countdown.wording import vocabulary
 from astro.training.train_base import pretrain
 from astro.training.wordlevel import build_tokenizer

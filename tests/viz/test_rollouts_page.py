@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from astro.runtime import digest_path, write_text
+from astro.files import digest_path, write_text
 from astro.training import rollout_store
 from astro.training.rollout_store import RolloutWriter
 from astro.viz.rollouts_page import STEPS, ArmRollouts, render, spaced, telling

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from astro.runtime import write_jsonl
+from astro.files import write_jsonl
 from stages import report
 from tests.viz.example import make_completion, make_problem, make_trace, make_tree
 

@@ -12,7 +12,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import load
 from astro.ablations.table import arms, figure
 from astro.arms import BASE, all_models, baselines, contracts
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
@@ -38,12 +38,12 @@ def filled(text: str, page: str) -> str:
     def block(match: re.Match) -> str:
         name = match["name"]
         if name not in BLOCKS:
-            raise UserError(f"{page}: there is no block {name!r}; there are: {', '.join(BLOCKS)}")
+            raise UserError(f"{page}: unknown block {name!r}; available: {', '.join(BLOCKS)}")
         return f"{match['head']}{BLOCKS[name]().strip()}\n{match['tail']}"
 
     found = _MARK.sub(block, text)
     if odd := _ANY.findall(_MARK.sub("", text)):
-        raise UserError(f"{page}: {odd[0]} has no partner")
+        raise UserError(f"{page}: {odd[0]} has no matching begin or end")
     return found
 
 

@@ -84,14 +84,20 @@ def density(found: list[Sentence]) -> float:
 def faults(page: str) -> list[str]:
     """Faults in the prose of a page, with line numbers; []: none."""
     found = sentences(page)
-    said = [f"line {s.line}: {s.words} words in one sentence, at most {WORDS}" for s in found if s.words > WORDS]
+    said = [
+        f"line {s.line}: {s.words} words in one sentence, but at most {WORDS} are allowed"
+        for s in found
+        if s.words > WORDS
+    ]
     lines = [s.line for s in found]
     said += [f"line {n}: {lines.count(n)} sentences on one line" for n in dict.fromkeys(lines) if lines.count(n) > 1]
     said += [
-        f"line {number}: the sentence goes on after the line"
+        f"line {number}: the sentence continues on the next line"
         for number, text in prose_lines(page)
         if not re.search(r"[.!?:][\"')*_]*$", text)
     ]
     if density(found) > MARKS:
-        said.append(f"{density(found):.2f} semicolons, colons and brackets per sentence, at most {MARKS}")
+        said.append(
+            f"{density(found):.2f} semicolons, colons and brackets per sentence, but at most {MARKS} are allowed"
+        )
     return said

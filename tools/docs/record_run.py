@@ -19,8 +19,9 @@ from pydantic import Field
 
 from astro.arms import contracts
 from astro.ask import ask, chosen
+from astro.files import read_json, read_jsonl, read_shards, write_json
 from astro.params import load_params
-from astro.runtime import UserError, read_json, read_jsonl, read_shards, run_stage, write_json
+from astro.process import UserError, run_stage
 from astro.viz.terminal import Terminal
 from schemas.evaluate import EvalMetrics
 from schemas.problems import ProblemsMetrics
@@ -95,7 +96,9 @@ def recorded() -> tuple[Example, Run, EvalMetrics]:
     params = load_params()
     tree = _with_id(read_shards(Path("data/trees"), Tree), TREE)
     if tree.problem.question != QUESTION:
-        raise UserError(f"{TREE} is {tree.problem.question!r} here; the tutorial is written for {QUESTION!r}")
+        raise UserError(
+            f"{TREE} is {tree.problem.question!r} in this run, but the tutorial is written for {QUESTION!r}"
+        )
     unseen = _with_id(read_jsonl(Path("data/problems/eval/n3.jsonl"), Problem), UNSEEN)
     screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     terminal = Terminal(screen, colour=False, width=WIDTH)
@@ -135,7 +138,7 @@ def _with_id(rows: Iterable[T], wanted: str) -> T:
     for row in rows:
         if (row.problem.id if isinstance(row, Tree) else row.id) == wanted:
             return row
-    raise UserError(f"{wanted} is not there; the documents are recorded from the default run with seed 1")
+    raise UserError(f"{wanted} is missing; the documents are recorded from the default run with seed 1")
 
 
 def _answer(model: str) -> Completion:

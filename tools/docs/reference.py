@@ -46,7 +46,7 @@ def params_page() -> str:
     ]
     for name, info in Params.model_fields.items():
         model = _model(info.annotation)
-        assert model is not None, f"{name} is no section"
+        assert model is not None, f"{name} is not a section"
         rows = list(
             _rows(f"{name}." if not _keyed(info.annotation) else f"{name}.<name>.", model, _default(defaults, name))
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from astro.ablations.committed_results import read_run, result_of
 from astro.evaluation.intervals import paired_difference, rounded
-from astro.runtime import read_json
+from astro.files import read_json
 from astro.viz.labels import MINUS, percent, points, points_interval, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE

@@ -83,7 +83,7 @@ def _atom(tokens: list[str], at: int, depth: int) -> tuple[Fraction | None, int]
     if tokens[at] != "(":
         raise ExpressionError(f"unexpected {tokens[at]!r}")
     if depth >= MAX_DEPTH:
-        raise ExpressionError(f"brackets deeper than {MAX_DEPTH}")
+        raise ExpressionError(f"brackets nested deeper than {MAX_DEPTH}")
     value, at = _sum(tokens, at + 1, depth + 1)
     if at >= len(tokens) or tokens[at] != ")":
         raise ExpressionError("a bracket is not closed")

@@ -70,8 +70,8 @@ def draw_problem(
             target = rng.choice(targets)
             return target, drawn, shares[target]
     raise ValueError(
-        f"problems: no {numbers} numbers from 1..{number_max} were found that reach a target in "
-        f"{target_min}..{target_max} (problems.target_min, problems.target_max) by results up to {value_max} "
+        f"problems: found no {numbers} numbers from 1..{number_max} that reach a target in "
+        f"{target_min}..{target_max} (problems.target_min, problems.target_max) with results up to {value_max} "
         "(problems.value_max)"
     )
 
@@ -98,8 +98,9 @@ def generate_set(
             dropped += 1
         else:
             raise ValueError(
-                f"problems: set {name!r} wants {len(sizes)} problems, but {MAX_TRIES} draws in a row gave no new one "
-                f"with {size} numbers after {position}; enlarge number_max or target_max, or ask for fewer"
+                f"problems: set {name!r} wants {len(sizes)} problems, but {MAX_TRIES} draws in a row gave no new "
+                f"one with {size} numbers after {position}. Raise number_max or target_max, or reduce the size of "
+                "the set"
             )
         taken.add(key)
         problems.append(make_problem(f"{name}-{position:05d}", target, numbers, value_max=world["value_max"]))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from astro.runtime import UserError, explain
+from astro.files import explain
+from astro.process import UserError
 from astro.tasks.chat import ChatTemplate
 from astro.tasks.math.rewrite_check import adds, keeps, named_step
 from astro.tasks.math.solution_text import BOXED, STEP_END, boxes, same_text, split_steps, unboxed, without_label
@@ -76,7 +77,7 @@ def load_examples() -> Examples:
     try:
         found = Examples.model_validate(YAML(typ="safe").load(EXAMPLES.read_text(encoding="utf-8")))
     except YAMLError as error:
-        raise UserError(f"{EXAMPLES}: no valid YAML: {error}") from None
+        raise UserError(f"{EXAMPLES}: invalid YAML: {error}") from None
     except ValidationError as error:
         raise UserError(f"{EXAMPLES}: {explain(error)}") from None
     if missing := {"step", "answer", "box"} - set(found.rules):

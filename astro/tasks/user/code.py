@@ -57,7 +57,7 @@ def call(source: str, options: str, known: str, method: str, arguments: str) -> 
         known: digest of the file when the stage began. A different digest means that the file was edited since.
     """
     if digest(source) != known:
-        return {"error": f"{source} was edited while the stage ran; run it again", "refused": True}
+        return {"error": f"{source} was edited while the stage ran; run the stage again", "refused": True}
     try:
         return {"value": _CALLS[method](_opened(source, options), *json.loads(arguments))}
     except MemoryError:
@@ -91,7 +91,7 @@ def _gym(source: str) -> Callable[..., Task]:
     try:
         from astro.tasks.user.gym import open_gym
     except ImportError as error:
-        raise Refused(f"{source}: {error}; reasoning-gym is an extra: make gym") from None
+        raise Refused(f"{source}: {error}; run `make gym` to install reasoning-gym") from None
     return lambda *, options: open_gym(source.removeprefix(GYM), options)
 
 
@@ -101,7 +101,7 @@ def _loaded(source: str) -> type[Task]:
     sys.path.insert(0, str(path.resolve().parent))  # the file may import its neighbours
     spec = importlib.util.spec_from_file_location(f"task_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise Refused(f"{source}: this is no Python file")
+        raise Refused(f"{source}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses and others look up their module here
     spec.loader.exec_module(module)
@@ -128,13 +128,13 @@ def _check(task: Task, kind: object) -> None:
         bad = [n for n in [*outside, "__init__"] if any(n in vars(c) for c in own.__mro__[: own.__mro__.index(Task)])]
         if bad:
             raise Refused(
-                f"{task.name}: class {own.__name__} overrides {', '.join(sorted(bad))}, which the stages do not ask it for; it "
-                f"may define {', '.join(MAY_DEFINE)} and set {', '.join(MAY_SET)}"
+                f"{task.name}: class {own.__name__} overrides {', '.join(sorted(bad))}, which a task may not "
+                f"override; it may define {', '.join(MAY_DEFINE)} and set {', '.join(MAY_SET)}"
             )
         for name in [n for c in own.__mro__[: own.__mro__.index(Task)] for n in vars(c) if not n.startswith("_")]:
             close = [] if hasattr(Task, name) else difflib.get_close_matches(name, [*MAY_DEFINE, *MAY_SET], 1, 0.8)
             if close and close[0] not in vars(own):
-                raise Refused(f"{task.name}: class {own.__name__} has {name}: did you mean {close[0]}?")
+                raise Refused(f"{task.name}: class {own.__name__} has {name}; did you mean {close[0]}?")
     unknown = sorted(set(task.options) - set(task.defaults))
     if unknown:
         offered = ", ".join(sorted(task.defaults)) or "none"
@@ -147,7 +147,7 @@ def _check(task: Task, kind: object) -> None:
             raise Refused(f"{task.name}: {name} is empty")
     if task.answer_mark.strip() in task.tried_mark or task.tried_mark.strip() in task.answer_mark:
         raise Refused(
-            f"{task.name}: answer_mark {task.answer_mark!r} and tried_mark {task.tried_mark!r} hold one another"
+            f"{task.name}: answer_mark {task.answer_mark!r} and tried_mark {task.tried_mark!r} contain each other"
         )
 
 

@@ -37,9 +37,9 @@ REFUSED: Mapping[str, str] = {
     "codeio": "it runs programs that a language model wrote",
     "boxnet": "it has no gold answer",
     "rush_hour": "it has no gold answer",
-    "coin_flip": 'the first characters of a probability are right, too: "0" for 0.25',
-    "sokoban": "some of its problems take longer to make than the ten seconds that a worker has",
-    "propositional_logic": "a premise that is copied from the question is right",
+    "coin_flip": 'it also accepts the first characters of a probability: "0" for 0.25',
+    "sokoban": "some of its problems need more time than the ten seconds that a worker has",
+    "propositional_logic": "it accepts a premise copied from the question",
 }
 """Excluded tasks, with the reason."""
 
@@ -49,14 +49,14 @@ GOLD_ALONE: Mapping[str, str] = {
     "n_queens": EVAL,
     "spiral_matrix": EVAL,
     "string_insertion": EVAL,
-    "decimal_arithmetic": "its scorer takes an answer that is 0.001 off",
-    "figlet_font": "its scorer takes ten letters of a longer word",
-    "game_of_life": "its scorer takes rows and cells too many",
-    "game_of_life_halting": "its scorer takes any text",
-    "gsm_symbolic": "its scorer takes the first number of any text, without its sign",
-    "letter_jumble": "its scorer takes words too many",
-    "number_sorting": "its scorer takes numbers that are 1 off, and NaN",
-    "word_sorting": "its scorer takes words too many",
+    "decimal_arithmetic": "its scorer accepts an answer that is off by 0.001",
+    "figlet_font": "its scorer accepts ten letters of a longer word",
+    "game_of_life": "its scorer accepts extra rows and cells",
+    "game_of_life_halting": "its scorer accepts any text",
+    "gsm_symbolic": "its scorer accepts the first number of any text, without its sign",
+    "letter_jumble": "its scorer accepts extra words",
+    "number_sorting": "its scorer accepts numbers that are off by 1, and NaN",
+    "word_sorting": "its scorer accepts extra words",
 }
 """Tasks that are scored by comparison with the gold, with the reason. Any layout of the gold is right; other answers are
 wrong."""
@@ -74,8 +74,8 @@ OWN: Mapping[str, Any] = {"right_from": 1.0, "levels": {}}
 """Options that are ours and not the data set's."""
 
 OURS = {
-    "seed": "run.seed makes the problems",
-    "size": "the sizes of the sets stand in problems",
+    "seed": "run.seed determines the problems",
+    "size": "the section problems sets the sizes",
 }
 """Fields of the data sets that may not be set as options."""
 
@@ -108,9 +108,9 @@ def open_gym(name: str, options: Mapping[str, Any]) -> "GymTask":
         Refused: the task does not exist or is excluded, or its configuration is invalid.
     """
     if MISSING:
-        raise Refused(f"gym:{name}: {MISSING}; reasoning-gym is an extra: make gym")
+        raise Refused(f"gym:{name}: {MISSING}; run `make gym` to install reasoning-gym")
     if name in REFUSED:
-        raise Refused(f"gym:{name} is left out: {REFUSED[name]}; docs/gym.md lists those that are not")
+        raise Refused(f"gym:{name} is excluded: {REFUSED[name]}; docs/gym.md lists the available ones")
     if name not in DATASETS:
         raise Refused(f"run.task: reasoning-gym has no task {name!r}{_nearest(name, sorted({*DATASETS} - {*REFUSED}))}")
     return GymTask(name, options)
@@ -151,7 +151,7 @@ class GymTask(Task):
             gold = self._gold(entry)
             if gold.strip():
                 return {"question": entry["question"], "gold": gold, "data": data}
-        raise ValueError(f"{TRIES} problems in a row have an empty answer")
+        raise ValueError(f"{TRIES} problems in a row had an empty answer")
 
     def ask(self, problem: Problem) -> str:
         """The question and how to answer. The tags are empty and adjacent, so that the text itself contains no answer."""
@@ -165,11 +165,12 @@ class GymTask(Task):
         place = problem.data if isinstance(problem.data, dict) else {}
         index, level = place.get("index"), place.get("level")
         if not isinstance(index, int) or not isinstance(level, int):
-            raise Refused(f"problem {problem.id} was not made by {self.name}: it has no index and level in its data")
+            raise Refused(f"problem {problem.id} was not made by {self.name}; its data lack an index and a level")
         entry = self._entry(index, level)
         if entry["question"] != problem.question:
             raise Refused(
-                f"problem {problem.id} is another one here: options or reasoning-gym changed; make problems again"
+                f"problem {problem.id} is a different one now, because the options or reasoning-gym changed; run "
+                "`dvc repro problems` again"
             )
         gold = self._gold(entry)
         if self.kind in GOLD_ALONE:
@@ -179,7 +180,7 @@ class GymTask(Task):
             return 0.0
         score = float(self._dataset(level, SEED).score_answer(answer, deepcopy(entry)))
         if not 0 <= score <= 1:
-            raise ValueError(f"its scorer says {score}, which is not from 0 to 1")
+            raise ValueError(f"its scorer returned {score}, expected a number from 0 to 1")
         return score
 
     def _gold(self, entry: Mapping[str, Any]) -> str:
@@ -217,7 +218,7 @@ class GymTask(Task):
     def _fitting(self, name: str, value: Any) -> Any:
         """Convert a value to the type of the field's default, because YAML has no tuples."""
         if name in OURS:
-            raise Refused(f"run.options.{name}: {self.name} takes none; {OURS[name]}")
+            raise Refused(f"run.options.{name}: {self.name} does not take it; {OURS[name]}")
         if name not in self._fields:
             raise Refused(f"run.options.{name}: {self.name} has no such option{_nearest(name, sorted(self.defaults))}")
         default = _default(self._fields[name])
@@ -227,14 +228,14 @@ class GymTask(Task):
                     kind is bool
                 )
                 if not fits and not (value is None and "Optional" in str(self._fields[name].type)):
-                    raise Refused(f"run.options.{name}: {self.name} wants {said}, not {json.dumps(value)}")
+                    raise Refused(f"run.options.{name}: {self.name} expects {said}, not {json.dumps(value)}")
                 break
         return tuple(value) if isinstance(default, tuple) and isinstance(value, list) else value
 
     def _share(self, name: str) -> float:
         value = self.options[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise Refused(f"run.options.{name}: a score above 0 and up to 1, not {json.dumps(value)}")
+            raise Refused(f"run.options.{name}: expected a score above 0 and up to 1, not {json.dumps(value)}")
         return float(value)
 
     def _levels(self) -> dict[int, dict[str, Any]]:
@@ -242,7 +243,8 @@ class GymTask(Task):
         fits = isinstance(levels, dict) and all(isinstance(over, dict) for over in levels.values())
         if not fits or not all(re.fullmatch("[1-9][0-9]*", str(level)) for level in levels):
             raise Refused(
-                f"run.options.levels: options for each level, such as {{1: {{...}}, 2: {{...}}}}, not {json.dumps(levels)}"
+                "run.options.levels: expected options for each level, such as {1: {...}, 2: {...}}, not "
+                f"{json.dumps(levels)}"
             )
         return {int(level): over for level, over in levels.items()}
 
@@ -274,4 +276,4 @@ def _no_number(text: str) -> None:
 
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, 3, 0.5)
-    return f"; near it are: {', '.join(close)}" if close else f"; it has: {', '.join(known)}"
+    return f"; similar names: {', '.join(close)}" if close else f"; it has: {', '.join(known)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from astro.grading import Pool
 from astro.grading.batch import Failed
-from astro.runtime import UserError
+from astro.process import UserError
 from astro.tasks.base import Task, TaskError
 from astro.tasks.chain_reader import JumpWords
 from astro.tasks.user.code import home_of
@@ -64,11 +64,11 @@ class UserTask(Task):
         """
         self.name, self._given = source, json.dumps(dict(options or {}), sort_keys=True)
         if source.endswith(".py") and not Path(source).is_file():
-            raise UserError(f"run.task: there is no file {source}")
+            raise UserError(f"run.task: {source}: no such file")
         self._home = home_of(source)
         about = self.workers.run_batch(f"{self._home}describe", [(source, self._given)])[0]
         if isinstance(about, Failed):
-            raise UserError(f"{source}: it cannot be loaded: {self._limit(about)}")
+            raise UserError(f"{source}: loading failed: {self._limit(about)}")
         if "error" in about:
             raise UserError(about["error"])
         super().__init__(phrases, chat, answers, about["options"])
@@ -103,8 +103,8 @@ class UserTask(Task):
         """As `Task.solutions`."""
         if "solution" not in self.defines:
             raise TaskError(
-                f"{self.name} has no solution(self, random, problem), which base.source train and base.warmup learn from; define "
-                "it, or take a pretrained base as it is"
+                f"{self.name} has no solution(self, random, problem), which base.source train and base.warmup learn "
+                "from; define it, or use a pretrained base without a warm-up"
             )
         return self._many("solution", [[seed, _plain(p)] for seed, p in zip(seeds, problems, strict=True)])
 
@@ -123,7 +123,7 @@ class UserTask(Task):
         try:
             return self._one("extract", json.dumps([text]))
         except TaskError as error:
-            self._tell("extract", error, "the text counts as one without an answer")
+            self._tell("extract", error, "the text counts as having no answer")
             return None
 
     def state_key(self, steps: Sequence[str]) -> str:
@@ -132,7 +132,7 @@ class UserTask(Task):
             try:
                 return self._one("state_key", json.dumps([list(steps)]))
             except TaskError as error:
-                self._tell("state_key", error, "the step stands for itself")
+                self._tell("state_key", error, "the step counts as a state of its own")
         return super().state_key(steps)
 
     def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str | None]) -> list[Verdict]:
@@ -143,7 +143,7 @@ class UserTask(Task):
         for answer in answers:
             score = None if answer is None else next(scores)
             if isinstance(score, TaskError):
-                self._tell("score", score, "the answer counts as one that cannot be read")
+                self._tell("score", score, "the answer counts as unreadable")
                 score = None
             verdicts.append("unparseable_prediction" if score is None else self.verdict_of(score))
         return verdicts
@@ -160,7 +160,7 @@ class UserTask(Task):
                 return super().grade_golds(problems)
         if not problems:
             return []
-        raise UserError(f"{score}, at each of the first golds; the last: {problem.gold!r:.80}")
+        raise UserError(f"{score} on each of the first golds, the last of them {problem.gold!r:.80}")
 
     def grade(self, problem: Problem, answer: str | None) -> Verdict:
         """As `Task.grade`."""
@@ -173,7 +173,7 @@ class UserTask(Task):
         found = self.try_many("valid", [[_plain(problem), list(steps)] for problem, steps in paths])
         for error in found:
             if isinstance(error, TaskError):
-                self._tell("valid", error, "the step counts as one that breaks the rules")
+                self._tell("valid", error, "the step counts as breaking the rules")
         return [value is True for value in found]
 
     def valid(self, problem: Problem, steps: Sequence[str]) -> bool:
@@ -236,7 +236,7 @@ class UserTask(Task):
         """Warn about failing code, once per method."""
         if method not in self._told:
             self._told.add(method)
-            _log.warning("%s; %s (told once)", error, meaning)
+            _log.warning("%s; %s (reported once)", error, meaning)
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

@@ -1,35 +1,28 @@
-"""What long stages stand on: whole writes or none, errors with a place, journals and work folders that survive a kill."""
+"""Files: whole writes or none, errors that name the place of a fault, hashes of content."""
 
+import csv
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 import pytest
 from pydantic import Field
 
-from astro import runtime
-from astro.runtime import (
-    Progress,
-    UserError,
+from astro.files import (
     atomic_path,
-    clear_folder,
     digest,
     digest_path,
     enumerate_jsonl,
-    home_root,
     read_json,
     read_jsonl,
     read_shards,
-    work_folder,
+    write_csv,
     write_json,
     write_jsonl,
     write_text,
 )
+from astro.process import UserError
 from schemas.strict import Strict
 
 NOBODY = 65534
@@ -151,6 +144,15 @@ def test_jsonl_round_trip_and_count(tmp_path):
     assert list(read_jsonl(tmp_path / "y", Row)) == []
 
 
+def test_a_table_without_records_is_its_header(tmp_path):
+    write_csv(tmp_path / "x.csv", Row, [])
+    assert (tmp_path / "x.csv").read_bytes() == b"name,count\n"
+    odd = Row(name='a "quoted", word\nand a line', count=1)
+    write_csv(tmp_path / "x.csv", Row, [odd])
+    with (tmp_path / "x.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == [{"name": odd.name, "count": "1"}]
+
+
 def test_jsonl_that_fails_midway_is_not_there(tmp_path):
     def records():
         yield A
@@ -159,6 +161,11 @@ def test_jsonl_that_fails_midway_is_not_there(tmp_path):
     with pytest.raises(RuntimeError):
         write_jsonl(tmp_path / "x", records())
     assert names(tmp_path) == []
+
+
+def test_records_are_written_as_json_with_all_their_fields(tmp_path):
+    write_jsonl(tmp_path / "x", [A])
+    assert json.loads((tmp_path / "x").read_text()) == {"name": "a", "count": 1}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -208,7 +215,7 @@ def test_missing_files_are_named(tmp_path):
         list(read_jsonl(tmp_path / "gone", Row))
     with pytest.raises(UserError, match="gone: no such file"):
         read_json(tmp_path / "gone", Row)
-    with pytest.raises(UserError, match=r"holds no \.jsonl shard"):
+    with pytest.raises(UserError, match=r"contains no \.jsonl file"):
         list(read_shards(tmp_path, Row))
 
 
@@ -246,182 +253,3 @@ def test_the_digest_of_a_folder_holds_names_and_contents(tmp_path):
     assert made("name", a="x", c="y") != one
     assert made("more", a="x", b="y", c="") != one
     assert digest_path(tmp_path / "one" / "sub" / "a") == digest_path(tmp_path / "same" / "sub" / "a")
-
-
-# --- work folders -----------------------------------------------------------------------------------------------------
-
-
-def python(code, *arguments, **environment):
-    """A second process that imports the same code."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        env=os.environ | {"PYTHONPATH": str(Path(runtime.__file__).parent.parent)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-ENTER = """
-    from astro.runtime import run_stage, work_folder
-    def main():
-        with work_folder("mcts", "key") as folder:
-            print(folder)
-    run_stage(main)
-"""
-
-
-def test_two_processes_do_not_do_the_same_work(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with work_folder("mcts", "key") as folder:
-        assert folder == home_root() / "work" / "mcts" / "key"
-        second = python(ENTER, DVC_ROOT=str(tmp_path))
-        assert second.returncode == 2
-        assert "another process is doing the same work" in second.stderr
-        with work_folder("mcts", "other"):  # other work goes on beside it
-            pass
-    third = python(ENTER, DVC_ROOT=str(tmp_path))  # the lock is gone with its holder
-    assert (third.returncode, third.stdout.strip()) == (0, str(folder))
-
-
-def test_a_killed_process_leaves_its_work_and_no_lock(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    killed = python(
-        """
-        import os, signal
-        from astro.runtime import work_folder
-        with work_folder("mcts", "key") as folder:
-            (folder / "half").write_text("done so far")
-            os.kill(os.getpid(), signal.SIGKILL)
-        """,
-        DVC_ROOT=str(tmp_path),
-    )
-    assert killed.returncode == -9
-    with work_folder("mcts", "key") as folder:
-        assert (folder / "half").read_text() == "done so far"
-
-
-def test_a_cleared_folder_keeps_its_lock_only(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    with work_folder("mcts", "key") as folder:
-        (folder / "a").write_text("x")
-        (folder / "b").mkdir()
-        (folder / "b" / "c").write_text("x")
-        clear_folder(folder)
-        assert names(folder) == ["lock"]
-
-
-def test_work_stands_in_the_main_checkout_or_else_here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    assert home_root() == tmp_path.resolve()
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
-    assert home_root() == (tmp_path / "main").resolve()
-
-
-# --- exit codes -------------------------------------------------------------------------------------------------------
-
-EXITS = [
-    # (what main does, exit code, shows a trace, what stderr says)
-    ("pass", 0, False, ""),
-    # what the user did wrong, in one line
-    ("raise UserError('x.jsonl, line 3: no')", 2, False, "error: x.jsonl, line 3: no"),
-    ("raise ValueError('number_max is 0')", 2, False, "error: number_max is 0"),
-    ("Row.model_validate({'name': 3})", 2, False, "count"),
-    # the machine says no: with the path
-    ("open('/nowhere/file')", 2, False, "error: No such file or directory (/nowhere/file)"),
-    ("raise OSError(28, 'No space left on device')", 2, False, "error: No space left on device"),
-    # our own mistakes keep their trace
-    ("assert 1 == 2", 1, True, "AssertionError"),
-    ("{}['key']", 1, True, "KeyError"),
-    ("raise RuntimeError('engine')", 1, True, "engine"),
-    # whoever sends a signal gets its code
-    ("raise SystemExit(7)", 7, False, ""),
-]
-
-
-@pytest.mark.parametrize(("body", "code", "trace", "said"), EXITS, ids=[e[0] for e in EXITS])
-def test_exit_codes(body, code, trace, said):
-    done = python(
-        f"""
-        from astro.runtime import UserError, run_stage
-        from schemas.strict import Strict
-        class Row(Strict):
-            name: str
-            count: int
-        def main():
-            {body}
-        run_stage(main)
-        """
-    )
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert ("Traceback" in done.stderr) is trace
-
-
-def test_a_value_error_shows_its_trace_on_request():
-    done = python("from astro.runtime import run_stage\nrun_stage(lambda: int('x'))", ASTRO_TRACE="1")
-    assert "Traceback" in done.stderr
-    assert "error: invalid literal" in done.stderr
-    assert done.returncode != 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
-def test_a_stage_ends_with_its_parent():
-    """The parent starts a stage that would sleep on, and is killed: the stage's end of the pipe is closed soon after."""
-    stage = "import time, stages; print('up', flush=True); time.sleep(50)"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {stage!r}])"],
-        env=os.environ | {"PYTHONPATH": str(Path(runtime.__file__).parent.parent), "DVC_STAGE": "x"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stdout.readline() == "up\n"
-    parent.kill()
-    parent.wait()
-    out, _ = parent.communicate(timeout=20)  # ends when the last writer, the stage, is gone
-    assert out == ""
-
-
-def test_progress_is_printed_now_and_then_and_at_the_end(capsys):
-    progress = Progress("mcts", 4, unit="trees", every=3600.0, start=1)
-    for done in (2, 3, 4):
-        progress.update(done, "a note")
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("[mcts] 4/4, ")
-    assert line.endswith("trees/s, 0 s left, a note")
-
-
-def test_records_are_written_as_json_with_all_their_fields(tmp_path):
-    write_jsonl(tmp_path / "x", [A])
-    assert json.loads((tmp_path / "x").read_text()) == {"name": "a", "count": 1}
-
-
-CTRL_C = """
-import time
-from astro.runtime import run_stage
-
-def main():
-    print("on", flush=True)
-    time.sleep(60)
-
-run_stage(main)
-"""
-
-
-def test_ctrl_c_is_one_line():
-    process = subprocess.Popen(
-        [sys.executable, "-c", CTRL_C],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that starts the tests in the background has them ignore it, and so their children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout.readline() == "on\n"
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert said.strip().startswith("interrupted: what is finished is kept")
-    assert "Traceback" not in said
