@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
+from astro.files import read_jsonl
 from astro.params import load_params
-from astro.runtime import read_jsonl, run_stage
+from astro.process import run_stage
 from astro.tasks import get_task
 from astro.training import grpo
 from astro.training.common import load_causal_lm, wants_bf16
