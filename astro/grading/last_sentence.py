@@ -15,7 +15,7 @@ _CONCLUSION = re.compile(
     r"\s*,?\s*(?:that\s+|we\s+conclude\s+that\s+)?",
     re.IGNORECASE,
 )
-_LAST_SENTENCE = re.compile(r"(?:(?<=[.!?])(?<!\b[ap]\.m\.)\s+|\n+)")
+_LAST_SENTENCE = re.compile(r"(?:(?<=[.!?])(?<!\b[ap]\.m\.)\s+|(?<=[.!?])(?=[\u3400-\u9fff])|\n+)")
 _DISPLAYED = re.compile(r"(?<=[a-z:,为是])\s*\n\s*(?=\$|\\\[|\\\()")
 """Between a sentence and its formula on a line of its own."""
 _COPULA = re.compile(
@@ -28,7 +28,7 @@ _CONCLUDES_NOTHING = re.compile(
     r"\b(?:not|no|nor|never|neither|cannot|either|unless|whether|if|suppose|assum\w*|consider\w*|let|let's|try|trying|check\w*"
     r"|might|(?-i:may)|maybe|perhaps|possibly|possible (?:that|for)|probably|could|should|would|must|needs?|wants?|guess\w*"
     r"|wrong|incorrect|false|impossible|unclear|unknown|claim\w*|say|says|said|so far|step|cases?|parts?"
-    r"|half|twice|double|triple)\b|n't\b|\?|[不非没无未或若约]|如果|假设|可能|至少|至多",
+    r"|half|twice|double|triple)\b|n't\b|\?|[不非没无未或若约]|如果|假设|可能|至少|至多|[大小多少高低]于|超过|比(?![例值为是])",
     re.IGNORECASE,
 )
 """Anywhere in a sentence: it denies, supposes, asks, or is a step."""
