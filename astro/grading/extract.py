@@ -160,7 +160,7 @@ _HEDGED = re.compile(r"\b(?:might|may|maybe|perhaps|possibly|could)(?:\s+\w+)?\s
 _YES_NO = re.compile(r"\s*(?:yes|no|true|false)\s*[,.;:-]", re.IGNORECASE)
 _HOPE = re.compile(r"\.?\s+I hope\b.*", re.DOTALL)
 _MARKUP = re.compile(r"<\|[a-z_]+\|>.*", re.DOTALL)
-_END_OF_SENTENCE = re.compile(r"\.(?:\s|$|\*\*)|\n|\s+I hope\b", re.IGNORECASE)
+_END_OF_SENTENCE = re.compile(r"\.(?:\s|$|\*\*|(?=[\u3400-\u9fff]))|\n|\s+I hope\b", re.IGNORECASE)
 MIN_WORDS = 2
 """Words outside of mathematics that make a text a sentence."""
 
@@ -189,7 +189,8 @@ _IN_TEXT = re.compile(r"\\text(?:bf|rm|it)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.
 _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
 _TAKEN_BACK = re.compile(
     r"[.\n!?]\s*(?:(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b|(?:however|but)\b[^\n]{0,200}?"
-    r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)",
+    r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)"
+    r"|[.\n!?,]\s*(?:不对|不是|错|等等|等一下|更正|应[为该]|但|然而|重新)",
     re.IGNORECASE,
 )
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
@@ -203,7 +204,7 @@ def stated(text: str) -> str | None:
     """The last statement of a final answer in a text without a box; None: there is none.
 
     Raises:
-        Malformed: it is taken back, denied, or one of two alternatives.
+        Malformed: it is taken back, denied, one of two alternatives, or a later conclusion says something else.
     """
     text = _IN_TEXT.sub(r" \1 ", _MARKUP.sub("", western(text, whole=False))).rstrip()
     found, last = None, None
@@ -230,6 +231,9 @@ def stated(text: str) -> str | None:
     said = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", said)
     if not said.strip(" .*_"):
         raise Malformed("nothing is stated")
+    end = conclusion(text[last.end() :])
+    if end and end.strip(" $") not in said:
+        raise Malformed("concludes something else")
     return said.strip()
 
 
