@@ -190,7 +190,7 @@ _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
 _TAKEN_BACK = re.compile(
     r"[.\n!?]\s*(?:(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b|(?:however|but)\b[^\n]{0,200}?"
     r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)"
-    r"|[.\n!?,]\s*(?:不对|不是|错|等等|等一下|更正|应[为该]|但|然而|重新)",
+    r"|[.\n!?]\s*(?:不对|错|等等|等一下|更正|应[为该]|但|然而|重新)",
     re.IGNORECASE,
 )
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
