@@ -45,6 +45,11 @@ class Rollout(Strict):
 
     answer: str | None = Field(description="extracted final answer; None: the text contains none")
     verdict: Verdict
+    extraction: Extraction | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # keeps the bytes of trees of tasks without it
+        description="place of the answer; None: the completion was cut, or the task has only one format",
+    )
     tokens: int = Field(ge=0, description="generated tokens")
 
 

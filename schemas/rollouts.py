@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.records import Chain, Verdict
+from schemas.records import Chain, Extraction, Verdict
 from schemas.strict import Strict
 
 
@@ -28,6 +28,9 @@ class RlRollout(Strict):
     finished: bool = Field(description="whether it ended by itself; False: grpo.max_completion cut it")
     answer: str | None
     verdict: Verdict
+    extraction: Extraction | None = Field(
+        default=None, exclude_if=lambda value: value is None, description="as in `Completion`"
+    )
     reward: float | None = Field(description="None: the reference was unreadable, or it is a validation sample")
     used: bool = Field(description="False: all rewards of its group were equal, so dynamic sampling replaced the group")
     chain: Chain = Field(description="prefix and text as a graph; empty if the question is unreadable")

@@ -169,10 +169,14 @@ class SearchJobs(ProblemJobs):
 
         def grade(wanted: Sequence[Grade]) -> Generator[list[Any], list[Any], list[Graded]]:
             texts = [task.response(w.steps, w.rest) for w in wanted]
+            new = [text for text in dict.fromkeys(texts) if text not in known] if once else texts
+            grades = yield from self.graded([ToGrade(problem, text) for text in new])
+            found = [
+                grade if (place := task.extraction(text)) is None else (*grade, place)
+                for text, grade in zip(new, grades, strict=True)
+            ]
             if not once:
-                return (yield from self.graded([ToGrade(problem, text) for text in texts]))
-            new = [text for text in dict.fromkeys(texts) if text not in known]
-            found = yield from self.graded([ToGrade(problem, text) for text in new])
+                return found
             known.update(zip(new, found, strict=True))
             return [known[text] for text in texts]
 

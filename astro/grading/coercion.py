@@ -18,7 +18,7 @@ def compact(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-def solved(one: Value, other: Value) -> Value:
+def _solved(one: Value, other: Value) -> Value:
     """A list of inequalities as the set that it describes, where the other is a set."""
     if one.kind == "list" and other.kind in ("union", "bracket") and all(i.kind == "relation" for i in one.items):
         return solution_set(one) or one
@@ -32,7 +32,7 @@ def may_be_set(part: Value) -> bool:
     return part.kind in ("bracket", "union", "set") or (part.kind == "formula" and r"\mathbb" in part.text)
 
 
-def assigned(one: Value, other: Value) -> Value:
+def _assigned(one: Value, other: Value) -> Value:
     """x = 1, y = 2 as the point (1, 2), where the other is a point: values in the order of their names."""
     if one.kind != "list" or other.kind != "bracket" or other.signs != ("(", ")") or len(one.items) != len(other.items):
         return one
@@ -46,7 +46,7 @@ def assigned(one: Value, other: Value) -> Value:
     return Value("bracket", one.text, tuple(pairs[name] for name in sorted(pairs)), signs=("(", ")"))
 
 
-def lettered(one: Value, other: Value) -> Value:
+def _lettered(one: Value, other: Value) -> Value:
     """3 h as a number with a unit, where the other one has that unit: by itself the letter may be a variable."""
     found = (
         re.fullmatch(r"(.*\S) *?([a-zA-Z](?: *\^ *\{?[23]\}?)?)", one.text)
@@ -61,7 +61,7 @@ def lettered(one: Value, other: Value) -> Value:
 _CALLED = re.compile(r"(?:\\text *\{ *)?([A-Z])(?: *\})?(?:'|_ *\{?\w\}?)? *(\(.+\))", re.DOTALL)
 
 
-def called(one: Value, other: Value) -> Value:
+def _called(one: Value, other: Value) -> Value:
     """A(1, 2) as the point (1, 2) where the other is a point; P(5, 2) as the number of permutations where it is not."""
     found = _CALLED.fullmatch(one.text) if one.kind == "formula" else None
     if not found:
@@ -78,12 +78,16 @@ def called(one: Value, other: Value) -> Value:
     return Value("formula", rf"\frac{{{above}!}}{{({above}-{below})!}}")
 
 
-def along_axes(one: Value, other: Value) -> Value:
+def _along_axes(one: Value, other: Value) -> Value:
     """(3, -2) as 3i - 2j, where the other is written so."""
     flat = (one.kind == "bracket" and one.signs == ("(", ")")) or (one.kind == "matrix" and one.columns == 1)
     if not flat or not 2 <= len(one.items) <= 3 or other.kind != "formula" or not re.search(r"u_\{[123]\}", other.text):
         return one
     return Value("formula", " + ".join(rf"({i.text}) \cdot u_{{{n}}}" for n, i in enumerate(one.items, 1)))
+
+
+COERCIONS = (_lettered, _assigned, _along_axes, _solved, _called)
+"""Each gives the first of two values in the form of the second where it has that form too, else as it is."""
 
 
 def rows(part: Value) -> Value:

@@ -12,13 +12,10 @@ from typing import Protocol
 from astro.grading.brackets import Malformed
 from astro.grading.choices import choice, labelled
 from astro.grading.coercion import (
-    along_axes,
-    assigned,
-    called,
+    COERCIONS,
     compact,
     distinct,
     labels_fit,
-    lettered,
     letters_of,
     may_be_same_set,
     may_be_set,
@@ -27,7 +24,6 @@ from astro.grading.coercion import (
     rows,
     same_ratio,
     same_word,
-    solved,
     unlabelled,
 )
 from astro.grading.inequalities import solution_set, turned, variable
@@ -198,13 +194,13 @@ class Comparison:
 
     def _same(self, gold: Value, given: Value) -> bool:
         gold, given = residues(gold, given)
-        gold, given = lettered(gold, given), lettered(given, gold)
+        for coercion in COERCIONS:
+            gold, given = coercion(gold, given), coercion(given, gold)
         if conflict(gold.unit, given.unit):
             times = factor(given.unit, gold.unit)
             return bool(times and gold.number and given.number and gold.number.value == given.number.value * times)
         if gold.kind == "relation" or given.kind == "relation":
             return self._relations(gold, given)
-        gold, given = assigned(gold, given), assigned(given, gold)
         if gold.number and given.number:
             if (gold.number.percent and given.unit) or (given.number.percent and gold.unit):
                 return gold.number.value == given.number.value  # 45% is not 45 degrees
@@ -213,11 +209,8 @@ class Comparison:
             return same_word(gold, given) or same_figure(gold.text, given.text) is True
         if "ratio" in (gold.kind, given.kind):
             return same_ratio(gold, given, self.formulas.same)
-        gold, given = along_axes(gold, given), along_axes(given, gold)
         if gold.kind == "matrix" or given.kind == "matrix":
             return self._matrices(gold, given)
-        gold, given = solved(gold, given), solved(given, gold)
-        gold, given = called(gold, given), called(given, gold)
         if gold.kind == "union" or given.kind == "union":
             return self._unions(gold, given)
         if gold.items or given.items or "set" in (gold.kind, given.kind):

@@ -12,8 +12,10 @@ from collections import deque
 
 from astro.grading.brackets import Malformed
 from astro.grading.languages import ANNOUNCED, western, western_answer
+from astro.grading.last_sentence import concluded, conclusion
+from astro.grading.sentences import DENIED, FIGURE, MATH, NUMBER, SAID_LAST, bold_figure, formulas_in_row
 from astro.grading.trailing_text import declares
-from astro.grading.units import KNOWN, NOT_UNITS, SCALES, singular
+from astro.grading.units import KNOWN, SCALES, singular
 from schemas.records import Extraction
 from schemas.run import Reading
 
@@ -140,39 +142,25 @@ _ANNOUNCED = re.compile(
     rf"|\b(?:answer|solution)\b[\s*]*(?=\$|\\\(|\\\[)|{ANNOUNCED}",
     re.IGNORECASE,
 )
-_MATH = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_JOINED = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or)\s*")
 _PROSE = re.compile(r"(?![A-Z]{2,3}(?![A-Za-z]))[A-Za-z']{2,}")
-_SAID_LAST = re.compile(r".*(?:\b(?:is|are|be|by|equals|it's)\b|=|:)\s*(.+)", re.DOTALL)
-_SAID = re.compile(r"(?:\b(?:is|are|be|by|equals|to)|=|:)\s*$")
 _TEXT_BEFORE = re.compile(
     r"^\s*\$?\s*\\text\s*\{[^{}]*(?:\b(?:is|are)\b[\s:]*|\banswer\s*:\s*)\}(?=.*\w)", re.DOTALL | re.IGNORECASE
 )
 _MEASURED = re.compile(r"^([\d,. ]*\d) *(?:mm|cm|m|km|in|ft)[²³]$")
 _TAG = re.compile(r"</?(?:answer|final_answer)>")
 _FINAL = re.compile(r"\bfinal answer\b\s*(?:is\b\s*:?|:(?!\s*the final))\s*", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 _CONCLUDES = re.compile(r"(?:so|thus|therefore|hence|there|we|he|she|it|they)\b", re.IGNORECASE)
 _NO_PLAIN_NUMBER = re.compile(r"[\\^=<>+*/%(|$€£:]|[a-zA-Z]\d|\d[a-zA-Z]")
-_DENIED = re.compile(
-    r"\b(?:not|no|nor|never|neither|cannot|except|wrong|incorrect|false|or|less|more|least|most|than|between|if|unless)\b|n't\b",
-    re.IGNORECASE,
-)
 _ADVERBIAL = re.compile(
     r"(?<=[\w}$%]), (?:altogether|in total|in all|overall|as (?:required|desired|expected|needed)|respectively)\Z",
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(r",\s+(?:so|since|because|as|which|thus|hence|therefore|and (?:we|this|so))\b", re.IGNORECASE)
-_ALTERNATIVE = re.compile(r"[\s,;]*(?:(?:or|unless|if|when|except)\b|(?:and|but)\b[^.\n]*[\d$\\])", re.IGNORECASE)
-"""Behind a stated answer: it is not the only one."""
 _HEDGED = re.compile(r"\b(?:might|may|maybe|perhaps|possibly|could)(?:\s+\w+)?\s+(?:be|is|are)\s*$", re.IGNORECASE)
 _YES_NO = re.compile(r"\s*(?:yes|no|true|false)\s*[,.;:-]", re.IGNORECASE)
 _HOPE = re.compile(r"\.?\s+I hope\b.*", re.DOTALL)
 _MARKUP = re.compile(r"<\|[a-z_]+\|>.*", re.DOTALL)
-_END_OF_SENTENCE = re.compile(r"\.(?:\s|$|\*\*)|\n|\s+I hope\b", re.IGNORECASE)
-_BOLD = re.compile(r"(?<![*\w])\*\*([^*\n]{1,200})\*\*(?![*\w])")
-_FIGURE = re.compile(r"[$€£¥₹\\({\[|]|[-+−]?\.?\d")
-"""How a value begins, and not a sentence about it."""
+_END_OF_SENTENCE = re.compile(r"\.(?:\s|$|\*\*|(?=[\u3400-\u9fff]))|\n|\s+I hope\b", re.IGNORECASE)
 MIN_WORDS = 2
 """Words outside of mathematics that make a text a sentence."""
 
@@ -186,12 +174,6 @@ _STATED = re.compile(
     r"|(?P<tag><(?:final_)?answer>\s*)"
     r"|(?P<bold>^[ \t]*\*\*(?=(?:[a-z]\s*=\s*)?(?:[$€£\\(\[{|]|[-+−]?\.?\d)[^*\n]{0,200}\*\*[.。!]?\s*\Z))"
     r"|(?P<chosen>\b(?:option|choice|answer)\s+(?P<letter>\(?[A-J]\)?)\s+is\s+(?:the\s+)?(?:correct|right)\b)"
-    r"|(?P<ending>(?:^|[.!]\s+)(?:so|thus|hence|therefore)\b[^.\n*?]{1,120}\b(?:is|are|equals|get|pays?|costs?)\s+"
-    r"(?=\*\*(?:[$€£\\]|[-+−]?\.?\d)[^*\n]{0,60}\*\*[.。!]?\s*\Z))"
-    r"|(?P<concluded>(?:^|[.!]\s+|,\s+)(?:therefore|thus|hence|so|consequently|所以|因此|故)\s*,?\s*"
-    r"(?:we\s+(?:have|get|find|obtain|conclude)(?:\s+that)?\s+)?"
-    r"(?P<equal>(?:\$|\\\(|\*\*)*\s*[a-zA-Z](?:_\{?\w\}?)?\s*=[ ]*"
-    r"(?>[-+−\d.,/%^*()\[\]{}| $]|\\(?!text|in\b)[a-zA-Z]+|\\[(),]|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])){1,80}+)\s*\Z)"
     rf"|(?P<words>\b(?:answers?|(?:correct|right|best)\s+(?:option|choice)|ans\.?(?=\s*[:=]))(?![a-z])(?:[^.:=$\\\n?]{{0,60}}?\b(?:is|are)\b\s*{_ADVERB}\s*:?|[\s*_]*:|\s*=)[\s*_]*"
     rf"|{ANNOUNCED})",
     re.IGNORECASE | re.MULTILINE,
@@ -207,7 +189,8 @@ _IN_TEXT = re.compile(r"\\text(?:bf|rm|it)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.
 _DENIED_WORDS = re.compile(r"\b(?:is|are)\s*(?:not|n't)\b|n't\b", re.IGNORECASE)
 _TAKEN_BACK = re.compile(
     r"[.\n!?]\s*(?:(?:but\s+)?(?:wait|hmm+|actually|no[,.]|oops|sorry)\b|(?:however|but)\b[^\n]{0,200}?"
-    r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)",
+    r"\b(?:wrong|incorrect|mistakes?|errors?|forgot|overcount\w*|counts?|counted|double|should|must|needs?|divide|subtract)\b)"
+    r"|[.\n!?]\s*(?:不对|错|等等|等一下|更正|应[为该]|但|然而|重新)",
     re.IGNORECASE,
 )
 _BETWEEN_TWO = re.compile(r"\b(?:or|and|nor)\b", re.IGNORECASE)
@@ -221,7 +204,7 @@ def stated(text: str) -> str | None:
     """The last statement of a final answer in a text without a box; None: there is none.
 
     Raises:
-        Malformed: it is taken back, denied, or one of two alternatives.
+        Malformed: it is taken back, denied, one of two alternatives, or a later conclusion says something else.
     """
     text = _IN_TEXT.sub(r" \1 ", _MARKUP.sub("", western(text, whole=False))).rstrip()
     found, last = None, None
@@ -234,7 +217,7 @@ def stated(text: str) -> str | None:
             raise Malformed("two answers in one sentence")
         last = found
     if last is None:
-        return (_conclusion(text) or "").strip() or None
+        return (conclusion(text) or "").strip() or None
     if last.group("words") and _DENIED_WORDS.search(last.group("words")):
         raise Malformed("denied")
     if _TAKEN_BACK.search(text, last.end()):
@@ -242,163 +225,22 @@ def stated(text: str) -> str | None:
     following = text[last.end() : last.end() + MAX_STATED]
     if last.group("field"):
         following = re.split(r'["}\n]', following, maxsplit=1)[0]
-    said = last.group("value") or last.group("letter") or last.group("equal") or _after(following)
+    said = last.group("value") or last.group("letter") or _after(following)
     if re.match(r"\s*[\u3400-\u9fff]", said):  # 答：小明有42本书。
-        said = _concluded(said + "。") or said
+        said = concluded(said + "。") or said
     said = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", said)
     if not said.strip(" .*_"):
         raise Malformed("nothing is stated")
+    end = conclusion(text[last.end() :])
+    if end and end.strip(" $") not in said:
+        raise Malformed("concludes something else")
     return said.strip()
-
-
-_CONCLUSION = re.compile(
-    r"(?:\A[\s>-]*|[,;]\s+)(?:(?:therefore|thus|hence|so|consequently|accordingly|finally|in conclusion|as a result|overall"
-    r"|in total|altogether|this means|it follows|we conclude)\b|所以|因此|因而|故|于是|从而|综上所述|综上|答(?=[,:]))"
-    r"\s*,?\s*(?:that\s+|we\s+conclude\s+that\s+)?",
-    re.IGNORECASE,
-)
-_LAST_SENTENCE = re.compile(r"(?:(?<=[.!?])(?<!\b[ap]\.m\.)\s+|\n+)")
-_DISPLAYED = re.compile(r"(?<=[a-z:,为是])\s*\n\s*(?=\$|\\\[|\\\()")
-"""Between a sentence and its formula on a line of its own."""
-_COPULA = re.compile(
-    r"(?:\b(?:is|are|was|were|be|becomes|equals?|totals)\b"
-    r"(?:\s+(?:given by|equal to|exactly|therefore|thus|then|simply|just|at))?"
-    r"|=|:(?!\d)|为|是|等于)[\s*]*",
-    re.IGNORECASE,
-)
-_CONCLUDES_NOTHING = re.compile(
-    r"\b(?:not|no|nor|never|neither|cannot|unless|whether|if|suppose|assum\w*|might"
-    r"|(?-i:may)|maybe|perhaps|possibly|possible (?:that|for)"
-    r"|probably|could"
-    r"|should|would|guess\w*|wrong|incorrect|false|impossible|unclear|unknown|claim\w*|needs?|must|let|let's|try|trying|check\w*|consider\w*|wants?"
-    r"|either|say|says|said|so far|step|cases?|parts?)\b|n't\b|\?|[不非没无未或若约]|如果|假设|可能|至少|至多",
-    re.IGNORECASE,
-)
-_BOUNDED = re.compile(
-    r"\b(?:at (?:least|most)|than|between|or|by|another|other|only|first|second|step)\b",
-    re.IGNORECASE,
-)
-_WORKING = re.compile(
-    r"\b(?:we|i|us|you|this|that|now|next|with|continue|gives?|as|times|fails?|of (?:which|whom))\b", re.IGNORECASE
-)
-"""Words of a step on the way, or of a number that is compared."""
-_CHANGED = re.compile(r"\b(?:increas|decreas|drop|fell|rose|grew|reduc|declin)\w*\s+by\b", re.IGNORECASE)
-_PRICED = re.compile(r"\A\d[^\\]*?(?<![a-zA-Z])[a-zA-Z]{2,}")
-_HOLDER = re.compile(r"\b(?:coordinates|at|point|has|have|value of)\s+\Z")
-_PARTIAL = re.compile(
-    r"\b(?:but|while|whereas|times|fails?|too|as|than|first|second|left|case|part|bound|so|which|whom|who|minus|plus|divides|works|satisf(?:y|ies)"
-    r"|(?:old|young|cheap|tall|long|short|great|larg|small|fast|slow|heavi|light|high|low|bigg|wid|deep|near|farth)er)\b",
-    re.IGNORECASE,
-)
-"""Behind a value: it is not what the response ends with."""
-_LISTED = re.compile(r"-?\d+(?:\.\d+|/\d+)?(?:(?:,| and|, and) -?\d+(?:\.\d+|/\d+)?)+")
-_TWO_CONCLUSIONS = re.compile(
-    r"(?:\b(?:is|are|was|were|equals?)\b|=)[\s*]*[-+−$]?[\d\x00][^=]*(?:\b(?:and|or|but|while|whereas)\b|[,;])|\b(?:and|but)\s+\S+\Z",
-    re.IGNORECASE,
-)
-_VALUE = re.compile(
-    r"\A(?P<value>(?:\x00+(?:\s*(?:,|and|, and)\s*\x00+)*"
-    r"|[-+−]?(?:\\?\$|€|£)?\d[\d,]*(?:\.\d+)?(?:/\d+|:\d\d)?(?:√\d+)?(?:\s?π)?(?![\d^*/+=(\\]|[a-zA-Z](?![a-zA-Z²³/]))))"
-    r"(?P<unit>\s*(?:\\?%|°\s*[CF]?|[ap]\.?m\b\.?"
-    r"|(?:(?:square|cubic|sq\.?)\s+)?[a-zA-Z]+(?:\s*(?:/|per\b)\s*[a-zA-Z]+)?(?:[²³]|\^[23])?|[\u3400-\u9fff]{1,4})?)"
-    r"(?P<more>[a-zA-Z\s,.;'’\"()\u3400-\u9fff-]*)\Z",
-    re.IGNORECASE,
-)
-_FORMULA_ONLY = re.compile(
-    r"(?:[-+−\d.,/^_()\[\]{}| *]|\\(?!text)[a-zA-Z]+|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z]))*[\d})\]a-z]"
-)
-_CHOSEN = re.compile(r"\(?[A-J]\)?|[A-Z][a-z]{2,}")
-MAX_CONCLUSION = 600
-"""Characters of a last sentence."""
-
-
-def _conclusion(text: str) -> str | None:
-    """The value that the last sentence concludes with, as in "So the total is 5" and "Thus she pays $5 a day". None: it does not.
-
-    It is one value, said of something and not denied, bounded or supposed; or the one figure in bold of that sentence.
-    """
-    cut = max(0, len(text) - 2 * MAX_CONCLUSION)
-    text = _DISPLAYED.sub(" ", text[max(cut, text.find("\n", cut) + 1 if cut else 0) :])
-    *_, end = (None, *_LAST_SENTENCE.finditer(_masked(text)))
-    sentence = text[end.end() if end else 0 :].strip()
-    words = _masked(sentence)
-    if len(sentence) > MAX_CONCLUSION or _CONCLUDES_NOTHING.search(words):
-        return None
-    *_, begin = (None, *_CONCLUSION.finditer(words))
-    if begin is not None:
-        return _concluded(sentence[begin.end() :])
-    whole = not sentence.startswith("**") and re.search(r"[.。!]\**\Z", sentence)
-    return _bold(sentence) if whole and not _BOUNDED.search(words) and not _WORKING.search(words) else None
-
-
-def _concluded(clause: str) -> str | None:
-    """The one value that a conclusion gives; None: there is none, or several, or it is denied."""
-    if _CONCLUDES_NOTHING.search(_masked(clause)):
-        return None
-    ended = re.search(r"[.。!]\**\s*\Z", clause)
-    clause = re.sub(r"(?:[.。\s]|(?<=[^\d)}])!)+\Z", "", clause.replace("**", ""))
-    masked = _masked(clause)
-    *_, copula = (None, *_COPULA.finditer(masked))
-    said, before = (clause[copula.end() :], masked[: copula.start()]) if copula else ("", "")
-    formula = clause[1:-1] if re.fullmatch("\0+", masked) and clause.count("$") == 2 else ""
-    if "=" in formula and not _NUMBER.fullmatch(formula.partition("=")[0].strip()):
-        return formula
-    if _NUMBER.fullmatch(before.strip()) or re.search(r"\b(?:half|twice|double|triple)\b", before):  # 96 = 32 * 3
-        return None
-    if copula and not _TWO_CONCLUSIONS.search(before):
-        if _CHOSEN.fullmatch(said) or _LISTED.fullmatch(said):
-            return said
-        if said and _FORMULA_ONLY.fullmatch(said) and _FIGURE.match(said):
-            return said
-        found = _VALUE.match(masked[copula.end() :])
-        if found:
-            called = copula.group().strip() == "=" and re.search(r"[a-zA-Z\x00)]\s*\Z", before)  # n = 42 fails
-            return None if called and (found["unit"] + found["more"]).strip() else _measured(said, found)
-    if copula and re.search(r"[\d\x00]", before):
-        return None
-    values = list(re.finditer(r"[-−]?(?:\\?\$|€|£)?\d[\d,.:/]*|\x00+", masked))
-    words = _CHANGED.sub(" ", masked)
-    if (
-        len(values) != 1
-        or not values[0].start()
-        or "=" in masked
-        or not ended
-        or _BOUNDED.search(words)
-        or _WORKING.search(words)
-    ):
-        return None
-    found = _VALUE.match(masked[values[0].start() :])
-    noun = (found["unit"] + found["more"]).strip() if found else ""
-    if not found or not (noun or re.search(r"[$€£:%]", found["value"]) or _HOLDER.search(masked[: values[0].start()])):
-        return None
-    return _measured(clause[values[0].start() :], found)
-
-
-def _masked(text: str) -> str:
-    """With a sign for each character of mathematics, so that words alone are left; what stands between two prices is none."""
-    return _MATH.sub(lambda f: f.group() if _PRICED.search(f.group(2) or "") else "\0" * len(f.group()), text)
-
-
-def _measured(text: str, found: re.Match) -> str | None:
-    """A value with its unit, where that is known. None: what follows bounds or denies it, or there are alternatives."""
-    if _DENIED.search(found["unit"] + found["more"]) or _PARTIAL.search(found["unit"] + found["more"]):
-        return None
-    value, unit = text[: found.end("value")], text[found.start("unit") : found.end("unit")]
-    words = re.findall(r"[a-z]+", unit.lower().replace(".", ""))
-    alone = len(words) == 1 and len(words[0]) == 1 and words[0] not in KNOWN and "°" not in unit
-    if alone or (words and words[0] in NOT_UNITS - {"every"}) or re.search(r"\b[b-zB-Z]\b(?!')", found["more"]):
-        return None  # 96 x
-    known = words[:1] != ["per"] and all(
-        w in SCALES or singular(w) in KNOWN or w in ("square", "cubic", "sq", "per") for w in words
-    )
-    row = _row(value, at_start=True) if found["value"].startswith("\0") else value
-    return None if row is None else row.rstrip(",") + (unit if known else "")
 
 
 def _after(text: str) -> str:
     """What an announcement announces: formulas in a row, or all to the end of the sentence."""
     text = re.split(r"</(?:final_)?answer>", re.sub(r'\A\\?"', "", _MARKUP.sub("", text).lstrip("*_: \n")))[0]
-    row = _row(text, at_start=True)
+    row = formulas_in_row(text, at_start=True)
     return _first_sentence(text) if row is None else row
 
 
@@ -430,54 +272,45 @@ def bare(text: str) -> str:
         first = _first_sentence(text)
         if declares(first):
             return first.replace("$", "")
-        row = _row(text, at_start=True)
+        row = formulas_in_row(text, at_start=True)
         if row is not None:
             return row
         text = first
-    if not announced and _FIGURE.match(text):
+    if not announced and FIGURE.match(text):
         text = _GOES_ON.split(text, maxsplit=1)[0]
     if not _is_sentence(text):
-        return _bold(text) or text
+        return bold_figure(text) or text
     if declares(text):
         return text.replace("$", "")
     if _YES_NO.match(text):
         return text
     text = _HOPE.sub("", _MARKUP.sub("", text)).rstrip(" .")
-    bold = _bold(text)
+    bold = bold_figure(text)
     if bold is not None:
         return bold
     only = _only_number(text, concluded=bool(announced))
     if only is not None:
         return only
-    row = _row(text, at_start=False)
+    row = formulas_in_row(text, at_start=False)
     if row is not None:
         return row
-    if announced and _FIGURE.match(text):  # "34 if x is 5"
+    if announced and FIGURE.match(text):  # "34 if x is 5"
         return text
-    said = _SAID_LAST.fullmatch(text)
+    said = SAID_LAST.fullmatch(text)
     if said and _HEDGED.search(text[: said.start(1)]):
         return text
     return _MEASURED.sub(r"\1", said.group(1)) if said and not _is_sentence(said.group(1)) else text
 
 
-def _bold(text: str) -> str | None:
-    """The one figure in bold of a text that says more, as in "Profit: **$5**". None: there is none, several, or it is denied."""
-    found = _BOLD.findall(text) if "**" in text else []
-    outside = _BOLD.sub(" ", text) if found else ""
-    if len(found) != 1 or not _FIGURE.match(found[0].strip()) or not re.search(r"[a-zA-Z]{2}", outside):
-        return None
-    return None if _DENIED.search(outside) or re.search(r"[\d$\\]", outside) else found[0].strip()
-
-
 def _only_number(text: str, *, concluded: bool) -> str | None:
     """The one number of the last sentence, as in "So there are 12 of them". None: there is none, or it is denied."""
     text = re.split(r"(?<=[.!?])\s+", text.strip())[-1]
-    if _SAID_LAST.fullmatch(text) and re.search(r"[$\\=]", text):
+    if SAID_LAST.fullmatch(text) and re.search(r"[$\\=]", text):
         return None
     if not concluded and not _CONCLUDES.match(text):  # but "Friday, June 20" is no sentence
         return None
-    found = list(_NUMBER.finditer(text))
-    if len(found) != 1 or not found[0].start() or _DENIED.search(text) or _NO_PLAIN_NUMBER.search(text):
+    found = list(NUMBER.finditer(text))
+    if len(found) != 1 or not found[0].start() or DENIED.search(text) or _NO_PLAIN_NUMBER.search(text):
         return None
     unit = re.match(r" ([a-zA-Z]+)", text[found[0].end() :])
     known = unit and (unit.group(1).lower() in SCALES or singular(unit.group(1).lower()) in KNOWN)
@@ -486,35 +319,5 @@ def _only_number(text: str, *, concluded: bool) -> str | None:
 
 def _is_sentence(text: str) -> bool:
     """Has it words outside of its mathematics?"""
-    outside = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", _MATH.sub(" ", text))
+    outside = re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", MATH.sub(" ", text))
     return len(_PROSE.findall(outside)) >= MIN_WORDS
-
-
-def _row(text: str, *, at_start: bool) -> str | None:
-    """The formulas of a text that stand in one row, joined by commas; None: there is none (at the start).
-
-    Raises:
-        Malformed: there are several, and none is said to be the last word.
-    """
-    found = list(_MATH.finditer(text))
-    if not found or (at_start and text[: found[0].start()].strip(" \n*")):
-        return None
-    row = [found[0]]
-    for formula in found[1:]:
-        if not _JOINED.fullmatch(text, row[-1].end(), formula.start()):
-            break
-        row.append(formula)
-    if not at_start and len(row) < len(found):
-        if text[found[-1].end() :].strip(" .") or not _SAID.search(text[: found[-1].start()]):
-            if _SAID_LAST.fullmatch(text[found[-1].end() :]):
-                return None
-            raise Malformed("several formulas")
-        row = found[-1:]
-    after = text[row[-1].end() :].lstrip()
-    if at_start and _ALTERNATIVE.match(after):
-        raise Malformed("more than one answer")
-    said = None if at_start else _SAID_LAST.fullmatch(after)
-    if said and re.search(r"\d", said.group(1)):
-        return None
-    percent = "%" if re.match(r"\\?%|percent\b|pct\b", after) else ""
-    return ", ".join(next(g for g in f.groups() if g is not None) for f in row) + percent

@@ -140,7 +140,11 @@ def _words(text: str, depth: int) -> Value | None:
         if _LETTERS_LISTED.fullmatch(inner):
             return _list(inner, depth)
         pieces = re.split(r",\s*and\s|,|\sand\s", inner)
-        if len(pieces) > 1 and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in pieces):
+        if (
+            len(pieces) > 1
+            and count(letters(inner)) is None
+            and all(_PLAIN_WORDS.fullmatch(part.strip()) for part in pieces)
+        ):
             return _list(inner, depth)
         return _meant(letters(inner)) if letters(inner) else None
     if not text.isascii() and CJK.search(text) and re.fullmatch(r"[^\\\d=<>+{}()]+", text):
@@ -154,15 +158,17 @@ def _words(text: str, depth: int) -> Value | None:
     if not _PLAIN_WORDS.fullmatch(text) or not is_words(text):
         return None
     parts = letters(text).split(" and ")
-    return _meant(parts[0]) if len(parts) == 1 else Value("list", text, tuple(map(_meant, filter(None, parts))))
+    if len(parts) == 1 or count(letters(text)) is not None:
+        return _meant(letters(text))
+    return Value("list", text, tuple(map(_meant, filter(None, parts))))
 
 
 def _meant(words: str) -> Value:
     r"""Words that name a number or a set, or have another common form; any others as they are."""
     words = re.sub(r"^(?:it|this|that|he|she|they) (?:is|are) (?=\w)", "", words.lstrip("\\"))  # \text{infinity}
-    whole = count(words)
-    if whole is not None:
-        return Value("number", str(whole), number=number(str(whole)))
+    counted = count(words)
+    if counted is not None:
+        return Value("number", str(counted), number=number(str(counted)))
     if words in SET_WORDS:
         return Value("formula", SET_WORDS[words])
     return Value("text", SAME_WORDS.get(words, words))
@@ -171,8 +177,15 @@ def _meant(words: str) -> Value:
 _MEASURE = re.compile(r"(\d+) *([a-z]+)[ ,]*(?:and +)?(\d+) *([a-z]+)(?:[ ,]*(?:and +)?(\d+) *([a-z]+))?")
 
 
+_ARC = re.compile(r"(\d+) *\^ *\{? *\\circ *\}? *([0-5]?\d) *'(?: *([0-5]?\d) *(?:''|\"))?")
+
+
 def _measure(text: str, depth: int) -> Value | None:
-    """2 hours 30 minutes: one measure in several units, compared as written in them."""
+    """2 hours 30 minutes: one measure in several units, compared as written in them; degrees with minutes as degrees."""
+    arc = _ARC.fullmatch(text) if r"\circ" in text else None
+    if arc:
+        degrees = str(Fraction(int(arc[1]) * 3600 + int(arc[2]) * 60 + int(arc[3] or 0), 3600))
+        return Value("number", degrees, number=number(degrees), unit="degree")
     if not any(sign in text for sign in ("h", "m", "f", "y", "lb", "d")):
         return None
     found = _MEASURE.fullmatch(" ".join(re.sub(r"\\text *\{([^{}]*)\}", r" \1 ", text).lower().split()))

@@ -39,6 +39,7 @@ _TAILS = (
         rf"{_WHERE}{_LETTERS}\s*(?:is|are|be|being|denotes?|=)?\s*(?:an?|any|some|the)?\s*(?P<kind>{_KIND})\s*", re.I
     ),
     re.compile(rf"{_WHERE}(?P<kind>{_KIND})\s*{_LETTERS}\s*", re.I),
+    re.compile(r"for\s+(?:all|any|every|each)\s+(?:real\s+|complex\s+)?(?P<letters>[a-zA-Z])\s*"),
     re.compile(r"(?:where|for|with|\s)*(?P<letters>[nmk])\s*(?:\\ge|>)\s*(?P<least>\d)\s*"),
 )
 _SPLIT_WORD = re.compile(r"(?<=[\s})])(?=(?:where|for)\s)|(?=\\text *\{\s*,?\s*\(?\s*(?:where|for|with|and|any|all)\b)")
@@ -124,7 +125,9 @@ def _unglossed(text: str) -> tuple[str, Number | None]:
 
 def _domain(text: str) -> Tailed | None:
     """The text without its last tail; None: it has none."""
-    if not any(sign in text for sign in (r"\in", "integer", "constant", "real", "number", r"\ge", ">", "parameter")):
+    if not any(
+        sign in text for sign in (r"\in", "for ", "integer", "constant", "real", "number", r"\ge", ">", "parameter")
+    ):
         return None
     for head, tail in _cuts(text):
         flat = _TEXT.sub(r" \1 ", tail).strip(" .,;")
@@ -166,7 +169,7 @@ def _kind(found: re.Match) -> str:
     if groups.get("set"):
         positive = bool(groups.get("part"))
         return {"Z": "N", "N": "N"}.get(groups["set"], groups["set"] + "+") if positive else groups["set"]
-    words = groups["kind"].lower()
+    words = (groups.get("kind") or "").lower()
     if "integ" in words and "of integration" not in words:
         return "N" if re.search("positive|negative|natural", words) else "Z"
     if "natural" in words:

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from astro.grading import languages
 from astro.grading.brackets import Malformed
+from astro.grading.numbers import number
 from astro.grading.words import count
 
 _NAMES = {
@@ -45,6 +46,7 @@ _LETTER_UNITS = frozenset("LNJWVK")
 """Capitals that stand for a unit after a number and a space."""
 _ANGLE_OF = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _ORDINAL_AT_END = re.compile(r"(?<=\d) *\^ *\{? *\\text *\{ *(?:st|nd|rd|th) *\} *\}?$")
+_CHINESE_TEXT_AT_END = re.compile(r"\\text *\{ *([\u3400-\u9fff]+) *\}$")
 _CURRENCY_AT_START = re.compile(r"^(?:\\text *\{ *)?(?:Rs\.?|USD|EUR|GBP|INR|US)(?: *\})?(?=[ \d.])")
 
 
@@ -60,7 +62,7 @@ _STUCK = re.compile(
 
 def split_unit(text: str) -> tuple[str, str | None, int]:
     """(text without its unit, the unit, factor of a scale word). The unit is None where there is none to see."""
-    text = _annotated(_CURRENCY_AT_START.sub("", text).strip())
+    text = _CHINESE_TEXT_AT_END.sub(r"\1", _annotated(_CURRENCY_AT_START.sub("", text).strip()))
     chinese = languages.split_unit(text)
     if chinese:
         core, unit, scale = chinese
@@ -107,10 +109,11 @@ def _annotated(text: str) -> str:
     inside = re.findall(r"[a-z]+", words)
     if any(word in NOT_UNITS or word in SCALES for word in inside) and count(words.strip()) is None:
         raise Malformed("an annotation that is not understood")
-    named = [count(" ".join(inside[: n + 1])) for n in range(min(2, len(inside)))]
+    named = [count(" ".join(inside[: n + 1])) for n in range(len(inside))]
     if any(value is not None for value in named):
         value = next(v for v in reversed(named) if v is not None)
-        if head.rpartition("=")[2].strip().lstrip("-") != str(value):
+        said = number(head.rpartition("=")[2])
+        if said is None or abs(said.value) != abs(value):
             raise Malformed("an annotation that is not understood")
         return head
     return f"{head} \\text{{{found.group(2)}}}"

@@ -1,6 +1,7 @@
 """Answers in words: which letters are words, and what some words say in signs."""
 
 import re
+from fractions import Fraction
 
 NUMBER_WORDS = {
     word: value
@@ -66,14 +67,39 @@ def is_words(text: str) -> bool:
     )
 
 
-def count(words: str) -> int | None:
-    """The number below a hundred that words name: "forty two" is 42. None: they name none."""
-    *tens, last = words.split()
-    ones = NUMBER_WORDS.get(last)
-    if ones is None or not tens:
-        return ones
-    whole = NUMBER_WORDS.get(tens[0], 0)
-    return whole + ones if len(tens) == 1 and whole >= 20 and 0 < ones < 10 else None
+_PARTS = {
+    "half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+}  # fmt: skip
+_PARTS |= {"halves": 2, **{f"{word}s": value for word, value in _PARTS.items() if value > 2}}
+_DIGIT, _TEEN, _TEN = (
+    "|".join(word for word, value in NUMBER_WORDS.items() if value in values)
+    for values in (range(1, 10), (0, *range(10, 20)), range(20, 100))
+)
+_BELOW_100 = rf"(?:(?:{_TEN})(?: (?:{_DIGIT}))?|{_TEEN}|{_DIGIT})"
+_BELOW_1000 = rf"(?:(?:(?:{_DIGIT}) )?hundred(?:(?: and)? {_BELOW_100})?|{_BELOW_100})"
+_COUNTED = re.compile(
+    rf"(?P<sign>(?:minus|negative) )?(?P<whole>(?:(?:{_BELOW_1000} )?thousand(?:(?: and)? {_BELOW_1000})?|{_BELOW_1000}))?"
+    rf"(?:(?(whole) and )(?:(?P<parts>{_DIGIT}|{_TEEN}|(?(whole)a)) )?(?P<of>(?(parts)(?:{'|'.join(_PARTS)})|half)))?"
+)
+
+
+def count(words: str) -> Fraction | None:
+    """The number that words name, as 42 of "forty two", 3/4 of "three quarters" and 5/2 of "two and a half". None: none."""
+    found = _COUNTED.fullmatch(words)
+    if not found or not (found["whole"] or found["of"]):
+        return None
+    thousands = group = 0
+    for word in (found["whole"] or "zero").split():
+        if word == "thousand":
+            thousands, group = 1000 * (group or 1), 0
+        elif word == "hundred":
+            group = 100 * (group or 1)
+        else:
+            group += NUMBER_WORDS.get(word, 0)  # "and" adds nothing
+    value = Fraction(thousands + group)
+    if found["of"]:
+        value += Fraction(NUMBER_WORDS.get(found["parts"] or "a", 1), _PARTS[found["of"]])
+    return -value if found["sign"] else value
 
 
 def same_figure(gold: str, given: str) -> bool | None:

@@ -9,7 +9,7 @@ its share among its siblings.
 from collections.abc import Sequence
 from itertools import takewhile
 
-from astro.search.core import IsTerminal, Key, Search, Split, answered, graded, last_step
+from astro.search.core import IsTerminal, Key, Search, Split, answered, graded, last_step, rollout
 from astro.search.requests import Expand, Grade, Graded, Sample, Simulate
 from astro.search.tree import SearchNode, new_root, to_record
 from astro.seeds import node_seed
@@ -52,7 +52,7 @@ def sample_tree(
     # Merged nodes keep their first texts, so the text of a path may differ from the solutions through it.
     ends = [node for node in nodes if node.terminal]
     for node, grade in zip(ends, (yield from graded([Grade(node.steps, "") for node in ends])), strict=True):
-        node.answer, node.verdict = grade
+        node.answer, node.verdict = grade[:2]
     if len(nodes) == 1:
         nodes[ROOT].close()
     for node in nodes:
@@ -81,10 +81,9 @@ def _insert(
     is_terminal: IsTerminal,
 ) -> None:
     """Insert one solution into the tree. Siblings with equal keys are one node, which keeps its first text."""
-    answer, verdict = grade
-    rollout = Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
+    made = rollout(sample, grade)
     here = nodes[ROOT]
-    through[ROOT].append(rollout)
+    through[ROOT].append(made)
     for step in steps:
         path = (*here.steps, step)
         known = {(key(nodes[i].steps), nodes[i].terminal): nodes[i] for i in here.children}
@@ -94,7 +93,7 @@ def _insert(
             nodes.append(child)
             through.append([])
             here.children.append(child.index)
-        through[child.index].append(rollout)
+        through[child.index].append(made)
         here = child
 
 

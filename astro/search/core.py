@@ -274,7 +274,7 @@ def value(
             child.rollouts = [_rollout(sample, grades) for sample in rolled[child.index]]
             child.reward = sum(rollout.verdict == "correct" for rollout in child.rollouts) / len(child.rollouts)
         elif child.verdict is None:  # it has an answer without a grade; a closed child has its verdict
-            child.answer, child.verdict = next(grades)
+            child.answer, child.verdict = next(grades)[:2]
             child.reward = float(child.verdict == "correct")
         child.visits = 1
         child.q = child.reward
@@ -288,8 +288,13 @@ def _to_grade(child: SearchNode, completions: Sequence[Sample]) -> list[Grade]:
 
 
 def _rollout(sample: Sample, grades: Iterator[Graded]) -> Rollout:
-    answer, verdict = next(grades) if sample.finished else (None, "unparseable_prediction")
-    return Rollout(answer=answer, verdict=verdict, tokens=sample.tokens)
+    return rollout(sample, next(grades) if sample.finished else (None, "unparseable_prediction"))
+
+
+def rollout(sample: Sample, grade: Graded) -> Rollout:
+    """The record of a graded completion."""
+    place = grade[2] if len(grade) > 2 else None
+    return Rollout(answer=grade[0], verdict=grade[1], extraction=place, tokens=sample.tokens)
 
 
 def graded(wanted: list[Grade]) -> Generator[list[Grade], list[Graded], list[Graded]]:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from schemas.records import Verdict
+from schemas.records import Extraction, Verdict
 
-Graded = tuple[str | None, Verdict]
-"""The extracted answer (None: there is none) and its verdict."""
+Graded = tuple[str | None, Verdict] | tuple[str | None, Verdict, Extraction]
+"""The extracted answer (None: there is none), its verdict, and its place if the task has several formats."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,11 +187,12 @@ def read_rollouts(
             finished=finished(own),
             answer=answer,
             verdict=verdict,
+            extraction=task.extraction(response),
             reward=value if (value := reward(verdict)) is not None and math.isfinite(value) else None,
             used=True,
             chain=chains.get(i, empty),
         )
-        for i, (problem, prefix, text, own, (answer, verdict)) in enumerate(
-            zip(problems, prefixes, texts, ids, grades, strict=True)
+        for i, (problem, prefix, text, response, own, (answer, verdict)) in enumerate(
+            zip(problems, prefixes, texts, responses, ids, grades, strict=True)
         )
     ]

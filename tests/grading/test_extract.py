@@ -150,6 +150,7 @@ PIECES = [
         r"\begin{aligned}",
     ),
     *("8C3", "mod ", "!!", r"\cup", "(a) ", r"\approx 1 ", "where k is ", "**1**", "answer is "),
+    *("hundred and ", "two ", "minus ", "for all x ", "1^\\circ 1'", "\\text{个}"),
 ]
 
 

@@ -1,10 +1,15 @@
 """The mathematics task: its text, its grading, and chains read as graphs."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from astro.cloning.verbalize import load_phrases
+from astro.execution.search_and_sample_jobs import SearchJobs
+from astro.inference.engine import Request
+from astro.params import load_params
+from astro.search import Sample
 from astro.tasks import get_task
 from astro.tasks.math.solution_text import answer_of, boxes, same_text, split_steps, unboxed, without_label, words_of
 from astro.tasks.math.task import Math
@@ -43,6 +48,27 @@ def test_a_final_statement_counts_where_the_task_reads_it():
     assert [lenient.extraction(text) for text in texts] == ["statement", "box", "none", "none"]
     assert [strict.extraction(text) for text in texts] == ["none", "box", "none", "none"]
     assert get_task("countdown").extraction("answer 5") is None
+
+
+def test_a_tree_tells_where_the_answer_of_each_completion_stands():
+    settings = load_params(Path("params.yaml")).mcts.model_copy(update={"iterations": 1, "rollouts": 3})
+    jobs = SearchJobs(settings, "math", 1, answers="box_or_statement")
+    ends = itertools.cycle((TWO, "The answer is $3.5$.", "Seven is odd."))
+    job = jobs(PROBLEM)[1]
+    wanted, trees = next(job), []
+    while not trees:
+        if isinstance(wanted[0], Request):
+            answers = [[Sample(ONE if w.stop else next(ends), -1.0, 9, True) for _ in range(w.n)] for w in wanted]
+        else:
+            answers = jobs.grade(wanted)
+        try:
+            wanted = job.send(answers)
+        except StopIteration as stop:
+            trees.append(stop.value)
+    found = {(r.extraction, r.answer, r.verdict) for node in trees[0].nodes for r in node.rollouts}
+    assert {extraction for extraction, _, _ in found} == {"box", "statement", "none"}
+    assert all((extraction == "none") == (answer is None) for extraction, answer, _ in found)
+    assert ("statement", "3.5", "correct") in found
 
 
 # text, its steps
