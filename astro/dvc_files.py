@@ -95,9 +95,8 @@ def _locked(path: Path, changed: int) -> dict[str, dict]:
 def hash_of(path: str) -> str:
     """DVC's md5 of a file or folder.
 
-    If DVC runs the stage and has just hashed the outs of an earlier one, the hash comes from dvc.lock, so that a model of 140
-    GB is not
-    read again. Otherwise it is computed in the same way.
+    If DVC runs the stage and has just hashed the outs of an earlier one, the hash comes from dvc.lock, so that a model
+    of 140 GB is not read again. Otherwise it is computed in the same way.
 
     Raises:
         UserError: the path does not exist.
@@ -121,8 +120,7 @@ EXEC_MERGE = "refs/exps/exec/EXEC_MERGE"
 
 def lost_edits() -> list[str]:
     """Files whose edits exist only in EXEC_MERGE. Ctrl-C in the first seconds of `dvc exp run` can remove them from the
-    workspace
-    (treeverse/dvc#10655). [] inside a running experiment.
+    workspace (treeverse/dvc#10655). [] inside a running experiment.
     """
     if os.environ.get("DVC_EXP_NAME") or _git("rev-parse", "--verify", "--quiet", EXEC_MERGE) is None:
         return []

@@ -201,9 +201,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     """Load the params of this run.
 
     Raises:
-        UserError: see `read_yaml` and `validate`. If an edit since the last commit caused the fault (`dvc exp run -S` makes
-            such
-            edits in the workspace), the message says how to undo it.
+        UserError: see `read_yaml` and `validate`. If an edit since the last commit caused the fault (`dvc exp run -S`
+            makes such edits in the workspace), the message says how to undo it.
     """
     content = read_yaml(path)
     try:

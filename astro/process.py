@@ -111,9 +111,8 @@ def home_root(here: Path | None = None) -> Path:
 def work_folder(stage: str, key: str) -> Iterator[Path]:
     """The folder `work/<stage>/<key>` in the main checkout, locked against a second process with the same work.
 
-    `key` is a hash of everything that determines the result (params, inputs, code), so this run may continue exactly what a
-    killed run
-    left there. Folders with other keys stay, because an experiment may be using them.
+    `key` is a hash of everything that determines the result (params, inputs, code), so this run may continue exactly
+    what a killed run left there. Folders with other keys stay, because an experiment may be using them.
 
     Raises:
         UserError: another process is doing the same work.

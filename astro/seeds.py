@@ -12,9 +12,8 @@ _UNUSED_BITS = 2  # 64 - 62: seed + n - 1 must stay below 2**63, because engines
 def node_seed(run_seed: int, problem_id: str, steps: Sequence[str], purpose: Literal["expand", "rollout"]) -> int:
     """Seed in [0, 2**62) of one request at the node after `steps`.
 
-    It is hashed and not counted up. Engines use the seed `seed + i` for sample i of a request, so consecutive seeds would
-    make
-    neighbouring requests share samples. JSON separates the parts: ("ab", "c") differs from ("a", "bc").
+    It is hashed and not counted up. Engines use the seed `seed + i` for sample i of a request, so consecutive seeds
+    would make neighbouring requests share samples. JSON separates the parts: ("ab", "c") differs from ("a", "bc").
     """
     return hashed_seed(run_seed, problem_id, purpose, *steps)
 

@@ -1,8 +1,7 @@
 """Text with spelled-out control tokens: prompts of chat models, and data in which such text must not become a token.
 
-A rendered prompt begins with a control token (Llama's "<|begin_of_text|>", ChatML's "<|im_start|>") and is complete; adding
-the
-tokenizer's own first token would double it. All code that tokenizes a prompt uses this module.
+A rendered prompt begins with a control token (Llama's "<|begin_of_text|>", ChatML's "<|im_start|>") and is complete;
+adding the tokenizer's own first token would double it. All code that tokenizes a prompt uses this module.
 """
 
 import re
@@ -112,9 +111,8 @@ def cut_text(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: Sequence[i
 
 
 def pad_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    """The text of a token for padding: the tokenizer's own unless that is its end token, else a reserved padding token, an
-    unused
-    control token, or the unknown token; None: there is none.
+    """The text of a token for padding: the tokenizer's own unless that is its end token, else a reserved padding token,
+    an unused control token, or the unknown token; None: there is none.
     """
     if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return tokenizer.pad_token

@@ -1,14 +1,7 @@
 """Fill a 4 x 4 sudoku cell by cell: a task with deep trees, whose dead ends show late.
 
-    fill a1 3 a4 2 b2 4 c3 1 d1 4 d4 3
-    grid a1 3 a4 2 b2 4 c3 1 d1 4 d4 3
-    a2 free 1 put a2 1
-    a3 free 4 put a3 4
-    b1 free 2 put b1 2
-    b3 free 3 put b3 3
-    b4 free 1 put b4 1
-    c1 free 1 put c1 1
-    ...
+    fill a1 3 a4 2 b2 4 c3 1 d1 4 d4 3 grid a1 3 a4 2 b2 4 c3 1 d1 4 d4 3 a2 free 1 put a2 1 a3 free 4 put a3 4 b1 free
+    2 put b1 2 b3 free 3 put b3 3 b4 free 1 put b4 1 c1 free 1 put c1 1 ...
     Answer: 1 4 2 3 1 1 ...
 
 Rows are a to d, columns are 1 to 4. A cell without a free digit ends the attempt: "c1 free none", "Answer: none".

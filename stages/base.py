@@ -2,10 +2,9 @@
 
     python -m stages.base
 
-Deviations from the paper: 2. the default base is not Llama-3.1-70B-Instruct but is trained here on direct solutions. Many of
-them
-miss the target and say so, and none goes back (docs/log.md). A pretrained base can first be warmed up on such solutions
-(`base.warmup`), which the paper's 70B model does not need.
+Deviations from the paper: 2. the default base is not Llama-3.1-70B-Instruct but is trained here on direct solutions.
+Many of them miss the target and say so, and none goes back (docs/log.md). A pretrained base can first be warmed up on
+such solutions (`base.warmup`), which the paper's 70B model does not need.
 """
 
 import itertools

@@ -2,10 +2,9 @@
 
     python -m stages.code
 
-DVC runs this stage at every `dvc repro` (`always_changed`), in a second or two. Later stages run only if a hash has changed.
-`astro.code_identity` defines what counts as a change. As the first stage it also checks params.yaml, because DVC treats 2.0
-and 2
-as equal and accepts both.
+DVC runs this stage at every `dvc repro` (`always_changed`), in a second or two. Later stages run only if a hash has
+changed. `astro.code_identity` defines what counts as a change. As the first stage it also checks params.yaml, because
+DVC treats 2.0 and 2 as equal and accepts both.
 
 Deviations from the paper: none; the paper has no such stage.
 """

@@ -3,11 +3,10 @@
     python -m stages.grpo           # from models/sft, the ASTRO arm of arms.yaml
     python -m stages.grpo direct    # from models/sft_direct, the baseline: same prompts, steps and limits
 
-Deviations from the paper: 10. the default group and learning rate are larger (parameters); 11. the loss is TRL's current one
-(dapo,
-no KL term) instead of the original GRPO loss (`grpo.loss_type` offers both); 14. by default there is no pass-rate filter, so
-that
-both arms train on the same prompts; 22. `grpo.restart` starts episodes in the middle of SFT chains (Satori), off by default;
+Deviations from the paper: 10. the default group and learning rate are larger (parameters); 11. the loss is TRL's
+current one (dapo, no KL term) instead of the original GRPO loss (`grpo.loss_type` offers both); 14. by default there is
+no pass-rate filter, so that both arms train on the same prompts; 22. `grpo.restart` starts episodes in the middle of
+SFT chains (Satori), off by default;
 23. held-out problems choose the published checkpoint (`grpo.keep`), while the paper publishes the last one.
 """
 
@@ -85,9 +84,8 @@ def rl_settings(s: Stage) -> dict:
 def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tuple[Problem, str]]:
     """(problem, prefix) of the restarted episodes that go with the `fresh` ones, which start at the problem.
 
-    The baseline's chains contain no wrong step, so it restarts in the middle of correct chains, equally often. Both arms thus
-    have
-    the same share of episodes with a given beginning, and differ only in wrong steps and returns.
+    The baseline's chains contain no wrong step, so it restarts in the middle of correct chains, equally often. Both
+    arms thus have the same share of episodes with a given beginning, and differ only in wrong steps and returns.
     """
     settings, source = s.params.grpo.restart, s.traces
     if not settings.share:
@@ -132,9 +130,8 @@ def check(
     """Check all settings before the long work.
 
     Returns:
-        Tokens that vLLM must hold; `problems` and `held_out` without the few that are too long for the model; restart states
-        for
-        these problems.
+        Tokens that vLLM must hold; `problems` and `held_out` without the few that are too long for the model; restart
+        states for these problems.
     """
     from astro.training.grpo import BATCH
     from astro.training.lora import check_quantize

@@ -1,9 +1,8 @@
 """The common part of all stages: reading params, the MLflow run, and writing metrics and the stage's record.
 
-A stage depends on its entry in dvc.yaml: params, files, and its code (`astro.code_identity`). The harness hashes these for
-the key
-of the work folder, and again at the end. DVC hashes them only at the end, so it would record an edit during a long run as the
-state that made the outs.
+A stage depends on its entry in dvc.yaml: params, files, and its code (`astro.code_identity`). The harness hashes these
+for the key of the work folder, and again at the end. DVC hashes them only at the end, so it would record an edit during
+a long run as the state that made the outs.
 """
 
 import contextlib

@@ -2,22 +2,18 @@
 
     python -m stages.linearize
 
-The same trees and the same random draws give two training sets of equal size: chains as `linearize.*` describes them, and
-direct
-solutions for the baseline.
+The same trees and the same random draws give two training sets of equal size: chains as `linearize.*` describes them,
+and direct solutions for the baseline.
 
-The model is used if `linearize.filter` is self_eval (it votes on each solution) or `linearize.writer` is lm (it rewrites each
-chain,
-segment by segment). Its answers are stored as they arrive, so an interrupted run continues.
+The model is used if `linearize.filter` is self_eval (it votes on each solution) or `linearize.writer` is lm (it
+rewrites each chain, segment by segment). Its answers are stored as they arrive, so an interrupted run continues.
 
-Deviations from the paper: 6. by default phrases come from a file and no LM rewrites; 7. a return restates the problem and the
-remaining steps, so that a tiny model composes its answer from nearby text; 8. in Countdown the self-evaluation is one vote
-word
-after the solution's own check; 13. false solutions are left out, and wrong answers differ in value; 17. a chain may go back
-at a
-dead end (`linearize.back_from`); 21. the LM writes one segment at a time, and each is checked; reflection and return begin
-with a
-phrase of the file, and a chain is dropped from both training sets or from neither.
+Deviations from the paper: 6. by default phrases come from a file and no LM rewrites; 7. a return restates the problem
+and the remaining steps, so that a tiny model composes its answer from nearby text; 8. in Countdown the self-evaluation
+is one vote word after the solution's own check; 13. false solutions are left out, and wrong answers differ in value;
+17. a chain may go back at a dead end (`linearize.back_from`); 21. the LM writes one segment at a time, and each is
+checked; reflection and return begin with a phrase of the file, and a chain is dropped from both training sets or from
+neither.
 """
 
 import contextlib

@@ -2,11 +2,10 @@
 
     python -m stages.mcts
 
-Deviations from the paper: 3. the default budget is smaller (k, M and iterations are parameters); 4. duplicate actions are
-merged,
-which the paper does not mention; 5. the rollouts of a new child count as its first visit; 16. `mcts.method: best_of_n`
-samples
-whole solutions instead, for the comparison that reviewers requested; 20. rollouts can be reused as children.
+Deviations from the paper: 3. the default budget is smaller (k, M and iterations are parameters); 4. duplicate actions
+are merged, which the paper does not mention; 5. the rollouts of a new child count as its first visit; 16. `mcts.method:
+best_of_n` samples whole solutions instead, for the comparison that reviewers requested; 20. rollouts can be reused as
+children.
 """
 
 import contextlib

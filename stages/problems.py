@@ -2,9 +2,9 @@
 
     python -m stages.problems
 
-Deviations from the paper: 1. the default task is Countdown, generated here, instead of competition mathematics. Mathematics
-can be
-imported (`problems.source: files`, `run.task: math`); train and rl then lose problems that overlap with an eval set.
+Deviations from the paper: 1. the default task is Countdown, generated here, instead of competition mathematics.
+Mathematics can be imported (`problems.source: files`, `run.task: math`); train and rl then lose problems that overlap
+with an eval set.
 """
 
 from pathlib import Path

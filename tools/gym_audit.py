@@ -3,9 +3,8 @@
     python -m tools.gym_audit                  # prints the table and writes it into docs/gym.md
     python -m tools.gym_audit mini_sudoku maze # only these, with each wrong answer that was graded right; writes nothing
 
-Scorers run in workers, as in a stage. A task passes if every gold answer read from a response is right, no wrong answer is,
-no
-answer is executed, and another process generates the same problems from the same seeds.
+Scorers run in workers, as in a stage. A task passes if every gold answer read from a response is right, no wrong answer
+is, no answer is executed, and another process generates the same problems from the same seeds.
 """
 
 import re

@@ -1,8 +1,7 @@
 """A separate checkout of the last commit for runs, so that a run never changes the user's own checkout.
 
-It is a local clone that shares git's objects and DVC's cache with the user's repository. A successful experiment is fetched
-from
-it. All runs use the same path, because DVC keeps files for each path that it ever worked in.
+It is a local clone that shares git's objects and DVC's cache with the user's repository. A successful experiment is
+fetched from it. All runs use the same path, because DVC keeps files for each path that it ever worked in.
 """
 
 import os
@@ -77,9 +76,8 @@ def take_over(commit: str, name: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Environment of a run. Work folders and the MLflow store are the user's. The running interpreter comes first in PATH,
-    because
-    the stages call `python`.
+    """Environment of a run. Work folders and the MLflow store are the user's. The running interpreter comes first in
+    PATH, because the stages call `python`.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, "PATH": path, HOME: str(home_root()), "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}

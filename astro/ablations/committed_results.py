@@ -1,11 +1,9 @@
 """Results of runs as small committed files. DVC's experiments themselves stay on the machine that made them.
 
-A kept run counts as done wherever a run with the same params is wanted, whatever its commit; the table names the commit. So
-the
-runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them.
-A parameter that was added to the project later is assumed to have had its default value. `execution` is not stored, because
-no
-result depends on it. If the default itself has changed since, the kept runs are compared with each other.
+A kept run counts as done wherever a run with the same params is wanted, whatever its commit; the table names the
+commit. So the runs of a table may come from several machines and days. `python -m astro.ablations keep` writes them. A
+parameter that was added to the project later is assumed to have had its default value. `execution` is not stored,
+because no result depends on it. If the default itself has changed since, the kept runs are compared with each other.
 """
 
 from collections.abc import Mapping

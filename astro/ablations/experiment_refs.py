@@ -57,9 +57,8 @@ def done(planned: Planned, known: dict[str, str]) -> str | None:
     """The commit of the experiment, if it was run with exactly these params.
 
     Args:
-        known: name -> commit of the experiments on the present commit (`experiments`). An experiment on another commit does
-            not
-            count. It is run again, and DVC's run cache restores what did not change.
+        known: name -> commit of the experiments on the present commit (`experiments`). An experiment on another commit
+            does not count. It is run again, and DVC's run cache restores what did not change.
     """
     rev = known.get(planned.name)
     return rev if rev and params_at(rev) == planned.params else None

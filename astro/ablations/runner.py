@@ -1,8 +1,7 @@
 """Runs missing experiments one after the other. It can be stopped at any time.
 
-The ref of an experiment is created only after a successful run, so the refs are the only record of what is done. A stopped
-run
-loses nothing: finished stages are in DVC's run cache, and long stages resume.
+The ref of an experiment is created only after a successful run, so the refs are the only record of what is done. A
+stopped run loses nothing: finished stages are in DVC's run cache, and long stages resume.
 """
 
 import signal

@@ -79,18 +79,16 @@ def load(path: Path) -> tuple[Ablations, CommentedMap]:
 def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Planned]:
     """The runs, seed by seed in the order of the file, so that stages shared by ablations run only once, early.
 
-    All ablations are checked against params.yaml in the workspace, including those that `only` leaves out. The params of a
-    run are
-    those of the last commit with its settings.
+    All ablations are checked against params.yaml in the workspace, including those that `only` leaves out. The params
+    of a run are those of the last commit with its settings.
 
     Args:
         only: names to include; empty: all.
         seeds: seeds that replace those of the file.
 
     Raises:
-        UserError: see `load`; a setting that params.yaml does not know or that no stage accepts; an unknown name; a seed out
-            of
-            bounds.
+        UserError: see `load`; a setting that params.yaml does not know or that no stage accepts; an unknown name; a
+            seed out of bounds.
     """
     file, content = load(path)
     if unknown := sorted(set(only) - {a.name for a in file.ablations}):

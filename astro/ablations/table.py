@@ -1,14 +1,11 @@
 """The table of ablations: pass@1 of each ablation compared with the default, in pairs.
 
-The unit is a (seed, problem). The runs of an ablation and of the default with the same seed answer the same problems, so the
-difference is taken within the unit, and the units are resampled (95 % percentile bootstrap). Seeds are not resampled as well:
-three
-seeds allow only ten different bootstrap sets, so an interval for the effect of the seed would be a guess, and too narrow by
-at
-least a third. The interval therefore says how the mean would vary over other problems with these trainings; it does NOT cover
-further seeds. For that, the table also shows the lowest and highest difference of a seed. If they differ in sign, the
-interval must
-not be read as a finding.
+The unit is a (seed, problem). The runs of an ablation and of the default with the same seed answer the same problems,
+so the difference is taken within the unit, and the units are resampled (95 % percentile bootstrap). Seeds are not
+resampled as well: three seeds allow only ten different bootstrap sets, so an interval for the effect of the seed would
+be a guess, and too narrow by at least a third. The interval therefore says how the mean would vary over other problems
+with these trainings; it does NOT cover further seeds. For that, the table also shows the lowest and highest difference
+of a seed. If they differ in sign, the interval must not be read as a finding.
 """
 
 from collections.abc import Mapping, Sequence

@@ -39,10 +39,9 @@ def traces_of(
 
     `wrong` are the terminals that a search may visit before; None: all of `wrong_terminals`.
 
-    Each chain is a direct solution with probability `direct_share` (always, if the tree has no wrong terminal), else a search
-    with 1..max_backtracks wrong terminals, uniformly. With `reflection` False the same draws are made and the wrong branches
-    are
-    then removed, so that the direct arm has the same trees, problems and number of examples.
+    Each chain is a direct solution with probability `direct_share` (always, if the tree has no wrong terminal), else a
+    search with 1..max_backtracks wrong terminals, uniformly. With `reflection` False the same draws are made and the
+    wrong branches are then removed, so that the direct arm has the same trees, problems and number of examples.
     """
     rng = random.Random(pair_seed(seed, tree.problem.id))
     wrong = wrong_terminals(tree) if wrong is None else list(wrong)

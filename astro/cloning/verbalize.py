@@ -56,12 +56,10 @@ def write_chain(
 ) -> list[Segment]:
     """The segments of a walk's chain of thought.
 
-    A wrong terminal is written as the two parts of `abandoned(text)`, the wrong step and the chain's finding about it. A
-    return is
-    written as `restate(steps up to its target)`. Without phrases (None) only the words between the branches are left out. The
-    finding, with the line end after it, belongs to the reflection and not to the wrong step, because the model must learn to
-    find a
-    fault and then not to answer, even if wrong steps are masked in training.
+    A wrong terminal is written as the two parts of `abandoned(text)`, the wrong step and the chain's finding about it.
+    A return is written as `restate(steps up to its target)`. Without phrases (None) only the words between the branches
+    are left out. The finding, with the line end after it, belongs to the reflection and not to the wrong step, because
+    the model must learn to find a fault and then not to answer, even if wrong steps are masked in training.
     """
     final = set(tree.path(walk.legs[-1].nodes[-1]))
     segments: list[Segment] = []

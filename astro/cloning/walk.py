@@ -91,8 +91,7 @@ def in_order(tree: Tree, wrong: Sequence[int], *, correct: int, order: Order, rn
     """The order in which a walk visits `wrong`.
 
     depth_first: subtree by subtree as in a search, in random order, without returning to a subtree that was left. The
-    subtrees on
-    the path to `correct` come last, so that no step of the solution is left for good.
+    subtrees on the path to `correct` come last, so that no step of the solution is left for good.
     random: unchanged, because they were drawn at random.
     """
     if order == "random":
@@ -105,9 +104,8 @@ def in_order(tree: Tree, wrong: Sequence[int], *, correct: int, order: Order, rn
 def dead_ends(tree: Tree, wrong: Sequence[int]) -> list[int]:
     """For each wrong terminal the first node on its path below which no correct terminal is known; each node once.
 
-    A chain with the tree's knowledge could give up at this node. (Reviewers asked about it; the paper only goes back from
-    terminal
-    nodes.)
+    A chain with the tree's knowledge could give up at this node. (Reviewers asked about it; the paper only goes back
+    from terminal nodes.)
     """
     alive = {i for correct in correct_terminals(tree) for i in tree.path(correct)}
     ends = [next(i for i in tree.path(terminal) if i not in alive) for terminal in wrong]
@@ -125,11 +123,9 @@ def plan_walk(
 ) -> Walk:
     """Plan the walk that visits `wrong` in order and ends at `correct`.
 
-    `jump` selects the target of each return: the deepest common ancestor with the next terminal (the paper), the root, or a
-    random
-    common ancestor. With `back_from` "dead_end" a wrong branch is left at its node of `dead_ends`; two wrong terminals below
-    the same
-    dead end count as one visit.
+    `jump` selects the target of each return: the deepest common ancestor with the next terminal (the paper), the root,
+    or a random common ancestor. With `back_from` "dead_end" a wrong branch is left at its node of `dead_ends`; two
+    wrong terminals below the same dead end count as one visit.
     """
     visited = dead_ends(tree, wrong) if back_from == "dead_end" else wrong
     targets = [*visited, correct]

@@ -1,8 +1,7 @@
 """pass@1 and maj@k per problem (paper section 4).
 
-Every function takes the completions of ONE model on ONE eval set. Only the verdict `correct` counts as correct. A problem
-whose
-gold cannot be parsed scores 0.
+Every function takes the completions of ONE model on ONE eval set. Only the verdict `correct` counts as correct. A
+problem whose gold cannot be parsed scores 0.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -52,13 +51,11 @@ def answer_class(completion: Completion) -> tuple[str, str] | None:
     - A wrong answer is identified by its text, with runs of white space read as one space.
     - A completion without a readable answer abstains.
 
-    So equivalence to the gold answer defines which correct answers are the same. A real vote without the gold could merge
-    correct
-    answers only as far as its own normaliser can. Wrong answers are merged only by text, so their votes split where a task
-    allows
-    several forms of one answer. Both effects favour the correct class. For answers with many forms (expressions), maj@k is an
-    upper
-    bound of what a vote can reach; for plain numbers it is the usual majority vote.
+    So equivalence to the gold answer defines which correct answers are the same. A real vote without the gold could
+    merge correct answers only as far as its own normaliser can. Wrong answers are merged only by text, so their votes
+    split where a task allows several forms of one answer. Both effects favour the correct class. For answers with many
+    forms (expressions), maj@k is an upper bound of what a vote can reach; for plain numbers it is the usual majority
+    vote.
     """
     if is_correct(completion):
         return CORRECT_CLASS

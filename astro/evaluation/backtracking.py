@@ -2,13 +2,11 @@
 
 Terms used by every function here:
 
-- An *attempt* is a path of steps from the problem to a step that ends it (`Chain.attempts`). A node of the graph represents
-  all
-  repetitions of a step, so an attempt made twice is listed twice with the same end.
+- An *attempt* is a path of steps from the problem to a step that ends it (`Chain.attempts`). A node of the graph
+  represents all repetitions of a step, so an attempt made twice is listed twice with the same end.
 - A *backtrack* is one back edge (`Chain.back_edges`), wherever it starts.
-- An attempt is *valid* if every step on its path is legal, *novel* if no earlier attempt of the chain has the same step texts
-  on
-  its path, and *right* if it solves the problem.
+- An attempt is *valid* if every step on its path is legal, *novel* if no earlier attempt of the chain has the same step
+  texts on its path, and *right* if it solves the problem.
 
 Shares are over all chains, attempts or claims unless stated otherwise. With equally many samples per problem, averaging per
 problem first would give the same shares of chains.
@@ -128,9 +126,8 @@ def decisions_in(completion: Completion) -> list[Decision]:
     - `gave_up`: it ends by itself without an answer;
     - `cut`: the length limit came before any of these. There was no decision, so `decisions` leaves it out.
 
-    A repeated attempt ends at the same node as before. If several attempts share an end, the back edges from that end belong
-    to the
-    first ones, because each jump made the next visit possible.
+    A repeated attempt ends at the same node as before. If several attempts share an end, the back edges from that end
+    belong to the first ones, because each jump made the next visit possible.
     """
     chain = completion.chain
     jumps = Counter(source for source, _ in chain.back_edges)
@@ -155,9 +152,8 @@ def decisions(completions: Sequence[Completion]) -> Decisions:
 
     With R and W the right and wrong attempts that were not cut:
     stop_when_right = stopped in R / R; back_when_wrong = went back in W / W; stop_precision = stopped in R / stopped.
-    Going on and giving up count against both. claim_accuracy covers all attempts with an explicit claim, including cut ones
-    and
-    repeats. A claim at a step that ends no attempt cannot be verified and is left out.
+    Going on and giving up count against both. claim_accuracy covers all attempts with an explicit claim, including cut
+    ones and repeats. A claim at a step that ends no attempt cannot be verified and is left out.
     """
     made: list[tuple[bool, Decision]] = []
     claims: list[bool] = []
@@ -184,9 +180,9 @@ def decisions(completions: Sequence[Completion]) -> Decisions:
 def backtracks_score_r(completions: Sequence[Completion]) -> float | None:
     """Pearson correlation over problems of mean backtracks and mean score, in -1..1; None if either does not vary.
 
-    Difficulty affects both: a model that searches longer on problems where it fails has a negative correlation. The paper
-    reports one
-    positive figure per benchmark (0.816 to 0.854) with its curves over RL steps, which is another quantity.
+    Difficulty affects both: a model that searches longer on problems where it fails has a negative correlation. The
+    paper reports one positive figure per benchmark (0.816 to 0.854) with its curves over RL steps, which is another
+    quantity.
     """
     went_back = np.array(list(problem_means(completions, backtracks).values()))
     score = np.array(list(problem_means(completions, is_correct).values()))

@@ -1,14 +1,12 @@
 """Accuracy against generated tokens per problem: search within one chain, compared with other uses of the same tokens.
 
-PAPER.md, question 5. The x axis of every curve is the number of tokens generated for one problem, averaged over problems: all
-N
-samples of best-of-N and of a vote, and all actions and rollouts of a tree search. Prompt tokens are not counted, because all
-methods read them.
+PAPER.md, question 5. The x axis of every curve is the number of tokens generated for one problem, averaged over
+problems: all N samples of best-of-N and of a vote, and all actions and rollouts of a tree search. Prompt tokens are not
+counted, because all methods read them.
 
 Two methods choose with the verifier, that is, with the gold answer: best-of-N, and tree search, which the verifier also
-guides.
-They are upper bounds for a real chooser. A single chain and the vote choose without the gold (except for how the vote merges
-answers, see `accuracy.answer_class`).
+guides. They are upper bounds for a real chooser. A single chain and the vote choose without the gold (except for how
+the vote merges answers, see `accuracy.answer_class`).
 """
 
 import math
@@ -38,11 +36,9 @@ def one_sample_curve(completions: Sequence[Completion], label: str, *, resamples
     Args:
         completions: completions of one model on one eval set.
 
-    A chain is right at T if its verdict is correct and it ended by itself within T tokens; its cost is min(tokens, T). Both
-    are
-    averaged over the samples of a problem, then over problems. T grows geometrically from the shortest chain to the longest.
-    Unlike
-    pass@1, the last point excludes answers of chains that the length limit cut.
+    A chain is right at T if its verdict is correct and it ended by itself within T tokens; its cost is min(tokens, T).
+    Both are averaged over the samples of a problem, then over problems. T grows geometrically from the shortest chain
+    to the longest. Unlike pass@1, the last point excludes answers of chains that the length limit cut.
 
     Raises ValueError for no completions, and for samples that occur twice.
     """
@@ -64,9 +60,8 @@ def one_sample_curve(completions: Sequence[Completion], label: str, *, resamples
 def best_of_n_curve(completions: Sequence[Completion], label: str, *, resamples: int, seed: int) -> BudgetCurve:
     """Accuracy of the best of N samples, chosen by the verifier (pass@N), for N = 1, 2, 4, ... and all samples.
 
-    A chooser that knows the gold answer is an oracle. This is an upper bound of every method that chooses among N samples,
-    not a way
-    to answer without the gold.
+    A chooser that knows the gold answer is an oracle. This is an upper bound of every method that chooses among N
+    samples, not a way to answer without the gold.
 
     Args:
         completions: completions of one model on one eval set.
@@ -116,15 +111,14 @@ def search_curve(
 ) -> BudgetCurve:
     """Accuracy of MCTS at test time, stopped at T tokens: share of problems with a correct solution in the tree by then.
 
-    A solution is a terminal node or a rollout. The verifier selects it, and its verdicts on the rollouts guided the search,
-    so it is
-    an oracle in two ways. As with best-of-N the whole budget is spent: min(tree's tokens, T).
+    A solution is a terminal node or a rollout. The verifier selects it, and its verdicts on the rollouts guided the
+    search, so it is an oracle in two ways. As with best-of-N the whole budget is spent: min(tree's tokens, T).
 
     Args:
         trees: one per problem of one eval set.
-        found: problem id -> tokens generated when the first correct solution appeared (`first_found`); None: never. Without
-            it
-            the curve is one point for whole trees, because a tree's record does not hold the tokens of single expansions.
+        found: problem id -> tokens generated when the first correct solution appeared (`first_found`); None: never.
+            Without it the curve is one point for whole trees, because a tree's record does not hold the tokens of
+            single expansions.
 
     Raises ValueError for no trees, two of one problem, or a `found` that does not match them.
     """
@@ -192,9 +186,8 @@ def at_equal_tokens(curves: Sequence[BudgetCurve], baselines: Mapping[str, str])
         curves: curves of one eval set.
         baselines: as in `budget_curves`.
 
-    The accuracy of the others is interpolated between neighbouring points, linearly in log tokens. It is None if the chains'
-    tokens lie
-    outside the other curve, because nothing is extrapolated.
+    The accuracy of the others is interpolated between neighbouring points, linearly in log tokens. It is None if the
+    chains' tokens lie outside the other curve, because nothing is extrapolated.
     """
     rows = []
     for mine in curves:
@@ -276,9 +269,8 @@ class Ledger:
 def metered(search: Generator[list[Any], Any, _Found], ledger: Ledger) -> Generator[list[Any], list[list], _Found]:
     """Run `search` (an `astro.search.Search`) unchanged and record its token cost in `ledger`.
 
-    Requests have `steps`; text requests also have `n`, and their samples `tokens`. All samples of a batch count at once,
-    because they
-    are generated together.
+    Requests have `steps`; text requests also have `n`, and their samples `tokens`. All samples of a batch count at
+    once, because they are generated together.
     """
     answers: Any = None  # a generator that has not started accepts only None
     try:

@@ -1,8 +1,7 @@
 """A chain of thought as a directed graph (as in the paper's analysis: node = step, edge = transition, back edge = backtrack).
 
-Nodes are the indices of `Chain.nodes`. `PROBLEM` (-1) is the problem itself, the state before any step. Forward edges alone
-form
-a tree with root `PROBLEM`, because each step continues one state. Back edges are jumps in that tree.
+Nodes are the indices of `Chain.nodes`. `PROBLEM` (-1) is the problem itself, the state before any step. Forward edges
+alone form a tree with root `PROBLEM`, because each step continues one state. Back edges are jumps in that tree.
 """
 
 from schemas.records import Chain

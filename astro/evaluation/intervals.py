@@ -1,10 +1,9 @@
 """Means over problems with percentile bootstrap intervals, for one model and for paired differences.
 
-The resampled unit is the problem and not the completion, because completions of one problem are not independent. On test sets
-of
-30 to 500 problems (paper section 4) the choice of problems alone moves a mean by several points. An interval says how the
-mean
-would vary over other problem sets of the same kind; it does not cover training with another seed.
+The resampled unit is the problem and not the completion, because completions of one problem are not independent. On
+test sets of 30 to 500 problems (paper section 4) the choice of problems alone moves a mean by several points. An
+interval says how the mean would vary over other problem sets of the same kind; it does not cover training with another
+seed.
 
 Method: Efron's percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
 """
@@ -64,9 +63,8 @@ def paired_difference(
     Args:
         better, worse: problem id -> figure of that problem.
 
-    Problems are resampled as pairs. The difficulty of a problem for both models cancels out, so the interval is narrower than
-    that of
-    two independent means.
+    Problems are resampled as pairs. The difficulty of a problem for both models cancels out, so the interval is
+    narrower than that of two independent means.
 
     Raises ValueError if the two do not hold the same problems.
     """

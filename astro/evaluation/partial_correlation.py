@@ -1,8 +1,8 @@
 """Partial correlations of backtracks and of length with the score, each with the other one held constant.
 
 Over problems, difficulty would drive all three. Chains are therefore compared only within a problem: each figure is its
-distance
-from the mean of its problem. Chains cut by the length limit are left out, because they are wrong by construction.
+distance from the mean of its problem. Chains cut by the length limit are left out, because they are wrong by
+construction.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,9 @@ def partial_correlations(
 ) -> tuple[Estimate | None, Estimate | None]:
     """Within problems: (backtracks and score at equal tokens, tokens and score at equal backtracks), each in -1..1.
 
-    Partial Pearson correlations over chains that ended by themselves, for problems with at least two of them, with a 95 %
-    percentile
-    bootstrap interval over problems. `n` counts problems. None if a figure does not vary, or if backtracks and tokens are
-    collinear.
+    Partial Pearson correlations over chains that ended by themselves, for problems with at least two of them, with a 95
+    % percentile bootstrap interval over problems. `n` counts problems. None if a figure does not vary, or if backtracks
+    and tokens are collinear.
     """
     groups = [[c for c in samples if c.finished] for samples in by_problem(completions).values()]
     sums = np.array([_products(samples) for samples in groups if len(samples) > 1])  # (problems, 6)

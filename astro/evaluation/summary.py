@@ -54,8 +54,7 @@ def summarise(
     Returns (model -> metrics, differences of the pairs that are present). The order of completions affects neither.
 
     Raises ValueError for no completions, mixed models or sets, samples that occur twice or are too few, and models that
-    answered
-    different problems.
+    answered different problems.
     """
     _check(completions)
     scores = {model: pass_at_1(done) for model, done in completions.items()}

@@ -56,9 +56,8 @@ def limit_curve(
 ) -> LimitCurve:
     """The curve of one model on one eval set.
 
-    A chain longer than a limit is cut there and graded. An unfinished answer is therefore wrong, and at `eval.max_tokens` the
-    accuracy
-    equals pass@1.
+    A chain longer than a limit is cut there and graded. An unfinished answer is therefore wrong, and at
+    `eval.max_tokens` the accuracy equals pass@1.
 
     Args:
         chains: all chains of one model on one set.

@@ -3,10 +3,9 @@
     python -m astro.execution.ray_reaper MARK FOLDER  # started by `astro.execution.ray_runner`, reads standard input to its
     end
 
-Every process of the cluster inherits an environment variable with the value MARK. Processes that overwrite it with their
-title
-write logs below FOLDER. When the driver's end of the pipe closes, for whatever reason, the remaining processes are killed and
-FOLDER (Ray's sessions and logs) is removed.
+Every process of the cluster inherits an environment variable with the value MARK. Processes that overwrite it with
+their title write logs below FOLDER. When the driver's end of the pipe closes, for whatever reason, the remaining
+processes are killed and FOLDER (Ray's sessions and logs) is removed.
 """
 
 import contextlib

@@ -233,9 +233,8 @@ class RayRunner:
         """Create a runner without starting anything.
 
         Args:
-            open_engine: opens the engine of a worker; picklable. If there is a `model`, it is called with the model's folder
-                on the
-                worker's machine.
+            open_engine: opens the engine of a worker; picklable. If there is a `model`, it is called with the model's
+                folder on the worker's machine.
             gpus: number of GPUs per engine, on a cluster that has GPUs.
             shares: a worker runs in_flight / shares items at once.
         """

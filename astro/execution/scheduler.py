@@ -206,11 +206,9 @@ def run_searches(
 ) -> Iterator[tuple[str, Any]]:
     """Run jobs over one engine and yield (id, result) as they finish; for searches that is (problem id, tree).
 
-    Up to `in_flight` jobs run concurrently. Each continues as soon as its own batch is answered. `jobs` is read lazily. A
-    result
-    depends neither on `in_flight` nor on the order of answers, because seeds are hashed from the requests. Only the order of
-    the
-    results varies.
+    Up to `in_flight` jobs run concurrently. Each continues as soon as its own batch is answered. `jobs` is read lazily.
+    A result depends neither on `in_flight` nor on the order of answers, because seeds are hashed from the requests.
+    Only the order of the results varies.
 
     If the consumer stops early, the jobs are closed, but the engine still holds their requests, so close it as well.
 
@@ -247,8 +245,7 @@ def generate(
     """Answer a list of requests, in order, with at most `concurrency` sequences in the engine.
 
     A request is n sequences. Requests are submitted in order, as soon as the next one fits. A request larger than
-    `concurrency`
-    runs alone.
+    `concurrency` runs alone.
 
     Args:
         progress: called after each poll with the number of answered requests.

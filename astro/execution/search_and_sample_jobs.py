@@ -129,9 +129,8 @@ class SearchJobs(ProblemJobs):
         return rendered(core, lambda wanted: self.request(problem, wanted), self._grader(problem))
 
     def request(self, problem: Problem, wanted: Expand | Simulate) -> Request:
-        """Turn a request of the search into a prompt. The prompt of a child begins with its parent's prompt, so that an engine
-        with
-        a prefix cache computes each step once.
+        """Turn a request of the search into a prompt. The prompt of a child begins with its parent's prompt, so that an
+        engine with a prefix cache computes each step once.
         """
         settings, task = self.settings, self._task
         expand = isinstance(wanted, Expand)

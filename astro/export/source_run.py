@@ -66,9 +66,8 @@ def read_run(model: str, *, allow_stale: bool = False) -> Run:
     """Read the run of this workspace whose stage `model` made the model.
 
     Raises:
-        UserError: a required stage was not run, or its params, code or files have changed since. With `allow_stale` changes
-            are
-            recorded in `Run.stale`, but a missing stage is still an error.
+        UserError: a required stage was not run, or its params, code or files have changed since. With `allow_stale`
+            changes are recorded in `Run.stale`, but a missing stage is still an error.
     """
     params = load_params()
     graph = read_pipeline(plain(read_yaml(PARAMS_FILE)))

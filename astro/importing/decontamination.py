@@ -1,10 +1,8 @@
 """Decontamination: drop train and RL problems that duplicate an eval problem after normalisation, or share an n-gram with it.
 
-The n-grams follow GPT-3 and open-r1. An n-gram that occurs in several eval problems, or in many train problems, is a common
-phrase
-("where m and n are relatively prime positive integers, find m + n") and does not count, unless half of the problem consists
-of
-such n-grams.
+The n-grams follow GPT-3 and open-r1. An n-gram that occurs in several eval problems, or in many train problems, is a
+common phrase ("where m and n are relatively prime positive integers, find m + n") and does not count, unless half of
+the problem consists of such n-grams.
 """
 
 from collections import Counter

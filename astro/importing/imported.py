@@ -1,8 +1,7 @@
 """The result of importing problem sets: the sets, and which rows were dropped and why.
 
-A bad row does not end an import, unless `problems.files.<set>.strict` is set. It is counted, and the first rows of each set
-and
-reason are listed and printed. A set without a single readable row is an error.
+A bad row does not end an import, unless `problems.files.<set>.strict` is set. It is counted, and the first rows of each
+set and reason are listed and printed. A set without a single readable row is an error.
 """
 
 from collections import Counter

@@ -33,9 +33,8 @@ class _Given:
 def import_problems(params: ProblemsParams, task: Task, found: Imported | None = None) -> Imported:
     """Read all sets of problems that `task` grades.
 
-    Reasons for dropping a problem, in this order: it is unreadable, its gold is unreadable, the same question has another
-    answer, it
-    is an eval problem, it is a duplicate.
+    Reasons for dropping a problem, in this order: it is unreadable, its gold is unreadable, the same question has
+    another answer, it is an eval problem, it is a duplicate.
 
     Args:
         found: the result that they are added to.

@@ -1,8 +1,7 @@
 """Read the rows of a file or a dataset, each with its place.
 
-`path` and `dataset` use the same code, which looks at a file's content and not at its name, so they agree. Texts and numbers
-keep
-their spelling, while pandas and `datasets` would turn whole numbers beside an empty cell into floats.
+`path` and `dataset` use the same code, which looks at a file's content and not at its name, so they agree. Texts and
+numbers keep their spelling, while pandas and `datasets` would turn whole numbers beside an empty cell into floats.
 """
 
 import csv

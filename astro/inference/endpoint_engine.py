@@ -56,9 +56,8 @@ class EndpointEngine:
         """Connect and ask the endpoint for its models. There is no waiting here, because the address may be wrong.
 
         Args:
-            control: special tokens of the tokenizer that renders the prompts. An endpoint itself adds the token that begins
-                every
-                text, so it is removed from the prompts.
+            control: special tokens of the tokenizer that renders the prompts. An endpoint itself adds the token that
+                begins every text, so it is removed from the prompts.
 
         Raises:
             EngineError: it does not answer, or serves no model called `model` ("": the first model that it serves).

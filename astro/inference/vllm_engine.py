@@ -26,9 +26,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 class VllmEngine:
     """`Engine` over one `vllm.LLM`.
 
-    A sample depends only on its request, because vLLM draws each sequence from its own generator with seed + i. If `seeded`
-    is
-    off, all sequences share one generator and depend on the batch.
+    A sample depends only on its request, because vLLM draws each sequence from its own generator with seed + i. If
+    `seeded` is off, all sequences share one generator and depend on the batch.
     """
 
     def __init__(

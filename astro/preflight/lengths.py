@@ -1,8 +1,7 @@
 """Check that prompts, chains and completions fit the model's context, the engine and the training rows.
 
-Lengths are measured if texts and a tokenizer are here, else assumed (rates.yaml). A check that rests only on an assumption
-gives a
-warning, never a fault.
+Lengths are measured if texts and a tokenizer are here, else assumed (rates.yaml). A check that rests only on an
+assumption gives a warning, never a fault.
 """
 
 import heapq

@@ -1,8 +1,7 @@
 """GPU memory of a training stage and of an engine, part by part, from the model's shape. In bytes, estimated on the safe side.
 
-Exact: weights, gradients, optimizer states, KV cache. Estimated: activations (the tensors that a Llama block keeps for its
-backward
-pass, with flash attention), the tiles of the output layer, CUDA's own memory and fragmentation.
+Exact: weights, gradients, optimizer states, KV cache. Estimated: activations (the tensors that a Llama block keeps for
+its backward pass, with flash attention), the tiles of the output layer, CUDA's own memory and fragmentation.
 """
 
 import re

@@ -1,9 +1,8 @@
 """Best-of-N as a tree: N independent solutions whose common beginnings are merged (rejection sampling).
 
-It is the comparison for the search of `astro.search.core` at an equal number of generated tokens: the same policy, grader and
-record, without search. A node's rollouts are the solutions through it, N is their number, R = Q the share of correct ones,
-and P
-its share among its siblings.
+It is the comparison for the search of `astro.search.core` at an equal number of generated tokens: the same policy,
+grader and record, without search. A node's rollouts are the solutions through it, N is their number, R = Q the share of
+correct ones, and P its share among its siblings.
 """
 
 from collections.abc import Sequence

@@ -56,11 +56,9 @@ class SearchConfig:
         c_puct: weight of exploration in PUCT, >= 0.
         prior: how P_LM(a|s) is estimated from the samples, see `astro.search.priors`.
         merge_steps: samples that reach the same state are one action; False: each sample is an action of its own.
-        reuse_rollouts: the first step of a node's rollouts is one of its actions, and the rest is a rollout of that child.
-            Only
-            the missing ones up to k and M are generated. They come from the same policy, but a child's value is then no
-            longer
-            independent of its parent's. Needs `split` and a prior without log-probabilities.
+        reuse_rollouts: the first step of a node's rollouts is one of its actions, and the rest is a rollout of that
+            child. Only the missing ones up to k and M are generated. They come from the same policy, but a child's
+            value is then no longer independent of its parent's. Needs `split` and a prior without log-probabilities.
         turns: a step that ends the model's turn (`Sample.ended`) cannot be continued; without an answer it is closed.
     """
 
@@ -104,8 +102,7 @@ def search(
     """Search one problem. The generator yields requests and receives answers (see `Search`).
 
     The tree depends only on `seed` (of the run), `problem.id` and the samples, not on when or in which order a driver
-    answers. It ends
-    early if the policy has no usable step at the root.
+    answers. It ends early if the policy has no usable step at the root.
 
     Raises:
         ValueError: answers do not match the requests, or a logprob is not finite.
@@ -217,11 +214,9 @@ def expand(
 ) -> list[SearchNode]:
     """Turn sampled steps into children of `leaf`, appended to `nodes` in the order of their first sample.
 
-    Cut and blank samples are dropped, and samples with equal keys are merged (the first text is kept). A child with an answer
-    is
-    terminal. A child without one is closed at `max_depth`, and with `config.turns` if no sample of it continued.
-    Without a usable sample `leaf` itself is closed.
-    `value` sets the children's R and Q afterwards.
+    Cut and blank samples are dropped, and samples with equal keys are merged (the first text is kept). A child with an
+    answer is terminal. A child without one is closed at `max_depth`, and with `config.turns` if no sample of it
+    continued. Without a usable sample `leaf` itself is closed. `value` sets the children's R and Q afterwards.
     """
     actions: dict[str, dict[str, Sample]] = {}  # key of the state -> distinct text -> its first sample
     counts: Counter[str] = Counter()
@@ -260,9 +255,8 @@ def value(
 ) -> Generator[list[Grade], list[Graded], None]:
     """Grade the completions of new children and set their values in place: R, and from it N = 1 and Q = R.
 
-    R is the share of correct completions. For a child with an answer it is its own grade, 1 or 0; for a closed one 0. Only
-    the verdict
-    "correct" counts, because "unparseable_gold" says nothing about the solution.
+    R is the share of correct completions. For a child with an answer it is its own grade, 1 or 0; for a closed one 0.
+    Only the verdict "correct" counts, because "unparseable_gold" says nothing about the solution.
 
     Args:
         rolled: index of a child -> its completions; a terminal child has none.

@@ -15,9 +15,8 @@ LOGPROB_PRIORS = ("sequence", "token")
 def priors(actions: Sequence[Sequence[Sample]], *, kind: PriorKind, counts: Sequence[int] | None = None) -> list[float]:
     """P(a|s) of each action, in order; the sum is 1.
 
-    An action is one step in one or more spellings. `actions[i]` holds its samples, one per distinct text: the same text drawn
-    twice
-    counts once, and the probabilities of different texts of one step are added.
+    An action is one step in one or more spellings. `actions[i]` holds its samples, one per distinct text: the same text
+    drawn twice counts once, and the probabilities of different texts of one step are added.
 
     kind:
         sequence: exp(logprob), the probability of the whole step. Long steps are unlikely by their length alone.

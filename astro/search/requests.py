@@ -14,9 +14,8 @@ class Sample:
 
     Attributes:
         text: the generated text, without the stop string.
-        logprob: sum of the token log-probabilities under the model (natural log, temperature 1), including the stop or end
-            token;
-            0.0 if not requested.
+        logprob: sum of the token log-probabilities under the model (natural log, temperature 1), including the stop or
+            end token; 0.0 if not requested.
         tokens: generated tokens, including the stop or end token.
         finished: it ended by itself or by a stop string; False: the length limit cut it.
         ended: it ended by itself with an end token, so that a chat model's turn is over. False if the engine cannot tell.

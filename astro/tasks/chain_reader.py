@@ -115,15 +115,11 @@ def read_chain(question: str, text: str, words: JumpWords | None, how: StepText)
 class _Reader:
     """Parses a chain step by step.
 
-    A jump back begins with a phrase of `words`, or with a step of the path (or the problem) that is written again word for
-    word.
-    Steps that are restated after a jump are followed, not added. The target of the jump is the deepest restated step, or the
-    step that the sentence of the return names in its own words (`StepText.named_step`). A return phrase without any known
-    step
-    after it goes to the problem.
-    An attempt ends at a step that gives an answer, and at a step after which the chain doubts or goes back. A step that
-    merely
-    repeats the step before it counts as unparsed.
+    A jump back begins with a phrase of `words`, or with a step of the path (or the problem) that is written again word
+    for word. Steps that are restated after a jump are followed, not added. The target of the jump is the deepest
+    restated step, or the step that the sentence of the return names in its own words (`StepText.named_step`). A return
+    phrase without any known step after it goes to the problem. An attempt ends at a step that gives an answer, and at a
+    step after which the chain doubts or goes back. A step that merely repeats the step before it counts as unparsed.
     """
 
     def __init__(self, question: str, words: JumpWords | None, how: StepText):

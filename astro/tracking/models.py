@@ -1,9 +1,9 @@
 """Trained models of a pipeline run as MLflow's logged models: params and metrics, and weights unless they are large.
 
-The page "Models" then compares models of different runs, and `mlflow.transformers.load_model` returns a working one.
-A model is identified by its md5 in DVC, stored as a tag. Equal bytes are stored once: a run whose model is known gets that
-model
-as its output, and its metrics are added. Weights that are not uploaded stay in DVC, where path and md5 identify them.
+The page "Models" then compares models of different runs, and `mlflow.transformers.load_model` returns a working one. A
+model is identified by its md5 in DVC, stored as a tag. Equal bytes are stored once: a run whose model is known gets
+that model as its output, and its metrics are added. Weights that are not uploaded stay in DVC, where path and md5
+identify them.
 """
 
 import contextlib
@@ -156,9 +156,8 @@ def _upload(client: Any, model: Any, info: ModelInfo) -> None:
 def _described(info: ModelInfo) -> Iterator[Path]:
     """A folder with MLmodel (flavours transformers and pyfunc), the tokenizer and the requirements.
 
-    It is written here because `mlflow.transformers.save_model` imports torch, copies the weights again, asks the hub for a
-    model
-    card of the local folder, and requires torchvision.
+    It is written here because `mlflow.transformers.save_model` imports torch, copies the weights again, asks the hub
+    for a model card of the local folder, and requires torchvision.
     """
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature

@@ -32,9 +32,8 @@ def legal_name(name: str) -> str:
 def flatten(mapping: Mapping[str, Any], sep: str = ".") -> dict[str, Any]:
     """Flatten a nested mapping to legal names: `{"a": {"b": 1}}` -> `{"a.b": 1}`.
 
-    A list of records that have a field of `LIST_KEYS` is flattened by it (`attempts.3.right`). Other lists of records are
-    left
-    out, because a curve is not a parameter. A list of plain values becomes JSON text. None stays.
+    A list of records that have a field of `LIST_KEYS` is flattened by it (`attempts.3.right`). Other lists of records
+    are left out, because a curve is not a parameter. A list of plain values becomes JSON text. None stays.
 
     Raises:
         ValueError: two entries get the same name (MLflow would silently keep one).

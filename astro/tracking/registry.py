@@ -53,9 +53,8 @@ def register_model(
 ) -> str:
     """Register a model and point `alias` to it. Returns the version, or "" if tracking is off.
 
-    An md5 is registered once, and again only if its weights have been uploaded since to another logged model. The aliases
-    then
-    move. The default alias is `current`, because MLflow reserves `latest`.
+    An md5 is registered once, and again only if its weights have been uploaded since to another logged model. The
+    aliases then move. The default alias is `current`, because MLflow reserves `latest`.
 
     Args:
         root: the checkout.

@@ -17,9 +17,8 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     """The complete warm-up job, for one process or for each of many (astro/training/launch.py).
 
     Args:
-        given: model, rows (.npy: tokens, shape (rows, row_tokens), loss on all), target: paths; name: name of the stage;
-            work:
-            its folder; phrases: none; settings: schemas.base_model.WarmupParams and epochs; seed.
+        given: model, rows (.npy: tokens, shape (rows, row_tokens), loss on all), target: paths; name: name of the
+            stage; work: its folder; phrases: none; settings: schemas.base_model.WarmupParams and epochs; seed.
 
     Returns:
         steps, curve; published: whether `target` holds the model, or `astro.training.sft.publish` still has to write it.

@@ -63,9 +63,8 @@ def wants_bf16(setting: bool | str) -> bool:
 class Curve(TrainerCallback):
     """Trainer callback that renames what the trainer logs and passes each row on.
 
-    The rows come from the trainer's own log history, which checkpoints contain. A resumed run therefore has the whole curve,
-    with
-    each step once.
+    The rows come from the trainer's own log history, which checkpoints contain. A resumed run therefore has the whole
+    curve, with each step once.
     """
 
     def __init__(self, names: dict[str, str], *, label: str, log: Callable[[dict[str, float], int], None]):
@@ -193,9 +192,8 @@ def last_checkpoint(folder: Path, arguments: TrainingArguments | None = None) ->
     """The newest complete checkpoint of an earlier, killed run of the same work.
 
     Args:
-        arguments: the trainer's arguments in one of several processes. All processes call this function, and the first one
-            sets
-            aside broken checkpoints.
+        arguments: the trainer's arguments in one of several processes. All processes call this function, and the first
+            one sets aside broken checkpoints.
     """
     ranks = arguments.world_size if arguments is not None else 1
     team = arguments if ranks > 1 else None

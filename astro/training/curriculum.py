@@ -14,9 +14,8 @@ def easy_first(
 ) -> list[Problem]:
     """The prompts of `batches` batches in training order, from easy to hard. No batch contains a problem twice.
 
-    If there are enough problems, each is used at most once: a sample is drawn and sorted. Otherwise the sorted problems are
-    cut
-    into up to `BLOCKS` blocks, and each block is repeated several times before the next one begins.
+    If there are enough problems, each is used at most once: a sample is drawn and sorted. Otherwise the sorted problems
+    are cut into up to `BLOCKS` blocks, and each block is repeated several times before the next one begins.
 
     Args:
         rates: problem id -> share of correct samples of the SFT model.

@@ -1,10 +1,8 @@
 """A GGUF file as a base model: it is checked, dequantised, and written as a plain Llama with a verified tokenizer.
 
-transformers also reads such files, but ignores what it does not know (another pre-tokenizer, scaled positions, experts),
-which
-silently yields a different model. This module therefore refuses everything that a plain Llama does not have, and any
-tokenizer
-whose token ids differ from those of llama.cpp.
+transformers also reads such files, but ignores what it does not know (another pre-tokenizer, scaled positions,
+experts), which silently yields a different model. This module therefore refuses everything that a plain Llama does not
+have, and any tokenizer whose token ids differ from those of llama.cpp.
 """
 
 import hashlib

@@ -252,9 +252,8 @@ def reinforce(
 ) -> "tuple[GRPOTrainer, list[dict[str, float]], int]":
     """Train on `problems` with GRPO; resume from a checkpoint in `work`.
 
-    With several processes (torchrun's environment) each takes its part of every step. The total number of completions per
-    step is
-    `prompts_per_step` * `group_size`, whatever the number of processes.
+    With several processes (torchrun's environment) each takes its part of every step. The total number of completions
+    per step is `prompts_per_step` * `group_size`, whatever the number of processes.
 
     Args:
         restarts: (problem, beginning of a chain) of episodes that continue a chain.

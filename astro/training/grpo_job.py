@@ -38,9 +38,8 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
             hold; rollouts_mb: disk for rollouts. The work folder may also hold held_out.jsonl, the validation problems.
 
     Returns:
-        steps, curve; points: validation points; published_step: step of the published model; trained: folder with weights
-        that
-        `publish` still has to turn into the model; "": `target` holds the model.
+        steps, curve; points: validation points; published_step: step of the published model; trained: folder with
+        weights that `publish` still has to turn into the model; "": `target` holds the model.
     """
     work, settings = Path(given["work"]), given["settings"]
     episodes = list(read_jsonl(work / "episodes.jsonl", Episode))

@@ -224,8 +224,7 @@ def only_tokens(folder: Path, path: str) -> None:
     """Remove sampling settings from a model's generation_config.json, and keep the tokens that begin, end and pad a text.
 
     transformers, TRL and vLLM's server use them as defaults, so that a repetition penalty would change the samples of
-    training.
-    A file with contradictory settings also cannot be saved again.
+    training. A file with contradictory settings also cannot be saved again.
 
     Raises:
         UserError: the file is not a JSON object.

@@ -1,11 +1,11 @@
 """Run a training job in this process, or in as many processes as the compute profile says.
 
-The stage remains the one process that DVC started. It holds the lock, MLflow and the outs. If the profile asks for several
-processes, the stage starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see elastic_launcher.py), which
-starts the workers (astro/training/worker.py). All workers run the same function of the stage's module. Rank 0 writes its
-curve
-during training and its result at the end, and the stage reads both. The kernel kills a process that loses its parent, so a
-killed stage leaves nothing behind. The work folder holds checkpoints for resuming.
+The stage remains the one process that DVC started. It holds the lock, MLflow and the outs. If the profile asks for
+several processes, the stage starts an agent (torchrun, or `accelerate launch` for FSDP2 and ZeRO-3; see
+elastic_launcher.py), which starts the workers (astro/training/worker.py). All workers run the same function of the
+stage's module. Rank 0 writes its curve during training and its result at the end, and the stage reads both. The kernel
+kills a process that loses its parent, so a killed stage leaves nothing behind. The work folder holds checkpoints for
+resuming.
 
     python -m astro.training.launch join      # on the other machines of a profile with machines > 1: docs/training.md
 """

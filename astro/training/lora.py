@@ -20,9 +20,8 @@ WEIGHTS = "adapter_model.safetensors"
 def lora_config(lora: dict[str, Any], *, new_tokens: bool) -> "LoraConfig | None":
     """PEFT's LoRA settings from ours; None: full fine-tuning.
 
-    With `new_tokens` the embeddings and the output layer are trained in full. LoRA would leave them unchanged, so that the
-    new
-    rows of the vocabulary would stay random.
+    With `new_tokens` the embeddings and the output layer are trained in full. LoRA would leave them unchanged, so that
+    the new rows of the vocabulary would stay random.
     """
     if not lora["enabled"]:
         return None

@@ -1,8 +1,7 @@
 """Restart-and-Explore (Satori, arXiv 2502.02508): RL episodes that start in the middle of an SFT chain.
 
-An episode that starts at the problem meets its own mistakes only as often as it makes them. One that starts after a wrong
-step
-must notice the error and go back. The reward always grades the whole response.
+An episode that starts at the problem meets its own mistakes only as often as it makes them. One that starts after a
+wrong step must notice the error and go back. The reward always grades the whole response.
 """
 
 import random
@@ -43,9 +42,8 @@ class Restart:
 def cuts(segments: Sequence[Segment], states: States) -> list[int]:
     """Number of segments up to each possible cut of a chain, ascending.
 
-    A chain is cut after a step, before any doubt or finding about it, so that the model itself must notice a wrong step. It
-    is
-    never cut after the last segment, where nothing is left to do.
+    A chain is cut after a step, before any doubt or finding about it, so that the model itself must notice a wrong
+    step. It is never cut after the last segment, where nothing is left to do.
     """
     kinds = ("wrong_step",) if states == "wrong" else ("wrong_step", "step")
     return [i for i, segment in enumerate(segments[:-1], 1) if segment.kind in kinds]

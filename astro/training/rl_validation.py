@@ -1,8 +1,7 @@
 """Validation during RL. Held-out problems are sampled every few steps, to choose the model to publish and when to stop.
 
 The completions use their own seeds, the same at every measurement, through the trainer's own generation. Measurements
-therefore
-compare the same problems and draws, and training samples are the same with and without validation.
+therefore compare the same problems and draws, and training samples are the same with and without validation.
 """
 
 import math
@@ -30,11 +29,9 @@ def points_of(history: Sequence[dict]) -> list[ValidationPoint]:
 def best_step(history: Sequence[dict], margin: float) -> int | None:
     """The step whose model is published; None: nothing was measured.
 
-    It is the latest step whose pass@1 is within `margin` standard errors (paired over the problems) of the best one. With
-    margin 0
-    it is the best step, the later one of equals. A few hundred completions cannot distinguish neighbouring checkpoints, and
-    the
-    highest is often an early one, so the margin favours longer training.
+    It is the latest step whose pass@1 is within `margin` standard errors (paired over the problems) of the best one.
+    With margin 0 it is the best step, the later one of equals. A few hundred completions cannot distinguish
+    neighbouring checkpoints, and the highest is often an early one, so the margin favours longer training.
     """
     measured = [(entry["step"], entry[KEY]["scores"]) for entry in history if KEY in entry]
     if not measured:

@@ -1,8 +1,8 @@
 """Storage of all completions that RL samples: one compressed shard per step, bounded in size and exact across kills.
 
-A shard is written before the step trains on it, so a failed step leaves its rollouts behind. A resumed run removes the shards
-of
-steps after its checkpoint and writes them again. No rollout is stored twice, and none of an earlier step is lost.
+A shard is written before the step trains on it, so a failed step leaves its rollouts behind. A resumed run removes the
+shards of steps after its checkpoint and writes them again. No rollout is stored twice, and none of an earlier step is
+lost.
 """
 
 import gzip
@@ -35,8 +35,8 @@ class RolloutWriter:
     """Writes the shards of one run, from one process.
 
     If the next shard exceeds the limit, only every second training step keeps its shard, then every fourth, and so on.
-    Validation
-    shards stay as long as they fit. The same run therefore keeps the same shards, however often it is killed.
+    Validation shards stay as long as they fit. The same run therefore keeps the same shards, however often it is
+    killed.
     """
 
     def __init__(self, folder: Path, *, limit_mb: float) -> None:

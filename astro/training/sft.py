@@ -40,8 +40,7 @@ def encode(trace: Trace, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) ->
     """Tokens and labels of a trace, including the end token (for a chat model: the end of the assistant's turn).
 
     A token belongs to the segment that contains its first character. The phrase before a jump keeps its loss in
-    `no_wrong_steps`:
-    that setting masks the wrong steps, but not the decision to go back.
+    `no_wrong_steps`: that setting masks the wrong steps, but not the decision to go back.
     """
     ids, spans, _ = encode_continuation(tokenizer, trace.prompt, trace.completion)
     masked = [] if loss_on == "all" else [(0, len(trace.prompt))]
@@ -219,9 +218,8 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
             schemas.sft.SftParams; seed.
 
     Returns:
-        examples, too_long, tokens (of one epoch), steps, curve; published: whether `target` holds the model, or `publish`
-        still
-        has to write it.
+        examples, too_long, tokens (of one epoch), steps, curve; published: whether `target` holds the model, or
+        `publish` still has to write it.
     """
     settings, work = given["settings"], Path(given["work"])
     arguments = trainer_arguments(settings, seed=given["seed"], work=work, compute=compute)

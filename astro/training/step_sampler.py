@@ -1,10 +1,9 @@
 """Selects the examples of each optimizer step and divides a step over processes and passes.
 
-The trainers' own samplers depend on both: they group by length within the batch of one device, and pad the last step of an
-epoch
-with examples from its start. Here a step depends only on (seed, epoch, step). Two processes, or gradient accumulation,
-therefore
-train on the same steps as a single pass in one process, and a resumed run continues with the same steps.
+The trainers' own samplers depend on both: they group by length within the batch of one device, and pad the last step of
+an epoch with examples from its start. Here a step depends only on (seed, epoch, step). Two processes, or gradient
+accumulation, therefore train on the same steps as a single pass in one process, and a resumed run continues with the
+same steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,9 +45,8 @@ class Steps(Sampler[list[int]]):
     def order(self) -> list[int]:
         """The row order of this epoch: rows of similar length are adjacent, and the groups are in random order.
 
-        The draws equal those of a trainer with torch's global generator, seeded at its start: each epoch, a number for the
-        data
-        loader, then a permutation.
+        The draws equal those of a trainer with torch's global generator, seeded at its start: each epoch, a number for
+        the data loader, then a permutation.
         """
         generator = torch.Generator()
         generator.manual_seed(self.seed)

@@ -32,9 +32,8 @@ def pack(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, rows: 
     """Concatenate documents, each ended by EOS, and cut them into rows. A row holds several problems, at any position.
 
     Returns:
-        Array of shape (rows, row_tokens), uint16 if that holds the vocabulary. `documents` may be endless, because only as
-        many
-        as needed are read.
+        Array of shape (rows, row_tokens), uint16 if that holds the vocabulary. `documents` may be endless, because only
+        as many as needed are read.
     """
     needed, stream = rows * row_tokens, []
     batch: list[str] = []

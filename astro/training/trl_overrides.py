@@ -151,9 +151,8 @@ def rollouts_trainer() -> type[Any]:
             return sampler
 
         def seeds(self, prompts: Sequence[Sequence[int]], first: int) -> list[int] | None:
-            """Seeds of one completion for each prompt; None: samples are not seeded. `first` is the position of the first prompt
-            in the
-            step's batch over all processes. Held-out prompts have the same seeds at every step.
+            """Seeds of one completion for each prompt; None: samples are not seeded. `first` is the position of the
+            first prompt in the step's batch over all processes. Held-out prompts have the same seeds at every step.
             """
             if self.held_out:
                 counts: dict[tuple[int, ...], int] = {}
@@ -213,9 +212,9 @@ def rollouts_trainer() -> type[Any]:
         def refilled(self, inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[list[list[int]], Any]]:
             """(rows, their (token ids, log-probabilities)) of this process, after at most `refills` rounds of new prompts.
 
-            In each round all processes sample the same number of new groups: as many as the process with the most flat groups
-            needs.
-            Groups that are still flat after the last round stay without a gradient, because a batch has a fixed size.
+            In each round all processes sample the same number of new groups: as many as the process with the most flat
+            groups needs. Groups that are still flat after the last round stay without a gradient, because a batch has a
+            fixed size.
             """
             group = int(self.num_generations or 1)
             verifier: Any = self.reward_funcs[0]
@@ -288,10 +287,8 @@ def rollouts_trainer() -> type[Any]:
             """As in TRL: (ids of each prompt, images: none, fields of other modes: none).
 
             Text prompts are tokenized as in the engines. TRL calls the tokenizer directly, which puts a second
-            <|begin_of_text|> in
-            front. For lists of messages TRL renders the template itself, without our fixed date and without breaking up
-            control
-            tokens in a problem's question.
+            <|begin_of_text|> in front. For lists of messages TRL renders the template itself, without our fixed date
+            and without breaking up control tokens in a problem's question.
             """
             tokenizer: Any = self.processing_class
             return [encode_prompt(tokenizer, prompt) for prompt in prompts], None, {}
@@ -376,9 +373,9 @@ class SeededClient:
 def cpu_colocated() -> type[Any]:
     """Define the class `CpuColocated`.
 
-    Two things differ on a CPU. vLLM repacks weights when it loads them, so new weights must use its own reload; written over
-    the
-    old ones they are silently ignored, or do not fit. And a seeded request crashes if its prompt is split over two steps.
+    Two things differ on a CPU. vLLM repacks weights when it loads them, so new weights must use its own reload; written
+    over the old ones they are silently ignored, or do not fit. And a seeded request crashes if its prompt is split over
+    two steps.
     """
     # Read when TRL imports vLLM.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

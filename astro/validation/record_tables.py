@@ -67,9 +67,8 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd
 def problem_rows(sets: Mapping[str, Sequence[Problem]], *, key: Key = plain_key) -> "pd.DataFrame":
     """One row per problem: place ("<set>:<id>"), id, set, question (its key), level, chance (NaN: unknown), elsewhere.
 
-    `elsewhere` is the place of the same problem in another group of sets with higher priority (eval before train before rl);
-    "" if
-    there is none. Two eval sets may share a problem.
+    `elsewhere` is the place of the same problem in another group of sets with higher priority (eval before train before
+    rl); "" if there is none. Two eval sets may share a problem.
     """
     keys = {name: [key(problem) for problem in problems] for name, problems in sets.items()}
     places: dict[str, dict[str, str]] = defaultdict(dict)  # key -> group -> first place
@@ -102,9 +101,8 @@ def set_rows(
 ) -> "pd.DataFrame":
     """One row per set: set, group, size, level_excess.
 
-    `level_excess` (train and rl, if `levels` is given; else NaN) is how far the worst level's share deviates from `levels`
-    beyond
-    `tolerance` plus three standard errors of a draw of that size; <= 0 is fine.
+    `level_excess` (train and rl, if `levels` is given; else NaN) is how far the worst level's share deviates from
+    `levels` beyond `tolerance` plus three standard errors of a draw of that size; <= 0 is fine.
     """
     rows = []
     for name, problems in sets.items():

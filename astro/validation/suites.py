@@ -123,8 +123,7 @@ def check_traces(
         max_backtracks: largest number of jumps back in a trace; None: unlimited.
         max_characters: longest completion; None: unlimited.
         max_answer_share: largest share of problems with the same answer (more is allowed with few problems), because a
-            frequent
-            answer would be learned.
+            frequent answer would be learned.
         to_the_end: every wrong branch continues to a wrong answer; False: it may be given up earlier.
         key: see `check_problems`.
     """

@@ -1,10 +1,8 @@
 """Draw a chain of thought as a directed graph in inline SVG (paper, analyses: node = step, back edge = backtrack).
 
-Time runs downwards and depth to the right. The problem is at the top left, and a step is right of the step that it continues.
-Every
-further continuation of a step opens a new row, so each row is one attempt, and the picture grows like the text beside it. A
-back
-edge leaves its step downwards, runs left under the row and up to the target of the return.
+Time runs downwards and depth to the right. The problem is at the top left, and a step is right of the step that it
+continues. Every further continuation of a step opens a new row, so each row is one attempt, and the picture grows like
+the text beside it. A back edge leaves its step downwards, runs left under the row and up to the target of the return.
 """
 
 from dataclasses import dataclass
@@ -196,11 +194,9 @@ class Line:
 def lines(text: str, chain: Chain) -> list[Line]:
     """Split the text into lines, and mark the first line of each step.
 
-    Steps are searched in the order of writing, by their first line. A step that is not found (another task's parser may have
-    reworded
-    it) marks no line. A restated path marks none either, because a chain holds each step once, but the end of a repeated
-    attempt is
-    marked.
+    Steps are searched in the order of writing, by their first line. A step that is not found (another task's parser may
+    have reworded it) marks no line. A restated path marks none either, because a chain holds each step once, but the
+    end of a repeated attempt is marked.
     """
     rows = text.splitlines()
     starts = _starts(rows, chain)

@@ -43,9 +43,9 @@ def outcome(completion: Completion) -> Outcome:
 def choose(completions: Iterable[Completion], count: int) -> list[Completion]:
     """Choose up to `count` chains on different problems, alternating between outcomes.
 
-    Within an outcome, chains with the most frequent number of backtracks come first, then one of each other number, then the
-    rest. So
-    the first one is typical and the next ones differ. The choice does not depend on the order of the completions.
+    Within an outcome, chains with the most frequent number of backtracks come first, then one of each other number,
+    then the rest. So the first one is typical and the next ones differ. The choice does not depend on the order of the
+    completions.
     """
     pools: dict[Outcome, list[Completion]] = defaultdict(list)
     for completion in sorted(completions, key=lambda c: (c.sample, c.problem_id)):

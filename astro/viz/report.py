@@ -1,8 +1,7 @@
 """The offline page of one pipeline run: one HTML file that loads nothing. The same input gives the same bytes.
 
-Model text is data. The templates escape every value, and the page's content security policy runs only the page's own script
-(by
-hash) and opens no connection, whatever a model wrote.
+Model text is data. The templates escape every value, and the page's content security policy runs only the page's own
+script (by hash) and opens no connection, whatever a model wrote.
 """
 
 import base64

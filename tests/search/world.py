@@ -1,9 +1,7 @@
 """A toy world for search tests: climb to a height by steps of +1 to +3, then state where you stand.
 
-    climb 5        the problem
-    +2             a step; "+ 2" is the same step in another spelling
-    +3
-    =5             a terminal step: correct if it is where the climb stands, and that is the goal
+    climb 5        the problem +2             a step; "+ 2" is the same step in another spelling +3 =5             a
+    terminal step: correct if it is where the climb stands, and that is the goal
 
 A world also has what makes searches hard: steps that are blank, steps that never end ("um um um ..."), answers that
 hold no number ("=?"), and, above the goal, heights from which only blank steps lead on (dead ends). Every probability

@@ -1,8 +1,7 @@
 """Pictures for the documents, drawn by the product's own code from committed records.
 
-Each picture is an SVG file with its own background, so it can be read on any page. Its colours follow the reader's choice of
-light
-or dark.
+Each picture is an SVG file with its own background, so it can be read on any page. Its colours follow the reader's
+choice of light or dark.
 """
 
 import re

@@ -2,10 +2,8 @@
 
 A solution has one step per line:
 
-    make 24 from 3 5 7 9              the question
-    9 - 5 = 4 left 3 7 4              combine two numbers and list the rest (the result comes last)
-    7 + 4 = 11 left 3 11
-    3 * 11 = 33 make 24 got 33 no answer 3 * ( 7 + ( 9 - 5 ) )
+    make 24 from 3 5 7 9              the question 9 - 5 = 4 left 3 7 4              combine two numbers and list the
+    rest (the result comes last) 7 + 4 = 11 left 3 11 3 * 11 = 33 make 24 got 33 no answer 3 * ( 7 + ( 9 - 5 ) )
 
 The last step repeats the target beside the result and says whether they agree, before it answers. A tiny model can only
 compare what is close together (docs/log.md). The base model answers in both cases. The search traces teach it to go back
@@ -13,9 +11,8 @@ after a "no" instead of answering.
 
 A chat model receives messages and writes as a person would:
 
-    9 - 5 = 4, which leaves 3, 7 and 4.
-    7 + 4 = 11, which leaves 3 and 11.
-    3 * 11 = 33. We need 24 and have 33: no. Answer: 3 * (7 + (9 - 5))
+    9 - 5 = 4, which leaves 3, 7 and 4. 7 + 4 = 11, which leaves 3 and 11. 3 * 11 = 33. We need 24 and have 33: no.
+    Answer: 3 * (7 + (9 - 5))
 """
 
 import random

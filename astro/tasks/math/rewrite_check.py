@@ -83,9 +83,8 @@ def keeps(step: str, rewrite: str) -> bool:
 def adds(rewrite: str, sources: Sequence[str]) -> bool:
     """Whether a rewrite adds a number or an equation that none of `sources` contains.
 
-    Tolerated are a number without its sign ("subtract 3" for -3), "Step 3", an equation with swapped sides, and an equation
-    that
-    one source implies by transitivity (a = b = c gives a = c).
+    Tolerated are a number without its sign ("subtract 3" for -3), "Step 3", an equation with swapped sides, and an
+    equation that one source implies by transitivity (a = b = c gives a = c).
     """
     known = {number.lstrip("-") for source in sources for number in numbers_of(source)}
     if {number.lstrip("-") for number in numbers_of(rewrite)} - known:

@@ -43,9 +43,8 @@ _MARKS = str.maketrans(
 def split_steps(text: str) -> list[str]:
     """Split a solution into steps: its paragraphs, cut where a line begins the next numbered step. Blank steps are dropped.
 
-    "Step 2:" and "## Step 2" begin a step on any line. "2." does so only after a line that began with "1.", because a line
-    may
-    begin with a plain number.
+    "Step 2:" and "## Step 2" begin a step on any line. "2." does so only after a line that began with "1.", because a
+    line may begin with a plain number.
     """
     steps: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", text):
