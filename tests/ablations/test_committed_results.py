@@ -132,7 +132,7 @@ def test_without_the_default_of_that_time_nothing_counts(tmp_path):
 def test_what_has_changed_is_said():
     had = {"run": {"seed": 3}, "a": {"b": 1, "gone": 2}, "lr": 0.5, "same": 1}
     now = {"run": {"seed": 1}, "a": {"b": 3, "new": 0}, "lr": 0.5, "same": 1}
-    assert changed(had, now) == ["a.b was 1, is 3", "a.gone was 2, is gone"]
+    assert changed(had, now) == ["a.b was 1, is now 3", "a.gone was 2, no longer exists"]
 
 
 def test_the_committed_results_can_be_shown():
