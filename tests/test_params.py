@@ -278,7 +278,7 @@ def test_an_added_key_is_told_with_the_way_back(repository):
 def test_values_that_do_not_fit_together_are_told_with_the_way_back(repository):
     path = Path("params.yaml")
     path.write_text(TEXT.replace("  majority: 8\n", "  majority: 999\n"))
-    assert "eval.majority was 8; `git restore" in message(path)
+    assert "it was edited (eval.majority was 8); `git restore params.yaml` restores it" in message(path)
 
 
 def test_a_fault_that_is_committed_has_no_way_back(repository):

@@ -20,6 +20,9 @@ from schemas.params import Params
 
 SEED_KEY = "run.seed"
 
+KEPT = Path("results/runs")
+"""Folder of the kept results of ablations.yaml. Those of a file in another folder lie beside it."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -33,10 +36,8 @@ class Planned:
     profile: str = ""
     """The profile applied to params.yaml."""
 
-    @property
-    def folder(self) -> Path:
-        """Folder of its kept result."""
-        return Path("results") / (self.profile or "runs")
+    folder: Path = KEPT
+    """Folder of its kept result."""
 
     @property
     def name(self) -> str:
@@ -108,7 +109,8 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
             except UserError:  # a parameter that is not committed yet, so no run can use it
                 params[ablation.name, seed] = checked
     wanted = [(a, s) for s in chosen for a in file.ablations if not only or a.name in only]
-    return [Planned(a, s, params[a.name, s], file.profile) for a, s in wanted]
+    folder = KEPT if path.resolve().parent == Path.cwd() else path.parent
+    return [Planned(a, s, params[a.name, s], file.profile, folder) for a, s in wanted]
 
 
 def committed_params(profile: str = "") -> dict:

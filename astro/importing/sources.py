@@ -425,7 +425,7 @@ def _json_lines(lines: Iterator[str], label: str) -> Iterator[Entry]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             content, fault = _parse(line)
-            if fault.startswith("no valid JSON") and "Extra data" not in fault and not line.endswith("\n"):
+            if fault.startswith("invalid JSON") and "Extra data" not in fault and not line.endswith("\n"):
                 fault += " (the line has no line end, so the file may be cut short)"
             yield Entry(f"{label}, line {number}", number, content, fault)
 

@@ -94,7 +94,7 @@ def test_a_full_disk_ends_the_run_and_what_was_stored_is_kept(tmp_path, monkeypa
 
     monkeypatch.setattr(ResultStore, "add", full)
     with pytest.raises(
-        UserError, match=r"No space left on device \(\S+sqlite\); 5 finished problems are kept and will be used"
+        UserError, match=r"No space left on device \(\S+sqlite\); 5 finished problems are kept for the next run"
     ):
         ran(SAMPLES, tmp_path)
     assert stored(tmp_path / FILE) == 5

@@ -181,7 +181,7 @@ def test_a_search_that_fails_names_its_problem(cluster):
 ADDRESSES = [
     (
         "127.0.0.1:9",
-        r"execution\.ray\.address 127\.0\.0\.1:9: no cluster answers .*refused",
+        r"execution\.ray\.address 127\.0\.0\.1:9: no Ray cluster answers .*refused",
     ),  # the discard port: nobody listens
     ("127.0.0.1", r'execution\.ray\.address 127\.0\.0\.1: .*expected "host:port"'),
     ("ray://127.0.0.1:10001", r'expected "host:port"'),

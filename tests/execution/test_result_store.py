@@ -154,8 +154,8 @@ def spoil(path):
 # what became of the file, message
 DAMAGES = [
     (cut, r"damaged result store \(.*malformed\); .* remove it"),
-    (older, r"a result store of format 0, this version reads 1; .* remove it"),
-    (newer, r"a result store of format 2, this version reads 1; .* remove it"),
+    (older, r"result store of format 0, but this version reads format 1; .* remove it"),
+    (newer, r"result store of format 2, but this version reads format 1; .* remove it"),
     (lambda path: path.write_text('{"name": "i1", "value": 0}\n' * 100), r"damaged result store \(.*not a database\)"),
     (spoil, r"damaged result store \(.*malformed\); .* remove it"),
 ]

@@ -184,7 +184,7 @@ def test_workers_that_always_die_from_outside_are_a_fault_and_no_verdict(monkeyp
     monkeypatch.setattr(_Run, "_send", killing)
     with pytest.raises(GraderFault, match=r"killed by another process: \d+ in"):
         pool.grade_batch([FORMULA, ("x+1", "1+x")])
-    assert "ended from outside" in caplog.text
+    assert "killed by another process" in caplog.text
     monkeypatch.undo()
     assert [g.verdict for g in pool.grade_batch([FORMULA, ("x+1", "1+x")])] == ["correct"] * 2
     pool.close()

@@ -121,7 +121,7 @@ def test_ids_can_be_switched_off_or_named(tmp_path):
 
 BAD_ROWS = [
     # a line, what is told of it
-    ("{oops", "no valid JSON"),
+    ("{oops", "invalid JSON"),
     ("[1, 2]", "expected a JSON object"),
     ('{"id": "b", "numbers": [3, 8]}', "field 'target': missing (map countdown); the row has: id, numbers"),
     ('{"id": "b", "numbers": [3, 8], "goal": 3}', "the row has: goal, id, numbers; rename the column to 'target'"),
@@ -146,7 +146,7 @@ BAD_ROWS = [
 def test_a_bad_row_is_left_out_and_told(tmp_path, capsys, line, told):
     good = [json.dumps(GOOD | {"id": "t"}), json.dumps({"id": "u", "numbers": [2, 4], "target": 6})]
     found = import_countdown(params(tmp_path, train="\n".join([good[0], line, good[1]])))
-    if "'t' stands" in told:  # it gets the name of its set first
+    if "'t' occurs" in told:  # it gets the name of its set first
         assert [p.id for p in found.sets["train"]] == ["t", "train-t", "u"]
         return
     assert [p.id for p in found.sets["train"]] == ["t", "u"]

@@ -65,7 +65,7 @@ FAULTS = [
     ({"path": "own.jsonl", **ENTRY, "where": {"okay": "Yes"}}, "there is no field 'okay'; did you mean 'ok'?"),
     (
         {"path": "own.jsonl", **ENTRY, "where": {"ok": "yes"}},
-        "leaves no row: ok should be 'yes', but ok is 'Yes' (6 rows)",
+        "excludes all rows: ok should be 'yes', but ok is 'Yes' (6 rows)",
     ),
     (
         {"path": "own.jsonl", "fields": ENTRY["fields"], "preset": "countdown3to4"},
@@ -73,7 +73,7 @@ FAULTS = [
     ),
     (
         {"path": "own.jsonl", "strict": True, "fields": {"question": "q", "answer": "a"}},
-        "line 9: left out: no valid JSON",
+        "line 9: left out: invalid JSON",
     ),
     ({"path": "own.jsonl"}, "error: own.jsonl"),
 ]
@@ -87,7 +87,7 @@ def test_a_fault_of_one_set_hides_no_other(tmp_path, check, entry, told):
     assert told.removeprefix("error: own.jsonl") in out
     assert "  error: " in out
     assert "train: train.jsonl: 1 rows, 1 kept" in out
-    assert out.endswith("1 of 3 sets have a fault: eval_own\n")
+    assert out.endswith("1 of 3 sets have faults: eval_own\n")
     assert check("--set", "train", eval_own=entry)[0] == 0
     code, out, _ = check("--set", "eval_own", eval_own=entry)
     assert code == 1
@@ -127,7 +127,7 @@ REFUSED = [
     (["own.csv", "--entry", "[1]"], "--entry: expected YAML, such as"),
     (["--set", "eval_x"], "there is no set 'eval_x'; available: "),
     (["--preset", "svamp"], "--preset, --entry and --task need a file"),
-    (["own.csv", "--task", "chess"], "no task is called 'chess'"),
+    (["own.csv", "--task", "chess"], "run.task: unknown task 'chess'; available: countdown, math, "),
 ]
 
 

@@ -244,8 +244,8 @@ def test_a_local_dataset_is_loaded_as_one_of_the_hub(tmp_path):
 
 DATASETS = [
     # what is asked of a folder with the splits train and test, message
-    ({"dataset": "set"}, r"has the splits train, test; name one in split"),
-    ({"dataset": "set", "split": "valid"}, r"there is no split 'valid', only train, test"),
+    ({"dataset": "set"}, r"has the splits train, test; choose one in split"),
+    ({"dataset": "set", "split": "valid"}, r"there is no split 'valid'; available: train, test"),
     ({"dataset": "saved"}, r"written by save_to_disk, .*; write it as Parquet"),
     ({"dataset": "set/train.jsonl", "split": "test"}, r"is a file; remove config and split"),
     (
@@ -278,12 +278,12 @@ FAULTS = [
     # content of train.jsonl, of which no row can be read; the entry beside its path; message
     ("", {}, r"train\.jsonl: contains no problem for set 'train'"),
     ("\n \n", {}, r"train\.jsonl: contains no problem"),
-    ('{"id": "b", "que\n', {}, r"train\.jsonl, line 1: no valid JSON"),
-    ('{"id": "b", "que', {}, r"line 1: no valid JSON.*cut short"),
+    ('{"id": "b", "que\n', {}, r"train\.jsonl, line 1: invalid JSON"),
+    ('{"id": "b", "que', {}, r"line 1: invalid JSON.*cut short"),
     ("\n7\n[1, 2]\n[3]\n", {}, r"line 3: expected a JSON object with named fields, got list \(none of 3 rows of set 'train'"),
     ("[" * 100_000 + "\n", {}, r"line 1: nested too deeply"),
-    ('{"question": "q"}\n', {}, r"line 1: field 'answer': missing \(map plain\); the row has: question; .*fields\.answer$"),
-    ('{"answer": "1", "text": "q"}\n', {}, r"field 'question' or 'problem': missing .*: answer, text; .*fields\.question$"),
+    ('{"question": "q"}\n', {}, r"line 1: field 'answer': missing \(map plain\); the row has: question; set fields\.answer to the right column$"),
+    ('{"answer": "1", "text": "q"}\n', {}, r"field 'question' or 'problem': missing .*: answer, text; set fields\.question to the right column$"),
     ('{"question": "q", "answer": "1"}\n', {"preset": "math"}, r"line 1: field 'problem': missing \(map math\)"),
     ('{"question": "  ", "answer": "1"}\n', {}, r"line 1: field 'question': expected a text that is not blank, got str '  '"),
     ('{"question": null, "answer": "1"}\n', {}, r"line 1: field 'question': expected a text .*got nothing"),
@@ -317,11 +317,11 @@ def test_a_set_without_a_readable_row_names_file_line_field_and_remedy(tmp_path,
 
 BAD_ROWS = [
     # a line between good ones, what is told of it
-    ('{"id": "b", "que', "no valid JSON"),
-    ("# a remark", "no valid JSON"),
+    ('{"id": "b", "que', "invalid JSON"),
+    ("# a remark", "invalid JSON"),
     ("[1, 2]", "expected a JSON object with named fields, got list"),
     ("[" * 5000 + "]" * 5000, "nested too deeply"),
-    ('{"question": "Is it?", "answer": ["4", "5"]}', "field 'answer': expected a text or a number, got a list of answers that "),
+    ('{"question": "Is it?", "answer": ["4", "5"]}', "field 'answer': expected a text or a number, got a list of different answers, '4' and '5'; "),
     ('{"question": "Is it?", "answer": NaN}', "field 'answer': expected a text or a number, got float nan"),
     ('{"question": "Is it?", "answer": -Infinity}', "got float -inf"),
     ('{"question": "Is it?", "answer": true}', "got bool True"),
@@ -332,8 +332,8 @@ BAD_ROWS = [
     ('{"question": "Is it?", "answer": "1", "answer": "2"}', "field 'answer': occurs twice in one object"),
     ('{"question": "Is it?", "answer": "1", "meta": {"k": 1, "k": 1}}', "field 'k': occurs twice in one object"),
     ('{"question": "Is it \udcff?", "answer": "1"}', "the text is not UTF-8"),
-    ('{"question": "Is it?", "answer": ' + "9" * 5000 + "}", "no valid JSON"),
-    ('{"question": "Is it?", "answer": 1e99999999999999999999}', "no valid JSON"),
+    ('{"question": "Is it?", "answer": ' + "9" * 5000 + "}", "invalid JSON"),
+    ('{"question": "Is it?", "answer": 1e99999999999999999999}', "invalid JSON"),
 ]  # fmt: skip
 
 
@@ -444,7 +444,7 @@ def test_a_leak_with_another_answer_says_so(tmp_path):
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.jsonl: no such file"):
         import_math(params(tmp_path, train={"path": "nowhere.jsonl"}))
-    with pytest.raises(UserError, match=r"no such file \(it is a folder; name it in dataset\)"):
+    with pytest.raises(UserError, match=r"no such file \(it is a folder; name it in dataset instead of path\)"):
         import_math(params(tmp_path, train={"path": str(tmp_path)}))
 
 

@@ -97,7 +97,7 @@ REFUSED = [
     ("a.csv", CSV.replace(",", ";").encode("utf-16"), r"line 1: text in UTF-16"),
     ("a.jsonl", json.dumps(ROWS[0], indent=2).encode(), r"line 1: an object over several lines; write one object per line"),
     ("a.json", "\n".join(json.dumps(r, indent=4) for r in ROWS).encode(), r"line 1: an object over several lines"),
-    ("a.json", json.dumps({"v": 1, "rows": ROWS}, indent=4).encode(), r"line 1: one object that holds its rows in 'rows'"),
+    ("a.json", json.dumps({"v": 1, "rows": ROWS}, indent=4).encode(), r"line 1: one object with its rows in 'rows'; write only the rows "),
     ("a.json", json.dumps(ROWS)[:-9].encode(), r"line 1: the JSON array is never closed"),
     ("a.xlsx", b"PK\x03\x04" + bytes(40), r"line 1: a zip archive or a workbook"),
     ("a.jsonl.bz2", b"BZh91AY&SY", r"line 1: a compressed file: unpack it"),
@@ -105,7 +105,7 @@ REFUSED = [
     ("a.arrow", b"ARROW1\0\0", r"line 1: an Arrow file: write it as Parquet"),
     ("a.db", b"SQLite format 3\0", r"line 1: binary data: expected"),
     ("a.pdf", b"%PDF-1.7\n", r"line 1: a PDF"),
-    ("a.txt", b"What is 2 plus 2?\n", r"line 1: no JSON; expected objects as \.jsonl"),
+    ("a.txt", b"What is 2 plus 2?\n", r"line 1: no JSON; expected \.jsonl \(one object per line\)"),
     ("a.tar.gz", packed(b"x" + bytes(256) + b"ustar\0" + bytes(200)), r"line 1: a tar archive: unpack it"),
     ("a.jsonl.gz", packed(LINES.encode())[:-12], r"a\.jsonl\.gz: the \.gz is damaged or cut short"),
     ("a.parquet", b"PAR1" + bytes(60), r"a\.parquet: cannot be read as Parquet: "),
@@ -245,8 +245,8 @@ def test_cells_of_a_table(tmp_path):
         (1, "line 2"), (2, "line 5"), (3, "line 6"), (4, "line 7"), (5, "line 8"),
     ]  # fmt: skip
     assert [e.fault for e in entries[1:4]] == [
-        "has 2 cells, but the table has 3 columns",
-        "has 4 cells, but the table has 3 columns",
+        "2 cells, but the table has 3 columns",
+        "4 cells, but the table has 3 columns",
         "invalid CSV: ',' expected after '\"'",
     ]
     assert entries[4].content == {"id": "5", "question": None, "answer": None}

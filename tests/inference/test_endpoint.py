@@ -368,7 +368,7 @@ def test_an_endpoint_that_dies_later_is_an_engine_error(connect):
 
 MODELS = [
     # (what is served, what is asked for, part of the message)
-    ((MODEL, "large"), "huge", r"engine\.endpoint\.model: .*\['tiny', 'large'\], not 'huge'"),
+    ((MODEL, "large"), "huge", r"engine\.endpoint\.model: .*serves \['tiny', 'large'\], but not 'huge'"),
     ((), "", "serves no model"),
     (b"<html>hello</html>", "", "invalid list of models"),
     (b'{"hello": 1}', "", r"execution\.endpoint\.url"),

@@ -95,7 +95,7 @@ PARAMS = [
     # two values that contradict each other
     (edit("target_max: 24", "target_max: 1"), r"params\.yaml, line \d+: problems: target_min 2 is above target_max 1"),
     # no YAML
-    (edit("mcts:", "mcts: ["), r"params\.yaml: no valid YAML"),
+    (edit("mcts:", "mcts: ["), r"params\.yaml: invalid YAML"),
     # nothing at all
     (lambda _: "", r"params\.yaml: expected sections"),
 ]
@@ -126,7 +126,7 @@ GOOD = '{"id": "a", "numbers": [4, 5], "target": 9}'
 # content of train.jsonl, message
 PROBLEM_FILES = [
     # a line that is no JSON
-    ('{"id": "b", "numbers": [4, \n', r"train\.jsonl, line 1: no valid JSON"),
+    ('{"id": "b", "numbers": [4, \n', r"train\.jsonl, line 1: invalid JSON"),
     # a line without its end: an interrupted copy
     ('{"id": "b", "numb', r"train\.jsonl, line 1: .*cut short"),
     # a field is missing
@@ -150,7 +150,7 @@ PROBLEM_FILES = [
         r"train\.jsonl: set 'train' would be empty, .* in an eval set",
     ),
     # a target that no legal path reaches
-    ('{"id": "a", "numbers": [2, 2], "target": 23}\n', r"contains no problem for set 'train' .*\(1 unreadable\)"),
+    ('{"id": "a", "numbers": [2, 2], "target": 23}\n', r"train\.jsonl: set 'train' would be empty, .*\(1 unreadable\)"),
 ]
 
 
@@ -178,7 +178,7 @@ def test_base_that_is_no_model(workspace: Checkout):
     workspace.set_param("base.source", "pretrained")
     workspace.set_param("base.pretrained.path", "not_a_model")
     done = workspace.run("python", "-m", "stages.base", ok=False, HF_HUB_OFFLINE="1")
-    fails(done, r"base\.pretrained\.path: not_a_model is no model")
+    fails(done, r"base\.pretrained\.path: not_a_model is not a model that transformers can load")
     assert leftovers(workspace.root) == []
 
 
@@ -187,7 +187,7 @@ def test_base_that_is_not_there(workspace: Checkout):
     workspace.set_param("base.source", "pretrained")
     workspace.set_param("base.pretrained.path", "models/llama")
     done = workspace.run("python", "-m", "stages.base", ok=False, HF_HUB_OFFLINE="1")
-    fails(done, r"base\.pretrained\.path: models/llama is no model")
+    fails(done, r"base\.pretrained\.path: models/llama is not a model folder")
     assert leftovers(workspace.root) == []
 
 
@@ -252,7 +252,7 @@ def test_missing_phrase_file(workspace: Checkout):
 PHRASES = [
     ("reflection: [wait]\nreturn_step: [back]\n", r"own\.yaml: field 'return_root': Field required"),
     ("reflection: []\nreturn_step: [a]\nreturn_root: [b]\n", r"own\.yaml: field 'reflection': .*at least 1 item"),
-    ("reflection: [\n", r"own\.yaml: no valid YAML"),
+    ("reflection: [\n", r"own\.yaml: invalid YAML"),
     ("", r"own\.yaml: "),
 ]
 

@@ -205,13 +205,13 @@ def test_a_module_that_cannot_be_read_ends_the_run_at_once(clean: Checkout):
     done = clean.run("dvc", "repro", ok=False)
     assert done.code != 0
     assert done.all_ran == ["code"]
-    assert "error: astro/search/puct.py, line 1: invalid syntax: the module cannot be read" in done.err
+    assert "error: astro/search/puct.py, line 1: invalid syntax: the module cannot be parsed" in done.err
 
 
 def test_an_unknown_arm_is_refused(clean: Checkout):
     for stage in ("sft", "grpo"):
         done = clean.run("python", "-m", f"stages.{stage}", "dirct", ok=False)
-        assert (done.code, "error: no arm is called 'dirct'; arms.yaml has: direct, astro" in done.err) == (2, True), (
+        assert (done.code, "error: unknown arm 'dirct'; arms.yaml has: direct, astro" in done.err) == (2, True), (
             done
         )
 

@@ -60,7 +60,7 @@ def test_a_profile_that_the_gpu_cannot_hold_ends_with_1_and_says_why(monkeypatch
     code, said = ran(monkeypatch, capsys, "llama-3.1-70b", "--dry-run", "--device", "L4")
     assert code == 1
     assert "fault: sft: needs 48." in said
-    assert "fault: execution.grpo_vllm.gpu_memory_utilization 0.45: of L4" in said
+    assert "fault: execution.grpo_vllm.gpu_memory_utilization 0.45: on L4 that leaves" in said
     assert "faults found; fix them before the run" in said
 
 
@@ -96,7 +96,7 @@ WRONG = {
         "engine: {max_model_len: 200000}\n",
         "",
         "",
-        ["engine.max_model_len 200000: above the context", "131072"],
+        ["engine.max_model_len 200000: longer than the context", "131072"],
     ),
     "completions longer than the engine": (
         "engine: {max_model_len: 8192}\n",

@@ -81,7 +81,7 @@ def test_a_cut_file_is_refused(tmp_path, kept):
 @pytest.mark.parametrize("content", [b"", b"GG", b"version https://git-lfs.github.com/spec/v1\n", b"<html>"])
 def test_another_kind_of_file_is_refused(tmp_path, content):
     (tmp_path / "m.gguf").write_bytes(content)
-    assert "m.gguf is no GGUF file: it begins with" in refusal(tmp_path / "m.gguf", tmp_path)
+    assert "m.gguf is not a GGUF file; it begins with" in refusal(tmp_path / "m.gguf", tmp_path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -97,7 +97,7 @@ def test_a_folder_that_holds_only_such_a_file_is_told_to_name_it(tmp_path):
 def test_without_the_package_that_reads_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    assert refusal(tmp_path / "m.gguf", tmp_path).endswith("is not installed; run `make smollm2`")
+    assert refusal(tmp_path / "m.gguf", tmp_path).endswith("the package gguf is needed to read it; run `make smollm2`")
 
 
 def package(folder: Path, files: list[str], name: str = "some-model", version: str = "1.5") -> None:
@@ -128,7 +128,7 @@ def test_a_package_that_is_not_installed(tmp_path, monkeypatch):
             "the package must contain exactly one GGUF file; it has: a.gguf, b.gguf",
         ),
         (["some_model/a.gguf"], "1.4", "base.pretrained.revision requires version 1.4, but 1.5 is installed"),
-        (["some_model/a.gguf"], "1.5", "a.gguf is no GGUF file"),
+        (["some_model/a.gguf"], "1.5", "a.gguf is not a GGUF file"),
     ],
 )
 def test_the_file_of_a_package_is_found_without_importing_it(tmp_path, monkeypatch, files, revision, said):

@@ -137,7 +137,7 @@ def test_a_prompt_must_fit_a_step(tmp_path):
 
 
 def test_completions_that_cannot_be_shared_out_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"prompts_per_step \* group_size: a step of 16"):
+    with pytest.raises(ValueError, match=r"prompts_per_step \* group_size: a batch of 16"):
         run(tmp_path, micro_batch=5)
 
 

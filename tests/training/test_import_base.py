@@ -104,7 +104,7 @@ def test_a_generation_config_that_is_no_object_is_refused(base, tmp_path):
     shutil.copytree(base, source)
     (source / "generation_config.json").write_text("[1, 2]")
     with pytest.raises(
-        UserError, match=r"base\.pretrained\.path: .*source: its generation_config\.json is no JSON object"
+        UserError, match=r"base\.pretrained\.path: .*source: its generation_config\.json is not a JSON object"
     ):
         take(source, tmp_path / "out")
 
@@ -141,7 +141,7 @@ BROKEN = [
         r"1 of 2 weight files are missing, the first is model-00002-of-00002",
     ),
     (cut, r"model-00001-of-00002\.safetensors is cut short"),
-    (no_weights_inside, r"model-00001-of-00002\.safetensors is no safetensors file, or is cut short"),
+    (no_weights_inside, r"model-00001-of-00002\.safetensors is not a safetensors file, or is cut short"),
     (of_another_shape, r"mlp\.\S+ has shape \[\d+, \d+\], but its config\.json requires"),
     (of_no_known_kind, r"is not a model that transformers can load.*llamma"),
 ]

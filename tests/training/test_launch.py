@@ -75,7 +75,10 @@ WRONG = {
         "device: cpu\nprocesses: 2\nstrategy: fsdp2\naccelerate: compute/accelerate/fsdp2.yaml\n",
         r"strategy fsdp2 needs GPUs.*device is cpu",
     ),
-    "fsdp2 without its file": ("processes: 2\nstrategy: fsdp2\n", r"strategy fsdp2 needs a file for accelerate"),
+    "fsdp2 without its file": (
+        "processes: 2\nstrategy: fsdp2\n",
+        r"strategy fsdp2 needs a file for `accelerate launch`",
+    ),
     "a file that is missing": (
         "processes: 2\nstrategy: zero3\naccelerate: compute/nowhere.yaml\n",
         r"accelerate: compute/nowhere\.yaml: no such file",
@@ -110,9 +113,9 @@ MACHINES = [
     # (profile, GPUs in sight, what is said)
     (GPU8, 0, "8 processes need one GPU each, but 0 are visible"),
     (GPU8, 7, "but 7 are visible"),
-    ({"device": "gpu"}, 0, "each of 1 processes is needed, but 0"),
+    ({"device": "gpu"}, 0, "1 processes need one GPU each, but 0 are visible"),
     (GPU8 | {"device": "auto"}, 2, "but this machine has 2; set device: cpu to train without GPUs"),
-    (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "each of 8 processes"),
+    (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "8 processes need one GPU each"),
     (GPU8 | {"strategy": "zero3", "accelerate": "a"}, 8, "needs the package deepspeed"),
     (GPU8 | {"machines": 2}, 8, "2 machines, but the address of machine 0 is not set"),
     (GPU8, 8, ""),
@@ -149,7 +152,10 @@ def test_a_step_is_spread_over_processes_and_passes(given, expected):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [((32, 0, 3), "3 processes cannot share a batch of 32 equally"), ((32, 5, 2), "is 16 on each of 2.*micro_batch 5")],
+    [
+        ((32, 0, 3), "3 processes cannot share a batch of 32 equally"),
+        ((32, 5, 2), "is 16 for each of 2 .*micro_batch 5"),
+    ],
 )
 def test_a_step_that_cannot_be_spread_is_refused(given, said):
     with pytest.raises(UserError, match=rf"sft\.batch_size: {said}|sft\.batch_size.*{said}"):

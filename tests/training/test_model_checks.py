@@ -61,7 +61,7 @@ FAULTS = [
     (llama(), {}, {"sft__max_length": 1025}, "sft.max_length 1025: m has a context of 1024 tokens"),
     (llama(), {}, {"engine__max_model_len": 1025}, "engine.max_model_len 1025: m has a context of 1024"),
     (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt has"),
-    (llama(), {}, {"grpo__max_completion": 1000}, "grpo.max_completion 1000, behind a prompt of"),
+    (llama(), {}, {"grpo__max_completion": 1000}, "grpo.max_completion 1000, after a prompt of"),
     (chat_tokenizer("qwen", pad=None), {}, {}, "no pad token"),
     (chat_tokenizer("qwen", pad="<|im_end|>"), {}, {}, "its end token as pad token"),
 ]

@@ -52,7 +52,7 @@ def edited(settings, changes):
 REFUSED = [
     ({"loss_type": "cispo"}, r"epsilon_high 0\.0: with loss_type cispo .* at least 1"),
     ({"loss_type": "sapo", "epsilon_high": 0.3}, r"epsilon_high 0\.3: loss_type sapo does not clip"),
-    ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 9.0}, r"delta 9\.0: loss_type cispo does not read it"),
+    ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 9.0}, r"delta 9\.0: loss_type cispo does not use it"),
     ({"delta": 1.1}, r"delta 1\.1 must be above 1 \+ epsilon_high"),
     ({"loss_type": "luspo"}, "loss_type luspo needs importance_level sequence"),
     ({"loss_type": "vespo", "importance_level": "sequence"}, "loss_type vespo needs importance_level token"),
@@ -110,7 +110,7 @@ MACHINES = [
     (
         {"generation": "vllm_colocate", "vllm__tensor_parallel_size": 3},
         {"cuda": True, "processes": 8},
-        "tensor_parallel_size 3: must divide the 8",
+        "tensor_parallel_size 3: must divide 8,",
     ),
 ]
 
@@ -222,7 +222,7 @@ def config(**changes):
 SERVERS = [
     (
         {"/v1/models": {"data": [{"id": "x", "root": "/m/Qwen2.5-7B", "max_model_len": 100}]}},
-        "it serves /m/Qwen2.5-7B, but",
+        "the server has the model /m/Qwen2.5-7B, but",
     ),
     ({"/v1/models": {"data": [{"id": "models/sft", "max_model_len": 99}]}}, "--max-model-len is 99, .* needs 100"),
     ({"/tokenize": {"tokens": [1, 2]}}, "tokenizes differently"),
@@ -276,7 +276,7 @@ def test_the_last_problems_are_held_out_and_never_trained_on():
 
 @pytest.mark.parametrize("held_out", [7, 10, 11, 1000])
 def test_too_few_are_left_to_train_on(held_out):
-    with pytest.raises(UserError, match=rf"grpo.validation.problems {held_out}: the rl set holds 10 .*problems\.rl"):
+    with pytest.raises(UserError, match=rf"grpo.validation.problems {held_out}: the rl set has 10 .*problems\.rl"):
         split_rl(made("rl", 10), held_out=held_out, use=100, needed=4)
 
 
@@ -286,7 +286,7 @@ OVERLAPS = [
         r"n3.jsonl.*rl2 \(there eval_n3-00007\)",
     ),
     ({"data/problems/eval/n3.jsonl": lambda p: [p]}, r"1 of the last 4 .* also occur in data/problems/eval/n3.jsonl"),
-    ({"data/problems/train.jsonl": lambda p: [reordered(p, "train-1")]}, r"stand in data/problems/train.jsonl"),
+    ({"data/problems/train.jsonl": lambda p: [reordered(p, "train-1")]}, r"also occur in data/problems/train.jsonl"),
     (
         {"data/problems/rl.jsonl before them": lambda p: [reordered(p, "rl99")]},
         r"rl.jsonl before them, .* rl2 \(there rl99",

@@ -350,8 +350,8 @@ def test_whole_weights_left_by_a_sharded_training_are_cast(base, traces, tmp_pat
 WRONG_ADAPTERS = [
     # (change of its settings, another base, what is said)
     ({"base_model_name_or_path": "a/Llama-3.1-70B"}, {}, r"was made for a/Llama-3\.1-70B, not for .*tiny-llama"),
-    ({}, {"hidden": 64}, r"is for 32 (inputs|outputs) of model\.layers\.0\.\S+, \S+ has 64"),
-    ({}, {"ffn": 96}, r"is for 48 (inputs|outputs) of model\.layers\.0\.mlp\.\S+, \S+ has 96"),
+    ({}, {"hidden": 64}, r"is for 32 (inputs|outputs) of model\.layers\.0\.\S+, but \S+ has 64"),
+    ({}, {"ffn": 96}, r"is for 48 (inputs|outputs) of model\.layers\.0\.mlp\.\S+, but \S+ has 96"),
     ({}, {"layers": 1}, r"changes model\.layers\.1\.\S+, which \S+ does not have"),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from schemas.evaluate import Estimate, EvalMetrics, ModelMetrics
 from schemas.strict import Strict
 from tools.docs.record_run import RESULTS
 
-RUNS = RESULTS / "runs"
+RUNS, SUDOKU, RL_RUNS = RESULTS / "runs", RESULTS / "sudoku", RESULTS / "rl"
 SETS = ("n3", "n4")
 """Eval sets of the comparisons. On n5 no trained model solves anything."""
+
+OPEN_CELLS = ("c8", "c10", "c12")
+"""Eval sets of the profile sudoku."""
 
 SEEDS = (1, 2, 3)
 RESAMPLES, SEED = 2000, 1
@@ -30,11 +34,12 @@ class Runs:
 
     model: str
     ablation: str = BASELINE
+    folder: Path = RUNS
 
     def scores(self, set_name: str) -> dict[int, dict[str, float]]:
         """Seed -> problem id -> pass@1, for the seeds with a committed run."""
-        paths = {seed: RUNS / f"{self.ablation}-s{seed}.json" for seed in SEEDS}
-        return {seed: _result(str(path))[set_name, self.model] for seed, path in paths.items() if path.is_file()}
+        paths = {seed: self.folder / f"{self.ablation}-s{seed}.json" for seed in SEEDS}
+        return {seed: _result(path)[set_name, self.model] for seed, path in paths.items() if path.is_file()}
 
     def metrics(self, set_name: str) -> list[ModelMetrics]:
         """All figures of the eval stage, one entry per seed."""
@@ -46,14 +51,15 @@ Row = tuple[str, Runs] | tuple[str, Runs, Runs]
 
 
 @cache
-def _result(path: str) -> Mapping[tuple[str, str], dict[str, float]]:
-    return result_of(read_run(RESULTS.parent / path), RUNS).scores
+def _result(path: Path) -> Mapping[tuple[str, str], dict[str, float]]:
+    return result_of(read_run(path), path.parent).scores
 
 
 @cache
-def measured() -> list[EvalMetrics]:
+def measured(folder: Path = RESULTS) -> list[EvalMetrics]:
     """The committed eval metrics of the default, one entry per seed."""
-    return [read_json(RESULTS / f"eval-s{seed}.json", EvalMetrics) for seed in SEEDS]
+    paths = [folder / f"eval-s{seed}.json" for seed in SEEDS]
+    return [read_json(path, EvalMetrics) for path in paths if path.is_file()]
 
 
 class _Sets(Strict):
@@ -88,21 +94,26 @@ def _difference(better: Runs, worse: Runs, set_name: str) -> tuple[str, str]:
 
 def _mean(runs: Runs, set_name: str) -> tuple[str, str]:
     """(pass@1 over all seeds, pass@1 of the seeds)."""
-    if runs.model == BASE.model:  # kept runs hold the scores of trained models alone
+    if runs.model == BASE.model and runs.folder == RUNS:  # kept runs hold the scores of trained models alone
         each = [metrics.pass_at_1.value for metrics in runs.metrics(set_name)]
     else:
         each = [rounded(np.mean(list(by_problem.values()))) for by_problem in runs.scores(set_name).values()]
     return percent(rounded(np.mean(each))), ", ".join(map(percent, each)) if len(each) > 1 else ""
 
 
-def scores_table(first: str, rows: Sequence[Row], extras: Mapping[str, Callable[[ModelMetrics], str]] = {}) -> str:
+def scores_table(
+    first: str,
+    rows: Sequence[Row],
+    extras: Mapping[str, Callable[[ModelMetrics], str]] = {},
+    sets: Sequence[str] = SETS,
+) -> str:
     """pass@1 of models, and differences between them; `extras` adds figures on n3, one per seed."""
     shown = []
     for label, *runs in rows:
-        cells = [_mean(runs[0], name) if len(runs) == 1 else _difference(runs[0], runs[1], name) for name in SETS]
+        cells = [_mean(runs[0], name) if len(runs) == 1 else _difference(runs[0], runs[1], name) for name in sets]
         more = [", ".join(map(f, runs[0].metrics("n3"))) if len(runs) == 1 else "" for f in extras.values()]
         shown.append([label, *(text for cell in cells for text in cell), *more])
-    head = [first, *(text for name in SETS for text in (name, f"{name}, by seed")), *extras]
+    head = [first, *(text for name in sets for text in (name, f"{name}, by seed")), *extras]
     filled = [n for n in range(len(head)) if any(row[n] for row in shown)]  # a single seed has no figures by seed
     return table([head[n] for n in filled], [[row[n] for n in filled] for row in shown])
 
@@ -206,25 +217,31 @@ def correlations_table() -> str:
     return by_seed("ASTRO-RL at seeds 1, 2, 3", rows)
 
 
-def equal_tokens_table() -> str:
-    """One chain of ASTRO-RL, and other uses of as many tokens, by seed."""
-    others = {
-        "Direct-RL, vote": "grpo_direct_majority",
-        "base, vote": "base_majority",
-        "base, tree search at test time (oracle)": "base_search",
-        "base, best of N (oracle)": "base_best_of_n",
-        "Direct-RL, best of N (oracle)": "grpo_direct_best_of_n",
-    }
+OTHER_USES = {
+    "Direct-RL, vote": "grpo_direct_majority",
+    "Direct-SFT, vote": "sft_direct_majority",
+    "base, vote": "base_majority",
+    "base, tree search at test time (oracle)": "base_search",
+    "base, best of N (oracle)": "base_best_of_n",
+    "Direct-RL, best of N (oracle)": "grpo_direct_best_of_n",
+    "Direct-SFT, best of N (oracle)": "sft_direct_best_of_n",
+}
+"""Label of a method -> its name in the eval metrics."""
+
+
+def equal_tokens_table(chain: str = "grpo", folder: Path = RESULTS, sets: Sequence[str] = SETS) -> str:
+    """One chain of a model, and other uses of as many tokens, by seed."""
     found = {
-        name: [{row.worse: row for row in one.equal_tokens[name] if row.better == "grpo"} for one in measured()]
-        for name in SETS
+        name: [{row.worse: row for row in one.equal_tokens[name] if row.better == chain} for one in measured(folder)]
+        for name in sets
     }
-    chain = [", ".join(percent(next(iter(rows.values())).accuracy) for rows in found[name]) for name in SETS]
-    cells = {"ASTRO-RL, one chain": chain}
-    for label, worse in others.items():
-        cells[label] = [", ".join(percent(rows[worse].other) for rows in found[name]) for name in SETS]
-    tokens = [", ".join(f"{next(iter(rows.values())).tokens:.0f}" for rows in found[name]) for name in SETS]
-    head = [f"{name}, {spent} tokens" for name, spent in zip(SETS, tokens, strict=True)]
+    first = [", ".join(percent(next(iter(rows.values())).accuracy) for rows in found[name]) for name in sets]
+    cells = {f"{style(chain).label}, one chain": first}
+    for label, worse in OTHER_USES.items():
+        if worse in found[sets[0]][0]:
+            cells[label] = [", ".join(percent(rows[worse].other) for rows in found[name]) for name in sets]
+    tokens = [", ".join(f"{next(iter(rows.values())).tokens:.0f}" for rows in found[name]) for name in sets]
+    head = [f"{name}, {spent} tokens" for name, spent in zip(sets, tokens, strict=True)]
     return by_seed("% at seeds 1, 2, 3", cells, head)
 
 
@@ -232,6 +249,22 @@ _best = Runs("sft_direct", "best-of-n-direct")
 _merged = Runs("sft", "best-of-n-search")
 _equal = "direct-equal-tokens"
 _rl = Runs("grpo", "rl-without-sft")
+_sudoku, _sudoku_direct = Runs("sft", folder=SUDOKU), Runs("sft_direct", folder=SUDOKU)
+
+
+def rl_table() -> str:
+    """Both arms after RL with one change, and the differences from the default."""
+    rows: list[Row] = []
+    for model in ("grpo", "grpo_direct"):
+        default = Runs(model, folder=RL_RUNS)
+        rows.append((style(model).label, default))
+        for name, label in RL_CHANGES.items():
+            rows.append((f"{label} − {style(model).label}", Runs(model, name, RL_RUNS), default))
+    return scores_table("pass@1 in %", rows)
+
+
+RL_CHANGES = {"rl-refills": "dynamic sampling", "rl-curriculum": "curriculum", "rl-vllm": "sampled by vLLM"}
+"""Ablation of results/rl/ablations.yaml -> its label."""
 
 QUESTIONS: dict[str, Callable[[], str]] = {
     "decisions-table": decisions_table,
@@ -294,6 +327,18 @@ QUESTIONS: dict[str, Callable[[], str]] = {
     "small-base-table": _size("small-base", "small base"),
     "large-base-table": _size("large-base", "large base"),
     "dead-ends-table": _with_default("back from the dead end", "dead-ends", "repeats", "goes back when wrong"),
+    "rl-table": rl_table,
+    "sudoku-table": lambda: scores_table(
+        "pass@1 in %",
+        [
+            ("base", Runs("base", folder=SUDOKU)),
+            ("Direct-SFT", _sudoku_direct),
+            ("ASTRO-SFT", _sudoku),
+            ("ASTRO-SFT − Direct-SFT", _sudoku, _sudoku_direct),
+        ],
+        sets=OPEN_CELLS,
+    ),
+    "sudoku-equal-tokens-table": lambda: equal_tokens_table("sft", SUDOKU, OPEN_CELLS),
     "rl-without-sft-table": lambda: scores_table(
         "pass@1 in %",
         [
