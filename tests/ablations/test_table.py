@@ -108,7 +108,9 @@ def test_missing_runs_are_dashes():
 @pytest.mark.parametrize("odd", [result([0.5, 0.5], seed=9), result([0.5, 0.5, 0.5])])
 def test_other_problems_are_refused(odd):
     """Other questions under the same ids; more problems."""
-    with pytest.raises(UserError, match=r"other-s1 and default-s1 cannot be paired: in set n3 \d problems differ, the first is p"):
+    with pytest.raises(
+        UserError, match=r"other-s1 and default-s1 cannot be paired: in set n3 \d problems differ, the first is p"
+    ):
         build({("default", 1): result([0.5, 0.5]), ("other", 1): odd})
 
 

@@ -211,9 +211,7 @@ def test_a_module_that_cannot_be_read_ends_the_run_at_once(clean: Checkout):
 def test_an_unknown_arm_is_refused(clean: Checkout):
     for stage in ("sft", "grpo"):
         done = clean.run("python", "-m", f"stages.{stage}", "dirct", ok=False)
-        assert (done.code, "error: unknown arm 'dirct'; arms.yaml has: direct, astro" in done.err) == (2, True), (
-            done
-        )
+        assert (done.code, "error: unknown arm 'dirct'; arms.yaml has: direct, astro" in done.err) == (2, True), done
 
 
 # --------------------------------------------------------------------------------------------------------- experiments

@@ -106,7 +106,7 @@ REFUSED = [
         {"grpo.generation": "vllm_colocate", "base.pretrained.path": "tied"},
         "tied: its output layer is its embedding (tie_word_embeddings), and vLLM on a CPU cannot update such a model",
     ),
-    ({"base.source": "train"}, "warmup.steps 6 is for a pretrained base, but source is train: set it to 0"),
+    ({"base.source": "train"}, "warmup.steps 6 is only for a pretrained base, but source is train; set it to 0"),
     (
         {"base.source": "train", "base.warmup.steps": 0, "run.prompt": "chat"},
         "run.prompt chat: a base trained in this run",
