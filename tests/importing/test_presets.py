@@ -54,8 +54,8 @@ def test_levels_that_are_none_are_counted_and_the_first_is_told(tmp_path, capsys
     assert found.metrics().default_level == 3
     out = capsys.readouterr().out
     assert (
-        f"warning: train: 2 of 3 problems get level 1 because their level is invalid; the first is {tmp_path}/train.jsonl, line 1: str 'AMC 12' is not a level"
-        in out
+        f"warning: train: 2 of 3 problems get level 1 because their level is invalid; the first is "
+        f"{tmp_path}/train.jsonl, line 1: str 'AMC 12' is not a level" in out
     )
 
 

@@ -97,7 +97,11 @@ REFUSED = [
     ("a.csv", CSV.replace(",", ";").encode("utf-16"), r"line 1: text in UTF-16"),
     ("a.jsonl", json.dumps(ROWS[0], indent=2).encode(), r"line 1: an object over several lines; write one object per line"),
     ("a.json", "\n".join(json.dumps(r, indent=4) for r in ROWS).encode(), r"line 1: an object over several lines"),
-    ("a.json", json.dumps({"v": 1, "rows": ROWS}, indent=4).encode(), r"line 1: one object with its rows in 'rows'; write only the rows "),
+    (
+        "a.json",
+        json.dumps({"v": 1, "rows": ROWS}, indent=4).encode(),
+        r"line 1: one object with its rows in 'rows'; write only the rows ",
+    ),
     ("a.json", json.dumps(ROWS)[:-9].encode(), r"line 1: the JSON array is never closed"),
     ("a.xlsx", b"PK\x03\x04" + bytes(40), r"line 1: a zip archive or a workbook"),
     ("a.jsonl.bz2", b"BZh91AY&SY", r"line 1: a compressed file: unpack it"),
