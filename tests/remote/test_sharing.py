@@ -34,9 +34,9 @@ def test_a_run_is_pushed_and_pulled_over_s3(finished: Checkout, bucket: servers.
     runs = second.root / ".dvc/cache/runs"
     kept = runs.with_name("kept")
     runs.rename(kept)
-    second.forget("sft")
+    second.forget("sft@astro")
     kept.rename(runs)
-    done = second.run("dvc", "repro", "-s", "sft")
+    done = second.run("dvc", "repro", "-s", "sft@astro")
     assert done.ran == []
     assert second.md5("models/sft") == finished.md5("models/sft")
 
