@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -40,9 +41,10 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def timed_trainer(spans: dict[str, float], batches: list[tuple[list[list[int]], list[list[int]]]]) -> type[Any]:
+def timed_trainer(
+    plain: type[Any], spans: dict[str, float], batches: list[tuple[list[list[int]], list[list[int]]]]
+) -> type[Any]:
     """The trainer of RL, which adds up its seconds in `spans` and keeps (prompts, completions) of the measured steps."""
-    plain: type[Any] = grpo_trainer()
 
     class Timed(plain):
         """As `Rollouts`."""
@@ -65,19 +67,17 @@ def timed_trainer(spans: dict[str, float], batches: list[tuple[list[list[int]], 
     return Timed
 
 
-grpo_trainer = grpo.rollouts_trainer
-
-
 def measure(steps: int, arm: str, generation: str) -> None:
     """Run the steps, then the bare work. The last line printed is a JSON object with the figures."""
     params = load_params()
     changed = params.grpo.model_copy(update={"steps": WARM + steps, "generation": generation, "refills": 0})
-    here: Any = type("Here", (), {"params": params.model_copy(update={"grpo": changed})})
+    here: Any = SimpleNamespace(params=params.model_copy(update={"grpo": changed}))  # what it reads of a stage
     settings = rl_settings(here)
     model, tokenizer = load_causal_lm(Path("models") / arm, name=arm, dtype=getattr(torch, changed.dtype))
     spans: dict[str, float] = dict.fromkeys(("sampling", "steps", "last"), 0.0)
     batches: list[tuple[list[list[int]], list[list[int]]]] = []
-    grpo.rollouts_trainer = lambda: timed_trainer(spans, batches)
+    plain = grpo.rollouts_trainer
+    grpo.rollouts_trainer = lambda: timed_trainer(plain(), spans, batches)
     with tempfile.TemporaryDirectory(prefix="rl-step-") as work:
         trainer, _, _ = grpo.reinforce(
             model,

@@ -20,8 +20,8 @@ from schemas.params import Params
 
 SEED_KEY = "run.seed"
 
-KEPT = Path("results/runs")
-"""Folder of the kept results of ablations.yaml. Those of a file in another folder lie beside it."""
+KEPT = Path("results")
+"""Folder of the kept results of a file beside params.yaml, by profile. Those of a file in another folder lie beside it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Planned:
     profile: str = ""
     """The profile applied to params.yaml."""
 
-    folder: Path = KEPT
+    folder: Path = KEPT / "runs"
     """Folder of its kept result."""
 
     @property
@@ -109,7 +109,7 @@ def plan(path: Path, *, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> 
             except UserError:  # a parameter that is not committed yet, so no run can use it
                 params[ablation.name, seed] = checked
     wanted = [(a, s) for s in chosen for a in file.ablations if not only or a.name in only]
-    folder = KEPT if path.resolve().parent == Path.cwd() else path.parent
+    folder = KEPT / (file.profile or "runs") if path.resolve().parent == Path.cwd() else path.parent
     return [Planned(a, s, params[a.name, s], file.profile, folder) for a, s in wanted]
 
 
