@@ -143,3 +143,15 @@ def test_the_committed_results_can_be_shown():
     assert {f"default-s{seed}" for seed in (1, 2, 3)} <= shown
     committed = {path.stem for path in folder.glob("*.json") if not path.stem.startswith("questions-")}
     assert shown == committed & set(runs)
+
+
+def test_kept_results_lie_beside_their_file(tmp_path, monkeypatch):
+    """Those of a file beside params.yaml are in results/runs, or in a folder of its profile."""
+    monkeypatch.chdir(ROOT)
+    assert {one.folder for one in plan(Path("ablations.yaml"))} == {Path("results/runs")}
+    assert {one.folder for one in plan(Path("results/rl/ablations.yaml"))} == {Path("results/rl")}
+    (tmp_path / "smoke.yaml").write_text(
+        "profile: smoke\nseeds: [1]\nablations:\n  - {name: default, question: q, set: []}\n"
+    )
+    monkeypatch.setattr(Path, "cwd", lambda: tmp_path)
+    assert {one.folder for one in plan(tmp_path / "smoke.yaml")} == {Path("results/smoke")}
