@@ -384,7 +384,8 @@ def _smoothed(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> 
     ax.plot(x, [sum(window) / len(window) for window in windows], color=colour)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of a curve is a finite number. A row has no value for what was not measured at its step."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -393,7 +394,7 @@ def _series(rows: Curve, column: str) -> list[tuple[float, float]]:
     found = []
     for row in rows:
         step, value = row.get("step"), row.get(column)
-        if _is_number(step) and _is_number(value):
+        if is_number(step) and is_number(value):
             found.append((float(step), float(value)))
     size = math.ceil(len(found) / MAX_POINTS)
     buckets = (

@@ -10,6 +10,7 @@ import pytest
 
 from astro.viz import plots, report
 from astro.viz.chain_selection import Example
+from astro.viz.labels import MINUS
 from astro.viz.report import ReportData, render
 from schemas.records import Problem, Segment
 from tests.viz.example import (
@@ -354,6 +355,20 @@ def test_rl_figures_of_both_arms_stand_below_the_curves(page):
         ["Direct-RL", "120", "15 360", "600", "-", "-", "0.205", "0.402"],
         ["ASTRO-RL", "120", "15 360", "600", "600", "41.2", "0.211", "0.587"],
     ]
+
+
+def test_backtracks_and_accuracy_correlate_over_the_steps_of_rl(data):
+    steps = [{"step": float(i), "backtracks": 1.0 + i, "accuracy": a} for i, a in enumerate((0.1, 0.2, 0.2, 0.3))]
+    measured = [
+        {"step": float(i), "validation_mean_backtracks": b, "validation_pass_at_1": 0.3 - b / 10}
+        for i, b in enumerate((1.0, 2.0, 1.5))
+    ]
+    never_back = [{"step": float(i), "backtracks": 0.0, "accuracy": i / 10} for i in range(4)]
+    page = render(replace(data, curves={"grpo": [*steps, *measured], "grpo_direct": never_back}))
+    part = words(section(page, "training"))
+    assert "ASTRO-RL: over the steps, backtracks and right answers correlate with r = +0.95 (4 training steps)" in part
+    assert f"and {MINUS}1.00 (3 measurements on the validation problems)" in part
+    assert "Direct-RL: over the steps" not in part
 
 
 def test_no_rl_step(data):
