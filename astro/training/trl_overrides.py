@@ -8,9 +8,11 @@ TRL's GRPO is imported late, inside functions, because `spare_vllm` must run bef
 
 import contextlib
 import importlib
+import logging
 import os
 import random
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -382,6 +384,10 @@ def cpu_colocated() -> type[Any]:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    # A user can do nothing about these: both versions are pinned, and tests cover what we use of them.
+    logging.getLogger("vllm").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "TRL currently supports vLLM versions", UserWarning)
+    warnings.filterwarnings("ignore", "`torch.distributed.reduce_op`", FutureWarning)
     import trl.generation.vllm_generation
 
     backend: Any = trl.generation.vllm_generation
@@ -402,6 +408,7 @@ def cpu_colocated() -> type[Any]:
                         "enforce_eager": True,
                         "enable_chunked_prefill": False,
                         "max_num_batched_tokens": needed,
+                        "use_tqdm_on_load": False,
                     }
                 )
 

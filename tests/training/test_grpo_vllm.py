@@ -32,7 +32,7 @@ def result(tmp_path_factory):
         [sys.executable, "-c", SCRIPT, str(work)], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.split("RESULT", 1)[1])
+    return {**json.loads(done.stdout.split("RESULT", 1)[1]), "printed": done.stdout + done.stderr}
 
 
 def test_vllm_follows_the_weights_that_are_trained(result):
@@ -50,6 +50,11 @@ def test_it_trains(result):
     curve = result["curve"]
     assert any(abs(row["loss"]) > 1e-4 for row in curve)
     assert curve[0]["entropy"] != pytest.approx(curve[-1]["entropy"], abs=1e-3)
+
+
+def test_the_console_shows_no_warning_that_a_user_can_do_nothing_about(result):
+    lines = [line for line in result["printed"].splitlines() if line.strip() and not line.startswith("RESULT")]
+    assert [line for line in lines if not line.startswith("[")] == []
 
 
 def test_completions_of_one_prompt_differ_by_their_number(result):

@@ -17,7 +17,7 @@ from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
 from schemas.evaluate import Estimate
-from tools.docs.record_run import example, figures, run
+from tools.docs.record_run import DEFAULT, example, figures, run
 from tools.docs.results_tables import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, measured_sets, with_interval
 
 PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
@@ -52,12 +52,12 @@ def pages() -> dict[Path, str]:
     return {Path(page): filled(Path(page).read_text(encoding="utf-8"), page) for page in PAGES}
 
 
-# --- figures of the default run ----------------------------------------------------------------------------------------
+# --- figures of one run of a profile -------------------------------------------------------------------------------------
 
 
-def default_table() -> str:
+def pass_at_1_table(profile: str = DEFAULT) -> str:
     """pass@1 of every model on every set, and the gain of search in the chain."""
-    measured = figures()
+    measured = figures(profile)
     head = ["pass@1 in %", *(f"{name}, {models[BASE].pass_at_1.n} problems" for name, models in measured.sets.items())]
     rows = [
         [_name(model), *(_share(models[model].pass_at_1) for models in measured.sets.values())]
@@ -87,9 +87,9 @@ def _share(value: Estimate) -> str:
     return f"{percent(value.value)} {interval(value)}"
 
 
-def stages_table() -> str:
-    """Time of each stage of the default run."""
-    seconds = run().seconds
+def stages_table(profile: str = DEFAULT) -> str:
+    """Time of each stage of the run."""
+    seconds = run(profile).seconds
     shown = [[f"`{name}`", f"{seconds[name]:.0f}"] for name in contracts()]
     return table(["stage", "seconds"], [*shown, ["all", f"{sum(seconds.values()):.0f}"]])
 
@@ -165,7 +165,7 @@ def _fenced(text: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "default-table": default_table,
+    "default-table": pass_at_1_table,
     "stages-table": stages_table,
     "seeds-table": seeds_table,
     "ablations-table": ablations_table,

@@ -1,8 +1,9 @@
 """What the documents show of a run: the default's figures, and the tutorial's problem from search tree to answer.
 
-    python -m tools.docs.record_run RUN
+    python -m tools.docs.record_run RUN [PROFILE]
 
-RUN is a checkout in which the default has run. Writes results/default and results/tutorial.json.
+RUN is a checkout in which the default has run. Writes results/default and results/tutorial.json. With a profile, RUN is
+a checkout in which this profile has run, and only its figures are written, into results/PROFILE.
 
 The models answer by `astro.ask`, so the record holds what a reader sees in the terminal.
 """
@@ -30,7 +31,7 @@ from schemas.strict import Strict
 
 RESULTS = Path("results")
 EXAMPLE = RESULTS / "tutorial.json"
-RUN = RESULTS / "default" / "run.json"
+DEFAULT = "default"
 QUESTION = "make 14 from 11 9 12"
 TREE, TRACE = "train-01035", "train-01035/0"
 """A small tree with right and wrong ends, and a chain of it that returns to a step and to the problem."""
@@ -58,7 +59,7 @@ class Example(Strict):
 
 
 class Run(Strict):
-    """Content of results/default/run.json."""
+    """Content of results/PROFILE/run.json."""
 
     commit: str
     seed: int
@@ -72,14 +73,14 @@ def example() -> Example:
     return read_json(EXAMPLE, Example)
 
 
-def run() -> Run:
-    """The committed record of the default run."""
-    return read_json(RUN, Run)
+def run(profile: str = DEFAULT) -> Run:
+    """The committed record of a profile's run."""
+    return read_json(RESULTS / profile / "run.json", Run)
 
 
-def figures() -> EvalMetrics:
-    """The eval metrics of the default run."""
-    return read_json(RESULTS / "default" / "eval.json", EvalMetrics)
+def figures(profile: str = DEFAULT) -> EvalMetrics:
+    """The eval metrics of a profile's run."""
+    return read_json(RESULTS / profile / "eval.json", EvalMetrics)
 
 
 def problems() -> ProblemsMetrics:
@@ -87,8 +88,8 @@ def problems() -> ProblemsMetrics:
     return ProblemsMetrics.model_validate(run().metrics["problems"])
 
 
-def recorded() -> tuple[Example, Run, EvalMetrics]:
-    """Read the finished run in the current folder.
+def recorded_example() -> Example:
+    """Read the tutorial's problem from the finished run in the current folder.
 
     Raises:
         UserError: it is not the default with seed 1, or it is not finished.
@@ -105,21 +106,29 @@ def recorded() -> tuple[Example, Run, EvalMetrics]:
     terminal.line(tree.problem.question)
     for name, folder in chosen(None, None).items():
         ask(name, folder, tree.problem, params, samples=1, seed=1, terminal=terminal)
-    found = Example(
+    return Example(
         tree=tree,
         trace=_with_id(read_jsonl(Path("data/traces/train.jsonl"), Trace), TRACE),
         printed=_written(screen),
         unseen=unseen,
         answers=[_answer(model) for model in (DIRECT, MAIN)],
     )
+
+
+def recorded_figures() -> tuple[Run, EvalMetrics]:
+    """Read the figures of the finished run in the current folder.
+
+    Raises:
+        UserError: it is not finished.
+    """
+    seed = load_params().run.seed
     records = {name: read_json(Path(f"records/{name}.json"), StageRecord) for name in contracts()}
     metrics = {name: read_json(Path(f"metrics/{name}.json"), contract) for name, contract in contracts().items()}
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     return (
-        found,
         Run(
             commit=head.stdout.strip(),
-            seed=params.run.seed,
+            seed=seed,
             seconds={name: record.seconds for name, record in records.items()},
             peak_memory_gb=max(record.peak_memory_gb for record in records.values()),
             metrics={name: m.model_dump() for name, m in metrics.items() if name != "eval"},
@@ -154,13 +163,16 @@ def _answer(model: str) -> Completion:
 
 def main() -> None:
     """Record the run in the folder given on the command line."""
-    if len(sys.argv) != 2:
-        raise UserError("expected one argument: the checkout in which the default has run")
+    if len(sys.argv) not in (2, 3):
+        raise UserError("expected the checkout of a finished run, and the profile if it is not the default")
+    profile = sys.argv[2] if len(sys.argv) == 3 else DEFAULT
     with contextlib.chdir(sys.argv[1]):
-        found, about, measured = recorded()
-    write_json(EXAMPLE, found)
-    write_json(RUN, about)
-    write_json(RESULTS / "default" / "eval.json", measured)
+        found = recorded_example() if profile == DEFAULT else None
+        about, measured = recorded_figures()
+    if found:
+        write_json(EXAMPLE, found)
+    write_json(RESULTS / profile / "run.json", about)
+    write_json(RESULTS / profile / "eval.json", measured)
 
 
 if __name__ == "__main__":
