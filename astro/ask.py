@@ -65,7 +65,7 @@ def main() -> None:
     if given.tree:
         folder = folders.get(given.model or BASE, MODELS / BASE)
         terminal.line()
-        terminal.line(f"tree search by {folder}, {params.mcts.iterations} simulations")
+        terminal.line(f"tree search by {folder}, {params.mcts.num_simulations} simulations")
         tree = searched(folder, problem, params, seed=given.seed)
         print_tree(terminal, tree)
         solved = sum(node.verdict == "correct" for node in tree.nodes)

@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from astro.process import UserError, home_root
 from schemas.params import Params
+from schemas.renamed import remedy
 
 AFFECTS_RESULTS = False  # it reads and checks; DVC tracks the values
 
@@ -132,9 +133,11 @@ def _spelling(kind: str, given: object) -> str:
 
 
 def nearest(contract: type[BaseModel], location: Sequence[object]) -> str:
-    """A hint for an unknown key, such as "; the nearest is mcts.c_puct": a similar key beside it, else the same key elsewhere,
-    else a similar key elsewhere; "" if there is none.
+    """A hint for an unknown key, such as "; the nearest is mcts.c_puct": the present name of a renamed parameter, else a similar
+    key beside it, else the same key elsewhere, else a similar key elsewhere; "" if there is none.
     """
+    if contract is Params and (renamed := remedy(location)):
+        return renamed
     *above, key = (str(part) for part in location)
     beside, known = _fields(contract, above), list(_dotted(contract))
     leaves = {name.rpartition(".")[2] for name in known}

@@ -28,7 +28,7 @@ from astro.rates import GIB, RATES, Rates, load_rates, search_of
 from schemas.params import Params
 
 PAPER = "paper"
-PAPER_TREES, PAPER_SEARCH = 20_700, {"k": 8, "rollouts": 16, "iterations": 32, "max_depth": 50}
+PAPER_TREES, PAPER_SEARCH = 20_700, {"num_actions": 8, "rollouts_per_child": 16, "num_simulations": 32, "max_depth": 50}
 EVAL_SIZES, EVAL_SIZE = {"math500": 500, "amc2023": 40, "aime2024": 30, "gsm8k": 1319}, 500
 PAPER_TRACES, PAPER_RL, PAPER_STEPS = 36_100, 8_700, 100
 
@@ -86,18 +86,22 @@ def search_cost(params: Params, shape: Mapping[str, float]) -> tuple[float, floa
     m = params.mcts
     if m.method == "best_of_n":
         return 1.0, m.samples * shape["solution_tokens"], m.samples * shape["node_bytes"]
-    expansions = m.iterations * shape["expansions"]
-    children = expansions * m.k * shape["actions"]
+    expansions = m.num_simulations * shape["expansions"]
+    children = expansions * m.num_actions * shape["actions"]
     rolled = children * shape["open"]
-    steps = min(shape["step_tokens"], m.step_tokens) * expansions * m.k
-    drawn = rolled * m.rollouts
+    steps = min(shape["step_tokens"], m.step_tokens) * expansions * m.num_actions
+    drawn = rolled * m.rollouts_per_child
     if (
         m.savings.reuse_rollouts
     ):  # of the parent's M rollouts, the first steps of min(M, k) become children with one rollout each
-        kept = min(m.rollouts, m.k)
-        steps, drawn = steps * (1 - kept / m.k), drawn - min(drawn, expansions * kept)
+        kept = min(m.rollouts_per_child, m.num_actions)
+        steps, drawn = steps * (1 - kept / m.num_actions), drawn - min(drawn, expansions * kept)
     tokens = steps + drawn * min(shape["rollout_tokens"], m.rollout_tokens)
-    return expansions + rolled, tokens, children * shape["node_bytes"] + rolled * m.rollouts * shape["rollout_bytes"]
+    return (
+        expansions + rolled,
+        tokens,
+        children * shape["node_bytes"] + rolled * m.rollouts_per_child * shape["rollout_bytes"],
+    )
 
 
 def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems: int) -> list[Line]:
@@ -132,14 +136,14 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
     measured = rl_problems * g.pass_rate.samples if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0) else 0
     for arm in ("grpo", "grpo_direct"):
         drawn = g.steps * g.prompts_per_step * g.group_size
-        length = min(g.max_completion, shape["chain_tokens" if arm == "grpo" else "solution_tokens"])
+        length = min(g.max_completion_length, shape["chain_tokens" if arm == "grpo" else "solution_tokens"])
         line = Line(arm, rl_problems * bool(measured) + g.steps * g.prompts_per_step, (drawn + measured) * length)
         line.trained, line.disk_gb = drawn * length, 2 * rates.weights_gb
         line.memory_gb = rates.weights_gb if g.lora.enabled else rates.training_gb
         lines.append(line)
     sizes = eval_sizes(params)
     asked = (5 + bool(base.warmup.steps)) * sum(sizes)  # the base, before its warm-up too, and both arms
-    tree_searches = sum(min(e.search, size) for size in sizes)
+    tree_searches = sum(min(e.mcts_problems, size) for size in sizes)
     generated = asked * e.samples * chain + tree_searches * tokens
     lines.append(
         Line(
@@ -270,7 +274,7 @@ def make(given: Any) -> Plan:
     traces = PAPER_TRACES if given.profile == PAPER else valid * params.linearize.traces_per_tree
     lines = plan(params, rates, trees=trees, traces=traces, rl_problems=params.grpo.pass_rate.problems)
     m = params.mcts
-    bound = m.iterations * (1 + m.k) if m.method == "mcts" else 1
+    bound = m.num_simulations * (1 + m.num_actions) if m.method == "mcts" else 1
     notes = [
         *rates.notes,
         f"a tree: {lines[[x.stage for x in lines].index('mcts')].requests / trees:,.0f} requests (at most {bound}), "

@@ -48,12 +48,12 @@ def drive(folder: Path, target: str, url: str) -> None:
     """Search what the store does not hold, then publish."""
     runner: Runner
     if target in ("worker", "driver"):
-        runner = RayRunner(ENGINE, settings=RayParams(address="", workers=WORKERS, patience_s=60.0), gpus=0)
+        runner = RayRunner(ENGINE, settings=RayParams(address="", workers=WORKERS, wait_timeout_s=60.0), gpus=0)
     else:
 
         def connect() -> EndpointEngine:
             return EndpointEngine(
-                url, model="", api_key="", timeout_s=5.0, retries=1, concurrency=IN_FLIGHT, patience_s=60.0
+                url, model="", api_key="", timeout_s=5.0, retries=1, concurrency=IN_FLIGHT, wait_timeout_s=60.0
             )
 
         runner = LocalRunner(connect if target == "endpoint" else Open(sleeps=False))

@@ -30,7 +30,7 @@ CODE = ("astro", "schemas", "stages", "phrases", "profiles", "dvc.yaml", "arms.y
 
 def trees(count: int) -> Iterator[Tree]:
     """So many trees with ids of their own."""
-    jobs, runner = SearchJobs(settings(iterations=8), "countdown", 1), LocalRunner(Open(sleeps=False))
+    jobs, runner = SearchJobs(settings(num_simulations=8), "countdown", 1), LocalRunner(Open(sleeps=False))
     asked = map(summed, problems(DIFFERENT))
     grown = [t for _, t in runner.run(jobs, asked, total=DIFFERENT, in_flight=64, meter=Meter())]
     for number in range(count):

@@ -55,7 +55,7 @@ class StepsWorld(WorldModel):
 
 
 class StepsPolicy(SearchConfig):
-    """Actions are the different steps among k samples; their prior is the probability per token; an end is graded."""
+    """Actions are the different steps among num_actions samples; their prior is the probability per token; an end is graded."""
 
     def __init__(self, engine: Engine, task: str, settings: MctsParams) -> None:
         super().__init__()
@@ -66,18 +66,18 @@ class StepsPolicy(SearchConfig):
         self.seed = 0
 
     def get_actions(self, state: Steps) -> list[str]:
-        """At most k steps."""
-        self.seed += self.settings.k
+        """At most num_actions steps."""
+        self.seed += self.settings.num_actions
         request = Request(
             prompt=self.task.prompt(self.example) + "".join(step + self.task.step_end for step in state),
-            n=self.settings.k,
+            n=self.settings.num_actions,
             max_tokens=self.settings.step_tokens,
             temperature=self.settings.temperature,
             stop=self.task.stops,
             seed=self.seed,
             logprobs=True,
         )
-        [samples] = generate([request], engine=self.engine, concurrency=self.settings.k)
+        [samples] = generate([request], engine=self.engine, concurrency=self.settings.num_actions)
         self.tokens += sum(s.tokens for s in samples)
         whole = [s for s in samples if s.finished and s.text.strip()]
         self.prior_of |= {(state, s.text): math.exp(s.logprob / max(1, s.tokens)) for s in whole}
@@ -99,7 +99,7 @@ def theirs(engine: Engine, task: str, settings: MctsParams, problems: Sequence[P
     """(tokens, seconds, problems solved) of llm-reasoners."""
     reset(engine)
     policy = StepsPolicy(engine, task, settings)
-    algorithm = MCTS(n_iters=settings.iterations, depth_limit=settings.max_depth, w_exp=settings.c_puct)
+    algorithm = MCTS(n_iters=settings.num_simulations, depth_limit=settings.max_depth, w_exp=settings.c_puct)
     reasoner = Reasoner(StepsWorld(task), policy, algorithm)
     began = time.perf_counter()
     solved = sum(reasoner(problem).cum_reward >= 1 for problem in problems)

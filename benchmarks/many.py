@@ -45,7 +45,7 @@ def drive(folder: Path, count: int) -> None:
             print(f"{done:8d} trees, {memory():6.0f} MB, {rate:6.0f} trees/s", flush=True)
         return ""
 
-    jobs = SearchJobs(settings(k=2, iterations=2), "countdown", 1)
+    jobs = SearchJobs(settings(num_actions=2, num_simulations=2), "countdown", 1)
     run_jobs(jobs, items, store=store, runner=runner, in_flight=IN_FLIGHT, label="many", unit="trees", note=note)
     write_shards(folder / "trees", store.lines(p.id for p in items()), count=count, shards=SHARDS)
     print(f"published, {memory():.0f} MB", flush=True)

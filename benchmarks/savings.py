@@ -60,7 +60,10 @@ def main() -> None:
     if len(problems) < count:
         raise UserError(f"{PROBLEMS}: has {len(problems)} problems, but {count} were requested")
     warm, problems = problems[:8], problems[:count]
-    print(f"{count} problems, k {params.mcts.k}, M {params.mcts.rollouts}, {params.mcts.iterations} iterations")
+    print(
+        f"{count} problems, k {params.mcts.num_actions}, M {params.mcts.rollouts_per_child}, "
+        f"{params.mcts.num_simulations} simulations"
+    )
     print(f"{'':44} tokens requests   valid  solved tokens per valid tree")
     engine = open_engine(params.engine, params.execution, MODEL)
     run = partial(grow, engine, params)
@@ -71,17 +74,17 @@ def main() -> None:
         row("merge_steps: false", *run(problems, merge_steps=False))
         same, seconds = run(problems, grade_once=False)
         row(f"grade_once: false (same trees: {same == default})", same, seconds)
-        for m in sorted({params.mcts.rollouts, 4}):
-            row(f"prior frequency, M {m}", *run(problems, prior="frequency", rollouts=m))
+        for m in sorted({params.mcts.rollouts_per_child, 4}):
+            row(f"prior frequency, M {m}", *run(problems, prior="frequency", rollouts_per_child=m))
             row(
                 f"prior frequency, M {m}, reuse_rollouts: true",
-                *run(problems, prior="frequency", rollouts=m, reuse_rollouts=True),
+                *run(problems, prior="frequency", rollouts_per_child=m, reuse_rollouts=True),
             )
     finally:
         engine.close()
     again = sum(n.visits - 1 for t in default.values() for n in t.nodes if n.terminal)
     drawn = [r.tokens for t in default.values() for n in t.nodes for r in n.rollouts]
-    spared = again * params.mcts.rollouts * sum(drawn) / len(drawn)
+    spared = again * params.mcts.rollouts_per_child * sum(drawn) / len(drawn)
     tokens = sum(t.tokens for t in default.values())
     print(
         f"finished nodes reached again: {again / count:.1f} a tree, for no token; M rollouts each would be {spared / tokens:+.0%}"

@@ -24,7 +24,7 @@ ENGINE = Open(slots=16, token_s=0.02, sigma=1.0)
 def measure(address: str, workers: int) -> tuple[float, float]:
     """(problems per minute, share of the time that the engines worked)."""
     count, times, meter = EACH * workers, [], Meter()
-    ray = RayParams(address=address, workers=workers, patience_s=300.0)
+    ray = RayParams(address=address, workers=workers, wait_timeout_s=300.0)
     found = RayRunner(ENGINE, settings=ray, gpus=0).run(
         SearchJobs(settings(), "countdown", 1), problems(count), total=count, in_flight=IN_FLIGHT, meter=meter
     )

@@ -65,7 +65,7 @@ def measure(sigma: float, trees: int, *, in_flight: int = IN_FLIGHT, slots: int 
     def engine() -> SimulatedEngine:
         return SimulatedEngine(Policy(sigma), slots=slots, token_s=TOKEN_S, sleeps=False)
 
-    jobs, fed, stepped = SearchJobs(settings(k=4, rollouts=2), "countdown", 1), engine(), engine()
+    jobs, fed, stepped = SearchJobs(settings(num_actions=4, rollouts_per_child=2), "countdown", 1), engine(), engine()
     one = dict(run_searches(map(jobs, problems(trees)), engine=fed, in_flight=in_flight))
     two = lock_step(map(jobs, problems(trees)), engine=stepped, in_flight=in_flight)
     ideal = max(fed.busy_s / slots, longest(jobs, trees, sigma))

@@ -74,8 +74,8 @@ class ReferenceJobs:
             ask=ask,
             problem_id=problem.id,
             seed=self.seed,
-            k=s.k,
-            rollouts=s.rollouts,
+            k=s.num_actions,
+            rollouts=s.rollouts_per_child,
             max_depth=s.max_depth,
             c_puct=s.c_puct,
             prior=s.prior,
@@ -85,7 +85,7 @@ class ReferenceJobs:
         )
 
         def work() -> None:
-            for _ in range(s.iterations):
+            for _ in range(s.num_simulations):
                 if plain.root.ended:
                     break
                 plain.iterate()
@@ -155,7 +155,8 @@ def main() -> None:
     finally:
         engine.close()
     print(
-        f"{count} problems, seed {seed}, k {params.mcts.k}, M {params.mcts.rollouts}, {params.mcts.iterations} iterations"
+        f"{count} problems, seed {seed}, k {params.mcts.num_actions}, M {params.mcts.rollouts_per_child}, "
+        f"{params.mcts.num_simulations} simulations"
     )
     print(
         f"{'':24} {'correct terminal node':24} {'valid for linearization':24} {'any correct solution':24} tokens/problem"

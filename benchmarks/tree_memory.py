@@ -23,14 +23,16 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     params, policy = load_params(), Policy()
     plain = params.mcts.model_copy(update={"prior": "uniform", "method": "mcts"})
-    paper = plain.model_copy(update={"k": 8, "rollouts": 16, "iterations": 32, "max_depth": 50})
+    paper = plain.model_copy(
+        update={"num_actions": 8, "rollouts_per_child": 16, "num_simulations": 32, "max_depth": 50}
+    )
     for name, settings, trees in (
         ("params.mcts", plain, count),
         ("k 8, M 16, 32 iterations", paper, max(1, count // 10)),
     ):
         jobs = SearchJobs(settings, "countdown", 1)
         tracemalloc.start()
-        held = [half_way(jobs(problem)[1], policy, settings.iterations) for problem in problems(trees)]
+        held = [half_way(jobs(problem)[1], policy, settings.num_simulations) for problem in problems(trees)]
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         print(f"{name}: {len(held)} trees in flight, {used / len(held) / 1024:.1f} KiB each", flush=True)

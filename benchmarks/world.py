@@ -33,8 +33,8 @@ def problems(count: int, *, seed: int = 0) -> Iterator[Problem]:
 def settings(**changes: object) -> MctsParams:
     """A small search; `changes` as in params.mcts."""
     values = {
-        "method": "mcts", "samples": 8, "problems": 1, "k": 3, "rollouts": 1, "iterations": 4, "max_depth": 4,
-        "c_puct": 1.0, "prior": "uniform", "temperature": 1.0, "step_tokens": 64, "rollout_tokens": 4096,
+        "method": "mcts", "samples": 8, "problems": 1, "num_actions": 3, "rollouts_per_child": 1, "num_simulations": 4,
+        "max_depth": 4, "c_puct": 1.0, "prior": "uniform", "temperature": 1.0, "step_tokens": 64, "rollout_tokens": 4096,
         "shards": 8,
         "savings": {"grade_once": True, "merge_steps": True, "reuse_rollouts": False},
         "gate": {"min_solved": 0.05, "min_valid": 0.02, "min_readable_gold": 1.0},

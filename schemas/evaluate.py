@@ -21,10 +21,10 @@ class EvalParams(Strict):
             " without any further samples; 0: no curve"
         )
     )
-    search: int = Field(
+    mcts_problems: int = Field(
         ge=0, description="problems per eval set for test-time search by the base model with params.mcts; 0: none"
     )
-    bootstrap: int = Field(ge=100, description="resamples of the problems for the 95 % bootstrap interval")
+    bootstrap_resamples: int = Field(ge=100, description="resamples of the problems for the 95 % bootstrap interval")
 
     @model_validator(mode="after")
     def _k(self) -> "EvalParams":

@@ -24,7 +24,7 @@ class EndpointExecution(Strict):
     api_key_env: str = Field(description='environment variable with the key; "": none')
     timeout_s: float = Field(gt=0, description="seconds per request")
     retries: int = Field(ge=0, description="repetitions of a failed request, with exponential back-off")
-    patience_s: float = Field(
+    wait_timeout_s: float = Field(
         ge=0, description="longest wait for an endpoint that does not answer, in seconds since its last answer"
     )
 
@@ -39,7 +39,7 @@ class RayParams(Strict):
         )
     )
     workers: int = Field(ge=0, description="number of workers; 0: as many as the cluster has CPUs (or GPUs) for")
-    patience_s: float = Field(gt=0, description="longest wait for a cluster without a single worker, in seconds")
+    wait_timeout_s: float = Field(gt=0, description="longest wait for a cluster without a single worker, in seconds")
 
 
 class ServerParams(Strict):
@@ -47,7 +47,7 @@ class ServerParams(Strict):
 
     url: str = Field(pattern=r"^https?://[^/\s]+", description="base url; the weights are sent to the same host")
     group_port: int = Field(ge=1024, le=65535, description="port over which the weights are sent")
-    patience_s: float = Field(ge=0, description="longest wait for a server that is still starting, in seconds")
+    wait_timeout_s: float = Field(ge=0, description="longest wait for a server that is still starting, in seconds")
 
 
 class GrpoVllmExecution(Strict):

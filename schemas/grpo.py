@@ -20,7 +20,7 @@ class PassRateParams(Strict):
 class RestartParams(Strict):
     """Restart-and-Explore (Satori): some episodes start in the middle of an SFT chain."""
 
-    share: float = Field(ge=0, lt=1, description="share of prompts that are restarts; 0: none")
+    fraction: float = Field(ge=0, lt=1, description="fraction of the prompts that are restarts; 0: none")
     states: Literal["wrong", "any"] = Field(
         description=(
             "place of the cut in a chain. wrong: after a wrong step; any: after any step but the last. The baseline's"
@@ -68,7 +68,7 @@ class GrpoParams(Strict):
     lr: float = Field(gt=0, description="peak learning rate")
     warmup: float = Field(ge=0, lt=1, description="share of the steps during which the learning rate rises")
     temperature: float = Field(gt=0, description="sampling temperature of the completions")
-    max_completion: int = Field(ge=1, description="longest completion in tokens")
+    max_completion_length: int = Field(ge=1, description="longest completion in tokens")
     beta: float = Field(ge=0, description="weight of the KL term; 0: no reference model")
     epsilon: float = Field(gt=0, description="clip range; not used by cispo, sapo and vespo")
     epsilon_high: float = Field(
@@ -166,9 +166,9 @@ class GrpoParams(Strict):
                 f"validation.every {validation.every} must be a multiple of num_iterations {self.num_iterations}, "
                 "because a checkpoint follows each measurement and a run cannot resume in the middle of a batch"
             )
-        if self.curriculum != "none" and self.restart.share:
+        if self.curriculum != "none" and self.restart.fraction:
             raise ValueError(
-                f"curriculum {self.curriculum} needs restart.share 0, because states in the middle of chains have "
+                f"curriculum {self.curriculum} needs restart.fraction 0, because states in the middle of chains have "
                 "no pass rate"
             )
         return self
@@ -214,7 +214,7 @@ class ValidationPoint(Strict):
     pass_at_1: float = Field(ge=0, le=1)
     length: float = Field(ge=0, description="mean tokens per completion")
     mean_backtracks: float = Field(ge=0, description="mean number of returns per completion")
-    truncated: float = Field(ge=0, le=1, description="share of completions cut by max_completion")
+    truncated: float = Field(ge=0, le=1, description="share of completions cut by max_completion_length")
 
 
 class ValidationMetrics(Strict):

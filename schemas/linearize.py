@@ -70,8 +70,11 @@ class LinearizeParams(Strict):
             " it has left"
         )
     )
-    checked: bool = Field(
-        description="use only solutions, right or wrong, in which every step is legal and the own check is true"
+    require_sound_steps: bool = Field(
+        description=(
+            "use only right solutions without a false step, and wrong ones whose answer is readable; in Countdown every"
+            " step of both must be legal, and the own check true"
+        )
     )
     filter: Literal["none", "value", "self_eval"] = Field(description="which correct terminals are good enough")
     min_value: float = Field(ge=0, le=1, description="filter value: lowest Q on the path to the correct terminal")

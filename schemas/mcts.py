@@ -52,9 +52,9 @@ class MctsParams(Strict):
     )
     samples: int = Field(ge=1, description="the N of best_of_n; not used by mcts")
     problems: int = Field(ge=1, description="number of train problems to search, from the front")
-    k: int = Field(ge=1, description="actions sampled per expansion")
-    rollouts: int = Field(ge=1, description="M: completions per new child")
-    iterations: int = Field(ge=1, description="simulations per tree")
+    num_actions: int = Field(ge=1, description="k: actions sampled per expansion")
+    rollouts_per_child: int = Field(ge=1, description="M: completions per new child")
+    num_simulations: int = Field(ge=1, description="simulations per tree")
     max_depth: int = Field(ge=1, description="largest depth in steps; deeper nodes are closed")
     c_puct: float = Field(ge=0, description="weight of the prior against the value in PUCT; larger: more exploration")
     prior: Literal["sequence", "token", "frequency", "uniform"] = Field(

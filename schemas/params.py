@@ -16,6 +16,7 @@ from schemas.grpo import GrpoParams
 from schemas.linearize import LinearizeParams
 from schemas.mcts import MctsParams
 from schemas.problems import ProblemsParams
+from schemas.renamed import remedy
 from schemas.report import ReportParams
 from schemas.run import TASKS, RunParams
 from schemas.sft import SftParams
@@ -37,10 +38,12 @@ def laid_over(values: dict, changes: dict) -> dict:
 
 
 def _message(fault: "ErrorDetails", contract: str) -> str:
-    """Describe an invalid parameter of an arm. For an unknown one the nearest known name is suggested."""
+    """Describe an invalid parameter of an arm. For an unknown one the present or the nearest name is suggested."""
     if fault["type"] != "extra_forbidden":
         return fault["msg"]
-    known = SftParams.model_fields if contract == "SftParams" else GrpoParams.model_fields
+    section, known = ("sft", SftParams.model_fields) if contract == "SftParams" else ("grpo", GrpoParams.model_fields)
+    if renamed := remedy((section, *fault["loc"])):
+        return f"unknown parameter{renamed}"
     close = difflib.get_close_matches(str(fault["loc"][-1]), known, 1)
     return "unknown parameter" + (f"; the nearest is {close[0]}" if close else "")
 

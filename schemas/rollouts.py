@@ -25,7 +25,7 @@ class RlRollout(Strict):
     )
     text: str
     tokens: int = Field(ge=0)
-    finished: bool = Field(description="whether it ended by itself; False: grpo.max_completion cut it")
+    finished: bool = Field(description="whether it ended by itself; False: grpo.max_completion_length cut it")
     answer: str | None
     verdict: Verdict
     extraction: Extraction | None = Field(

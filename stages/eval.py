@@ -202,7 +202,7 @@ def limit_curves(s: Stage, chains: dict[str, list[LongChain]], members: list[Pro
                 limits(params.longest, params.max_tokens),
                 cut=partial(cut_text, tokenizer),
                 grade=grade,
-                resamples=params.bootstrap,
+                resamples=params.bootstrap_resamples,
                 seed=run.seed,
             )
         )
@@ -218,16 +218,16 @@ def search_settings(s: Stage) -> MctsParams:
 def search_at_test_time(
     s: Stage, sets: dict[str, list[Problem]], runner_of: Callable[[Path], Runner]
 ) -> list[Searched]:
-    """MCTS with the base model on the first `eval.search` problems of each set, as a reference for the search prior; [] if the
-    number is 0.
+    """MCTS with the base model on the first `eval.mcts_problems` problems of each set, as a reference for the search prior; [] if
+    the number is 0.
     """
-    problems = [p for members in sets.values() for p in members[: s.params.eval.search]]
+    problems = [p for members in sets.values() for p in members[: s.params.eval.mcts_problems]]
     if not problems:
         return []
     settings, run = search_settings(s), s.params.run
     chat = chat_for(run.prompt, MODELS / BASE)
     jobs = MeteredSearchJobs(settings, run.spec, run.seed, chat, answers=run.answers)
-    asked = {"search": s.params.eval.search, **settings.model_dump(exclude={"gate"})}
+    asked = {"search": s.params.eval.mcts_problems, **settings.model_dump(exclude={"gate"})}
     with measured(s, asked, BASE, Searched) as store:
         run_jobs(
             jobs,
@@ -257,7 +257,7 @@ def base_by_reading(
             again = [c.model_copy(update={"verdict": verdict}) for c, (_, verdict) in zip(done, grades, strict=True)]
             found[name][reading] = bootstrap_mean(
                 list(pass_at_1(again).values()),
-                resamples=s.params.eval.bootstrap,
+                resamples=s.params.eval.bootstrap_resamples,
                 rng=np.random.default_rng(s.params.run.seed),
             )
     return found
@@ -272,7 +272,7 @@ def curves_of(s: Stage, records: dict[str, list[Completion]], searched: list[Sea
         [x.tree for x in here],
         baselines=baselines(),
         found={x.tree.problem.id: x.found for x in here},
-        resamples=s.params.eval.bootstrap,
+        resamples=s.params.eval.bootstrap_resamples,
         seed=s.params.run.seed,
     )
 
@@ -302,7 +302,7 @@ def main() -> None:
                 {name: [c for c in completions if c.set == set_name] for name, completions in records.items()},
                 pairs=pairs,
                 majority=s.params.eval.majority,
-                resamples=s.params.eval.bootstrap,
+                resamples=s.params.eval.bootstrap_resamples,
                 seed=s.params.run.seed,
             )
             for set_name in sets

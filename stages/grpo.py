@@ -56,7 +56,7 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
         run.seed,
         "pass rate",
         settings.pass_rate.samples,
-        settings.max_completion,
+        settings.max_completion_length,
         settings.temperature,
         chat_for(run.prompt, sft_model(s)),
         answers=run.answers,
@@ -88,17 +88,17 @@ def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tu
     arms thus have the same share of episodes with a given beginning, and differ only in wrong steps and returns.
     """
     settings, source = s.params.grpo.restart, s.traces
-    if not settings.share:
+    if not settings.fraction:
         return []
     assert s.arm is not None  # this stage always has an arm
     states = "any" if not s.arm.baseline else settings.states
-    count = restarts_beside(fresh, settings.share)
+    count = restarts_beside(fresh, settings.fraction)
     traces = list(read_jsonl(source, Trace))
     found: list[Restart] = draw_restarts(traces, count=count, states=states, seed=s.params.run.seed, fits=fits)
     if not found and count:
         raise UserError(
-            f"grpo.restart.share {settings.share}: no chain of {source} has a restart state (states {states}) that "
-            "leaves room for grpo.max_completion"
+            f"grpo.restart.fraction {settings.fraction}: no chain of {source} has a restart state (states {states}) that "
+            "leaves room for grpo.max_completion_length"
         )
     problems = {p.id: p for p in read_jsonl(TRACED, Problem)}
     if unknown := sorted({r.problem_id for r in found} - set(problems)):
@@ -163,7 +163,7 @@ def check(
     limit = context if settings.generation == "hf" else vllm.max_model_len or context
     prompt = get_task(s.params.run.spec, chat=chat_for(s.params.run.prompt, model)).prompt
     lengths = [(p.id, len(encode(prompt(p)))) for p in [*problems, *held_out]]
-    longer = overlong(lengths, max_completion=settings.max_completion, limit=min(limit, context))
+    longer = overlong(lengths, max_completion_length=settings.max_completion_length, limit=min(limit, context))
     for identifier, tokens in longer.items():
         print(
             f"[{s.name}] problem {identifier} is left out: its prompt of {tokens} tokens is too long for the model",
@@ -171,12 +171,12 @@ def check(
         )
     problems, held_out = ([p for p in some if p.id not in longer] for some in (problems, held_out))
     restarts = restart_states(
-        s, len(problems), lambda text: len(encode(text)) + settings.max_completion <= min(limit, context)
+        s, len(problems), lambda text: len(encode(text)) + settings.max_completion_length <= min(limit, context)
     )
     begun = [(p.id, len(encode(prompt(p) + prefix))) for p, prefix in restarts]
     needed = check_lengths(
         [*(length for length in lengths if length[0] not in longer), *begun],
-        max_completion=settings.max_completion,
+        max_completion_length=settings.max_completion_length,
         context=context,
         vllm_len=0 if settings.generation == "hf" else vllm.max_model_len,
     )
@@ -209,7 +209,7 @@ def main() -> None:
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
             chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
             print(f"[{s.name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
-            restarts = restarts[: restarts_beside(len(chosen), settings.restart.share)]
+            restarts = restarts[: restarts_beside(len(chosen), settings.restart.fraction)]
             prompts = chosen
             if settings.curriculum == "easy_first" and len(chosen) >= settings.prompts_per_step:
                 prompts = easy_first(

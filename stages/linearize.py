@@ -148,7 +148,7 @@ def vote(s: Stage, ballots: ResultStore[Ballot], usable: Callable[[Tree, int], b
 
 def checker(s: Stage, task: Task) -> Callable[[Tree, int], bool]:
     """`usable(tree, terminal node)`: whether the solution passes the task's checker. Always true without `checked`."""
-    if not s.params.linearize.checked:
+    if not s.params.linearize.require_sound_steps:
         return lambda tree, node: True
     return lambda tree, node: task.checked(tree.problem, tree.steps(node))
 
@@ -296,7 +296,7 @@ def write(s: Stage, task: Task, examples: Examples, figures: "TraceFigures", rew
         if params.reflection and figures.share < FEW:
             print(
                 f"[linearize] warning: {figures.share:.0%} of the chains go back; such chains need trees with right "
-                "and wrong ends, so check valid in metrics/mcts.json and raise mcts.iterations",
+                "and wrong ends, so check valid in metrics/mcts.json and raise mcts.num_simulations",
                 flush=True,
             )
 

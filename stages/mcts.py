@@ -98,7 +98,7 @@ def counted(trees: Iterator[Tree], figures: TreeFigures) -> Iterator[Tree]:
 
 
 REMEDY = (
-    "if too few trees have right and wrong ends, raise mcts.iterations or mcts.k, use easier problems "
+    "if too few trees have right and wrong ends, raise mcts.num_simulations or mcts.num_actions, use easier problems "
     "(problems.levels), or train a better base (base.corpus.rows, base.warmup.steps)"
 )
 

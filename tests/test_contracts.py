@@ -379,11 +379,11 @@ def constants_around(node: ast.AST, parents: dict) -> set[str]:
 
 READS = [
     # (code, what it reads)
-    ("s.params.mcts.k", {"mcts.k"}),
+    ("s.params.mcts.num_actions", {"mcts.num_actions"}),
     ("f(s.params.engine)", {"engine"}),
     ("s.params.mcts.model_dump()", {"mcts"}),
-    ("p = s.params.mcts\nf(p.k, p.rollouts)", {"mcts.k", "mcts.rollouts"}),
-    ("p, d = s.params.mcts, g(s.params.run.task)\np.k", {"mcts.k", "run.task"}),
+    ("p = s.params.mcts\nf(p.num_actions, p.rollouts_per_child)", {"mcts.num_actions", "mcts.rollouts_per_child"}),
+    ("p, d = s.params.mcts, g(s.params.run.task)\np.num_actions", {"mcts.num_actions", "run.task"}),
     ("p = load_params()\np.report.trees", {"report.trees"}),
     ("w = s.params.problems\n{k: getattr(w, k) for k in ('train', 'rl')}", {"problems.train", "problems.rl"}),
     ("w = s.params.problems\ngetattr(w, key)", {"problems"}),

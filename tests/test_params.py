@@ -8,7 +8,9 @@ import pytest
 from astro import dvc_files
 from astro.params import line_of, load_params, plain, read_yaml, validate
 from astro.process import UserError
+from astro.profiles import to_text
 from schemas.params import Params
+from schemas.renamed import RENAMED, remedy
 
 TEXT = Path("params.yaml").read_text(encoding="utf-8")
 
@@ -54,7 +56,12 @@ FAULTS = {
     "a word that is no choice": ("prior", "  prior: best", "mcts.prior", ["'sequence'", "'uniform'", "got 'best'"]),
     "a text for a number": ("target_min", "  target_min: '5'", "problems.target_min", ["integer", "got '5'"]),
     "a number in quotes for a float": ("c_puct", "  c_puct: '1.0'", "mcts.c_puct", ["number", "got '1.0'"]),
-    "a fraction for a count": ("iterations", "  iterations: 16.5", "mcts.iterations", ["integer", "16.5"]),
+    "a fraction for a count": (
+        "num_simulations",
+        "  num_simulations: 16.5",
+        "mcts.num_simulations",
+        ["integer", "16.5"],
+    ),
     "a yes for a truth value": ("enforce_eager", "    enforce_eager: 'yes'", "engine.vllm.enforce_eager", ["boolean"]),
     "yes is no truth value in YAML 1.2": (
         "reflection",
@@ -238,6 +245,51 @@ def test_the_nearest_is_named(tmp_path, key, new, said):
 def test_a_typo_in_an_arm_names_the_nearest(tmp_path):
     said = message(changed(tmp_path, ("  astro: {sft: {}, grpo: {}}", "  astro: {sft: {epoch: 1.0}, grpo: {}}")))
     assert "arms.astro: SftParams: epoch: unknown parameter; the nearest is epochs" in said
+
+
+@pytest.mark.parametrize("one", RENAMED, ids=lambda one: f"{one.section}.{one.was}")
+def test_a_former_name_is_told_with_the_present_one(tmp_path, one):
+    """Someone's params.yaml of the time before: each name alone, beside what is then missing."""
+    section = one.section.replace("*", "n3")
+    content = read_yaml(Path("params.yaml"))
+    here = content
+    for part in section.split("."):
+        here = here[part]
+    here.insert(list(here).index(one.now), one.was, here.pop(one.now))
+    path = tmp_path / "params.yaml"
+    path.write_text(to_text(content), encoding="utf-8")
+    said = message(path)
+    was, now = f"{section}.{one.was}", f"{section}.{one.now}"
+    line = line_of(read_yaml(path), tuple(was.split(".")))
+    assert f"{path}, line {line}: {was}: unknown parameter; {was} is now {now}" in said
+    assert f"{now}: Field required" in said
+
+
+def test_every_present_name_is_one():
+    for one in RENAMED:
+        here = load_params().model_dump()
+        for part in one.section.split("."):
+            here = next(iter(here.values())) if part == "*" else here[part]
+        assert one.now in here
+        assert one.was not in here
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("{max_completion: 8}", "grpo.max_completion is now grpo.max_completion_length"),
+        ("{restart: {share: 0.5}}", "grpo.restart.share is now grpo.restart.fraction"),
+    ],
+)
+def test_a_former_name_in_an_arm_is_told_with_the_present_one(tmp_path, own, said):
+    path = changed(tmp_path, ("  astro: {sft: {}, grpo: {}}", f"  astro: {{sft: {{}}, grpo: {own}}}"))
+    assert f"unknown parameter; {said}" in message(path)
+
+
+def test_a_name_that_was_never_renamed_has_no_remedy():
+    """The same words elsewhere: a set called k, a folder of rollouts."""
+    for location in (("report", "rollouts"), ("problems", "eval", "k"), ("k",), ("eval", "iterations"), ("mcts", 3)):
+        assert remedy(location) == ""
 
 
 def git(*arguments, folder):

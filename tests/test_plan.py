@@ -33,14 +33,18 @@ def given(*argv, monkeypatch):
 
 def test_the_most_that_a_tree_can_cost():
     """k = 8, M = 16, 32 iterations: 32 expansions of 8 steps, 256 children with 16 rollouts each."""
-    requests, tokens, size = plan.search_cost(params(k=8, rollouts=16, iterations=32, rollout_tokens=4096), WHOLE)
+    requests, tokens, size = plan.search_cost(
+        params(num_actions=8, rollouts_per_child=16, num_simulations=32, rollout_tokens=4096), WHOLE
+    )
     assert requests == 32 * (1 + 8)
     assert tokens == 32 * 8 * 10 + 32 * 8 * 16 * 100
     assert size == 256 * 100 + 256 * 16 * 50
 
 
 def test_limits_of_the_params_bound_the_lengths():
-    _, tokens, _ = plan.search_cost(params(k=1, rollouts=1, iterations=1, step_tokens=4, rollout_tokens=7), WHOLE)
+    _, tokens, _ = plan.search_cost(
+        params(num_actions=1, rollouts_per_child=1, num_simulations=1, step_tokens=4, rollout_tokens=7), WHOLE
+    )
     assert tokens == 4 + 7
 
 
@@ -51,7 +55,7 @@ def test_best_of_n_is_one_request():
 def test_the_plan_of_the_default_is_near_what_was_measured():
     """docs/log.md, seed 1, of the default when it had 12 iterations: 24,438 requests, 1,217,199 tokens, 1,800 trees."""
     found = rates.load_rates(rates.RATES, device="core", parameters=0.87e6, task="countdown", rate=None)
-    requests, tokens, size = plan.search_cost(params(iterations=12), found.shape)
+    requests, tokens, size = plan.search_cost(params(num_simulations=12), found.shape)
     assert 1800 * requests == pytest.approx(24_438, rel=0.1)
     assert 1800 * tokens == pytest.approx(1_217_199, rel=0.1)
     assert 1800 * size == pytest.approx(8_568_809, rel=0.25)

@@ -52,14 +52,14 @@ def test_every_shipped_profile_is_described_in_its_first_line(name):
 
 
 def test_a_profile_changes_what_it_names_and_nothing_else(repository):
-    write_profile(repository, "mcts:\n  k: 7\nengine:\n  vllm:\n    block_size: 64\n")
+    write_profile(repository, "mcts:\n  num_actions: 7\nengine:\n  vllm:\n    block_size: 64\n")
     before = load_params().model_dump()
     profiles.apply("mine")
     after = load_params().model_dump()
-    assert after["mcts"]["k"] == 7
+    assert after["mcts"]["num_actions"] == 7
     assert after["engine"]["vllm"]["block_size"] == 64
-    after["mcts"]["k"], after["engine"]["vllm"]["block_size"] = (
-        before["mcts"]["k"],
+    after["mcts"]["num_actions"], after["engine"]["vllm"]["block_size"] = (
+        before["mcts"]["num_actions"],
         before["engine"]["vllm"]["block_size"],
     )
     assert after == before
@@ -74,11 +74,11 @@ def test_free_mappings_are_replaced_and_not_merged(repository):
 
 
 def test_comments_and_order_stay(repository):
-    write_profile(repository, "mcts:\n  prior: uniform\n  k: 7\n")
+    write_profile(repository, "mcts:\n  prior: uniform\n  num_actions: 7\n")
     profiles.apply("mine")
     old, new = PARAMS.splitlines(), PARAMS_FILE.read_text(encoding="utf-8").splitlines()
     changed = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
-    assert [a.split(":")[0].strip() for a, _ in changed] == ["k", "prior"]
+    assert [a.split(":")[0].strip() for a, _ in changed] == ["num_actions", "prior"]
     assert [a.partition("#")[2] for a, _ in changed] == [b.partition("#")[2] for _, b in changed]
     assert changed[1][1].partition("#")[2]  # the line of prior does have a comment
 
@@ -89,20 +89,20 @@ def test_the_default_profile_is_the_committed_file_byte_for_byte(repository):
 
 
 def test_profiles_do_not_stack(repository):
-    write_profile(repository, "mcts:\n  k: 7\n", "one")
-    write_profile(repository, "mcts:\n  iterations: 3\n", "two")
+    write_profile(repository, "mcts:\n  num_actions: 7\n", "one")
+    write_profile(repository, "mcts:\n  num_simulations: 3\n", "two")
     profiles.apply("one")
     assert profiles.apply("two") != ""
-    assert (load_params().mcts.k, load_params().mcts.iterations) != (7, 3)
-    assert load_params().mcts.iterations == 3
+    assert (load_params().mcts.num_actions, load_params().mcts.num_simulations) != (7, 3)
+    assert load_params().mcts.num_simulations == 3
     profiles.apply("default")
     assert PARAMS_FILE.read_text(encoding="utf-8") == PARAMS
 
 
 def test_the_difference_is_told(repository):
-    write_profile(repository, "mcts:\n  k: 7\n")
+    write_profile(repository, "mcts:\n  num_actions: 7\n")
     shown = profiles.apply("mine")
-    assert "+  k: 7" in shown
+    assert "+  num_actions: 7" in shown
     assert "params.yaml (mine)" in shown
     assert profiles.apply("mine") == ""  # applied again, nothing changes
 
@@ -112,23 +112,30 @@ def test_without_a_commit_the_file_as_it_is_counts(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(PARAMS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    write_profile(tmp_path, "mcts:\n  k: 7\n")
+    write_profile(tmp_path, "mcts:\n  num_actions: 7\n")
     profiles.apply("mine")
-    assert load_params().mcts.k == 7
+    assert load_params().mcts.num_actions == 7
 
 
 FAULTS = {
     # what is wrong: (the profile, parts of the message)
-    "an unknown key": ("# mine\nmcts:\n  k: 3\n  kk: 4\n", ["mine.yaml, line 4", "mcts.kk", "unknown parameter"]),
-    "an unknown section": ("mtcs:\n  k: 3\n", ["mine.yaml, line 1", "mtcs", "unknown parameter"]),
+    "an unknown key": (
+        "# mine\nmcts:\n  num_actions: 3\n  kk: 4\n",
+        ["mine.yaml, line 4", "mcts.kk", "unknown parameter"],
+    ),
+    "a former name": ("mcts:\n  prior: token\n  k: 3\n", ["mine.yaml, line 3", "mcts.k is now mcts.num_actions"]),
+    "an unknown section": ("mtcs:\n  num_actions: 3\n", ["mine.yaml, line 1", "mtcs", "unknown parameter"]),
     "an unknown key far down": (
         "engine:\n  vllm:\n    block: 3\n",
         ["mine.yaml, line 3", "engine.vllm.block", "unknown parameter"],
     ),
-    "a value out of range": ("mcts:\n  k: 0\n", ["mine.yaml", "mcts.k", "greater than or equal to 1", "got 0"]),
+    "a value out of range": (
+        "mcts:\n  num_actions: 0\n",
+        ["mine.yaml", "mcts.num_actions", "greater than or equal to 1", "got 0"],
+    ),
     "values that do not fit together": ("eval:\n  majority: 99\n", ["mine.yaml", "eval", "majority 99"]),
     "a value where a section is": ("mcts: 3\n", ["mine.yaml", "mcts"]),
-    "a section where a value is": ("mcts:\n  k:\n    a: 1\n", ["mine.yaml", "mcts.k"]),
+    "a section where a value is": ("mcts:\n  num_actions:\n    a: 1\n", ["mine.yaml", "mcts.num_actions"]),
     "no YAML": ("mcts: [", ["mine.yaml", "invalid YAML"]),
     "an empty file": ("", ["mine.yaml", "expected sections"]),
 }
@@ -160,6 +167,8 @@ def test_the_check_names_a_merge_that_is_not_finished(repository, monkeypatch, n
 
 
 def test_an_unknown_key_is_told_with_the_nearest(repository):
-    write_profile(repository, "mcts:\n  iteration: 3\n")
-    with pytest.raises(UserError, match=r"mcts\.iteration: unknown parameter; the nearest is mcts\.iterations"):
+    write_profile(repository, "mcts:\n  num_simulation: 3\n")
+    with pytest.raises(
+        UserError, match=r"mcts\.num_simulation: unknown parameter; the nearest is mcts\.num_simulations"
+    ):
         profiles.apply("mine")

@@ -85,14 +85,14 @@ def test_hopeless_names_are_refused(name: str) -> None:
 
 def test_flatten() -> None:
     nested = {
-        "mcts": {"k": 4, "levels": {"3": 0.5}, "prior": None},  # None is a param like another
+        "mcts": {"num_actions": 4, "levels": {"3": 0.5}, "prior": None},  # None is a param like another
         "modules": ["q", "v"],  # plain lists become text
         "by_attempt": [{"attempt": 1, "right": 0.5}, {"attempt": 2, "right": None}],  # records with a key
         "pairs": [{"better": "sft", "worse": "base", "by": 0.1}],  # a key of two fields, also when one would do
         "curve": [{"step": 1, "loss": 2.0}],  # records without a key are a curve, no param
     }
     assert tracking.flatten(nested) == {
-        "mcts.k": 4,
+        "mcts.num_actions": 4,
         "mcts.levels.3": 0.5,
         "mcts.prior": None,
         "modules": '["q", "v"]',
@@ -462,7 +462,7 @@ def pipeline(root: Path, fingerprint: str) -> str:
     (root / "dvc.lock").write_text("schema: '2.0'")
     return tracking.log_pipeline(
         root,
-        params={"mcts": {"k": 4}, "sft": {"lora": {"enabled": False}}},
+        params={"mcts": {"num_actions": 4}, "sft": {"lora": {"enabled": False}}},
         metrics={"mcts/solved": 0.5, "sft/loss": None, "eval/sets/three/pass@1": 0.25},
         stages=STAGES,
         fingerprint=fingerprint,
@@ -477,7 +477,7 @@ def test_pipeline_runs_once_per_fingerprint(root: Path, client) -> None:
     assert pipeline(root, "e" * 64) != first
     run = client.get_run(first)
     assert run.info.run_name == "ffffffff"
-    assert run.data.params == {"mcts.k": "4", "sft.lora.enabled": "False"}
+    assert run.data.params == {"mcts.num_actions": "4", "sft.lora.enabled": "False"}
     assert run.data.metrics == {"mcts/solved": 0.5, "eval/sets/three/pass_at_1": 0.25}
     assert {"md5/mcts/data/trees": "aa.dir", "run_id/mcts": "r1"}.items() <= run.data.tags.items()
     assert "last_seen" in run.data.tags

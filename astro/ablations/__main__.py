@@ -42,7 +42,12 @@ def tabulate(planned: list[Planned], file: Path) -> None:
     commits = here | {name: run.commit for name, run in elsewhere.items()}
     results = {(compared[n].ablation.name, compared[n].seed): result for n, result in found_by_name.items()}
     found = table.report(
-        planned, commits, results, commit=commit, resamples=base["eval"]["bootstrap"], seed=base["run"]["seed"]
+        planned,
+        commits,
+        results,
+        commit=commit,
+        resamples=base["eval"]["bootstrap_resamples"],
+        seed=base["run"]["seed"],
     )
     write_json(REPORT, found)
     write_text(REPORT.with_suffix(".md"), table.markdown(found))

@@ -18,6 +18,7 @@ from astro.params import UNTRACKED
 from astro.process import UserError
 from schemas.ablations import BASELINE
 from schemas.params import laid_over
+from schemas.renamed import with_present_names
 from schemas.strict import Strict
 
 
@@ -62,12 +63,7 @@ def read_run(path: Path) -> KeptRun:
         UserError: the file does not hold a run; names file and field.
     """
     run = read_json(path, KeptRun)
-    renamed = [(run.params.get("run", {}), "domain", "task")]
-    renamed += [(spec, "numbers", "level") for spec in run.params.get("problems", {}).get("eval", {}).values()]
-    for section, was, now in renamed:
-        if was in section:
-            section[now] = section.pop(was)
-    return run
+    return run.model_copy(update={"params": with_present_names(run.params)})
 
 
 def kept(planned: Planned, folder: Path | None = None) -> KeptRun | None:

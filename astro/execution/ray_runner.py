@@ -392,7 +392,7 @@ class _Driver:
         """Update the meter, and stop waiting after a limit.
 
         Raises:
-            EngineError: for `ray.patience_s` no worker was available.
+            EngineError: for `ray.wait_timeout_s` no worker was available.
         """
         now, at_work = time.monotonic(), [w for w in self._workers if w.opened]
         self._meter.workers = len(at_work)
@@ -400,9 +400,9 @@ class _Driver:
         self._ticked = now
         if at_work:
             self._idle_since = now
-        elif now - self._idle_since > self._settings.patience_s:
+        elif now - self._idle_since > self._settings.wait_timeout_s:
             raise EngineError(
-                f"ray: no worker for {self._settings.patience_s:.0f} s; the last one was lost: {self._why}"
+                f"ray: no worker for {self._settings.wait_timeout_s:.0f} s; the last one was lost: {self._why}"
             )
         elif now - max(self._told, self._idle_since) > TELL_S:
             self._told = now

@@ -155,7 +155,7 @@ class SearchJobs(ProblemJobs):
         }
         if settings.method == "best_of_n":
             return sample_tree(problem, samples=settings.samples, max_depth=settings.max_depth, **shared)
-        plain = {"k", "rollouts", "iterations", "max_depth", "c_puct", "prior"}
+        plain = {"num_actions", "rollouts_per_child", "num_simulations", "max_depth", "c_puct", "prior"}
         savings = settings.savings.model_dump(include={"merge_steps", "reuse_rollouts"})
         config = SearchConfig(**settings.model_dump(include=plain), **savings, turns=self.chat is not None)
         return search(problem, config=config, **shared)

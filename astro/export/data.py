@@ -198,7 +198,7 @@ trees = load_dataset("<this folder>", "trees")    # a row per tree
 def content(run: Run) -> str:
     """Description of the training split."""
     m = run.metrics["linearize"]
-    checked = " and by their steps" if run.params.linearize.checked else ""
+    checked = " and by their steps" if run.params.linearize.require_sound_steps else ""
     return (
         f"Split `train` holds {m.search:,} chains that go back ({m.backtracks:.2f} jumps on average) and "
         f"{m.direct:,} that do not. The texts are a language model's, verified by their final answer{checked}; "

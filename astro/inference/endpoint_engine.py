@@ -37,7 +37,7 @@ class EndpointEngine:
 
     The openai client retries a failed request (no connection, time-out, 408, 409, 429, 5xx) `retries` times with exponential
     back-off; this class does the same for an unusable answer. An endpoint that is gone for longer may be restarting, so the
-    engine waits up to `patience_s` since its last answer. After that the run fails. A rejected request (400) fails at once,
+    engine waits up to `wait_timeout_s` since its last answer. After that the run fails. A rejected request (400) fails at once,
     except that a request too long for the model is repeated with as many tokens as fit, possibly none.
     """
 
@@ -50,7 +50,7 @@ class EndpointEngine:
         timeout_s: float,
         retries: int,
         concurrency: int,
-        patience_s: float = 0.0,
+        wait_timeout_s: float = 0.0,
         control: Control = UNKNOWN,
     ):
         """Connect and ask the endpoint for its models. There is no waiting here, because the address may be wrong.
@@ -67,7 +67,7 @@ class EndpointEngine:
         self._errors = openai.OpenAIError
         self._gone = (openai.APIConnectionError, openai.InternalServerError)
         self._refused = openai.BadRequestError
-        self._url, self._retries, self._patience_s = url, retries, patience_s
+        self._url, self._retries, self._wait_timeout_s = url, retries, wait_timeout_s
         self._control = control
         self._ended, self._answered = threading.Event(), time.monotonic()
         self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout_s, max_retries=retries)
@@ -120,7 +120,7 @@ class EndpointEngine:
                 if unusable > self._retries:
                     raise
             except self._gone:
-                if time.monotonic() - self._answered + wait > self._patience_s:
+                if time.monotonic() - self._answered + wait > self._wait_timeout_s:
                     raise
             if self._ended.wait(wait):
                 raise EngineError("the engine is closed")

@@ -100,7 +100,7 @@ def _open_one(
         api_key=key,
         timeout_s=endpoint.timeout_s,
         retries=endpoint.retries,
-        patience_s=endpoint.patience_s,
+        wait_timeout_s=endpoint.wait_timeout_s,
         concurrency=execution.concurrency,
         control=read_control(model) if control is None else control,
     )

@@ -145,7 +145,8 @@ def check_lengths(report: Report, params: Params, shape: Shape, search: dict, re
                 f"prompt {found.prompt} at most ({found.prompt_source}), chain {found.chain} ({found.chain_source})"
                 f"{'; ' if rendered.frame else ''}{rendered.frame}",
                 f"sft: rows of {params.sft.max_length}; engine: {params.engine.max_model_len}; grpo: {found.prompt} + "
-                f"{g.max_completion}; eval: {found.prompt} + {params.eval.max_tokens}; the model's context: {shape.context}",
+                f"{g.max_completion_length}; eval: {found.prompt} + {params.eval.max_tokens}; "
+                f"the model's context: {shape.context}",
             ],
         )
     )

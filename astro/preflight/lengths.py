@@ -134,13 +134,15 @@ def completion_faults(params: Params, context: int, lengths: Lengths, name: str)
     limits = [
         ("eval.max_tokens", params.eval.max_tokens, "engine.max_model_len is", engine),
         ("mcts.rollout_tokens", params.mcts.rollout_tokens, "engine.max_model_len is", engine),
-        ("grpo.max_completion", g.max_completion, f"the context of {name} is", context),
+        ("grpo.max_completion_length", g.max_completion_length, f"the context of {name} is", context),
     ]
     if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0):
-        where = "grpo.max_completion (of the pass rate)"
-        limits.append((where, g.max_completion, "engine.max_model_len is", engine))
+        where = "grpo.max_completion_length (of the pass rate)"
+        limits.append((where, g.max_completion_length, "engine.max_model_len is", engine))
     if g.generation != "hf" and (rollouts := params.execution.grpo_vllm.max_model_len):
-        limits.append(("grpo.max_completion", g.max_completion, "execution.grpo_vllm.max_model_len is", rollouts))
+        limits.append(
+            ("grpo.max_completion_length", g.max_completion_length, "execution.grpo_vllm.max_model_len is", rollouts)
+        )
     faults: list[str] = []
     warnings: list[str] = []
     for where, value, holder, limit in limits:

@@ -213,7 +213,7 @@ def changes(t: Training) -> dict[str, Callable[[Training], Training]]:
             x, generation="vllm_colocate", share=0.3, sleep=True
         )
     if t.tokens > 4096:
-        name = "sft.max_length" if t.stage == "sft" else "grpo.max_completion"
+        name = "sft.max_length" if t.stage == "sft" else "grpo.max_completion_length"
         found[f"{name}: a context of {t.tokens // 2} tokens"] = lambda x: replace(x, tokens=x.tokens // 2)
     if t.rank and t.weight_bytes == 4 and not t.quantized:
         found[f"{t.stage}.dtype: bfloat16"] = lambda x: replace(x, weight_bytes=2)

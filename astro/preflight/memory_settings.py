@@ -42,7 +42,7 @@ def grpo_training(params: Params, compute: Compute, prompt: int) -> Training:
     share = max(1, g.prompts_per_step * g.group_size // compute.world)
     return Training(
         stage="grpo",
-        tokens=prompt + g.max_completion,
+        tokens=prompt + g.max_completion_length,
         sequences=min(compute.micro_batch.grpo or g.micro_batch, share),
         **_optimised(g, compute),
         reference=g.beta > 0,

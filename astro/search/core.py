@@ -49,22 +49,23 @@ class SearchConfig:
     """Tunable settings of one search.
 
     Attributes:
-        k: actions sampled per expansion, >= 1.
-        rollouts: M, completions that value a new child, >= 1.
-        iterations: simulations, >= 1.
+        num_actions: actions sampled per expansion, >= 1.
+        rollouts_per_child: M, completions that value a new child, >= 1.
+        num_simulations: simulations, >= 1.
         max_depth: largest depth in steps; a non-terminal node at this depth is closed, >= 1.
         c_puct: weight of exploration in PUCT, >= 0.
         prior: how P_LM(a|s) is estimated from the samples, see `astro.search.priors`.
         merge_steps: samples that reach the same state are one action; False: each sample is an action of its own.
         reuse_rollouts: the first step of a node's rollouts is one of its actions, and the rest is a rollout of that
-            child. Only the missing ones up to k and M are generated. They come from the same policy, but a child's
-            value is then no longer independent of its parent's. Needs `split` and a prior without log-probabilities.
+            child. Only the missing ones up to num_actions and rollouts_per_child are generated. They come from the same
+            policy, but a child's value is then no longer independent of its parent's. Needs `split` and a prior without
+            log-probabilities.
         turns: a step that ends the model's turn (`Sample.ended`) cannot be continued; without an answer it is closed.
     """
 
-    k: int
-    rollouts: int
-    iterations: int
+    num_actions: int
+    rollouts_per_child: int
+    num_simulations: int
     max_depth: int
     c_puct: float
     prior: PriorKind
@@ -73,7 +74,7 @@ class SearchConfig:
     turns: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("k", "rollouts", "iterations", "max_depth"):
+        for name in ("num_actions", "rollouts_per_child", "num_simulations", "max_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not (math.isfinite(self.c_puct) and self.c_puct >= 0):
@@ -110,7 +111,7 @@ def search(
     nodes = [new_root()]
     cost = _Cost()
     iteration = 0
-    while iteration < config.iterations and not nodes[ROOT].terminal:
+    while iteration < config.num_simulations and not nodes[ROOT].terminal:
         iteration += 1
         path = select(nodes, c_puct=config.c_puct)
         leaf = nodes[path[-1]]
@@ -136,19 +137,19 @@ def _grow(
     """Expand a leaf and value its children, in at most three batches: the actions, all rollouts, and all grades."""
     known = drawn_already(leaf, config=config, split=split)
     samples = [step for step, _ in known]
-    if len(samples) < config.k:
+    if len(samples) < config.num_actions:
         wanted_seed = node_seed(seed, problem_id, _identity(leaf, config), "expand")
-        samples += (yield from _ask(cost, [Expand(leaf.steps, config.k - len(samples), wanted_seed)]))[0]
+        samples += (yield from _ask(cost, [Expand(leaf.steps, config.num_actions - len(samples), wanted_seed)]))[0]
     children = expand(nodes, leaf, samples, config=config, is_terminal=is_terminal, key=key)
-    rolled = inherited(children, known, rollouts=config.rollouts)
-    asked = [c for c in children if not c.terminal and len(rolled[c.index]) < config.rollouts]
+    rolled = inherited(children, known, rollouts=config.rollouts_per_child)
+    asked = [c for c in children if not c.terminal and len(rolled[c.index]) < config.rollouts_per_child]
     if asked:
         answers = yield from _ask(
             cost,
             [
                 Simulate(
                     child.steps,
-                    config.rollouts - len(rolled[child.index]),
+                    config.rollouts_per_child - len(rolled[child.index]),
                     node_seed(seed, problem_id, _identity(child, config), "rollout"),
                 )
                 for child in asked
@@ -183,7 +184,7 @@ def drawn_already(leaf: SearchNode, *, config: SearchConfig, split: Split | None
             found.append((_free(first, True), _free(sample.text[len(first) + ends :], sample.finished)))
         elif sample.finished:
             found.append((replace(_free(first, True), ended=sample.ended), None))
-    return found[: config.k]
+    return found[: config.num_actions]
 
 
 def _free(text: str, finished: bool) -> Sample:

@@ -226,7 +226,7 @@ def vllm_arguments(settings: dict, *, needed: int) -> dict:
         "vllm_tensor_parallel_size": vllm["tensor_parallel_size"],
         "vllm_enable_sleep_mode": vllm["sleep"],
         "vllm_server_base_url": vllm["server"]["url"].rstrip("/"),
-        "vllm_server_timeout": vllm["server"]["patience_s"],
+        "vllm_server_timeout": vllm["server"]["wait_timeout_s"],
         "vllm_group_port": vllm["server"]["group_port"],
         "vllm_importance_sampling_correction": correction != "none",
         "vllm_importance_sampling_mode": "token_truncate" if correction == "none" else correction,
@@ -296,7 +296,7 @@ def reinforce(
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=settings["warmup"],
         temperature=settings["temperature"],
-        max_completion_length=settings["max_completion"],
+        max_completion_length=settings["max_completion_length"],
         **loss_arguments(settings),
         **vllm_arguments(settings, needed=needed),
         bf16=wants_bf16(settings["bf16"]),
@@ -452,7 +452,7 @@ class WatchGradient(TrainerCallback):
         else:
             remedy = "most completions are wrong, so use easier problems, raise grpo.pass_rate.low, or train SFT longer"
             if cut > 0.5:
-                remedy = f"most completions are wrong, and {cut:.0%} are cut, so raise grpo.max_completion first"
+                remedy = f"most completions are wrong, and {cut:.0%} are cut, so raise grpo.max_completion_length first"
         return f"{seen}; {remedy}. grpo.refills above 0 replaces such groups, and a larger grpo.group_size makes them rarer"
 
 

@@ -79,6 +79,6 @@ def draw_restarts(
     return [found[i % len(found)] for i in range(count)] if found else []
 
 
-def restarts_beside(fresh: int, share: float) -> int:
-    """Number of restarts that make up `share` of all prompts, beside `fresh` problems."""
-    return round(fresh * share / (1 - share))
+def restarts_beside(fresh: int, fraction: float) -> int:
+    """Number of restarts that make up `fraction` of all prompts, beside `fresh` problems."""
+    return round(fresh * fraction / (1 - fraction))

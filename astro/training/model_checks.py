@@ -103,8 +103,10 @@ def _context_faults(context: int, asked: int, params: Params, source: str) -> li
         faults.append(f"base.corpus.row_tokens {params.base.corpus.row_tokens}: {has}")
     if params.sft.epochs and params.sft.max_length > context:
         faults.append(f"sft.max_length {params.sft.max_length}: {has}")
-    if params.grpo.steps and asked + params.grpo.max_completion > context:
-        faults.append(f"grpo.max_completion {params.grpo.max_completion}, after a prompt of {asked} or more: {has}")
+    if params.grpo.steps and asked + params.grpo.max_completion_length > context:
+        faults.append(
+            f"grpo.max_completion_length {params.grpo.max_completion_length}, after a prompt of {asked} or more: {has}"
+        )
     if params.engine.kind != "endpoint":
         length = params.engine.max_model_len
         if length > context:

@@ -73,14 +73,14 @@ OUTLIERS = 0.1
 """Largest share of prompts that may be too long. Above it the settings are wrong and not the prompts."""
 
 
-def overlong(prompts: Sequence[tuple[str, int]], *, max_completion: int, limit: int) -> dict[str, int]:
+def overlong(prompts: Sequence[tuple[str, int]], *, max_completion_length: int, limit: int) -> dict[str, int]:
     """The few prompts that do not fit with a completion: problem id -> tokens. Empty if they are too many to be outliers.
 
     Args:
         prompts: (problem id, tokens).
         limit: tokens of a prompt with its completion.
     """
-    longer = {identifier: tokens for identifier, tokens in prompts if tokens + max_completion > limit}
+    longer = {identifier: tokens for identifier, tokens in prompts if tokens + max_completion_length > limit}
     return longer if len(longer) <= OUTLIERS * len(prompts) else {}
 
 
@@ -138,7 +138,9 @@ def split_rl(
     return list(problems[:rest][:use]), list(problems[rest:])
 
 
-def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, context: int, vllm_len: int) -> int:
+def check_lengths(
+    prompts: Sequence[tuple[str, int]], *, max_completion_length: int, context: int, vllm_len: int
+) -> int:
     """Check that each prompt fits the model with its completion. Returns the tokens of the longest prompt with a completion.
 
     Args:
@@ -150,12 +152,13 @@ def check_lengths(prompts: Sequence[tuple[str, int]], *, max_completion: int, co
         UserError: a prompt does not fit.
     """
     identifier, longest = max(prompts, key=lambda item: item[1])
-    needed = longest + max_completion
+    needed = longest + max_completion_length
     sums = (
-        f"the longest prompt ({identifier}) has {longest} tokens; with max_completion {max_completion} that is {needed}"
+        f"the longest prompt ({identifier}) has {longest} tokens; with max_completion_length {max_completion_length} "
+        f"that is {needed}"
     )
     if needed > context:
-        raise UserError(f"grpo.max_completion: {sums}, but the model's context is {context}")
+        raise UserError(f"grpo.max_completion_length: {sums}, but the model's context is {context}")
     if vllm_len and needed > vllm_len:
         raise UserError(f"execution.grpo_vllm.max_model_len {vllm_len}: {sums}")
     if vllm_len > context:
@@ -190,13 +193,13 @@ def ask(url: str, *, body: dict | None = None, timeout: float = 30.0) -> dict:
     return json.loads(content) if content.strip() else {}
 
 
-def wait_for(url: str, patience_s: float) -> None:
+def wait_for(url: str, wait_timeout_s: float) -> None:
     """Wait until a server answers /health.
 
     Raises:
         ConnectionError: it did not answer within the time.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + wait_timeout_s
     while True:
         try:
             ask(f"{url}/health", timeout=10.0)
@@ -222,7 +225,7 @@ def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[st
     url = server["url"].rstrip("/")
     start = "start it with: " + SERVE.format(model=model, length=needed)
     try:
-        wait_for(url, server["patience_s"])
+        wait_for(url, server["wait_timeout_s"])
     except ConnectionError as error:
         raise UserError(f"execution.grpo_vllm.server.url {url}: no vLLM server answers ({error}); {start}") from None
     try:
@@ -237,7 +240,7 @@ def check_server(server: dict, *, model: Path, needed: int, encode: Callable[[st
         if length < needed:
             raise UserError(
                 f"execution.grpo_vllm.server.url {url}: the server's --max-model-len is {length}, but the longest "
-                f"prompt with max_completion needs {needed}; {start}"
+                f"prompt with max_completion_length needs {needed}; {start}"
             )
         if ask(f"{url}/tokenize", body={"model": served["id"], "prompt": PROBE})["tokens"] != encode(PROBE):
             raise UserError(

@@ -11,6 +11,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.process import UserError
 from schemas.ablations import BASELINE, Ablation
+from schemas.renamed import RENAMED
 
 ROOT = Path(__file__).parents[2]
 OTHER = Ablation(name="other", question="why?", set=["a.b=1"])
@@ -92,6 +93,35 @@ def test_a_run_that_does_not_go_with_its_questions_is_refused(tmp_path):
     path.write_text("{")
     with pytest.raises(UserError, match=r"other-s1\.json"):
         kept(planned(), tmp_path)
+
+
+def test_a_run_with_former_names_of_its_params_counts(tmp_path):
+    """Every parameter that has been renamed, in a run of the time before."""
+    settings = committed_params()
+    settings["arms"] = {"astro": {"sft": {}, "grpo": {"max_completion_length": 8, "restart": {"fraction": 0.5}}}}
+    old = json.loads(json.dumps(settings))
+    for one in RENAMED:
+        for section in sections(old, one.section.split(".")) + sections(old, ["arms", "*", *one.section.split(".")]):
+            if one.now in section:
+                section[one.was] = section.pop(one.now)
+    assert "max_completion" in old["arms"]["astro"]["grpo"]
+    path = keep(Planned(OTHER, 1, old), FOUND, commit="c" * 40, folder=tmp_path)
+    assert '"k":' in path.read_text()
+    assert kept(Planned(OTHER, 1, settings), tmp_path)
+    for one in RENAMED:
+        if not one.section.startswith("execution"):
+            asked = copy.deepcopy(settings)
+            for section in sections(asked, one.section.split(".")):
+                section[one.now] = "another"
+            assert kept(Planned(OTHER, 1, asked), tmp_path) is None, one
+
+
+def sections(params, path):
+    """The sections at a path; `*` is any key."""
+    if not path:
+        return [params]
+    keys = params if path[0] == "*" else [path[0]] if path[0] in params else []
+    return [found for key in keys if isinstance(params[key], dict) for found in sections(params[key], path[1:])]
 
 
 # --- a default that has changed ----------------------------------------------------------------------------------------

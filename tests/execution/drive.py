@@ -90,7 +90,7 @@ class Open:
 
 def on(address: str, name: str) -> RayRunner:
     """A runner on a cluster."""
-    return RayRunner(Open(name), settings=RayParams(address=address, workers=2, patience_s=240.0), gpus=0)
+    return RayRunner(Open(name), settings=RayParams(address=address, workers=2, wait_timeout_s=240.0), gpus=0)
 
 
 def drive(name: str, folder: Path, runner: Runner) -> dict[str, object]:

@@ -54,7 +54,7 @@ def here(jobs, count):
 
 def on(cluster, *, opened=None, jobs=TASK, count=COUNT, in_flight=4, meter=None, workers=0):
     """Yields (problem id, tree)."""
-    ray = RayParams(address=cluster.address, workers=workers, patience_s=240.0)
+    ray = RayParams(address=cluster.address, workers=workers, wait_timeout_s=240.0)
     runner = RayRunner(opened or Open(slots=4, token_s=0.004), settings=ray, gpus=1)  # it has none: not asked for
     return runner.run(jobs, problems(count), total=count, in_flight=in_flight, meter=meter or Meter())
 
@@ -191,4 +191,4 @@ ADDRESSES = [
 @pytest.mark.parametrize(("address", "said"), ADDRESSES)
 def test_an_address_without_a_cluster_is_told_at_once(address, said):
     with pytest.raises(EngineError, match=said):
-        connect(RayParams(address=address, workers=1, patience_s=5.0))
+        connect(RayParams(address=address, workers=1, wait_timeout_s=5.0))

@@ -12,7 +12,7 @@ from astro.search import SearchConfig, search
 from tests.scripted_engine import ScriptedEngine
 from tests.search.world import World, judged, rendered
 
-CONFIG = SearchConfig(k=4, rollouts=3, iterations=6, max_depth=5, c_puct=1.0, prior="sequence")
+CONFIG = SearchConfig(num_actions=4, rollouts_per_child=3, num_simulations=6, max_depth=5, c_puct=1.0, prior="sequence")
 WORLDS = {world.problem.id: world for world in (World(seed=0, goal=goal) for goal in range(1, 25))}
 
 

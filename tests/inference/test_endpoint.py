@@ -201,7 +201,7 @@ def test_the_named_model_is_asked_for_and_the_key_is_sent(serve, connect):
 def test_params_open_it_with_the_key_from_the_environment(serve, monkeypatch):
     server = serve()
     monkeypatch.setenv("MY_KEY", "from-env")
-    params, execution = endpoint_params(server.url, api_key_env="MY_KEY", timeout_s=5.0, retries=0, patience_s=0.0)
+    params, execution = endpoint_params(server.url, api_key_env="MY_KEY", timeout_s=5.0, retries=0, wait_timeout_s=0.0)
     engine = open_engine(params, execution, "models/base")
     assert [s.text for s in answer_of(engine, request())] == ["p5", "p6"]
     engine.close()
@@ -311,7 +311,7 @@ def test_a_prompt_that_is_too_long_gets_what_fits(serve, connect, room, asked, t
 def test_an_endpoint_that_starts_again_is_waited_for(connect):
     """It is gone, with requests outstanding, and comes back at the same address."""
     first = Server(lambda body: (200, completion(body)))
-    engine = connect(first.url, patience_s=30.0)
+    engine = connect(first.url, wait_timeout_s=30.0)
     answer_of(engine, request())
     first.close()
     for i in range(3):
@@ -328,7 +328,7 @@ def test_an_endpoint_that_starts_again_is_waited_for(connect):
 
 def test_closing_does_not_wait_for_a_lost_endpoint(connect):
     server = Server(lambda body: (200, completion(body)))
-    engine = connect(server.url, patience_s=600.0)
+    engine = connect(server.url, wait_timeout_s=600.0)
     server.close()
     engine.submit(request())
     engine.close()

@@ -111,7 +111,7 @@ class Checkout:
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
 
     def set_param(self, name: str, value: object) -> None:
-        """Change one parameter, e.g. `set_param("mcts.k", 3)`; the key must be there."""
+        """Change one parameter, e.g. `set_param("mcts.num_actions", 3)`; the key must be there."""
         path, yaml = self.root / "params.yaml", YAML(typ="rt")
         content = yaml.load(path)
         *sections, key = name.split(".")

@@ -75,9 +75,12 @@ PARAMS = [
         r"params\.yaml, line \d+: linearize\.trace_per_tree: unknown parameter",
     ),
     # a section too much
-    (lambda text: text + "mtcs:\n  k: 3\n", r"params\.yaml, line \d+: mtcs: unknown parameter"),
+    (lambda text: text + "mtcs:\n  num_actions: 3\n", r"params\.yaml, line \d+: mtcs: unknown parameter"),
     # below its bound
-    (edit("\n  k: 4", "\n  k: 0"), r"params\.yaml, line \d+: mcts\.k: .*greater than or equal to 1 \(got 0\)"),
+    (
+        edit("\n  num_actions: 4", "\n  num_actions: 0"),
+        r"params\.yaml, line \d+: mcts\.num_actions: .*greater than or equal to 1 \(got 0\)",
+    ),
     # above its bound
     (
         edit("miss_share: 0.4", "miss_share: 1.4"),

@@ -71,7 +71,7 @@ PARAMS = [
     ("grpo.lr", 0.0007, GRPO, {"eval", "report"}),
     ("sft.lr", 0.0007, SFT, {*GRPO, "eval", "report"}),
     ("linearize.reflection", False, {"linearize"}, {*SFT, *GRPO, "eval", "report"}),
-    ("mcts.k", 3, {"mcts", "eval"}, {"linearize", *SFT, *GRPO, "report"}),  # eval searches with the base, too
+    ("mcts.num_actions", 3, {"mcts", "eval"}, {"linearize", *SFT, *GRPO, "report"}),  # eval searches with the base, too
     # the engine is shared: all stages that generate text, the others do not care
     ("engine.max_model_len", 300, {"mcts", "linearize", *GRPO, "eval"}, {*SFT, "report"}),
     ("execution.concurrency", 32, set(), set()),  # where and how fast: no result depends on it

@@ -28,8 +28,8 @@ SMALL = {
     "prompts_per_step": 4,
     "group_size": 2,
     "micro_batch": 8,
-    "max_completion": 8,
-    "restart": {"share": 0.5, "states": "wrong"},
+    "max_completion_length": 8,
+    "restart": {"fraction": 0.5, "states": "wrong"},
     "keep": "last",
     "validation": {"problems": 0, "every": 1, "samples": 1, "margin": 1.0, "patience": 0},
 }
@@ -38,7 +38,7 @@ VALIDATED = {
     "save_every": 2,
     "seeded": True,
     "refills": 1,
-    "restart": {"share": 0.0, "states": "wrong"},
+    "restart": {"fraction": 0.0, "states": "wrong"},
     "keep": "best",
     "validation": {"problems": 2, "every": 2, "samples": 2, "margin": 1.0, "patience": 0},
 }
@@ -125,10 +125,10 @@ def test_episodes_restart_and_are_counted(folder):
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"), [({"max_completion": 510}, "grpo.max_completion: the longest prompt (")]
+    ("changes", "reason"), [({"max_completion_length": 510}, "grpo.max_completion_length: the longest prompt (")]
 )
 def test_what_cannot_work_is_said_at_once(folder, changes, reason):
-    code, said = grpo(folder, restart={"share": 0.0, "states": "any"}, **changes)
+    code, said = grpo(folder, restart={"fraction": 0.0, "states": "any"}, **changes)
     assert code == 2
     assert reason in said
     assert "Traceback" not in said

@@ -37,9 +37,9 @@ SETTINGS = {
     "base.source": "pretrained",
     "base.pretrained.path": "pretrained",
     "mcts.problems": 12,
-    "mcts.rollouts": 1,
-    "mcts.k": 4,
-    "mcts.iterations": 8,
+    "mcts.rollouts_per_child": 1,
+    "mcts.num_actions": 4,
+    "mcts.num_simulations": 8,
     "mcts.c_puct": 4.0,
     "mcts.max_depth": 4,
     "mcts.step_tokens": 32,
@@ -56,10 +56,10 @@ SETTINGS = {
     "grpo.group_size": 4,
     "grpo.micro_batch": 16,
     "grpo.bf16": False,
-    "grpo.max_completion": 120,
+    "grpo.max_completion_length": 120,
     "grpo.pass_rate.high": 1.0,
     "eval.max_tokens": 160,
-    "eval.search": 3,
+    "eval.mcts_problems": 3,
 }
 
 STAGES = in_one_process(

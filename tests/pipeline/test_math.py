@@ -37,9 +37,9 @@ SETTINGS = {
     "base.source": "pretrained",
     "base.pretrained.path": "pretrained",
     "mcts.problems": 12,
-    "mcts.rollouts": 1,
-    "mcts.k": 5,
-    "mcts.iterations": 10,
+    "mcts.rollouts_per_child": 1,
+    "mcts.num_actions": 5,
+    "mcts.num_simulations": 10,
     "mcts.c_puct": 4.0,  # wide: a right first try must not be all that a tree holds
     "mcts.max_depth": 4,
     "mcts.step_tokens": 32,
@@ -65,10 +65,10 @@ SETTINGS = {
     "grpo.group_size": 4,
     "grpo.micro_batch": 16,
     "grpo.bf16": False,
-    "grpo.max_completion": 120,
+    "grpo.max_completion_length": 120,
     "grpo.pass_rate.high": 1.0,
     "eval.max_tokens": 160,
-    "eval.search": 3,
+    "eval.mcts_problems": 3,
 }
 
 
@@ -163,7 +163,7 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: 
     checkout = linked(tmp_path / "astro", "smoke", SETTINGS | changed)
     root = checkout.root
     shutil.copytree(done.root / "pretrained", root / "pretrained", ignore=shutil.ignore_patterns("*.safetensors"))
-    checkout.set_param("grpo.max_completion", CONTEXT)
+    checkout.set_param("grpo.max_completion_length", CONTEXT)
     checkout.set_param("sft.max_length", CONTEXT + 1)
     refused = checkout.run("python", "-m", "stages.base", ok=False)
     assert refused.code == 2
@@ -171,7 +171,7 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(done: 
         f"base.pretrained.path: sft.max_length {CONTEXT + 1}: pretrained has a context of {CONTEXT} tokens"
         in refused.err
     )
-    assert f"base.pretrained.path: grpo.max_completion {CONTEXT}, after a prompt of" in refused.err
+    assert f"base.pretrained.path: grpo.max_completion_length {CONTEXT}, after a prompt of" in refused.err
     assert not (root / "models").exists()
 
 

@@ -44,7 +44,7 @@ def searching(workspace: Checkout):  # noqa: F811
     """A workspace with problems and params for an endpoint; call it with what the endpoint answers."""
     write_jsonl(workspace.root / "data/problems/train.jsonl", sums())
     (workspace.root / "models/base").mkdir(parents=True)
-    values = {"engine.kind": "endpoint", "execution.endpoint.retries": 0, "execution.endpoint.patience_s": 0.0}
+    values = {"engine.kind": "endpoint", "execution.endpoint.retries": 0, "execution.endpoint.wait_timeout_s": 0.0}
     values |= {
         "engine.endpoint.model": MODEL,
         "mcts.prior": "uniform",

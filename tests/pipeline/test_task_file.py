@@ -34,14 +34,14 @@ SETTINGS = {
     "base.corpus.levels": {"1": 0.3, "2": 0.7},
     "base.corpus.rows": 4000,
     "mcts.problems": 24,
-    "mcts.rollouts": 1,
+    "mcts.rollouts_per_child": 1,
     "sft.epochs": 4.0,
     "grpo.steps": 2,
-    "grpo.max_completion": 64,
+    "grpo.max_completion_length": 64,
     "grpo.pass_rate.high": 1.0,
     "grpo.pass_rate.problems": 12,
     "eval.max_tokens": 64,
-    "eval.search": 2,
+    "eval.mcts_problems": 2,
 }
 
 TRAINED = [f"{stage} {arm}" for stage in ("sft", "grpo") for arm in ("astro", "direct", "masked")]

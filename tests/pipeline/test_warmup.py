@@ -36,7 +36,7 @@ SETTINGS = {
     "base.warmup.lr": 0.003,
     "base.warmup.bf16": False,
     "base.warmup.save_every": 2,
-    "eval.search": 0,
+    "eval.mcts_problems": 0,
     "eval.max_tokens": 24,
 }
 
@@ -141,7 +141,7 @@ SHORT = {
     "base.warmup.batch_size": 2,
     "base.warmup.save_every": 1,
     "mcts.problems": 6,
-    "mcts.iterations": 3,
+    "mcts.num_simulations": 3,
     "mcts.gate.min_solved": 0.0,  # three steps of warm-up teach next to nothing
     "mcts.gate.min_valid": 0.0,
     "execution.concurrency": 32,

@@ -102,7 +102,7 @@ WRONG = {
         "engine: {max_model_len: 8192}\n",
         "",
         "",
-        ["eval.max_tokens 15360", "grpo.max_completion (of the pass rate) 15360", "completions would be cut"],
+        ["eval.max_tokens 15360", "grpo.max_completion_length (of the pass rate) 15360", "completions would be cut"],
     ),
     "completions longer than vLLM's sequences in training": (
         "execution: {grpo_vllm: {max_model_len: 8192}}\n",
@@ -226,7 +226,7 @@ base: {pretrained: {path: PATH, revision: '', adapter: 'ADAPTER'}}
 engine: {max_model_len: 1024}
 mcts: {rollout_tokens: 64}
 sft: {max_length: 1024}
-grpo: {max_completion: 64}
+grpo: {max_completion_length: 64}
 execution: {concurrency: 4, grpo_vllm: {max_model_len: 1024}}
 eval: {max_tokens: 64}
 """

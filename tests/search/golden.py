@@ -16,19 +16,21 @@ CASES: dict[str, tuple[World, SearchConfig, int]] = {
     # the ordinary case: solved, with wrong terminals at several depths
     "solved": (
         World(seed=1),
-        SearchConfig(k=4, rollouts=4, iterations=12, max_depth=6, c_puct=1.0, prior="sequence"),
+        SearchConfig(
+            num_actions=4, rollouts_per_child=4, num_simulations=12, max_depth=6, c_puct=1.0, prior="sequence"
+        ),
         0,
     ),
     # the depth limit closes nodes; token prior
     "shallow": (
         World(seed=1, goal=3),
-        SearchConfig(k=6, rollouts=3, iterations=10, max_depth=2, c_puct=0.5, prior="token"),
+        SearchConfig(num_actions=6, rollouts_per_child=3, num_simulations=10, max_depth=2, c_puct=0.5, prior="token"),
         1,
     ),
     # mostly blank steps: dead ends that their rollouts found worth something; uniform prior
     "dead_ends": (
         World(seed=13, goal=3, blank=4.0, ramble=0.1, headroom=0),
-        SearchConfig(k=2, rollouts=4, iterations=16, max_depth=8, c_puct=2.0, prior="uniform"),
+        SearchConfig(num_actions=2, rollouts_per_child=4, num_simulations=16, max_depth=8, c_puct=2.0, prior="uniform"),
         2,
     ),
 }

@@ -24,9 +24,9 @@ worlds = st.builds(
 )
 configs = st.builds(
     SearchConfig,
-    k=st.integers(1, 8),
-    rollouts=st.integers(1, 5),
-    iterations=st.integers(1, 30),
+    num_actions=st.integers(1, 8),
+    rollouts_per_child=st.integers(1, 5),
+    num_simulations=st.integers(1, 30),
     max_depth=st.integers(1, 8),
     c_puct=st.sampled_from([0.0, 0.3, 1.0, 4.0]),
     prior=st.sampled_from(["sequence", "token", "uniform"]),
@@ -63,8 +63,8 @@ def reference(world: World, config: SearchConfig, seed: int) -> Reference:
         ask=lambda wanted: answer(world.next_tokens, world.request("", wanted)),
         problem_id=world.problem.id,
         seed=seed,
-        k=config.k,
-        rollouts=config.rollouts,
+        k=config.num_actions,
+        rollouts=config.rollouts_per_child,
         max_depth=config.max_depth,
         c_puct=config.c_puct,
         prior=config.prior,
@@ -89,7 +89,7 @@ def test_every_iteration_agrees(world, config, seed):
             assert (visits, terminal, verdict) == (s.N, s.ended, s.verdict)
             assert (q, reward, prior) == pytest.approx((s.Q, s.R, s.P), abs=TOLERANCE)
     assert (tree.requests, tree.tokens) == (plain.requests, plain.tokens)
-    assert tree.iterations == (config.iterations if not plain.root.ended else 1)
+    assert tree.iterations == (config.num_simulations if not plain.root.ended else 1)
 
 
 def test_the_worlds_hold_what_the_comparison_is_about():
@@ -97,7 +97,9 @@ def test_the_worlds_hold_what_the_comparison_is_about():
     seen = Counter()
     for seed in range(20):
         world = World(seed=seed, goal=3, blank=2.0, ramble=0.3)
-        config = SearchConfig(k=3, rollouts=4, iterations=30, max_depth=4, c_puct=1.0, prior="sequence")
+        config = SearchConfig(
+            num_actions=3, rollouts_per_child=4, num_simulations=30, max_depth=4, c_puct=1.0, prior="sequence"
+        )
         tree, history = observed(world, config, seed)
         nodes = tree.nodes[1:]
         seen["correct"] += sum(n.verdict == "correct" for n in nodes)
@@ -125,7 +127,9 @@ def first_request(world: World, config: SearchConfig, seed: int):
 def test_the_engine_answers_what_the_tests_ask_directly():
     """The comparison calls `answer`; through submit and poll the samples are the same."""
     world = World(seed=0)
-    config = SearchConfig(k=4, rollouts=1, iterations=1, max_depth=3, c_puct=1.0, prior="uniform")
+    config = SearchConfig(
+        num_actions=4, rollouts_per_child=1, num_simulations=1, max_depth=3, c_puct=1.0, prior="uniform"
+    )
     request = world.request("", first_request(world, config, 0))
     engine = ScriptedEngine(world.next_tokens)
     ticket = engine.submit(request)

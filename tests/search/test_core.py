@@ -27,7 +27,14 @@ def judge(steps, rest):
 
 def begin(*, observer=None, **changes):
     """A search of PROBLEM, and its first request batch. Steps that hold "=" are terminal."""
-    settings = {"k": 3, "rollouts": 2, "iterations": 4, "max_depth": 5, "c_puct": 1.0, "prior": "sequence"} | changes
+    settings = {
+        "num_actions": 3,
+        "rollouts_per_child": 2,
+        "num_simulations": 4,
+        "max_depth": 5,
+        "c_puct": 1.0,
+        "prior": "sequence",
+    } | changes
     one = search(
         PROBLEM,
         config=SearchConfig(**settings),
@@ -59,7 +66,7 @@ def test_asks_for_steps_then_for_all_completions_in_one_batch():
 
 
 def test_children_hold_their_first_value():
-    one, _ = begin(iterations=1)
+    one, _ = begin(num_simulations=1)
     one.send([[step("a"), step("= 5"), step("= 6")]])
     tree = finish(one, [[step("= 6"), step("= 5")]])
     _, a, five, six = tree.nodes
@@ -75,7 +82,7 @@ def test_children_hold_their_first_value():
 
 
 def test_duplicates_are_one_child_with_their_prior_added_up():
-    one, _ = begin(k=5, iterations=1)
+    one, _ = begin(num_actions=5, num_simulations=1)
     # P("a b") = 0.2 though drawn twice, P("a  b") = 0.2, P("c") = 0.1
     drawn = [step("a b", -1.6094379124341003), step("c", -2.302585092994046), step("a b", -1.6094379124341003)]
     drawn += [step("a  b", -1.6094379124341003), step("c", -2.302585092994046)]
@@ -87,14 +94,14 @@ def test_duplicates_are_one_child_with_their_prior_added_up():
 
 
 def test_unusable_samples_make_no_child():
-    one, _ = begin(k=4)
+    one, _ = begin(num_actions=4)
     # cut by the length limit; blank; empty; the one that counts
     batch = one.send([[step("a", finished=False), step(" \n"), step(""), step("b")]])
     assert [request.steps for request in batch] == [("b",)]
 
 
 def test_a_root_without_steps_ends_the_search():
-    one, _ = begin(iterations=9)
+    one, _ = begin(num_simulations=9)
     tree = finish(one, [[step(""), step("a", finished=False), step(" ")]])
     assert (tree.iterations, tree.requests, tree.tokens, len(tree.nodes)) == (1, 1, 6, 1)
     assert (tree.nodes[0].terminal, tree.nodes[0].answer) == (True, None)
@@ -102,7 +109,7 @@ def test_a_root_without_steps_ends_the_search():
 
 
 def test_a_dead_end_is_closed_and_keeps_what_its_rollouts_measured():
-    one, _ = begin(iterations=6)
+    one, _ = begin(num_simulations=6)
     one.send([[step("a")] * 3])
     assert one.send([[step("6"), step("5")]]) == [Expand(("a",), 3, node_seed(SEED, "p", ("a",), "expand"))]
     tree = finish(one, [[step("")] * 3])  # iterations 3 to 6 ask for nothing: it is the only leaf
@@ -113,7 +120,7 @@ def test_a_dead_end_is_closed_and_keeps_what_its_rollouts_measured():
 
 
 def test_the_depth_limit_closes_children_without_rollouts():
-    one, _ = begin(max_depth=1, iterations=2)
+    one, _ = begin(max_depth=1, num_simulations=2)
     tree = finish(one, [[step("a"), step("= 6"), step("b")]])
     assert [(n.terminal, n.verdict, n.reward, n.rollouts) for n in tree.nodes[1:]] == [
         (True, "unparseable_prediction", 0.0, []),
@@ -134,7 +141,7 @@ def test_the_depth_limit_closes_children_without_rollouts():
     ],
 )
 def test_only_a_correct_verdict_is_worth_anything(drawn, completions, verdict):
-    one, _ = begin(iterations=1)
+    one, _ = begin(num_simulations=1)
     if completions is None:
         tree = finish(one, [[step(drawn)] * 3])
         assert tree.nodes[1].verdict == verdict
@@ -146,14 +153,14 @@ def test_only_a_correct_verdict_is_worth_anything(drawn, completions, verdict):
 
 
 def test_terminal_nodes_are_visited_again_but_never_asked_about_again():
-    one, _ = begin(k=1, iterations=5)
+    one, _ = begin(num_actions=1, num_simulations=5)
     tree = finish(one, [[step("= 6")]])
     assert [(n.visits, n.q) for n in tree.nodes] == [(5, 1.0), (5, 1.0)]
     assert tree.requests == 1
 
 
 def test_backpropagation_by_hand():
-    one, _ = begin(k=2, iterations=2, c_puct=0.0)
+    one, _ = begin(num_actions=2, num_simulations=2, c_puct=0.0)
     one.send([[step("a"), step("b")]])
     assert one.send([[step("6"), step("6")], [step("6"), step("5")]])[0].steps == ("a",)  # Q = 1 beats 0.5
     one.send([[step("c"), step("d")]])
@@ -166,7 +173,7 @@ def test_backpropagation_by_hand():
 
 def test_the_record_is_rounded_and_the_search_is_not():
     seen = []
-    one, _ = begin(iterations=1, prior="uniform", observer=lambda i, path, nodes: seen.append(nodes[1].prior))
+    one, _ = begin(num_simulations=1, prior="uniform", observer=lambda i, path, nodes: seen.append(nodes[1].prior))
     tree = finish(one, [[step("= 1"), step("= 2"), step("= 3")]])
     assert seen == [1 / 3]
     assert tree.nodes[1].prior == 0.333333
@@ -190,7 +197,7 @@ def test_answers_that_do_not_fit_are_refused(answers, message):
 @pytest.mark.parametrize(
     "changes",
     [
-        *({name: 0} for name in ("k", "rollouts", "iterations", "max_depth")),
+        *({name: 0} for name in ("num_actions", "rollouts_per_child", "num_simulations", "max_depth")),
         *({"c_puct": bad} for bad in (-0.1, float("nan"), float("inf"))),
         {"prior": "softmax"},
     ],
@@ -207,7 +214,7 @@ def ended(text: str) -> Sample:
 
 def test_a_step_that_ends_the_turn_is_not_continued():
     """Without an answer it is a dead end, worth nothing; with one it is graded; one that also went on goes on."""
-    one, _ = begin(k=5, iterations=1, turns=True)
+    one, _ = begin(num_actions=5, num_simulations=1, turns=True)
     (wanted,) = one.send([[ended("a"), ended("= 6"), ended("b"), step("b"), step("c ")]])[:1]
     assert wanted.steps == ("b",)
     tree = finish(one, [[step("= 6")] * 2, [step("= 6")] * 2])
@@ -218,13 +225,20 @@ def test_a_step_that_ends_the_turn_is_not_continued():
 
 
 def test_without_turns_every_step_can_be_continued():
-    one, _ = begin(iterations=1)
+    one, _ = begin(num_simulations=1)
     assert [r.steps for r in one.send([[ended("a"), step("b"), ended("c")]])] == [("a",), ("b",), ("c",)]
 
 
 def test_a_reused_rollout_of_one_step_ends_the_turn():
     """What followed nothing in a rollout is a dead end as an action too."""
-    settings = {"k": 2, "rollouts": 2, "iterations": 2, "max_depth": 5, "c_puct": 1.0, "prior": "uniform"}
+    settings = {
+        "num_actions": 2,
+        "rollouts_per_child": 2,
+        "num_simulations": 2,
+        "max_depth": 5,
+        "c_puct": 1.0,
+        "prior": "uniform",
+    }
     one = search(
         PROBLEM,
         config=SearchConfig(**settings, reuse_rollouts=True, turns=True),

@@ -15,7 +15,14 @@ from tests.search.world import World, judged
 
 def begin(**changes):
     """A search of PROBLEM whose steps are lines; its first batch."""
-    plain = {"k": 3, "rollouts": 2, "iterations": 2, "max_depth": 5, "c_puct": 1.0, "prior": "frequency"} | changes
+    plain = {
+        "num_actions": 3,
+        "rollouts_per_child": 2,
+        "num_simulations": 2,
+        "max_depth": 5,
+        "c_puct": 1.0,
+        "prior": "frequency",
+    } | changes
     one = search(
         PROBLEM,
         config=SearchConfig(**plain),
@@ -42,7 +49,7 @@ def test_equal_steps_are_one_child_and_are_rolled_out_once():
 
 
 def test_without_merging_each_sample_is_a_child_with_rollouts_of_its_own():
-    one, _ = begin(merge_steps=False, iterations=1)
+    one, _ = begin(merge_steps=False, num_simulations=1)
     batch = one.send([[step("a"), step("a"), step("b")]])
     assert shapes(batch) == [(Simulate, ("a",), 2), (Simulate, ("a",), 2), (Simulate, ("b",), 2)]
     assert len({w.seed for w in batch}) == 3  # else two children would have the same rollouts
@@ -87,7 +94,7 @@ def test_rollouts_are_the_children_of_the_node_that_they_start_from(rollouts, ex
 
 
 def test_where_the_rollouts_give_all_actions_nothing_is_expanded():
-    one, _ = begin(reuse_rollouts=True, k=2)
+    one, _ = begin(reuse_rollouts=True, num_actions=2)
     one.send([[step("a"), step("a")]])
     batch = one.send([[step("c; = 6"), step("d; = 5")]])
     assert shapes(batch) == [(Simulate, ("a", "c"), 1), (Simulate, ("a", "d"), 1)]
@@ -103,7 +110,13 @@ def test_reuse_needs_a_prior_without_logprobs():
 def searched(world: World, *, reuse: bool):
     """A whole search of a toy world."""
     config = SearchConfig(
-        k=4, rollouts=6, iterations=8, max_depth=6, c_puct=1.0, prior="frequency", reuse_rollouts=reuse
+        num_actions=4,
+        rollouts_per_child=6,
+        num_simulations=8,
+        max_depth=6,
+        c_puct=1.0,
+        prior="frequency",
+        reuse_rollouts=reuse,
     )
     one = search(
         world.problem,
@@ -141,7 +154,7 @@ def test_frequency_is_the_share_of_the_samples():
 
 def grown(problem, **savings):
     """A tree, and how often the task graded."""
-    plain = settings(k=4, rollouts=4, savings=settings().savings.model_dump() | savings)
+    plain = settings(num_actions=4, rollouts_per_child=4, savings=settings().savings.model_dump() | savings)
     jobs = SearchJobs(plain, "countdown", 3)
     graded = []
     task = type("Counting", (type(get_task("countdown")),), {})()

@@ -51,7 +51,7 @@ def test_a_final_statement_counts_where_the_task_reads_it():
 
 
 def test_a_tree_tells_where_the_answer_of_each_completion_stands():
-    settings = load_params(Path("params.yaml")).mcts.model_copy(update={"iterations": 1, "rollouts": 3})
+    settings = load_params(Path("params.yaml")).mcts.model_copy(update={"num_simulations": 1, "rollouts_per_child": 3})
     jobs = SearchJobs(settings, "math", 1, answers="box_or_statement")
     ends = itertools.cycle((TWO, "The answer is $3.5$.", "Seven is odd."))
     job = jobs(PROBLEM)[1]

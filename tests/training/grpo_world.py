@@ -29,7 +29,7 @@ SETTINGS = {
     "lr": 0.01,
     "warmup": 0.0,
     "temperature": 1.0,
-    "max_completion": 8,
+    "max_completion_length": 8,
     "beta": 0.0,
     "epsilon": 0.2,
     "epsilon_high": 0.0,
@@ -58,7 +58,7 @@ SETTINGS = {
         "gpu_memory_utilization": 0.3,
         "tensor_parallel_size": 1,
         "sleep": False,
-        "server": {"url": "http://127.0.0.1:1", "group_port": 51216, "patience_s": 0.0},
+        "server": {"url": "http://127.0.0.1:1", "group_port": 51216, "wait_timeout_s": 0.0},
     },
 }
 
@@ -107,7 +107,7 @@ def run(
         seed=1,
         work=work,
         log=log,
-        needed=SETTINGS["max_completion"] + 16,
+        needed=SETTINGS["max_completion_length"] + 16,
     )
     return trainer, curve
 

@@ -86,7 +86,7 @@ def by_loss(tmp_path_factory):
             steps=2,
             num_iterations=2,
             prompts_per_step=2,
-            max_completion=12,
+            max_completion_length=12,
             save_every=100,
             **changes,
         )
@@ -109,8 +109,8 @@ def test_every_loss_trains_and_is_another_one(by_loss, number):
 def test_truncated_completions_give_no_gradient(tmp_path):
     """Completions of one token that do not end: nothing is left to learn from."""
     before = dict(tiny()[0].named_parameters())
-    masked, curve = run(tmp_path / "masked", steps=1, prompts_per_step=2, max_completion=1, mask_truncated=True)
-    plain, same = run(tmp_path / "plain", steps=1, prompts_per_step=2, max_completion=1)
+    masked, curve = run(tmp_path / "masked", steps=1, prompts_per_step=2, max_completion_length=1, mask_truncated=True)
+    plain, same = run(tmp_path / "plain", steps=1, prompts_per_step=2, max_completion_length=1)
     assert curve[0]["truncated"] == same[0]["truncated"] == 1.0
     assert curve[0]["reward_std"] == same[0]["reward_std"] > 0
     assert equal(weights(masked), before)

@@ -32,7 +32,14 @@ def test_a_prompt_begins_once(family, tmp_path, monkeypatch):
         return whole(self, prompt_ids, *rest, **more)
 
     monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", watched)
-    shape = {"steps": 1, "prompts_per_step": 2, "group_size": 2, "micro_batch": 4, "max_completion": 8, "bf16": False}
+    shape = {
+        "steps": 1,
+        "prompts_per_step": 2,
+        "group_size": 2,
+        "micro_batch": 4,
+        "max_completion_length": 8,
+        "bf16": False,
+    }
     settings = load_params(Path("params.yaml")).grpo.model_copy(update=shape).model_dump()
     trainer, curve, steps = reinforce(
         model,

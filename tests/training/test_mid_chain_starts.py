@@ -67,6 +67,8 @@ def test_states_that_leave_no_room_are_left_out():
     assert draw_restarts(traces, count=9, states="any", seed=0, fits=lambda prompt: False) == []
 
 
-@pytest.mark.parametrize(("fresh", "share", "expected"), [(90, 0.1, 10), (100, 0.5, 100), (100, 0.0, 0), (3, 0.25, 1)])
-def test_the_share_is_of_all_prompts(fresh, share, expected):
-    assert restarts_beside(fresh, share) == expected
+@pytest.mark.parametrize(
+    ("fresh", "fraction", "expected"), [(90, 0.1, 10), (100, 0.5, 100), (100, 0.0, 0), (3, 0.25, 1)]
+)
+def test_the_fraction_is_of_all_prompts(fresh, fraction, expected):
+    assert restarts_beside(fresh, fraction) == expected

@@ -61,7 +61,7 @@ FAULTS = [
     (llama(), {}, {"sft__max_length": 1025}, "sft.max_length 1025: m has a context of 1024 tokens"),
     (llama(), {}, {"engine__max_model_len": 1025}, "engine.max_model_len 1025: m has a context of 1024"),
     (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt has"),
-    (llama(), {}, {"grpo__max_completion": 1000}, "grpo.max_completion 1000, after a prompt of"),
+    (llama(), {}, {"grpo__max_completion_length": 1000}, "grpo.max_completion_length 1000, after a prompt of"),
     (chat_tokenizer("qwen", pad=None), {}, {}, "no pad token"),
     (chat_tokenizer("qwen", pad="<|im_end|>"), {}, {}, "its end token as pad token"),
 ]
@@ -76,13 +76,13 @@ def test_each_fault_is_named(tokenizer, shape, changes, reason):
 
 
 def test_what_is_not_used_is_not_checked():
-    unused = {"sft__epochs": 0.0, "sft__max_length": 9999, "grpo__steps": 0, "grpo__max_completion": 9999}
+    unused = {"sft__epochs": 0.0, "sft__max_length": 9999, "grpo__steps": 0, "grpo__max_completion_length": 9999}
     endpoint = {"engine__kind": "endpoint", "engine__max_model_len": 9999}
     assert check_model(config(llama()), llama(), params(**unused, **endpoint)) == []
 
 
 def test_all_faults_are_told_at_once():
-    wrong = params(sft__max_length=2000, engine__max_model_len=2000, grpo__max_completion=2000)
+    wrong = params(sft__max_length=2000, engine__max_model_len=2000, grpo__max_completion_length=2000)
     assert len(check_model(config(llama()), llama(), wrong)) == 3
 
 
@@ -94,7 +94,7 @@ def test_a_folder_is_refused_without_its_weights(tmp_path):
         require_fit(folder, params(), name="base.pretrained.path")
     lines = str(refused.value).splitlines()
     assert all(line.strip().startswith(f"base.pretrained.path: {word}") for line, word in zip(
-        lines, ("sft.max_length 448", "grpo.max_completion 224", "engine.max_model_len 512"), strict=True))  # fmt: skip
+        lines, ("sft.max_length 448", "grpo.max_completion_length 224", "engine.max_model_len 512"), strict=True))  # fmt: skip
     with pytest.raises(UserError, match="is not a model"):
         require_fit(tmp_path, params(), name="base.pretrained.path")
 

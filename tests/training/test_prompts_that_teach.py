@@ -146,7 +146,7 @@ MESSAGES = [
     ([(1.0, 1.0, 0.0)] * 5, "most completions are right, so use harder problems, or lower grpo.pass_rate.high"),
     # many flat groups
     ([(0.75, -0.9, 0.1)] * 5, "75% of the groups in steps 1 to 5 had equal rewards"),
-    ([(0.75, -0.9, 0.8)] * 5, "80% are cut, so raise grpo.max_completion first"),
+    ([(0.75, -0.9, 0.8)] * 5, "80% are cut, so raise grpo.max_completion_length first"),
     # a step of which no reward is known
     ([(1.0, None, 0.0)] * 5, "nothing was learned"),
 ]

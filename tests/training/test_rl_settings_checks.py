@@ -62,7 +62,7 @@ REFUSED = [
     ),
     ({"num_iterations": 3}, "save_every 10 must be a multiple of num_iterations 3"),
     ({"loss_type": "ppo"}, "loss_type"),
-    ({"restart__share": 1.0}, "restart.share"),
+    ({"restart__fraction": 1.0}, "restart.fraction"),
 ]
 
 
@@ -87,10 +87,10 @@ TAKEN = [
     {
         "group_size": 4,
         "lr": 2e-7,
-        "max_completion": 15360,
+        "max_completion_length": 15360,
         "micro_batch": 4,
         "reward_wrong": -1.0,
-        "restart__share": 0.5,
+        "restart__fraction": 0.5,
     },
 ]
 
@@ -136,22 +136,22 @@ def test_machines_that_can():
 
 def test_a_few_prompts_that_are_too_long_are_left_out_and_many_are_a_fault_of_the_settings():
     prompts = [(f"p{i}", 100) for i in range(9)] + [("huge", 200_000)]
-    assert overlong(prompts, max_completion=800, limit=1000) == {"huge": 200_000}
-    assert overlong(prompts, max_completion=950, limit=1000) == {}
-    assert overlong(prompts[-3:], max_completion=800, limit=1000) == {}
+    assert overlong(prompts, max_completion_length=800, limit=1000) == {"huge": 200_000}
+    assert overlong(prompts, max_completion_length=950, limit=1000) == {}
+    assert overlong(prompts[-3:], max_completion_length=800, limit=1000) == {}
 
 
 def test_lengths():
     prompts = [("a", 10), ("long", 200), ("b", 30)]
-    assert check_lengths(prompts, max_completion=800, context=1000, vllm_len=0) == 1000
+    assert check_lengths(prompts, max_completion_length=800, context=1000, vllm_len=0) == 1000
     with pytest.raises(
-        UserError, match=r"grpo.max_completion: the longest prompt \(long\) has 200 .* 1001, .* context is 1000"
+        UserError, match=r"grpo.max_completion_length: the longest prompt \(long\) has 200 .* 1001, .* context is 1000"
     ):
-        check_lengths(prompts, max_completion=801, context=1000, vllm_len=0)
+        check_lengths(prompts, max_completion_length=801, context=1000, vllm_len=0)
     with pytest.raises(UserError, match=r"execution.grpo_vllm.max_model_len 900: .* that is 1000"):
-        check_lengths(prompts, max_completion=800, context=1000, vllm_len=900)
+        check_lengths(prompts, max_completion_length=800, context=1000, vllm_len=900)
     with pytest.raises(UserError, match=r"max_model_len 2000 is above the model's context 1000"):
-        check_lengths(prompts, max_completion=800, context=1000, vllm_len=2000)
+        check_lengths(prompts, max_completion_length=800, context=1000, vllm_len=2000)
 
 
 # --- a server ---------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def serving(answers):
 
 def ask(answers, *, needed=100):
     with serving(answers) as url:
-        settings = {"url": url, "group_port": 51216, "patience_s": 0.0}
+        settings = {"url": url, "group_port": 51216, "wait_timeout_s": 0.0}
         check_server(settings, model=Path("models/sft"), needed=needed, encode=encode)
 
 
@@ -245,7 +245,7 @@ def test_a_server_that_does_not_is_told_with_how_to_start_it(changes, said):
 
 
 def test_no_server_at_all():
-    settings = {"url": "http://127.0.0.1:9", "group_port": 51216, "patience_s": 0.0}
+    settings = {"url": "http://127.0.0.1:9", "group_port": 51216, "wait_timeout_s": 0.0}
     with pytest.raises(
         UserError,
         match=r"execution\.grpo_vllm\.server\.url .*no vLLM server answers .*VLLM_SERVER_DEV_MODE=1 vllm serve",
@@ -317,7 +317,7 @@ REFUSED = [
     ({"keep": "best", "validation__problems": 0}, "keep best needs validation"),
     ({"keep": "last", "validation__patience": 2}, "patience 2 needs keep best"),
     ({"num_iterations": 3, "save_every": 9, "validation__every": 5}, "every 5 must be a multiple of num_iterations 3"),
-    ({"curriculum": "easy_first", "restart__share": 0.5}, "needs restart.share 0"),
+    ({"curriculum": "easy_first", "restart__fraction": 0.5}, "needs restart.fraction 0"),
     ({"validation__every": 0}, "greater than or equal to 1"),
     ({"refills": -1}, "greater than or equal to 0"),
 ]

@@ -43,7 +43,9 @@ def grow(number: int, *, iterations: int = 8) -> Tree:
         text = f"= {total(request.steps) + rng.randint(0, 2)}" if stop else f"+{rng.randint(1, 3)}"
         return Sample(text=text, logprob=-rng.random(), tokens=2, finished=rng.random() < 0.95)
 
-    config = SearchConfig(k=3, rollouts=2, iterations=iterations, max_depth=4, c_puct=1.0, prior="sequence")
+    config = SearchConfig(
+        num_actions=3, rollouts_per_child=2, num_simulations=iterations, max_depth=4, c_puct=1.0, prior="sequence"
+    )
     run = judged(search(task, config=config, seed=number, is_terminal=lambda step: step.startswith("=")), judge)
     answers = None
     while True:

@@ -374,7 +374,7 @@ def make_report_data() -> ReportData:
         },
         params={
             "run": {"seed": 7, "task": "countdown"},
-            "mcts": {"k": 4, "rollouts": 4, "iterations": 16, "c_puct": 1.0},
+            "mcts": {"num_actions": 4, "rollouts_per_child": 4, "num_simulations": 16, "c_puct": 1.0},
             "linearize": {"reflection": True, "phrases": True, "max_backtracks": 3},
             "eval": {"samples": 8, "majority": 8, "temperature": 1.0},
         },

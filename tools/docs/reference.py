@@ -20,6 +20,7 @@ from astro.params import PARAMS_FILE, plain
 from astro.profiles import committed
 from astro.viz.markdown_table import table
 from schemas.params import Params
+from schemas.renamed import RENAMED
 
 FOLDER = Path("docs/reference")
 SOURCE = "<!-- Written by `python -m tools.docs`. Edit {}, not this page. -->"
@@ -55,6 +56,19 @@ def params_page() -> str:
             _sentence(info.description or model.__doc__ or ""),
             table(["parameter", "type", "default", "meaning"], rows),
         ]
+    parts += [
+        "## Former names",
+        "A file that still has a former name is refused, and the error names the present one.\n"
+        "Kept results with former names are read as they are.",
+        table(
+            ["former name", "present name"],
+            [
+                [f"`{section}.{one.was}`", f"`{section}.{one.now}`"]
+                for one in RENAMED
+                for section in [one.section.replace("*", "<name>")]
+            ],
+        ),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
