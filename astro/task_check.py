@@ -134,7 +134,7 @@ def _from_files(task: UserTask, params: Params, report: Report) -> list[Problem]
     problems = found.sets.get("eval_train", [])
     if problems:
         report.ok(
-            f"problems in the first {plural(limit, 'row')} of the train set: {len(problems)}; `astro check problems` shows "
+            f"{len(problems)} of the first {plural(limit, 'row')} of the train set can be used; `astro check problems` shows "
             "details"
         )
     if task.makes_problems:
