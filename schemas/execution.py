@@ -56,7 +56,7 @@ class GrpoVllmExecution(Strict):
     max_model_len: int = Field(
         ge=0,
         description=(
-            "longest prompt and completion together, in tokens; 0: what the longest prompt and max_completion need"
+            "longest prompt and completion together, in tokens; 0: what the longest prompt and completion need"
         ),
     )
     gpu_memory_utilization: float = Field(
