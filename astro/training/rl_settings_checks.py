@@ -110,7 +110,8 @@ def check_held_out(
             mine, other = shared[0]
             raise UserError(
                 f"grpo.validation: of the last {plural(len(held_out), 'problem')} of the rl set, "
-                f"{plural(len(shared), 'occurs', 'occur')} also in {where}, the first is {mine.id} (there {other.id}). Remove them from the rl set, or set "
+                f"{plural(len(shared), 'occurs', 'occur')} also in {where}, "
+                f"the first is {mine.id} (there {other.id}). Remove them from the rl set, or set "
                 "grpo.validation.problems to 0 and grpo.keep to last"
             )
 
