@@ -213,7 +213,7 @@ def run_jobs(
     if done == total:
         return
     if done:
-        print(f"[{label}] resumes with {done} of {total} {unit} from an interrupted run", flush=True)
+        print(f"[{label}] resumes: {done} of {total} {unit} are kept from an interrupted run", flush=True)
     progress = None  # its clock starts with the first result, because opening the engine would distort the rate
     missing = (item for item in items() if item.id not in store)
     results = runner.run(jobs, missing, total=total - done, in_flight=in_flight, meter=meter or Meter())
@@ -225,7 +225,7 @@ def run_jobs(
                 progress = progress or Progress(label, total, unit=unit, start=done)
                 progress.update(done, note(result, done, total) if note else "")
     except (EngineError, OSError) as error:
-        raise UserError(f"{reason(error)}; finished {unit} kept for the next run: {done}") from None
+        raise UserError(f"{reason(error)}; {done} finished {unit} are kept for the next run") from None
 
 
 def reason(error: Exception) -> str:

@@ -51,7 +51,7 @@ def test_a_longer_run_does_what_is_new_only_and_tells_what_is_there(tmp_path, ca
     notes = []
     assert ran(SAMPLES, tmp_path, count=20, note=lambda *seen: notes.append(seen) or "fine") == whole
     said = capsys.readouterr().out
-    assert "[eval] resumes with 12 of 20 problems from an interrupted run" in said
+    assert "[eval] resumes: 12 of 20 problems are kept from an interrupted run" in said
     assert "[eval] 20/20," in said
     assert said.endswith("0 s left, fine\n")
     assert [(done, total) for _, done, total in notes] == [(done, 20) for done in range(13, 21)]
@@ -94,7 +94,7 @@ def test_a_full_disk_ends_the_run_and_what_was_stored_is_kept(tmp_path, monkeypa
 
     monkeypatch.setattr(ResultStore, "add", full)
     with pytest.raises(
-        UserError, match=r"No space left on device \(\S+sqlite\); finished problems kept for the next run: 5"
+        UserError, match=r"No space left on device \(\S+sqlite\); 5 finished problems are kept for the next run"
     ):
         ran(SAMPLES, tmp_path)
     assert stored(tmp_path / FILE) == 5

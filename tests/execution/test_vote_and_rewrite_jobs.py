@@ -97,7 +97,7 @@ class Failing(Written):
 
 
 def test_what_came_before_a_failure_is_not_asked_for_again(reference, tmp_path, capsys):
-    with pytest.raises(UserError, match=r"gone; finished answers kept for the next run: (\d+)"):
+    with pytest.raises(UserError, match=r"gone; (\d+) finished answers are kept for the next run"):
         rewrites(Failing(WRITE, 150), tmp_path, in_flight=5)
     done = stored(tmp_path, Rewritten)
     assert 5 < len(done) < len(reference)
