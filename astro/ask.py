@@ -22,7 +22,7 @@ from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.files import read_jsonl, write_text
 from astro.inference.engine import EngineError, Request
 from astro.params import load_params
-from astro.process import UserError, program, run_stage
+from astro.process import UserError, plural, program, run_stage
 from astro.seeds import node_seed
 from astro.tasks import get_task
 from astro.tasks.chat import chat_for
@@ -65,12 +65,13 @@ def main() -> None:
     if given.tree:
         folder = folders.get(given.model or BASE, MODELS / BASE)
         terminal.line()
-        terminal.line(f"tree search by {folder}, {params.mcts.num_simulations} simulations")
+        terminal.line(f"tree search by {folder}, {plural(params.mcts.num_simulations, 'simulation')}")
         tree = searched(folder, problem, params, seed=given.seed)
         print_tree(terminal, tree)
         solved = sum(node.verdict == "correct" for node in tree.nodes)
         terminal.line(
-            f"{len(tree.nodes)} nodes, {tree.tokens} tokens, {solved} solutions", "right" if solved else "wrong"
+            f"{plural(len(tree.nodes), 'node')}, {plural(tree.tokens, 'token')}, {plural(solved, 'solution')}",
+            "right" if solved else "wrong",
         )
     if given.page:
         write_text(given.page, render(problem, answers, tree))

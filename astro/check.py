@@ -1,4 +1,4 @@
-"""`astro check`: params.yaml, or a task, before anything long runs.
+"""Check params.yaml or a task before anything long runs.
 
 astro check                     # params.yaml, and that its task can be loaded
 astro check my_task.py          # a task of your own; astro check my_task.py --help says more

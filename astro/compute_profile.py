@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astro.params import faults_of, plain, read_yaml
-from astro.process import UserError, home_root
+from astro.process import UserError, home_root, plural
 from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it only says where training runs
@@ -98,15 +98,15 @@ def check_machine(compute: Compute, gpus: int) -> None:
         UserError: there are too few GPUs, or a package or the address of machine 0 is missing.
     """
     on_gpu = compute.device == "gpu" or compute.strategy in ("fsdp2", "zero3")
+    needed = plural(compute.processes, "process needs a GPU", "processes need one GPU each")
     if on_gpu and gpus < compute.processes:
         raise UserError(
-            f"compute profile: {compute.processes} processes need one GPU each, but {gpus} are visible; choose a "
-            "smaller profile (ASTRO_COMPUTE), or check CUDA_VISIBLE_DEVICES"
+            f"compute profile: {needed}, but {plural(gpus, 'is visible', 'are visible')}; choose a smaller "
+            "profile (ASTRO_COMPUTE), or check CUDA_VISIBLE_DEVICES"
         )
     if compute.device == "auto" and 0 < gpus < compute.processes:
         raise UserError(
-            f"compute profile: {compute.processes} processes need one GPU each, but this machine has {gpus}; set "
-            "device: cpu to train without GPUs"
+            f"compute profile: {needed}, but this machine has {gpus}; set device: cpu to train without GPUs"
         )
     if compute.strategy == "zero3" and importlib.util.find_spec("deepspeed") is None:
         raise UserError(

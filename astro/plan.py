@@ -176,6 +176,12 @@ def short(value: float) -> str:
     return f"{value:.3g}" if value else "-"
 
 
+def amount(value: float, digits: int = 3) -> str:
+    """A number with so many digits, or a large one whole: 0.057, 29.9, 1,052."""
+    text = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in text else text
+
+
 def table(found: Plan) -> str:
     """The plan as text."""
     names = (
@@ -193,7 +199,7 @@ def table(found: Plan) -> str:
         clock = f"{wall * 60:.1f} min" if wall < 2 else f"{wall:.1f} h"
         rows.append(
             f"{line.stage:12} {short(line.requests):>9} {short(line.generated):>10} {short(line.trained):>9} "
-            f"{line.unit_hours:12.4g} {clock:>9} {line.disk_gb:9.3g} {line.memory_gb:10.3g}"
+            f"{amount(line.unit_hours, 4):>12} {clock:>9} {amount(line.disk_gb):>9} {amount(line.memory_gb):>10}"
         )
     return "\n".join([*rows, "", *(f"- {note}" for note in found.notes)])
 

@@ -74,6 +74,11 @@ def program(name: str) -> str:
     return sys.argv[0] if sys.argv[0] == f"astro {name}" else f"python -m astro.{name}"
 
 
+def plural(count: int, noun: str, more: str = "") -> str:
+    """A count with its noun, "1 problem" or "2 problems". more: the words for several, where an s alone does not make them."""
+    return f"{count} {noun if count == 1 else more or noun + 's'}"
+
+
 # --- parent process ----------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from ruamel.yaml.error import YAMLError
 from astro.importing import import_sets
 from astro.importing.imported import Imported
 from astro.params import load_params
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.tasks import TaskError, get_task
 from astro.tasks.user.task import UserTask
 from schemas.params import Params
@@ -109,7 +109,7 @@ def _problems(task: UserTask, level: int, params: Params | None, report: Report)
         f"{again[differ or 0]['question']!r:.80}; take every random value from the argument `random`",
     )
     different = len({task.identity(p) for p in problems})
-    text = f"{different} of {PROBLEMS} problems of level {level} are different"
+    text = f"different problems of level {level}: {different} of {PROBLEMS}"
     if different == 1:
         report.fault(f"{text}; check that problem() uses `random`")
     elif different < PROBLEMS:
@@ -134,7 +134,7 @@ def _from_files(task: UserTask, params: Params, report: Report) -> list[Problem]
     problems = found.sets.get("eval_train", [])
     if problems:
         report.ok(
-            f"{len(problems)} of the first {limit} rows of the train set are problems; `astro check problems` shows "
+            f"{len(problems)} of the first {plural(limit, 'row')} of the train set can be used; `astro check problems` shows "
             "details"
         )
     if task.makes_problems:
@@ -156,7 +156,7 @@ def _grading(task: UserTask, problems: Sequence[Problem], report: Report) -> Non
     report.either(
         bad is None,
         f"the gold answer is graded right ({len(problems)} of {len(problems)})",
-        f"{golds.count('correct')} of {len(golds)} gold answers are graded right; this one is not: "
+        f"gold answers that are graded right: {golds.count('correct')} of {len(golds)}; this one is not: "
         f"{problems[bad or 0].question!r:.120}, gold {problems[bad or 0].gold!r:.80}: {golds[bad or 0]}",
     )
     for called, answers in (("nonsense", NONSENSE), ("the gold with its characters in another order", None)):
@@ -169,7 +169,7 @@ def _grading(task: UserTask, problems: Sequence[Problem], report: Report) -> Non
             shown = right[0] if right else pairs[0]
             report.either(
                 not right,
-                f"{called} is graded wrong ({len(pairs)} answers)",
+                f"{called} is graded wrong ({plural(len(pairs), 'answer')})",
                 f"{called} is graded right: {shown[1]!r} for {shown[0].question!r:.100}; score() must reject wrong "
                 "answers",
             )
@@ -283,9 +283,13 @@ def _solutions(task: UserTask, problems: Sequence[Problem], report: Report) -> N
     report.ok("solutions are steps, and the last one gives the answer")
     verdicts = [verdict for _, verdict in task.grade_many(problems, [task.response(steps) for steps in whole])]
     right = verdicts.count("correct")
-    report.ok(f"{right} of {len(verdicts)} solutions are right, {verdicts.count('wrong')} wrong")
+    report.ok(
+        f"of {plural(len(verdicts), 'solution')}, {plural(right, 'is', 'are')} right, {verdicts.count('wrong')} wrong"
+    )
     if unread := verdicts.count("unparseable_prediction"):
-        report.note(f"{unread} answers cannot be read; chains go back only from attempts that score() grades as wrong")
+        report.note(
+            f"{plural(unread, 'answer')} cannot be read; chains go back only from attempts that score() grades as wrong"
+        )
     if right == len(verdicts):
         report.note(
             "every solution is right, so the base never sees a wrong attempt and will not learn to doubt; "
@@ -319,17 +323,18 @@ def _rules(
     failed = [error for error in found if isinstance(error, TaskError)]
     if failed:
         report.note(
-            f"valid() fails on {len(failed)} of {len(paths)} steps, which then count as breaking the rules: {failed[0]}"
+            f"valid() fails on {len(failed)} of {plural(len(paths), 'step')}, so that a step counts as breaking the rules: "
+            f"{failed[0]}"
         )
     steps = iter(found)
     whole = [sum(next(steps) is True for _ in s) == len(s) for s in solved]
     sound = [kept for kept, verdict in zip(whole, verdicts, strict=True) if verdict == "correct"]
     if sound and not all(sound):
         (report.note if any(sound) else report.fault)(
-            f"{sound.count(False)} of {len(sound)} right solutions contain a step that valid() rejects, so no chain "
-            "is made from them"
+            f"right solutions with a step that valid() rejects: {sound.count(False)} of {len(sound)}; no chain is made "
+            "from such a solution"
         )
-    report.ok(f"{found.count(True)} of {len(found)} steps of solutions follow the rules")
+    report.ok(f"steps of solutions that follow the rules: {found.count(True)} of {len(found)}")
 
 
 def _speed(task: UserTask, problems: Sequence[Problem], report: Report) -> None:

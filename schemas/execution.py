@@ -54,7 +54,10 @@ class GrpoVllmExecution(Strict):
     """Settings of vLLM for RL, with `grpo.generation: vllm_colocate` or `vllm_server`. They change results only by rounding."""
 
     max_model_len: int = Field(
-        ge=0, description=("longest prompt and completion together, in tokens; 0: the model's context")
+        ge=0,
+        description=(
+            "longest prompt and completion together, in tokens; 0: what the longest prompt and completion need"
+        ),
     )
     gpu_memory_utilization: float = Field(
         gt=0, le=1, description="colocate: share of the GPU's memory for vLLM's weights and cache"

@@ -79,7 +79,7 @@ class GrpoParams(Strict):
     )
     delta: float = Field(ge=0, description="largest ratio for negative advantages (INTELLECT-2: 4.0); 0: unlimited")
     loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
-        description="TRL's name of the loss; docs/rl.md describes each"
+        description="TRL's name of the loss; docs/rl.md lists them"
     )
     importance_level: Literal["token", "sequence"] = Field(
         description="ratios of new to old policy per token, or one per completion (GSPO: sequence with loss_type grpo)"

@@ -51,8 +51,8 @@ class TraceGateParams(Strict):
 class LinearizeParams(Strict):
     """Conversion of trees to chains of thought (paper sections 2.3 and 2.4)."""
 
-    reflection: bool = Field(description="False: direct solutions from the same trees, in the same number")
-    phrases: bool = Field(description="False: keep wrong branches but remove the reflection text")
+    reflection: bool = Field(description="false: direct solutions from the same trees, in the same number")
+    phrases: bool = Field(description="false: keep wrong branches but remove the reflection text")
     phrase_file: str = Field(description="file with the texts of reflection and return")
     max_backtracks: int = Field(ge=0, description="k': largest number of wrong terminals per chain")
     direct_share: float = Field(ge=0, le=1, description="share of chains without a wrong branch")

@@ -70,7 +70,7 @@ class FieldMap(Strict):
     several: Literal["", "all"] = Field(
         default="",
         description=(
-            'a list of answers: "all": all of them are required; "": they are alternatives with the same meaning'
+            'a list of answers: "all": all of them are required; "": they must be equal, or the row is dropped'
         ),
     )
 

@@ -208,7 +208,9 @@ def main() -> None:
             every = low <= 0 and high >= 1 and settings.curriculum == "none"
             rates = {} if every else pass_rates(s, problems, work / "pass_rates.sqlite")
             chosen = problems if every else [p for p in problems if low <= rates[p.id] <= high]
-            print(f"[{s.name}] {len(chosen)} of {len(problems)} problems have a pass rate in {low}..{high}", flush=True)
+            print(
+                f"[{s.name}] problems with a pass rate in {low}..{high}: {len(chosen)} of {len(problems)}", flush=True
+            )
             restarts = restarts[: restarts_beside(len(chosen), settings.restart.fraction)]
             prompts = chosen
             if settings.curriculum == "easy_first" and len(chosen) >= settings.prompts_per_step:

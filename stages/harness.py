@@ -25,7 +25,7 @@ from astro.code_identity import Sources, differences, identity, path_of, stale_c
 from astro.dvc_files import Entry, hash_of, read_pipeline, value_at
 from astro.files import digest, digest_path, discard, write_json
 from astro.params import PARAMS_FILE, load_params, plain, read_yaml
-from astro.process import UserError, clear_folder, home_root, work_folder
+from astro.process import UserError, clear_folder, home_root, plural, work_folder
 from astro.training.launch import forget_world
 from schemas.arms import Arm
 from schemas.records import StageRecord
@@ -246,7 +246,7 @@ def tell_unanswered(name: str, ids: Sequence[str]) -> None:
     """Report problems that did not fit the engine. It answers a prompt that fills the context with an empty text."""
     if ids:
         print(
-            f"[{name}] warning: {len(ids)} problems got no tokens because their prompts fill engine.max_model_len, "
+            f"[{name}] warning: no tokens for {plural(len(ids), 'problem')}, because a prompt fills engine.max_model_len; "
             f"the first is {ids[0]}",
             flush=True,
         )

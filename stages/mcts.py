@@ -18,7 +18,7 @@ from astro.execution.job_runner import Meter, open_runner, run_jobs
 from astro.execution.result_store import FILE, ResultStore, write_shards
 from astro.execution.search_and_sample_jobs import SearchJobs
 from astro.files import read_jsonl
-from astro.process import UserError, run_stage
+from astro.process import UserError, plural, run_stage
 from astro.search.stats import TreeFigures
 from astro.tasks.chat import chat_for
 from astro.validation import GateError, check_trees, require
@@ -54,7 +54,7 @@ class Pace:
             row = {"trees_per_min": 60 * rate, "tokens_per_s": self._tokens / wall, "solved": solved}
             row |= {"minutes_left": (total - done) / rate / 60, "busy": busy, "workers": self._meter.workers}
             self._s.log({f"pace/{name}": value for name, value in row.items()}, step=done)
-        workers = "" if self._s.params.execution.runner == "local" else f", {self._meter.workers} workers"
+        workers = "" if self._s.params.execution.runner == "local" else f", {plural(self._meter.workers, 'worker')}"
         return (
             f"{60 * rate:.0f} trees/min, {self._tokens / wall:.0f} tokens/s, {solved:.0%} solved, "
             f"engines {busy:.1%} busy{workers}"

@@ -398,7 +398,7 @@ def test_the_reader_of_params_sees_what_it_should(code, expected):
 
 
 NO_RESULT = set(UNTRACKED)
-"""Where work is done, on which nothing depends (tests/inference/test_ray_runner.py): a change must not run a stage again."""
+"""Where work is done, on which nothing depends (tests/execution/test_ray_runner.py): a change must not run a stage again."""
 
 
 @pytest.mark.parametrize("stage", RUN)

@@ -113,6 +113,21 @@ def test_every_profile_has_a_plan(profile, monkeypatch):
     assert "\ntotal " in text
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "said"),
+    [
+        (0, 3, "0"),
+        (0.05612, 3, "0.0561"),
+        (29.94, 3, "29.9"),
+        (999.7, 3, "1,000"),
+        (1052, 3, "1,052"),
+        (24094.2, 4, "24,094"),
+    ],
+)
+def test_a_large_amount_has_no_exponent(value, digits, said):
+    assert plan.amount(value, digits) == said
+
+
 FAULTS = [
     (["nonsense"], "unknown profile 'nonsense'"),
     (["paper", "--units", "0"], "--units must be above 0"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from astro import process
-from astro.process import Progress, clear_folder, home_root, work_folder
+from astro.process import Progress, clear_folder, home_root, plural, work_folder
 
 # --- work folders -----------------------------------------------------------------------------------------------------
 
@@ -122,6 +122,21 @@ def test_exit_codes(body, code, trace, said):
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert ("Traceback" in done.stderr) is trace
+
+
+COUNTS = [
+    ((0, "problem"), "0 problems"),
+    ((1, "problem"), "1 problem"),
+    ((2, "problem"), "2 problems"),
+    ((1, "process", "processes"), "1 process"),
+    ((2, "process", "processes"), "2 processes"),
+    ((1, "is visible", "are visible"), "1 is visible"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), COUNTS)
+def test_a_message_counts_one_thing_in_the_singular(given, said):
+    assert plural(*given) == said
 
 
 def test_a_value_error_shows_its_trace_on_request():

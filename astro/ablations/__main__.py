@@ -10,7 +10,7 @@ from astro.ablations.experiment_refs import done, experiments, head
 from astro.ablations.experiment_results import read
 from astro.ablations.spec import Planned, committed_params, plan
 from astro.files import write_json, write_text
-from astro.process import program, run_stage
+from astro.process import plural, program, run_stage
 from astro.viz.ablation_page import render
 from schemas.ablations import BASELINE
 
@@ -70,13 +70,21 @@ def keep_all(planned: list[Planned]) -> None:
 
 def main() -> None:
     """Parse the command line and run the command."""
-    parser = argparse.ArgumentParser(prog=program("ablations"), description="run and compare ablations")
-    parser.add_argument("what", choices=["run", "table", "list", "keep"], nargs="?", default="run")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these ablations")
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[], metavar="N", help="instead of the seeds in the file"
+    parser = argparse.ArgumentParser(
+        prog=program("ablations"), description="Run and compare the ablations of ablations.yaml."
     )
-    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument(
+        "what",
+        choices=["run", "table", "list", "keep"],
+        nargs="?",
+        default="run",
+        help="run what is missing and print the table (default), print the table, list the runs, or keep finished runs as files",
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these ablations")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[], metavar="N", help="seeds, instead of those in the file"
+    )
+    parser.add_argument("--file", type=Path, default=FILE, help=f"the list of ablations (default: {FILE})")
     given = parser.parse_args()
     planned = plan(given.file, only=given.only, seeds=given.seeds)
     if given.what == "list":
@@ -92,7 +100,10 @@ def main() -> None:
         sys.exit(130)
     tabulate(planned, given.file)
     if failed:
-        print(f"error: {len(failed)} runs failed: {', '.join(failed)}; see work/ablations/<run>.log", file=sys.stderr)
+        print(
+            f"error: {plural(len(failed), 'run')} failed: {', '.join(failed)}; see work/ablations/<run>.log",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

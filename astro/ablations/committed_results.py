@@ -15,7 +15,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import SEED_KEY, Planned, committed_params, overlaid
 from astro.files import digest, read_json, write_text
 from astro.params import UNTRACKED
-from astro.process import UserError
+from astro.process import UserError, plural
 from schemas.ablations import BASELINE
 from schemas.params import laid_over
 from schemas.renamed import with_present_names
@@ -114,7 +114,8 @@ def result_of(run: KeptRun, folder: Path) -> Result:
         for model, counts in models.items():
             if len(counts) != len(asked):
                 raise UserError(
-                    f"{folder / run.questions}: set {set_name}: {len(asked)} questions, but {model} has {len(counts)} figures"
+                    f"{folder / run.questions}: set {set_name}: {plural(len(asked), 'question')}, but {model} has "
+                    f"{plural(len(counts), 'figure')}"
                 )
             scores[set_name, model] = {i: n / run.samples for i, n in zip(asked, counts, strict=True)}
     return Result(questions, scores)

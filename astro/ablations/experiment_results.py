@@ -11,7 +11,7 @@ from astro.ablations.experiment_refs import params_at
 from astro.arms import models
 from astro.evaluation.accuracy import pass_at_1
 from astro.files import explain
-from astro.process import UserError
+from astro.process import UserError, plural
 from schemas.records import Completion, Problem
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _check(name: str, set_name: str, model: str, scores: dict, asked: dict, metr
     """Check that each problem of the set was answered, and that the metrics agree."""
     if scores.keys() != asked.keys() or not scores:
         raise UserError(
-            f"experiment {name}: {model} answered {len(scores)} problems of set {set_name}, which has {len(asked)}; "
+            f"experiment {name}: {model} answered {plural(len(scores), 'problem')} of set {set_name}, which has {len(asked)}; "
             f"only on one side: {sorted(scores.keys() ^ asked.keys())[:3]}"
         )
     try:

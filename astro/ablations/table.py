@@ -16,7 +16,7 @@ from astro.ablations.experiment_results import Result
 from astro.ablations.spec import Planned
 from astro.arms import baselines, models
 from astro.evaluation.intervals import paired_difference, rounded
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.viz.labels import style
 from astro.viz.markdown_table import table as piped
 from schemas.ablations import (
@@ -47,8 +47,9 @@ def check_same_problems(results: Results) -> None:
             here, there = result.questions.get(set_name, {}), expected.questions.get(set_name, {})
             if odd := sorted(i for i in here.keys() | there.keys() if here.get(i) != there.get(i)):
                 raise UserError(
-                    f"{name}-s{seed} and {other}-s{seed} cannot be paired: in set {set_name} {len(odd)} problems "
-                    f"differ, the first is {odd[0]}: {here.get(odd[0])!r} and {there.get(odd[0])!r}"
+                    f"{name}-s{seed} and {other}-s{seed} cannot be paired: in set {set_name} "
+                    f"{plural(len(odd), 'problem differs', 'problems differ')}, the first is {odd[0]}: "
+                    f"{here.get(odd[0])!r} and {there.get(odd[0])!r}"
                 )
 
 

@@ -1,7 +1,6 @@
 """Ends a Ray cluster whose driver is dead. After a SIGKILL of the driver, Ray ends most of its processes, but not all.
 
-    python -m astro.execution.ray_reaper MARK FOLDER  # started by `astro.execution.ray_runner`, reads standard input to its
-    end
+    python -m astro.execution.ray_reaper MARK FOLDER  # `astro.execution.ray_runner` starts it and holds its standard input
 
 Every process of the cluster inherits an environment variable with the value MARK. Processes that overwrite it with
 their title write logs below FOLDER. When the driver's end of the pipe closes, for whatever reason, the remaining

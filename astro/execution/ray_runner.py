@@ -24,6 +24,7 @@ from astro.execution import ray_reaper
 from astro.execution.model_transfer import TransferredModel, transfer
 from astro.execution.scheduler import Feed, TimedEngine
 from astro.inference.engine import Engine, EngineError
+from astro.process import plural
 
 if TYPE_CHECKING:
     from astro.execution.job_runner import Item, Jobs, Meter
@@ -380,7 +381,10 @@ class _Driver:
         self._losses += 1
         self._why = why
         self._ray.kill(worker.actor)
-        print(f"[ray] a worker was lost; its {len(worker.items)} items are repeated: {why}", flush=True)
+        print(
+            f"[ray] a worker was lost; {plural(len(worker.items), 'item of it is', 'items of it are')} repeated: {why}",
+            flush=True,
+        )
         if self._losses >= max(LOSSES, 2 * len(self._workers)):
             names = ", ".join(list(worker.items)[:5])
             raise EngineError(
@@ -407,4 +411,4 @@ class _Driver:
         elif now - max(self._told, self._idle_since) > TELL_S:
             self._told = now
             has = self._ray.cluster_resources()
-            print(f"[ray] waiting for a worker; the cluster has {has.get('CPU', 0):g} cores", flush=True)
+            print(f"[ray] waiting for a worker; the cluster has {plural(int(has.get('CPU', 0)), 'core')}", flush=True)

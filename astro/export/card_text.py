@@ -8,6 +8,7 @@ from typing import Any
 
 from astro.export.model_files import BASE, licence_fields
 from astro.export.source_run import Run
+from astro.process import plural
 from schemas.evaluate import Estimate
 
 SIZES = (
@@ -52,7 +53,9 @@ def base_called(run: Run) -> str:
             f"{origin['name'] or name} ({origin['source']}, dequantised from {origin['quantisation']}, sha256 "
             f"{origin['sha256']})"
         )
-    return called + (f", warmed up by {warmup.steps} steps on solutions written in one go" if warmup.steps else "")
+    return called + (
+        f", warmed up by {plural(warmup.steps, 'step')} on solutions written in one go" if warmup.steps else ""
+    )
 
 
 def origin_of() -> dict[str, Any]:

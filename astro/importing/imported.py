@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from astro.importing.row_fields import Unreadable
 from astro.importing.sources import Entry, Filter, notes_on, read_rows, rows_inside
-from astro.process import UserError
+from astro.process import UserError, plural
 from schemas.problems import Dropped, ImportMetrics, ProblemsParams, Reason, SourceSpec
 from schemas.records import Problem
 
@@ -118,7 +118,8 @@ class Imported:
         self.sets[name] = problems
         left = f"; left out: {lost}" if lost else ""
         print(
-            f"[problems] {name}: {len(problems)} of {self.rows[name]} rows of {source_of(spec)} kept{left}", flush=True
+            f"[problems] {name}: {len(problems)} of {plural(self.rows[name], 'row')} of {source_of(spec)} kept{left}",
+            flush=True,
         )
 
     def lost(self, *reasons: Reason, evals: bool = True) -> int:

@@ -18,7 +18,7 @@ from astro.importing.imported import Imported, source_of
 from astro.importing.presets import MAPS, filters_of, map_of
 from astro.importing.sources import place_of
 from astro.params import faults_of, load_params, plain
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.tasks import get_task
 from schemas.problems import Preset, SourceSpec
 
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("file", nargs="?", help="a file, a folder or a hub id (default: the sets of params.yaml)")
     parser.add_argument("--set", metavar="NAME", help="show only this set")
     presets = get_args(Preset)
-    parser.add_argument("--preset", choices=presets, metavar="NAME", help="of the file: " + ", ".join(presets))
+    parser.add_argument("--preset", choices=presets, metavar="NAME", help="preset of the file: " + ", ".join(presets))
     parser.add_argument("--entry", metavar="YAML", help="further keys for the file, as in problems.files")
     parser.add_argument(
         "--task",
@@ -80,7 +80,7 @@ def main() -> int:
     for name in shown:
         print("\n".join(report(name, problems.files[name], task, found)), end="\n\n")
     bad = [name for name in shown if name in (found.errors or {})]
-    print(f"{len(bad)} of {len(shown)} sets have faults: {', '.join(bad)}" if bad else "no fault")
+    print(f"faults in {len(bad)} of {plural(len(shown), 'set')}: {', '.join(bad)}" if bad else "no fault")
     return int(bool(bad))
 
 
@@ -109,7 +109,7 @@ def spec_of(file: str, place: Path | None, preset: str | None, entry: str | None
 def report(name: str, spec: SourceSpec, task: str, found: Imported) -> list[str]:
     """The report on one set, line by line."""
     kept = found.sets.get(name, [])
-    lines = [f"{name}: {source_of(spec)}: {found.rows[name]} rows, {len(kept)} kept"]
+    lines = [f"{name}: {source_of(spec)}: {plural(found.rows[name], 'row')}, {len(kept)} kept"]
     if spec.preset in MAPS and task != "countdown":
         lines += [f"  {line}" for line in columns_of(spec)]
     for reason in dict.fromkeys(reason for of, reason in found.counts if of == name):

@@ -8,7 +8,7 @@ from astro.importing.decontamination import Index
 from astro.importing.imported import Imported, each_row, in_order, is_eval
 from astro.importing.presets import Row, filters_of, map_of, read_row
 from astro.importing.question_text import joined_template
-from astro.process import Progress, UserError
+from astro.process import Progress, UserError, plural
 from astro.tasks import Task
 from schemas.problems import ProblemsParams, SourceSpec
 from schemas.records import Problem
@@ -115,7 +115,7 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
     if long:
         one = long[0]
         text = (
-            f"{len(long)} of {len(given)} questions are too long for most models, the first is {one.where}: "
+            f"{len(long)} of {plural(len(given), 'question')} too long for most models, the first is {one.where}: "
             f"{len(one.problem.question):,} characters; the engine returns no text for a prompt that is too long"
         )
         found.warn(name, "long_question", len(long), text)
@@ -123,7 +123,7 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
     if unlevelled:
         one = unlevelled[0]
         text = (
-            f"{len(unlevelled)} of {len(given)} problems get level 1 because their level is invalid; the first "
+            f"{len(unlevelled)} of {plural(len(given), 'problem')} with an invalid level, which becomes 1; the first "
             f"is {one.where}: {one.row.no_level} is not a level"
         )
         found.warn(name, "default_level", len(unlevelled), text)
@@ -131,7 +131,8 @@ def _warn(given: Sequence[_Given], name: str, found: Imported) -> None:
     if halves:
         columns = list(dict.fromkeys(column for entry in halves for column in entry.row.unread))
         text = (
-            f"{len(halves)} of {len(given)} problems may lack half of their question, the first: {halves[0].where}: not read is "
+            f"{len(halves)} of {plural(len(given), 'problem')} perhaps without half of the question, the first: "
+            f"{halves[0].where}: not read is "
             f'{", ".join(columns)}; to join columns: fields: {{question: "{joined_template(halves[0].row.asked, columns)}"}}'
         )
         found.warn(name, "half_question", len(halves), text)

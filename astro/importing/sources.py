@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 
 from astro.importing.row_fields import Cells, get, is_there, is_utf8, number_text
-from astro.process import UserError
+from astro.process import UserError, plural
 from schemas.problems import Cell, SourceSpec
 
 READ = ".jsonl (one object per line), .json (an array of objects), .csv, .tsv (all of these also as .gz) or .parquet"
@@ -197,7 +197,7 @@ def _require_some(name: str, first: Entry, filters: Sequence[Filter], lacking: M
                 f"{first.where}: {where}: there is no field {one.column!r}; {hint}the row has: {_names(row)}"
             )
     asked = "; ".join(f"{one.column} should be {' or '.join(map(repr, one.values))}" for one in filters)
-    has = ", ".join(f"{lack} ({n} rows)" for lacks in lacking.values() for lack, n in lacks.most_common(3))
+    has = ", ".join(f"{lack} ({plural(n, 'row')})" for lacks in lacking.values() for lack, n in lacks.most_common(3))
     raise UserError(f"{first.where}: {where} or the preset excludes all rows: {asked}, but {has}")
 
 
@@ -492,7 +492,7 @@ def _table(lines: Iterator[str], label: str, separators: str) -> Iterator[Entry]
             continue
         number += 1
         if not fault and len(cells) != len(header):
-            fault = f"{len(cells)} cells, but the table has {len(header)} columns"
+            fault = f"{plural(len(cells), 'cell')}, but the table has {plural(len(header), 'column')}"
         if not fault and not all(map(is_utf8, cells)):
             fault = _NOT_UTF8
         yield Entry(where, number, Cells((n, c or None) for n, c in zip(header, cells, strict=False)), fault)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from astro.inference.engine import EngineError, Request
+from astro.process import plural
 from astro.search import Sample
 from astro.special_tokens import UNKNOWN, Control, inert
 
@@ -163,8 +164,8 @@ class EndpointEngine:
             choices = sorted(answer.choices, key=lambda c: c.index)
             if len(choices) != request.n:
                 raise UnusableAnswer(
-                    f"execution.endpoint.url {self._url}: {len(choices)} choices received, but {request.n} were "
-                    "requested"
+                    f"execution.endpoint.url {self._url}: {plural(len(choices), 'choice')} received, requested: "
+                    f"{request.n}"
                 )
             samples = [self._sample(c, answer, request) for c in choices]
         except (EngineError, *self._gone, self._refused):

@@ -11,7 +11,7 @@ from astro.preflight.memory import GIB, Memory, Serving, Training
 from astro.preflight.model_shape import Shape, shape_of
 from astro.preflight.target_machine import Machine, machine
 from astro.preflight.templates import Rendered, template
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.rates import RATES, search_of
 from schemas.compute_profile import Compute
 from schemas.params import Params
@@ -36,7 +36,9 @@ class Report:
             rows += ["", name, *(f"  {line}" for line in lines)]
         rows += ["", *(f"warning: {line}" for line in self.warnings)]
         rows += [f"fault: {line}" for line in self.faults]
-        verdict = f"{len(self.faults)} faults found; fix them before the run" if self.faults else "no faults found"
+        verdict = (
+            f"{plural(len(self.faults), 'fault')} found; fix them before the run" if self.faults else "no faults found"
+        )
         return "\n".join([*rows, f"dry run: {verdict}"])
 
 
@@ -171,11 +173,13 @@ def check_batches(report: Report, params: Params, shape: Shape, compute: Compute
         ):
             each, passes = checks.split_batch(batch, micro, compute.world, name)
             lines.append(
-                f"{name}: {batch} sequences a step = {each} at a time x {passes} accumulation steps x "
-                f"{compute.world} processes"
+                f"{name}: {plural(batch, 'sequence')} a step = {each} at a time x {plural(passes, 'accumulation step')} x "
+                f"{plural(compute.world, 'process', 'processes')}"
             )
-        lines.append(f"grpo: {g.prompts_per_step} prompts x {g.group_size} completions, {g.steps} steps")
-    lines.append(f"eval: pass@1 over {params.eval.samples} samples, maj@{params.eval.majority}")
+        lines.append(
+            f"grpo: {plural(g.prompts_per_step, 'prompt')} x {plural(g.group_size, 'completion')}, {plural(g.steps, 'step')}"
+        )
+    lines.append(f"eval: pass@1 over {plural(params.eval.samples, 'sample')}, maj@{params.eval.majority}")
     report.sections.append(("batches", lines or ["does not fit, see below"]))
     report.faults += found
 
@@ -200,7 +204,9 @@ def check_memory(report: Report, params: Params, shape: Shape, where: Machine, p
                 f"{training.stage}: {memory.most / GIB:.1f} of {where.memory / GIB:.1f} GiB is near the limit of an estimate"
             )
     head = f"memory, GiB of one {where.device} ({where.memory / GIB:g}); compute profile {where.profile}: "
-    report.sections.append((head + f"{where.compute.world} processes, strategy {where.compute.strategy}", lines))
+    report.sections.append(
+        (head + f"{plural(where.compute.world, 'process', 'processes')}, strategy {where.compute.strategy}", lines)
+    )
     if params.grpo.generation == "vllm_server" and params.grpo.steps:
         report.warnings.append(
             "grpo.generation vllm_server: the server needs GPUs besides those of the compute profile; docs/rl.md "
@@ -218,9 +224,9 @@ def engine_line(params: Params, serving: Serving | float | None) -> str:
     wanted = params.execution.concurrency
     enough = "" if serving.at_once >= wanted else f" ({wanted} may be in flight; longer ones wait or are recomputed)"
     return (
-        f"engine (vllm, {params.execution.vllm.tensor_parallel_size} GPUs): weights {serving.weights / GIB:.1f}, a step "
-        f"{serving.working / GIB:.1f}, cache {max(0.0, serving.cache) / GIB:.1f} = {serving.at_once} sequences of "
-        f"{params.engine.max_model_len}{enough}"
+        f"engine (vllm, {plural(params.execution.vllm.tensor_parallel_size, 'GPU')}): weights {serving.weights / GIB:.1f}, "
+        f"a step {serving.working / GIB:.1f}, cache {max(0.0, serving.cache) / GIB:.1f} = "
+        f"{plural(serving.at_once, 'sequence')} of {params.engine.max_model_len}{enough}"
     )
 
 

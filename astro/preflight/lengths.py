@@ -161,7 +161,7 @@ def trace_faults(params: Params, context: int, lengths: Lengths, name: str) -> t
     limit, where = min((params.sft.max_length, "sft.max_length"), (context, f"the context of {name}"))
     if lengths.rows:
         longer = sum(row > limit for row in lengths.rows)
-        text = f"{where} {limit}: {longer} of {len(lengths.rows)} traces are longer ({lengths.chain_source}) and are dropped"
+        text = f"{where} {limit}: traces that are longer ({lengths.chain_source}) and dropped: {longer} of {len(lengths.rows)}"
         return ([text], []) if longer == len(lengths.rows) else ([], [text] if longer else [])
     needed = lengths.prompt + lengths.chain
     if needed <= limit:

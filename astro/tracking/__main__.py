@@ -14,11 +14,13 @@ from astro.tracking import connectivity, store
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m astro.tracking ui`: MLflow's pages over the project's store, with 2 processes instead of 15."""
-    parser = argparse.ArgumentParser(prog="python -m astro.tracking")
+    parser = argparse.ArgumentParser(prog="astro" if sys.argv[0] == "astro ui" else "python -m astro.tracking")
     commands = parser.add_subparsers(dest="command", required=True)
-    ui = commands.add_parser("ui", help="serve MLflow's pages for the project's store")
-    ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=5000)
+    ui = commands.add_parser(
+        "ui", help="serve MLflow's pages for the project's store", description="Browse the runs in MLflow."
+    )
+    ui.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1, this machine alone)")
+    ui.add_argument("--port", type=int, default=5000, help="port to serve at (default: 5000)")
     ui.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (default: this folder)")
     args = parser.parse_args(argv)
     uri = store.store_uri(args.root)

@@ -18,7 +18,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.training.common import give_pad, save_model
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ class Gguf:
         wanted |= {"token_embd.weight", "output_norm.weight"}
         held = {tensor.name for tensor in self.reader.tensors}
         if gone := sorted(wanted - held):
-            raise self.fault(f"lacks {len(gone)} tensors for its {layers} layers, the first is {gone[0]}")
+            raise self.fault(
+                f"lacks {plural(len(gone), 'tensor')} for its {plural(layers, 'layer')}, the first is {gone[0]}"
+            )
         if more := sorted(held - wanted - {"output.weight"}):
             raise self.fault(f"contains tensors that a plain Llama does not have, the first is {more[0]}")
         self._check_quantisation()

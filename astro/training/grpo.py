@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from astro.compute_profile import split_batch
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.tasks import Task
 from astro.training.checkpoint_integrity import STATE
 from astro.training.common import Curve, StopNotFinite, last_checkpoint, quiet, use_cores, wants_bf16
@@ -276,7 +276,7 @@ def reinforce(
     prompts = settings["prompts_per_step"]
     if len(problems) + len(restarts) < prompts:
         raise ValueError(
-            f"grpo: {len(problems)} problems passed the pass-rate filter, but one step needs prompts_per_step "
+            f"grpo: {plural(len(problems), 'problem')} passed the pass-rate filter, but one step needs prompts_per_step "
             f"{prompts}; widen grpo.pass_rate, raise grpo.pass_rate.problems, or lower prompts_per_step"
         )
     use_cores()

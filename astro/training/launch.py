@@ -25,7 +25,7 @@ from types import FrameType
 
 from astro.compute_profile import check_machine, rendezvous
 from astro.files import write_json
-from astro.process import UserError, home_root, run_stage
+from astro.process import UserError, home_root, plural, run_stage
 from schemas.compute_profile import Compute
 
 AFFECTS_RESULTS = False  # it starts processes; the stage's job computes the results
@@ -287,7 +287,7 @@ def announced(order: Path, compute: Compute) -> Iterator[None]:
             path.touch()
 
     threading.Thread(target=keep_fresh, daemon=True).start()
-    print(f"[launch] waiting for {compute.machines - 1} machines to join at {said['address']}", flush=True)
+    print(f"[launch] waiting for {plural(compute.machines - 1, 'machine')} to join at {said['address']}", flush=True)
     try:
         yield
     finally:

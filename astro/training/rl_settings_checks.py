@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.special_tokens import encode_prompt
 from schemas.records import Problem
 
@@ -109,8 +109,9 @@ def check_held_out(
         if shared:
             mine, other = shared[0]
             raise UserError(
-                f"grpo.validation: {len(shared)} of the last {len(held_out)} problems of the rl set also occur in "
-                f"{where}, the first is {mine.id} (there {other.id}). Remove them from the rl set, or set "
+                f"grpo.validation: of the last {plural(len(held_out), 'problem')} of the rl set, "
+                f"{plural(len(shared), 'occurs', 'occur')} also in {where}, "
+                f"the first is {mine.id} (there {other.id}). Remove them from the rl set, or set "
                 "grpo.validation.problems to 0 and grpo.keep to last"
             )
 
@@ -131,8 +132,8 @@ def split_rl(
     rest = len(problems) - held_out
     if held_out and rest < needed:
         raise UserError(
-            f"grpo.validation.problems {held_out}: the rl set has {len(problems)} problems, so {max(0, rest)} "
-            f"remain for training, but one step needs prompts_per_step {needed}; hold out fewer, or enlarge the rl "
+            f"grpo.validation.problems {held_out}: the rl set has {plural(len(problems), 'problem')}, which leaves "
+            f"{max(0, rest)} for training, but one step needs prompts_per_step {needed}; hold out fewer, or enlarge the rl "
             "set (problems.rl)"
         )
     return list(problems[:rest][:use]), list(problems[rest:])

@@ -52,7 +52,7 @@ def weight_files(folder: Path) -> list[Path]:
         names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise ValueError(f"{len(missing)} of {len(names)} weight files are missing, the first is {missing[0]}")
+            raise ValueError(f"missing weight files: {len(missing)} of {len(names)}, the first is {missing[0]}")
         return [folder / name for name in names]
     return [file for file in [folder / "model.safetensors"] if file.is_file()]
 

@@ -13,6 +13,7 @@ from trl import SFTConfig
 
 from astro.compute_profile import split_batch
 from astro.files import atomic_path, read_jsonl
+from astro.process import plural
 from astro.special_tokens import encode_continuation
 from astro.training.common import (
     Curve,
@@ -204,7 +205,7 @@ def warn_unknown(words: dict[str, int], traces: str) -> None:
     if words:
         shown = ", ".join(f"{word!r} in {count}" for word, count in list(words.items())[:5])
         print(
-            f"warning: {traces}: the base's tokenizer lacks {len(words)} words of these chains ({shown}), so the "
+            f"warning: {traces}: the base's tokenizer lacks {plural(len(words), 'word')} of these chains ({shown}), so the "
             "model cannot write them; add them to the base's corpus (solution() of the task, base.corpus.rows)",
             flush=True,
         )
@@ -229,14 +230,14 @@ def train_job(given: dict, compute: Compute, log: Callable[[dict[str, float], in
     traces = list(read_jsonl(Path(given["traces"]), Trace))
     dataset, too_long = build_dataset(traces, tokenizer, loss_on=settings["loss_on"], max_length=settings["max_length"])
     examples, tokens = len(dataset), sum(len(ids) for ids in dataset["input_ids"])
-    print(f"[{given['name']}] {examples} examples, {too_long} dropped because they are too long", flush=True)
+    print(f"[{given['name']}] {plural(examples, 'example')}, dropped as too long: {too_long}", flush=True)
     if first and any(tokenizer.unk_token_id in ids for ids in dataset["input_ids"]):
         warn_unknown(unknown_words(tokenizer, (trace.prompt + trace.completion for trace in traces)), given["traces"])
     if settings["packing"]:
         rows = pack(dataset.to_list(), settings["max_length"], seed=given["seed"])
         full = tokens / (len(rows) * settings["max_length"])
         print(
-            f"[{given['name']}] packed into {len(rows)} rows of {settings['max_length']} tokens, {full:.0%} full",
+            f"[{given['name']}] packed into {plural(len(rows), 'row')} of {settings['max_length']} tokens, {full:.0%} full",
             flush=True,
         )
         dataset = Dataset.from_list(rows)

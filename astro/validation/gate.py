@@ -174,7 +174,7 @@ def _failure(table: Table, result: Mapping[str, Any]) -> str:
     if not found:
         return line + f"could not be evaluated: {result['exception_info']}"
     if "unexpected_count" in found:
-        line += f"{found['unexpected_count']} of {found['element_count']} rows fail: "
+        line += f"failing rows: {found['unexpected_count']} of {found['element_count']}: "
         rows = [_row(table.key, row) for row in found.get("unexpected_index_list") or []]
     else:
         observed = {k: v for k, v in found.items() if k.startswith(("observed", "partial_missing")) and v is not None}

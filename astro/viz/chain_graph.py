@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from astro.process import plural
 from schemas.records import Chain, ChainNode
 
 PROBLEM = -1
@@ -114,7 +115,13 @@ def draw(chain: Chain, *, problem: str, limit: int = MAX_DRAWN) -> Markup:
         ).format(problem, _n(x - 13), _n(y - 12), _n(x), _n(y + 4))
     )
     parts += [_node(place, index, chain.nodes[index]) for index, place in enumerate(plan.nodes)]
-    label = f"{len(chain.nodes)} steps, {len(chain.attempts)} attempts, {len(chain.back_edges)} back edges"
+    label = ", ".join(
+        [
+            plural(len(chain.nodes), "step"),
+            plural(len(chain.attempts), "attempt"),
+            plural(len(chain.back_edges), "back edge"),
+        ]
+    )
     cut = f" (the first {len(plan.nodes)} drawn)" if len(plan.nodes) < len(chain.nodes) else ""
     return Markup(
         '<svg class="graph" role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" height="{}">{}</svg>'

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from astro.arms import RAW, all_models, baselines, rl_models
+from astro.process import plural
 from astro.viz import chain_graph, plots, trace_view, tree_view
 from astro.viz.chain_selection import Example, outcome
 from astro.viz.labels import (
@@ -416,14 +417,14 @@ def chain_view(completion: Completion, question: str, right: tuple[int, int] | N
     """Format a chain. right: (right samples, samples) of the problem; None: not shown."""
     chain, text = completion.chain, completion.text[:MAX_TEXT]
     facts = [
-        _count(len(chain.attempts), "attempt"),
-        _count(len(chain.back_edges), "backtrack"),
+        plural(len(chain.attempts), "attempt"),
+        plural(len(chain.back_edges), "backtrack"),
         f"{number(completion.tokens)} tokens",
     ]
     if not completion.finished:
         facts.append("cut by the length limit")
     if right is not None:
-        facts.append(f"{right[0]} of {_count(right[1], 'sample')} right")
+        facts.append(f"{right[0]} of {plural(right[1], 'sample')} right")
     return ChainView(
         completion=completion,
         label=style(completion.model).label,
@@ -438,10 +439,6 @@ def tree_item(tree: Tree, traces: Mapping[str, Trace]) -> TreeItem:
     """Format a tree with the chain on its problem in `traces`."""
     trace = traces.get(tree.problem.id)
     return TreeItem(tree=tree_view.view(tree), trace=trace_view.view(trace, limit=MAX_TEXT) if trace else None)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _within(items: Iterable[_Item], budget: int, size: Callable[[_Item], int]) -> Iterator[_Item]:

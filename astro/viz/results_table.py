@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from astro.arms import baselines
+from astro.process import plural
 from astro.viz.labels import (
     interval,
     main_first,
@@ -37,7 +38,7 @@ def console_table(metrics: EvalMetrics, chances: Mapping[str, float | None]) -> 
     if not metrics.sets:
         return "no eval set was measured"
     lines = [
-        f"shares in % [95 % interval over problems]; {metrics.samples} samples per problem, seed {metrics.seed}; "
+        f"shares in % [95 % interval over problems]; {plural(metrics.samples, 'sample')} per problem, seed {metrics.seed}; "
         "tokens, backtracks: per chain"
     ]
     anywhere = ordered({model for models in metrics.sets.values() for model in models})

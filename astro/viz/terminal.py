@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
+from astro.process import plural
 from astro.viz import chain_graph
 from schemas.records import Chain, Completion, Node, Tree
 
@@ -97,9 +98,7 @@ def verdict_line(completion: Completion) -> tuple[str, str]:
     """(text, state): the outcome of an answer and its cost."""
     chain = completion.chain
     attempts, returns = len(chain.attempts), len(chain.back_edges)
-    facts = (
-        f"{completion.tokens} tokens, {attempts} attempt{'s' * (attempts != 1)}, {returns} return{'s' * (returns != 1)}"
-    )
+    facts = f"{plural(completion.tokens, 'token')}, {plural(attempts, 'attempt')}, {plural(returns, 'return')}"
     cut = "" if completion.finished else ", cut by the length limit"
     said = {
         "correct": f"right: {completion.answer}",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from astro.process import plural
 from schemas.records import Segment, Trace
 
 _LOOK = {
@@ -51,10 +52,9 @@ def view(trace: Trace, *, limit: int) -> TraceView:
         lines += _lines(segment, left)
         left = max(0, left - len(segment.text))
     kind = "search" if trace.kind == "search" else "direct solution"
-    times = "backtrack" if trace.backtracks == 1 else "backtracks"
     return TraceView(
         id=trace.id,
-        facts=f"{kind}, {trace.backtracks} {times}",
+        facts=f"{kind}, {plural(trace.backtracks, 'backtrack')}",
         lines=tuple(lines),
         cut=max(0, len(trace.completion) - limit),
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from astro.process import plural
 from astro.viz.labels import percent
 from schemas.records import ROOT, Node, Tree, Verdict
 
@@ -74,8 +75,8 @@ def view(tree: Tree, *, limit: int = MAX_NODES) -> TreeView:
         question=tree.problem.question,
         problem_id=tree.problem.id,
         summary=(
-            f"{len(tree.nodes)} nodes, depth {depth}, {tree.iterations} iterations, "
-            f"{right} of {len(terminals)} terminal nodes right, {tree.tokens} tokens"
+            f"{plural(len(tree.nodes), 'node')}, depth {depth}, {plural(tree.iterations, 'iteration')}, "
+            f"{right} of {len(terminals)} terminal nodes right, {plural(tree.tokens, 'token')}"
         ),
         solved=right > 0,
         omitted=len(tree.nodes) - len(kept),

@@ -116,11 +116,53 @@ def test_the_site_loads_nothing_from_elsewhere():
     )
 
 
-def test_the_readme_is_short_and_names_files_that_are_here():
-    text = Path("README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 150
+def test_the_readme_is_short():
+    assert len(Path("README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+WRITTEN = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md") if p.name != "log.md"),
+]
+"""The pages that say how things are. The log says how they were."""
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_a_page_names_files_that_are_here(page):
+    text = Path(page).read_text(encoding="utf-8")
     links = [a for a in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text) if "//" not in a]
-    assert [a for a in links if not Path(a).exists()] == []
+    assert [a for a in links if not (Path(page).parent / a).exists()] == []
+    assert absent(text) == []
+
+
+def absent(page: str) -> list[str]:
+    """Files of the code that a page names in backticks and that do not exist. `x.py` is beside one that its line names."""
+    found = []
+    for line in page.splitlines():
+        beside: list[Path] = []
+        for name in re.findall(r"`([\w./*-]+)`", line):
+            if re.match(r"(astro|benchmarks|compute|phrases|profiles|schemas|stages|tests|tools)/", name):
+                found += [] if list(Path().glob(name.rstrip("/"))) else [name]
+                beside.append(Path(name).parent)
+            elif name.endswith(".py") and beside and not any((folder / name).exists() for folder in beside):
+                found.append(name)
+    return found
+
+
+NAMED = [
+    ("`astro/files.py`, `stages/sft.py`, `profiles/*.yaml`, `tests/data/` and `models/base`", []),
+    ("`astro/tasks/math/task.py`, `solution_text.py`", []),
+    ("`astro/tasks/math/task.py`, `text.py`", ["text.py"]),
+    ("`astro/tasks/math/chain.py`", ["astro/tasks/math/chain.py"]),
+    ("`profiles/none/*.yaml`", ["profiles/none/*.yaml"]),
+    ("`my_task.py` is yours", []),
+]
+
+
+@pytest.mark.parametrize(("page", "expected"), NAMED)
+def test_which_files_are_absent(page, expected):
+    assert absent(page) == expected
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def test_levels_that_are_none_are_counted_and_the_first_is_told(tmp_path, capsys
     assert found.metrics().default_level == 3
     out = capsys.readouterr().out
     assert (
-        f"warning: train: 2 of 3 problems get level 1 because their level is invalid; the first is "
+        f"warning: train: 2 of 3 problems with an invalid level, which becomes 1; the first is "
         f"{tmp_path}/train.jsonl, line 1: str 'AMC 12' is not a level" in out
     )
 
@@ -157,8 +157,8 @@ def test_a_column_that_belongs_to_the_question_is_told(tmp_path, capsys, row, fi
         assert "half" not in out
         return
     assert (
-        f"1 of 1 problems may lack half of their question, the first: {tmp_path}/a.jsonl, line 1: not read is {', '.join(told)};"
-        in out
+        "1 of 1 problem perhaps without half of the question, the first: "
+        f"{tmp_path}/a.jsonl, line 1: not read is {', '.join(told)};" in out
     )
     assert f'fields: {{question: "{remedy}"}}' in out
     (mended,) = read_source(

@@ -54,7 +54,7 @@ def test_a_set_is_shown_with_what_is_left_out(tmp_path, check):
         "  own-000001, level 1, gold '2':\n    What is 1 + 1?\n  own-000002, level 2, gold '4':\n    What is 2 + 2?\n"
         in out
     )
-    assert "train: train.jsonl: 1 rows, 1 kept" in out
+    assert "train: train.jsonl: 1 row, 1 kept" in out
     assert "[problems]" not in out
     assert out.endswith("no fault\n")
 
@@ -86,8 +86,8 @@ def test_a_fault_of_one_set_hides_no_other(tmp_path, check, entry, told):
     assert code == 1
     assert told.removeprefix("error: own.jsonl") in out
     assert "  error: " in out
-    assert "train: train.jsonl: 1 rows, 1 kept" in out
-    assert out.endswith("1 of 3 sets have faults: eval_own\n")
+    assert "train: train.jsonl: 1 row, 1 kept" in out
+    assert out.endswith("faults in 1 of 3 sets: eval_own\n")
     assert check("--set", "train", eval_own=entry)[0] == 0
     code, out, _ = check("--set", "eval_own", eval_own=entry)
     assert code == 1
@@ -114,7 +114,7 @@ def test_a_file_that_no_set_names(tmp_path, check):
     code, out, _ = check("cd.jsonl", "--preset", "countdown3to4")
     assert (code, "make 24 from 3 8" in out) == (0, True)
     code, out, _ = check("own.csv", "--entry", "{fields: {question: Question}, where: {Body: 'Mia has 9.'}}")
-    assert (code, "may lack half of their question" in out) == (0, True)
+    assert (code, "perhaps without half of the question" in out) == (0, True)
     assert check("own.csv")[0] == 0
     assert check("none.csv")[0] == 1
 

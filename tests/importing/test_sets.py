@@ -506,7 +506,7 @@ def test_a_question_that_no_model_reads_is_kept_with_a_warning(tmp_path, capsys)
     assert len(found.sets["train"]) == 3
     assert found.metrics().long_question == 3
     out = capsys.readouterr().out
-    assert "warning: train: 3 of 3 questions are too long for most models, the first is " in out
+    assert "warning: train: 3 of 3 questions too long for most models, the first is " in out
     assert "train.jsonl, line 1: 400,009 characters;" in out
 
 

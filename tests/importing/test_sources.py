@@ -226,8 +226,8 @@ FILTER_FAULTS = [
                                r"'problem_is_valid'\? the row has: answer, problem_is_valid, question$"),
     ({"xyz": "Yes"}, r"there is no field 'xyz'; the row has: answer"),
     ({"problem_is_valid": "yes"}, r"where or the preset excludes all rows: problem_is_valid should be 'yes', but "
-                                  r"problem_is_valid is 'Yes' \(2 rows\), problem_is_valid is None \(1 rows\)"),
-    ({"problem_is_valid": "Yes", "answer": 7}, r"excludes all rows: .*answer should be 7, but .*answer is '1' \(1 rows\)"),
+                                  r"problem_is_valid is 'Yes' \(2 rows\), problem_is_valid is None \(1 row\)"),
+    ({"problem_is_valid": "Yes", "answer": 7}, r"excludes all rows: .*answer should be 7, but .*answer is '1' \(1 row\)"),
 ]  # fmt: skip
 
 

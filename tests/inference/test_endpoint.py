@@ -244,8 +244,8 @@ ANSWERS = {
     "another JSON": (lambda body: {"result": "p5"}, "unusable answer"),
     "a list": (lambda body: [1, 2], "unusable answer"),
     "null": (lambda body: None, "unusable answer"),
-    "too few choices": (lambda body: completion(body | {"n": 1}), "1 choices received, but 2 were requested"),
-    "too many choices": (lambda body: completion(body | {"n": 3}), "3 choices received, but 2 were requested"),
+    "too few choices": (lambda body: completion(body | {"n": 1}), "1 choice received, requested: 2"),
+    "too many choices": (lambda body: completion(body | {"n": 3}), "3 choices received, requested: 2"),
     "no logprobs": (lambda body: completion(body, logprobs=None), "sends no logprobs; set mcts.prior to uniform"),
     "no text": (lambda body: completion(body, text=None), "no text"),
 }

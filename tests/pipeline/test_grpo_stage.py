@@ -232,7 +232,7 @@ def test_a_validation_set_that_overlaps_is_refused(folder, source, where):
         path.write_text(before)
     assert code == 2
     assert (
-        f"error: grpo.validation: 1 of the last 2 problems of the rl set also occur in {where}, the first is twin"
+        f"error: grpo.validation: of the last 2 problems of the rl set, 1 occurs also in {where}, the first is twin"
         in said
     )
     assert "Traceback" not in said

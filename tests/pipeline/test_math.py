@@ -2,7 +2,8 @@
 Llama-3.1 (its chat template, special tokens, sharded weights) that is taught to add.
 
 It is asked to rewrite the chains and to vote on solutions, too (`linearize.writer: lm`, `linearize.filter: self_eval`). It was
-not taught to, so the template's text stands for most of what it writes; tests/inference/test_asking_chat.py has a model that was.
+not taught to, so the template's text stands for most of what it writes. tests/execution/test_vote_and_rewrite_jobs_chat.py has
+a model that was.
 """
 
 import csv

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from astro import plan
 from astro.preflight.disk import linked
+from astro.process import plural
 from astro.profiles import machine_of
 from tests.preflight.world import params_of, report_of
 from tests.tiny_chat import write_tiny_chat
@@ -170,7 +171,7 @@ def test_each_wrong_variant_is_refused_with_its_reason(name):
     said = "\n".join(report.faults)
     assert said
     assert [part for part in parts if part not in said] == []
-    assert f"{len(report.faults)} faults found; fix them before the run" in report.text()
+    assert f"{plural(len(report.faults), 'fault')} found; fix them before the run" in report.text()
 
 
 def test_all_faults_are_told_at_once():

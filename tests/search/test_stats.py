@@ -51,6 +51,6 @@ def test_problems_without_a_token_are_named(capsys):
     trees = [known, silent]
     assert list(counted(iter(trees), TreeFigures())) == trees
     assert (
-        "[mcts] warning: 1 problems got no tokens because their prompts fill engine.max_model_len, the first is huge"
+        "[mcts] warning: no tokens for 1 problem, because a prompt fills engine.max_model_len; the first is huge"
         in capsys.readouterr().out
     )

@@ -289,7 +289,7 @@ GOOD = [SUMS]
 
 FAULTS = [
     ("def score(self, problem, answer):\n    return True", "nonsense is graded right"),
-    ("def score(self, problem, answer):\n    return False", "0 of 20 gold answers are graded right"),
+    ("def score(self, problem, answer):\n    return False", "gold answers that are graded right: 0 of 20"),
     (
         "def problem(self, random, level):\n    import os\n    return {'question': os.urandom(4).hex(), 'gold': 'x'}",
         "problem() gives different problems for the same seed",
@@ -314,7 +314,7 @@ FAULTS = [
     ),
     (
         "def solution(self, random, problem):\n    return ['a', 'Answer: x']\ndef valid(self, problem, steps):\n    return False",
-        "20 of 20 right solutions contain a step that valid() rejects",
+        "right solutions with a step that valid() rejects: 20 of 20",
     ),
 ]
 

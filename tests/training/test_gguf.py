@@ -50,7 +50,7 @@ FAULTS = [
         {"more_tensors": ("rope_freqs.weight",)},
         "contains tensors that a plain Llama does not have, the first is rope_freqs",
     ),
-    ({"without": ("blk.1.ffn_up.weight",)}, "lacks 1 tensors of its 2 layers, the first is blk.1.ffn_up.weight"),
+    ({"without": ("blk.1.ffn_up.weight",)}, "lacks 1 tensor for its 2 layers, the first is blk.1.ffn_up.weight"),
     ({"rows": 300}, "has a tokenizer of 257 tokens, but the model has 300"),
     ({"begin": True}, "has tokenizer.ggml.add_bos_token"),
     ({"dtype": np.int32}, "contains tensors quantised as I32, which cannot be read"),

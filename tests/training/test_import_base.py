@@ -138,7 +138,7 @@ BROKEN = [
     (without("tokenizer.json"), r"is not a model that transformers can load"),
     (
         without("model-00002-of-00002.safetensors"),
-        r"1 of 2 weight files are missing, the first is model-00002-of-00002",
+        r"missing weight files: 1 of 2, the first is model-00002-of-00002",
     ),
     (cut, r"model-00001-of-00002\.safetensors is cut short"),
     (no_weights_inside, r"model-00001-of-00002\.safetensors is not a safetensors file, or is cut short"),

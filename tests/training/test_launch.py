@@ -113,7 +113,8 @@ MACHINES = [
     # (profile, GPUs in sight, what is said)
     (GPU8, 0, "8 processes need one GPU each, but 0 are visible"),
     (GPU8, 7, "but 7 are visible"),
-    ({"device": "gpu"}, 0, "1 processes need one GPU each, but 0 are visible"),
+    (GPU8, 1, "but 1 is visible"),
+    ({"device": "gpu"}, 0, "1 process needs a GPU, but 0 are visible"),
     (GPU8 | {"device": "auto"}, 2, "but this machine has 2; set device: cpu to train without GPUs"),
     (GPU8 | {"strategy": "fsdp2", "accelerate": "a", "device": "auto"}, 0, "8 processes need one GPU each"),
     (GPU8 | {"strategy": "zero3", "accelerate": "a"}, 8, "needs the package deepspeed"),

@@ -94,7 +94,7 @@ def test_level_mix() -> None:
     result = check_problems(sets, levels={3: 0.99, 4: 0.01})
     assert failed(result) == {"sets.level_excess"}
     assert "train (level_excess" in result.failures[0]
-    assert "eval" not in result.failures[0].split("rows fail")[1]  # eval sets have one level each
+    assert "eval" not in result.failures[0].split("failing rows")[1]  # eval sets have one level each
     assert not check_problems(sets, levels={3: 1.0}).success  # a level that was not asked for counts too
 
 
@@ -260,7 +260,7 @@ def test_bad_traces_are_named(
     bad = spoil(traces[at])
     result = check_traces(paired([*traces[:at], bad, *traces[at + 1 :]], trees), [])
     assert failed(result) == where
-    assert bad.id in result.failures[0].split("rows fail")[1]
+    assert bad.id in result.failures[0].split("failing rows")[1]
 
 
 # ---------------------------------------------------------------------------------------------------- what is left
