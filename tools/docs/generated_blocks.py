@@ -4,7 +4,7 @@ A page contains `<!-- begin NAME -->` and `<!-- end NAME -->` on separate lines.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from astro.ablations.committed_results import KeptRun, read_run, result_of
@@ -17,7 +17,7 @@ from astro.viz.labels import MINUS, interval, percent, points, style
 from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE, Ablation
 from schemas.evaluate import Estimate
-from tools.docs.record_run import DEFAULT, example, figures, run
+from tools.docs.record_run import DEFAULT, OVERNIGHT, example, figures, run
 from tools.docs.results_tables import QUESTIONS, RESAMPLES, RUNS, SEED, SETS, measured_sets, with_interval
 
 PAGES = ("README.md", "docs/index.md", "docs/tutorial.md", "docs/results.md")
@@ -55,19 +55,32 @@ def pages() -> dict[Path, str]:
 # --- figures of one run of a profile -------------------------------------------------------------------------------------
 
 
-def pass_at_1_table(profile: str = DEFAULT) -> str:
-    """pass@1 of every model on every set, and the gain of search in the chain."""
+def pass_at_1_table(profile: str = DEFAULT, compared: Sequence[tuple[str, str]] = ()) -> str:
+    """pass@1 of every model on every set, the gain of search in the chain, and more pairs (better, worse) to compare."""
+    sets = figures(profile).sets
+    head = [f"{name}, {models[BASE].pass_at_1.n} problems" for name, models in sets.items()]
+    return table(["pass@1 in %", *head], [[label, *cells] for label, cells in _figures(profile, compared).items()])
+
+
+def side_by_side_table() -> str:
+    """The same for the default and the profile overnight."""
+    first, second = _figures(DEFAULT), _figures(OVERNIGHT)
+    head = [f"{name}{run}" for run, of in (("", DEFAULT), (", overnight", OVERNIGHT)) for name in figures(of).sets]
+    return table(["pass@1 in %", *head], [[label, *cells, *second[label]] for label, cells in first.items()])
+
+
+def _figures(profile: str, compared: Sequence[tuple[str, str]] = ()) -> dict[str, list[str]]:
+    """Label of a model or of a pair -> its figure on each set."""
     measured = figures(profile)
-    head = ["pass@1 in %", *(f"{name}, {models[BASE].pass_at_1.n} problems" for name, models in measured.sets.items())]
-    rows = [
-        [_name(model), *(_share(models[model].pass_at_1) for models in measured.sets.values())]
+    rows = {
+        _name(model): [_share(models[model].pass_at_1) for models in measured.sets.values()]
         for model in all_models()
         if all(model in models for models in measured.sets.values())
-    ]
-    for better, worse in baselines().items():
-        pairs = {name: _pair(measured.differences[name], better, worse) for name in measured.sets}
-        rows.append([_versus(better, worse), *(with_interval(pair) for pair in pairs.values())])
-    return table(head, rows)
+    }
+    for better, worse in [*baselines().items(), *compared]:
+        pairs = [_pair(measured.differences[name], better, worse) for name in measured.sets]
+        rows[_versus(better, worse)] = [with_interval(pair) for pair in pairs]
+    return rows
 
 
 def _pair(pairs: list, better: str, worse: str) -> Estimate:
@@ -167,6 +180,9 @@ def _fenced(text: str) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "default-table": pass_at_1_table,
     "stages-table": stages_table,
+    "side-by-side-table": side_by_side_table,
+    "overnight-table": lambda: pass_at_1_table(OVERNIGHT, [("grpo", "sft"), ("grpo_direct", "sft_direct")]),
+    "overnight-stages-table": lambda: stages_table(OVERNIGHT),
     "seeds-table": seeds_table,
     "ablations-table": ablations_table,
     **QUESTIONS,

@@ -31,7 +31,9 @@ from schemas.strict import Strict
 
 RESULTS = Path("results")
 EXAMPLE = RESULTS / "tutorial.json"
-DEFAULT = "default"
+DEFAULT, OVERNIGHT = "default", "overnight"
+"""Profiles whose figures are in the documents."""
+
 QUESTION = "make 14 from 11 9 12"
 TREE, TRACE = "train-01035", "train-01035/0"
 """A small tree with right and wrong ends, and a chain of it that returns to a step and to the problem."""

@@ -15,7 +15,7 @@ from astro.viz.markdown_table import table
 from schemas.ablations import BASELINE
 from schemas.evaluate import Estimate, EvalMetrics, ModelMetrics
 from schemas.strict import Strict
-from tools.docs.record_run import RESULTS
+from tools.docs.record_run import OVERNIGHT, RESULTS, figures
 
 RUNS, SUDOKU, RL_RUNS = RESULTS / "runs", RESULTS / "sudoku", RESULTS / "rl"
 SETS = ("n3", "n4")
@@ -229,10 +229,10 @@ OTHER_USES = {
 """Label of a method -> its name in the eval metrics."""
 
 
-def equal_tokens_table(chain: str = "grpo", folder: Path = RESULTS, sets: Sequence[str] = SETS) -> str:
+def equal_tokens_table(chain: str, runs: Sequence[EvalMetrics], sets: Sequence[str] = SETS) -> str:
     """One chain of a model, and other uses of as many tokens, by seed."""
     found = {
-        name: [{row.worse: row for row in one.equal_tokens[name] if row.better == chain} for one in measured(folder)]
+        name: [{row.worse: row for row in one.equal_tokens[name] if row.better == chain} for one in runs]
         for name in sets
     }
     first = [", ".join(percent(next(iter(rows.values())).accuracy) for rows in found[name]) for name in sets]
@@ -242,7 +242,7 @@ def equal_tokens_table(chain: str = "grpo", folder: Path = RESULTS, sets: Sequen
             cells[label] = [", ".join(percent(rows[worse].other) for rows in found[name]) for name in sets]
     tokens = [", ".join(f"{next(iter(rows.values())).tokens:.0f}" for rows in found[name]) for name in sets]
     head = [f"{name}, {spent} tokens" for name, spent in zip(sets, tokens, strict=True)]
-    return by_seed("% at seeds 1, 2, 3", cells, head)
+    return by_seed("% at seeds 1, 2, 3" if len(runs) > 1 else "% at seed 1", cells, head)
 
 
 _best = Runs("sft_direct", "best-of-n-direct")
@@ -309,7 +309,7 @@ QUESTIONS: dict[str, Callable[[], str]] = {
             ("difference", _merged, SFT),
         ],
     ),
-    "equal-tokens-table": equal_tokens_table,
+    "equal-tokens-table": lambda: equal_tokens_table("grpo", measured()),
     "equal-training-table": lambda: scores_table(
         "as many tokens in training",
         [
@@ -338,7 +338,8 @@ QUESTIONS: dict[str, Callable[[], str]] = {
         ],
         sets=OPEN_CELLS,
     ),
-    "sudoku-equal-tokens-table": lambda: equal_tokens_table("sft", SUDOKU, OPEN_CELLS),
+    "sudoku-equal-tokens-table": lambda: equal_tokens_table("sft", measured(SUDOKU), OPEN_CELLS),
+    "overnight-equal-tokens-table": lambda: equal_tokens_table("grpo", [figures(OVERNIGHT)]),
     "rl-without-sft-table": lambda: scores_table(
         "pass@1 in %",
         [
