@@ -181,7 +181,7 @@ def node(index, parent, text, *, verdict=None, rollouts=()):
 
 
 def tree(name, *nodes, tokens):
-    return Tree(problem=problem(name), nodes=[node(0, -1, ""), *nodes], num_simulations=1, requests=1, tokens=tokens)
+    return Tree(problem=problem(name), nodes=[node(0, -1, ""), *nodes], iterations=1, requests=1, tokens=tokens)
 
 
 @pytest.fixture
@@ -240,14 +240,14 @@ def test_trees_must_be_one_per_problem(forest):
         search_curve(forest[:1] * 2, "base", **DRAWS)
 
 
-def small_search(name, *, num_simulations=2):
+def small_search(name, *, iterations=2):
     """k = 2, M = 2. A step "!" ends; the rest "+" and the terminal step "+!" are right."""
 
     def judge(steps: Sequence[str], rest: str):
         return None, "correct" if "+" in (rest or steps[-1]) else "wrong"
 
     config = SearchConfig(
-        num_actions=2, rollouts_per_child=2, num_simulations=num_simulations, max_depth=3, c_puct=1.0, prior="uniform"
+        num_actions=2, rollouts_per_child=2, num_simulations=iterations, max_depth=3, c_puct=1.0, prior="uniform"
     )
     return judged(search(problem(name), config=config, seed=0, is_terminal=lambda s: s.endswith("!")), judge)
 
@@ -293,8 +293,8 @@ def test_first_found_by_hand(batches, found):
 
 def test_a_ledger_of_another_search_is_refused():
     ledger, other = Ledger(), Ledger()
-    made = play(metered(small_search("p", num_simulations=1), ledger), ROLLED)
-    play(metered(small_search("p", num_simulations=1), other), [[[("a", 3), ("b", 5)]], ROLLED[1]])
+    made = play(metered(small_search("p", iterations=1), ledger), ROLLED)
+    play(metered(small_search("p", iterations=1), other), [[[("a", 3), ("b", 5)]], ROLLED[1]])
     with pytest.raises(ValueError, match="the ledger has 108 tokens, the tree 107"):
         first_found(made, other)
     right = tree("p", node(1, 0, "z", rollouts=["correct"]), tokens=107)
@@ -331,9 +331,7 @@ def test_metered_searches_under_the_driver():
     def grow(order_seed, iterations):
         names = [f"p{i}" for i in range(12)]
         ledgers = {name: Ledger() for name in names}
-        runs = (
-            (n, rendered(metered(small_search(n, num_simulations=iterations), ledgers[n]), to_request)) for n in names
-        )
+        runs = ((n, rendered(metered(small_search(n, iterations=iterations), ledgers[n]), to_request)) for n in names)
         engine = ScriptedEngine(next_tokens, order_seed=order_seed)
         trees = dict(run_searches(runs, engine=engine, in_flight=5))
         return trees, {name: first_found(trees[name], ledgers[name]) for name in names}
