@@ -379,6 +379,15 @@ def options(text: str) -> dict[str, Any]:
     return found
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def main() -> int:
     """Check the task that the command line names."""
     parser = argparse.ArgumentParser(
@@ -390,13 +399,13 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=1, help="number of problems to print (default: 1)")
     given = parser.parse_args()
     run = RunParams(seed=0, task=given.task, options=given.options, prompt="plain", answers="box")
-    logging.disable(logging.WARNING)  # unreadable nonsense is part of the check
     task = get_task(run.spec)
     if not isinstance(task, UserTask):
         raise UserError(f"{given.task} is a built-in task; this command checks your own task file, such as my_task.py")
     print(f"{task.name}: {task.about}" if task.about else task.name, flush=True)
     here = load_params()
-    report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
+    with _without_warnings():  # unreadable nonsense is part of the check
+        report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
     print("\n".join([*report.lines, *shown(task, problems, given.show)]))
     print(
         f"\n{report.faults} fault{'s' * (report.faults > 1)}; fix them before a run"

@@ -18,6 +18,10 @@ if [ -f "$stamp" ]; then exit 0; fi
 python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || { echo "error: $python was not found; install Python 3.11, or set its path: make PYTHON=..." >&2; exit 2; }
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "error: $python is not Python 3.11" >&2; exit 2; }
+# vLLM compiles parts of itself when it starts.
+command -v g++ >/dev/null || { echo "error: g++ was not found; vLLM needs a C++ compiler, so install one (Debian, Ubuntu: apt install g++)" >&2; exit 2; }
+"$python" -c 'import pathlib, sys, sysconfig; sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").is_file())' \
+  || { echo "error: $python has no header files (Python.h), which vLLM compiles with; install them (Debian, Ubuntu: apt install python3.11-dev)" >&2; exit 2; }
 free_kb=$(df -Pk . | awk 'NR==2 {print $4}')
 if [ "$free_kb" -lt 6000000 ]; then echo "error: the environment needs 6 GB of disk space, but only $((free_kb / 1000000)) GB are free" >&2; exit 2; fi
 

@@ -168,7 +168,7 @@ def test_bad_trees_are_named(spoil: Callable[[Tree], Tree], where: set[str], tre
     result = check_trees(spoiled)
     assert failed(result) - {"trees.q_error"} == where - {"trees.q_error"}  # Q may also fail at the parent
     for line in result.failures:
-        assert re.search(rf"(fail|not): {trees[at].problem.id}\b", line), line
+        assert re.search(rf"(of \d+|not): {trees[at].problem.id}\b", line), line
 
 
 def has(position: Callable[[Tree], int], tree: Tree) -> bool:
