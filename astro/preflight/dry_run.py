@@ -267,4 +267,5 @@ def missing_gpus(compute: Compute) -> list[str]:
     here = torch.cuda.device_count()
     if compute.device == "cpu" or here >= compute.processes:
         return []
-    return [f"{compute.processes} GPUs are needed (compute profile), but this machine has {here}"]
+    needed = plural(compute.processes, "GPU is", "GPUs are")
+    return [f"{needed} needed (compute profile), but this machine has {here}"]
