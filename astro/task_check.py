@@ -408,7 +408,7 @@ def main() -> int:
         report, problems = check_task(task, level=given.level, params=here if here.run.task == task.name else None)
     print("\n".join([*report.lines, *shown(task, problems, given.show)]))
     print(
-        f"\n{report.faults} fault{'s' * (report.faults > 1)}; fix them before a run"
+        f"\n{plural(report.faults, 'fault')}; fix them before a run"
         if report.faults
         else "\nno faults found; now set run.task in params.yaml"
     )
