@@ -4,10 +4,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from astro import profiles
-from astro.params import PARAMS_FILE, load_params
+from astro.params import PARAMS_FILE, load_params, validate
 from astro.process import UserError
+from astro.tasks import get_task
 
 SHIPPED = sorted(p.stem for p in Path("profiles").glob("*.yaml"))
 PARAMS = Path("params.yaml").read_text(encoding="utf-8")
@@ -42,6 +44,17 @@ def test_there_are_profiles():
 def test_every_shipped_profile_validates(repository, name):
     profiles.apply(name)
     load_params()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_world_of_every_shipped_profile_has_as_many_problems_as_it_asks_for(name):
+    content = YAML(typ="rt").load(profiles.merged(profiles.find(name), PARAMS))
+    params = validate(content, PARAMS_FILE)
+    if params.problems.source != "generated":
+        pytest.skip("its problems are in files that do not ship")
+    sets, _ = get_task(params.run.spec).make_sets(params.problems, params.run.seed)
+    assert len(sets["rl"]) == params.problems.rl
+    assert len(sets["train"]) == params.problems.train
 
 
 @pytest.mark.parametrize("name", SHIPPED)
