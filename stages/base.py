@@ -89,7 +89,7 @@ def fetch(s: Stage) -> BaseModelMetrics:
     """Import a pretrained model, merge an adapter if there is one, and warm it up if requested."""
     from astro.training.common import write_curve
     from astro.training.import_base import PATH, is_hub_id, require_pinned, take
-    from astro.training.model_checks import require_fit, require_generation, warn_emulated
+    from astro.training.model_checks import require_fit, warn_emulated
     from astro.training.safetensors_io import SETTINGS, download
 
     pretrained, warmup = s.params.base.pretrained, s.params.base.warmup
@@ -104,7 +104,6 @@ def fetch(s: Stage) -> BaseModelMetrics:
     with atomic_path(RAW if warmup.steps else OUT) as folder:
         parameters, vocabulary = take(pretrained.model_dump(), folder)
         require_fit(folder, s.params, name=PATH, called=path)
-        require_generation(folder, s.params, gpus=visible_gpus(compute), name=PATH, called=path)
     if warmup.steps:
         return warm_up(s, compute, parameters, vocabulary)
     write_curve(CURVES / "base.csv", [])

@@ -77,8 +77,9 @@ def pass_rates(s: Stage, problems: list[Problem], path: Path) -> dict[str, float
 
 
 def rl_settings(s: Stage) -> dict:
-    """params.grpo, plus the key "vllm": where and how vLLM generates."""
-    return {**s.params.grpo.model_dump(), "vllm": s.params.execution.grpo_vllm.model_dump()}
+    """params.grpo, plus the key "vllm": where, how and in which type of number vLLM generates."""
+    vllm = s.params.execution.grpo_vllm.model_dump() | {"dtype": s.params.engine.vllm.dtype}
+    return {**s.params.grpo.model_dump(), "vllm": vllm}
 
 
 def restart_states(s: Stage, fresh: int, fits: Callable[[str], bool]) -> list[tuple[Problem, str]]:
@@ -155,11 +156,11 @@ def check(
     if not problems:
         raise UserError(f"{PROBLEMS}: contains no problems")
     check_validation(s, problems, held_out, compute)
-    encode, context, tied = shape_of(model)
+    encode, context = shape_of(model)
     values, vllm = rl_settings(s), s.params.execution.grpo_vllm
     gpus = visible_gpus(compute)
     check_quantize(settings.lora.quantize, compute, gpus, stage="grpo")
-    check_generation(values, cuda=gpus > 0, processes=compute.world, tied=tied)
+    check_generation(values, cuda=gpus > 0, processes=compute.world)
     limit = context if settings.generation == "hf" else vllm.max_model_len or context
     prompt = get_task(s.params.run.spec, chat=chat_for(s.params.run.prompt, model)).prompt
     lengths = [(p.id, len(encode(prompt(p)))) for p in [*problems, *held_out]]

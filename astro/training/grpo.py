@@ -340,7 +340,7 @@ def reinforce(
             held_out, task, settings, label=label, log=log, keep=lambda step, rows: keep("validation", step, rows)
         )
         callbacks.insert(0, validation)  # validation requests a checkpoint, and `finite` checks weights before one
-    with placed(settings["generation"], cuda=cuda):
+    with placed(settings, cuda=cuda):
         trainer = rollouts_trainer()(
             run_seed=seed,
             seeded=settings["seeded"],
@@ -464,8 +464,8 @@ def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]]
     return [{"prompt": task.prompt(p) + prefix, "problem_id": p.id, "prefix": prefix} for p, prefix in begun]
 
 
-def placed(generation: str, *, cuda: bool) -> contextlib.AbstractContextManager[None]:
+def placed(settings: dict, *, cuda: bool) -> contextlib.AbstractContextManager[None]:
     """Context for creating a trainer. On a CPU, vLLM needs other handling than TRL's."""
-    if generation != "vllm_colocate" or cuda:
+    if settings["generation"] != "vllm_colocate" or cuda:
         return contextlib.nullcontext()
-    return colocated_on_cpu()
+    return colocated_on_cpu(settings["vllm"]["dtype"])

@@ -146,26 +146,6 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
         raise UserError("\n       ".join(f"{name}: {fault}" for fault in faults))
 
 
-def require_generation(model: Path, params: Params, *, gpus: int, name: str, called: str) -> None:
-    """Refuse a `grpo.generation` that is impossible with this model, before hours of work.
-
-    Args:
-        gpus: number of GPUs for training.
-        name, called: as in `require_fit`.
-
-    Raises:
-        UserError: names the parameter and an alternative.
-    """
-    from astro.training.rl_settings_checks import shape_of
-
-    how = params.grpo.generation
-    if params.grpo.steps and how == "vllm_colocate" and not gpus and shape_of(model)[2]:
-        raise UserError(
-            f"{name}: {called}: its output layer is its embedding (tie_word_embeddings), and vLLM on a CPU cannot "
-            f"update such a model (grpo.generation {how}); set grpo.generation to hf"
-        )
-
-
 def warn_emulated(params: Params, *, gpus: int) -> None:
     """Warn about parameters that select bfloat16 on a processor that only emulates it. Results stay right, but it is slow."""
     from astro.training.common import native_bf16

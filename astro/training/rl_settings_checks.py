@@ -22,13 +22,12 @@ PROBE = "make 24 from 3 8\n\nStep 1: Let's see, $3 \\times 8 = 24$."
 """Text that a server must tokenize as the model's own tokenizer does."""
 
 
-def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) -> None:
+def check_generation(settings: dict, *, cuda: bool, processes: int) -> None:
     """Check that `grpo.generation` can work on this machine.
 
     Args:
         settings: the values of schemas.grpo.GrpoParams.
         cuda: training runs on GPUs.
-        tied: the model's output layer shares the weights of its embedding.
 
     Raises:
         UserError: it cannot; says why.
@@ -61,11 +60,6 @@ def check_generation(settings: dict, *, cuda: bool, processes: int, tied: bool) 
         raise UserError(
             f"grpo.generation vllm_colocate: on a CPU it works in one process, not in {processes}; use hf (with "
             "seeded: true), or a compute profile of one process"
-        )
-    if tied:
-        raise UserError(
-            "grpo.generation vllm_colocate: vLLM on a CPU cannot update a model whose output layer is its "
-            "embedding (tie_word_embeddings); use hf"
         )
 
 
@@ -167,8 +161,8 @@ def check_lengths(
     return needed
 
 
-def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
-    """(function text -> token ids, context, whether the output layer shares the embedding) of a model folder.
+def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int]:
+    """(function text -> token ids, context) of a model folder.
 
     Raises:
         UserError: the folder is not a model.
@@ -179,7 +173,7 @@ def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int, bool]:
         config, tokenizer = AutoConfig.from_pretrained(str(model)), AutoTokenizer.from_pretrained(str(model))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{model}: transformers cannot load the model: {str(error).strip().splitlines()[0]}") from None
-    return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings, bool(config.tie_word_embeddings)
+    return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings
 
 
 # --- a vLLM server -----------------------------------------------------------------------------------------------------

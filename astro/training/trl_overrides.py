@@ -372,12 +372,13 @@ class SeededClient:
 # --- vLLM in the training process on a CPU; TRL supports only GPUs ----------------------------------------------------
 
 
-def cpu_colocated() -> type[Any]:
-    """Define the class `CpuColocated`.
+def cpu_colocated(dtype: str) -> type[Any]:
+    """Define the class `CpuColocated`. dtype: of vLLM's copy of the weights, as in schemas.engine.VllmParams.
 
-    Two things differ on a CPU. vLLM repacks weights when it loads them, so new weights must use its own reload; written
-    over the old ones they are silently ignored, or do not fit. And a seeded request crashes if its prompt is split over
-    two steps.
+    Three things differ on a CPU. vLLM repacks weights when it loads them, so new weights must use its own reload;
+    written over the old ones they are silently ignored, or do not fit. The reload leaves an output layer that is the
+    embedding (tie_word_embeddings) as it was, so vLLM has both as layers of their own. And a seeded request crashes if
+    its prompt is split over two steps.
     """
     # Read when TRL imports vLLM.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -404,7 +405,9 @@ def cpu_colocated() -> type[Any]:
                 return plain(
                     **options
                     | {
-                        "dtype": "float32",
+                        "dtype": dtype,
+                        "hf_overrides": {"tie_word_embeddings": False},
+                        "load_format": "dummy",  # `sync_weights` comes before the first sample
                         "enforce_eager": True,
                         "enable_chunked_prefill": False,
                         "max_num_batched_tokens": needed,
@@ -420,18 +423,20 @@ def cpu_colocated() -> type[Any]:
 
         def sync_weights(self) -> None:
             """Load the trainer's weights into vLLM."""
-            weights = [(name, parameter.detach().clone()) for name, parameter in self._iter_named_params()]
+            weights = {name: parameter.detach().clone() for name, parameter in self._iter_named_params()}
+            model: Any = self.model
+            weights |= {name: weights[source] for name, source in model.all_tied_weights_keys.items()}
             llm: Any = self.llm
-            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
             llm.reset_prefix_cache()
 
     return CpuColocated
 
 
 @contextlib.contextmanager
-def colocated_on_cpu() -> Iterator[None]:
-    """Make a GRPOTrainer that is created in the block generate by `CpuColocated`."""
-    replacement = cpu_colocated()
+def colocated_on_cpu(dtype: str) -> Iterator[None]:
+    """Make a GRPOTrainer that is created in the block generate by `CpuColocated`, with weights of `dtype`."""
+    replacement = cpu_colocated(dtype)
     import trl.trainer.grpo_trainer
 
     trainers: Any = trl.trainer.grpo_trainer

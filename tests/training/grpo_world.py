@@ -58,6 +58,7 @@ SETTINGS = {
         "gpu_memory_utilization": 0.3,
         "tensor_parallel_size": 1,
         "sleep": False,
+        "dtype": "float32",
         "server": {"url": "http://127.0.0.1:1", "group_port": 51216, "wait_timeout_s": 0.0},
     },
 }

@@ -15,24 +15,33 @@ from pathlib import Path
 from tests.training.grpo_world import run, tiny
 from astro.training.common import load_causal_lm, save_model
 work = Path(sys.argv[1])
-save_model(*tiny(hidden=64, ffn=96), work / "model")  # vLLM reads it from there, and heads of 32 are its smallest
+model, tokenizer = tiny(hidden=64, ffn=96)  # heads of 32 are vLLM's smallest
+model.config.tie_word_embeddings = sys.argv[2] == "tied"
+model.tie_weights()
+save_model(model, tokenizer, work / "model")  # vLLM reads its config from there
 model, tokenizer = load_causal_lm(work / "model", name="model")
 trainer, curve = run(work / "work", model=model, tokenizer=tokenizer, generation="vllm_colocate", steps=3, save_every=100)
 lengths = [row["length"] for row in curve]
 again = trainer.vllm_generation.generate(prompts=[[5, 6, 7]] * 2, images=None, num_generations=2)
-print("RESULT", json.dumps({"curve": curve, "again": again[1]}))
+tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+print("RESULT", json.dumps({"curve": curve, "again": again[1], "tied": tied}))
 """
 
 
-@pytest.fixture(scope="module")
-def result(tmp_path_factory):
+@pytest.fixture(scope="module", params=["untied", "tied"])
+def result(request, tmp_path_factory):
     """In a process of its own: where TRL has been told to spare vLLM, it has none."""
     work = tmp_path_factory.mktemp("colocated")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(work)], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", SCRIPT, str(work), request.param],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return {**json.loads(done.stdout.split("RESULT", 1)[1]), "printed": done.stdout + done.stderr}
+    read = json.loads(done.stdout.split("RESULT", 1)[1])
+    assert read["tied"] == (request.param == "tied")
+    return {**read, "printed": done.stdout + done.stderr}
 
 
 def test_vllm_follows_the_weights_that_are_trained(result):

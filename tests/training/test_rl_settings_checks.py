@@ -105,7 +105,6 @@ def test_params_that_do(changes):
 MACHINES = [
     ({"generation": "vllm_server"}, {"cuda": False}, "vllm_server: .* needs CUDA"),
     ({"generation": "vllm_colocate"}, {"cuda": False, "processes": 2}, "on a CPU it works in one process, not in 2"),
-    ({"generation": "vllm_colocate"}, {"cuda": False, "tied": True}, "tie_word_embeddings"),
     ({"generation": "vllm_colocate", "vllm__sleep": True}, {"cuda": False}, "execution.grpo_vllm.sleep"),
     (
         {"generation": "vllm_colocate", "vllm__tensor_parallel_size": 3},
@@ -118,18 +117,18 @@ MACHINES = [
 @pytest.mark.parametrize(("changes", "machine", "said"), MACHINES)
 def test_a_machine_that_cannot(changes, machine, said):
     with pytest.raises(UserError, match=said):
-        check_generation(with_vllm(**changes), **({"cuda": True, "processes": 1, "tied": False} | machine))
+        check_generation(with_vllm(**changes), **({"cuda": True, "processes": 1} | machine))
 
 
 def test_machines_that_can():
     for changes, machine in [
-        ({"generation": "hf"}, {"cuda": False, "processes": 2, "tied": True}),
-        ({"generation": "vllm_colocate"}, {"cuda": False, "processes": 1, "tied": False}),
+        ({"generation": "hf"}, {"cuda": False, "processes": 2}),
+        ({"generation": "vllm_colocate"}, {"cuda": False, "processes": 1}),
         (
             {"generation": "vllm_colocate", "vllm__tensor_parallel_size": 4},
-            {"cuda": True, "processes": 8, "tied": True},
+            {"cuda": True, "processes": 8},
         ),
-        ({"generation": "vllm_server"}, {"cuda": True, "processes": 8, "tied": False}),
+        ({"generation": "vllm_server"}, {"cuda": True, "processes": 8}),
     ]:
         check_generation(with_vllm(**changes), **machine)
 
