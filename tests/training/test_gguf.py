@@ -75,7 +75,10 @@ FAULTS = [
         {"instead": {"llama.attention.head_count_kv": 1}},
         "contains blk.0.attn_k.weight of the shape [32, 32], but its settings need [16, 32]",
     ),
-    ({"instead": {"llama.embedding_length": 2**30}}, "of the shape [257, 32], but its settings need [257, 1073741824]"),
+    (
+        {"instead": {"llama.feed_forward_length": 2**30}},
+        "of the shape [48, 32], but its settings need [1073741824, 32]",
+    ),
     (
         {"shaped": {"output_norm.weight": (16,)}},
         "contains output_norm.weight of the shape [16], but its settings need [32]",
