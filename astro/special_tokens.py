@@ -98,7 +98,7 @@ def load_tokenizer(folder: Path | str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a local model folder."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
 def cut_text(tokenizer: "PreTrainedTokenizerBase", text: str, tokens: Sequence[int]) -> list[str]:

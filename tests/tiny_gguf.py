@@ -39,13 +39,23 @@ def write_gguf(
     without: tuple[str, ...] = (),
     begin: bool = False,
     dtype=np.float32,
+    instead: dict | None = None,
+    shaped: dict | None = None,
+    broken: str = "",
+    big_endian: bool = False,
 ) -> Path:
-    """A Llama with random weights and the bytes as its vocabulary; each argument makes another fault."""
-    from gguf import GGUFWriter
+    """A Llama with random weights and the bytes as its vocabulary; each argument makes another fault.
+
+    Args:
+        instead: key of the metadata -> another value, of whatever type; None: left out.
+        shaped: tensor -> another shape.
+        broken: tensor with a weight that is not a number.
+    """
+    from gguf import GGUFEndian, GGUFValueType, GGUFWriter
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     hidden, ffn, heads, layers = 32, 48, 2, 2
-    writer = GGUFWriter(file, architecture)
+    writer = GGUFWriter(file, architecture, endianess=GGUFEndian.BIG if big_endian else GGUFEndian.LITTLE)
     writer.add_name("tiny")
     for key, value in {
         "context_length": 64,
@@ -68,17 +78,24 @@ def write_gguf(
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_add_bos_token(begin)
+    for key, value in (instead or {}).items():
+        writer.kv_data[0].pop(key, None)
+        if value is not None:
+            writer.add_key_value(key, value, GGUFValueType.get_type(value))
     shapes = {"token_embd.weight": (rows or tokens, hidden), "output_norm.weight": (hidden,)}
     for i in range(layers):
         shapes |= {f"blk.{i}.{name}.weight": (hidden, hidden) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
         shapes |= {f"blk.{i}.{name}.weight": (hidden,) for name in ("attn_norm", "ffn_norm")}
         shapes |= {f"blk.{i}.{name}.weight": (ffn, hidden) for name in ("ffn_gate", "ffn_up")}
         shapes[f"blk.{i}.ffn_down.weight"] = (hidden, ffn)
-    shapes |= dict.fromkeys(more_tensors, (hidden,))
+    shapes |= dict.fromkeys(more_tensors, (hidden,)) | (shaped or {})
     draw = np.random.default_rng(0)
     for name, shape in shapes.items():
         if name not in without:
-            writer.add_tensor(name, draw.normal(size=shape).astype(np.float32 if len(shape) == 1 else dtype))
+            weights = draw.normal(size=shape).astype(np.float32 if len(shape) == 1 else dtype)
+            if name == broken:
+                weights.flat[3] = np.nan
+            writer.add_tensor(name, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -114,9 +114,12 @@ class HfEngine:
         """
         disable_progress_bar()  # for loading weights
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(model), revision=revision)
+            self._tokenizer = AutoTokenizer.from_pretrained(str(model), revision=revision, trust_remote_code=False)
             self._model = AutoModelForCausalLM.from_pretrained(
-                str(model), revision=revision, dtype=dtype if dtype == "auto" else getattr(torch, dtype)
+                str(model),
+                revision=revision,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                trust_remote_code=False,
             ).eval()
         except (OSError, ValueError) as error:
             raise EngineError(f"transformers cannot load the model {model}: {error}") from None

@@ -115,7 +115,7 @@ def tokenizer_of(shape: Shape) -> "PreTrainedTokenizerBase | None":
         return None
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(shape.folder))
+    return AutoTokenizer.from_pretrained(str(shape.folder), trust_remote_code=False)
 
 
 def framed(text: str, question: str, tokenizer: "PreTrainedTokenizerBase | None") -> str:

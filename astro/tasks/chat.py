@@ -91,7 +91,7 @@ def load_chat_template(model: Path) -> ChatTemplate:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
+        tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: transformers cannot load a tokenizer: {str(error).splitlines()[0]}") from None
     return chat_template_of(tokenizer, source=str(model))

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -259,17 +260,29 @@ def load_causal_lm(
     more: dict[str, Any] = {}
     if quantization is not None:
         more = {"quantization_config": quantization, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0"))}}
+    more |= {"revision": revision, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(str(path), revision=revision, dtype=dtype, **more)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name}: transformers cannot load the model {path}: {first}") from None
+        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, **more)
+    except (OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{name}: transformers cannot load the model {path}: {load_fault(error)}") from None
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer of {path} has no end token")
     give_pad(tokenizer, name=name)
     sample_as_asked(model, tokenizer)
     return model, tokenizer
+
+
+def load_fault(error: Exception) -> str:
+    """Why transformers cannot load a model, in one line. For some causes its own text names a remedy that is not allowed here."""
+    lines = str(error).strip().splitlines()
+    if "custom code" in str(error):
+        return (
+            "it needs code of its own (auto_map), which is never run; use a model whose architecture transformers knows"
+        )
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are pickled with more than tensors, and such code is never run; use safetensors weights"
+    return lines[0] if lines else type(error).__name__
 
 
 def sample_as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

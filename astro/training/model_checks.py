@@ -129,13 +129,16 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
     """
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+    from astro.training.common import load_fault
+
     source = called or str(model)
     try:
-        config = AutoConfig.from_pretrained(str(model))
-        tokenizer = AutoTokenizer.from_pretrained(str(model))
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name}: {source} is not a model that transformers can load: {first}") from None
+        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+            raise ValueError("it has no config.json")
+        config = AutoConfig.from_pretrained(str(model), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+    except Exception as error:  # a broken config.json raises many kinds, and tokenizers plain Exception
+        raise UserError(f"{name}: {source} is not a model that transformers can load: {load_fault(error)}") from None
     generation: GenerationConfig | None
     try:
         generation = GenerationConfig.from_pretrained(str(model))

@@ -169,10 +169,13 @@ def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int]:
     """
     from transformers import AutoConfig, AutoTokenizer
 
+    from astro.training.common import load_fault
+
     try:
-        config, tokenizer = AutoConfig.from_pretrained(str(model)), AutoTokenizer.from_pretrained(str(model))
+        config = AutoConfig.from_pretrained(str(model), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{model}: transformers cannot load the model: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{model}: transformers cannot load the model: {load_fault(error)}") from None
     return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings
 
 

@@ -18,6 +18,9 @@ TAKEN = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICE
 SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model"]
 """Files of a hub repository that can be checked before the weights are downloaded."""
 
+CHECKED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of weights that may be NaN or infinite and that torch can test."""
+
 
 def header(file: Path) -> dict[str, list[int]]:
     """Names and shapes in a safetensors file.
@@ -33,23 +36,32 @@ def header(file: Path) -> dict[str, list[int]]:
             raise ValueError(f"{file.name} is not a safetensors file, or is cut short")
         try:
             entries = json.loads(stream.read(length))
-        except ValueError:
+            entries.pop("__metadata__", None)
+            end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+            found = {name: [int(size) for size in entry["shape"]] for name, entry in entries.items()}
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
             raise ValueError(f"{file.name} is not a safetensors file") from None
-    entries.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     if size < 8 + length + end:
         raise ValueError(f"{file.name} is cut short: {size} bytes, but its header says {8 + length + end}")
-    return {name: entry["shape"] for name, entry in entries.items()}
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder, including all that its index names; [] if there are none.
 
     Raises:
-        ValueError: the index names a missing file.
+        ValueError: the index is broken or names a missing file, or there is a single file beside it.
     """
     if (folder / INDEX).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+            inside = all(Path(name).name == name for name in names)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            inside = False
+        if not inside:
+            raise ValueError(f"{INDEX} does not map the names of weights to files of this folder")
+        if "model.safetensors" not in names and (folder / "model.safetensors").is_file():  # transformers prefers it
+            raise ValueError(f"it has both model.safetensors and {INDEX}; remove the one that does not belong to it")
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise ValueError(f"missing weight files: {len(missing)} of {len(names)}, the first is {missing[0]}")
@@ -69,6 +81,19 @@ def shapes(folder: Path) -> dict[str, list[int]]:
 def count(folder: Path) -> int:
     """Number of parameters of a model folder. Tied weights count once."""
     return sum(math.prod(shape) for shape in shapes(folder).values())
+
+
+def not_finite(folder: Path) -> str:
+    """The name of the first weight of a model folder that is NaN or infinite; "": none. One tensor at a time is in memory."""
+    from safetensors import safe_open
+
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  # it is no dict
+                weights = tensors.get_tensor(name)
+                if weights.dtype in CHECKED and not torch.isfinite(weights).all():
+                    return name
+    return ""
 
 
 def copy_snapshot(source: Path, target: Path) -> None:

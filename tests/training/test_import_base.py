@@ -1,12 +1,15 @@
 """A pretrained base: what is taken, what is refused before it is copied, adapters merged into it."""
 
 import json
+import pickle
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from astro.files import atomic_path
 from astro.process import UserError
 from astro.training import import_base
 from astro.training.common import load_causal_lm, save_model
@@ -132,7 +135,75 @@ def of_no_known_kind(folder):
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "llamma"}))
 
 
+def with_config(**changes):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return change
+
+
+def with_file(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def with_header(header):
+    text = json.dumps(header).encode()
+    return with_file("model-00001-of-00002.safetensors", len(text).to_bytes(8, "little") + text + b"0" * 64)
+
+
+def not_a_number(folder):
+    file = sorted(folder.glob("*.safetensors"))[1]
+    weights = load_file(file)
+    name = sorted(weights)[0]
+    weights[name].view(-1)[-1] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def pickled(content):
+    def write(folder):
+        for file in folder.glob("*safetensors*"):
+            file.unlink()
+        (folder / "pytorch_model.bin").write_bytes(content)
+
+    return write
+
+
+class Harm:
+    """Unpickling it runs code."""
+
+    def __reduce__(self):
+        return (print, ("HARM",))
+
+
+def with_code(folder):
+    with_config(model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnModel"})(folder)
+    (folder / "own.py").write_text("raise SystemExit('HARM')")
+
+
+NO_MAP = r"model\.safetensors\.index\.json does not map the names of weights to files of this folder"
 BROKEN = [
+    (with_code, r"needs code of its own \(auto_map\), which is never run; use a model whose architecture"),
+    (with_file("config.json", b"[]"), r"is not a model that transformers can load"),
+    (with_config(hidden_size="wide"), r"is not a model that transformers can load.*hidden_size"),
+    (with_config(num_attention_heads=0), r"is not a model that transformers can load"),
+    (
+        with_config(num_hidden_layers=9),
+        r"its weights lack \d+ of \d+ tensors that its config\.json requires, the first is model",
+    ),
+    (with_file("tokenizer.json", b"{}"), r"is not a model that transformers can load"),
+    (
+        with_file("model.safetensors", b""),
+        r"it has both model\.safetensors and model\.safetensors\.index\.json; remove",
+    ),
+    (with_file("model.safetensors.index.json", b"[]"), NO_MAP),
+    (with_file("model.safetensors.index.json", b'{"weight_map": {"x": "../other/x.safetensors"}}'), NO_MAP),
+    (with_header([1]), r"model-00001-of-00002\.safetensors is not a safetensors file"),
+    (with_header({"x": {"shape": [1]}}), r"model-00001-of-00002\.safetensors is not a safetensors file"),
+    (with_header({"x": 5}), r"model-00001-of-00002\.safetensors is not a safetensors file"),
+    (not_a_number, r"has weights that are not finite; fetch it again"),
+    (pickled(pickle.dumps(Harm())), r"is not a model|cannot load the model.*(safetensors|pickle)"),
+    (pickled(b"PK\x03\x04 cut"), r"is not a model|cannot load the model"),
     # (what is done to a good model, what is said)
     (without("config.json"), r"is not a model that transformers can load"),
     (without("tokenizer.json"), r"is not a model that transformers can load"),
@@ -148,13 +219,19 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("broken", "said"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_model_is_refused_before_it_is_copied(base, tmp_path, broken, said):
+def test_a_broken_model_is_refused_before_it_is_published(base, tmp_path, monkeypatch, capfd, broken, said):
     source = tmp_path / "source"
     shutil.copytree(base, source)
     broken(source)
-    with pytest.raises(UserError, match=r"(?s)base\.pretrained\.path: .*source.*" + said):
-        take(source, tmp_path / "out")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *text: asked.append(text) or "y")  # nor is the user asked to run code
+    expected = pytest.raises(UserError, match=r"base\.pretrained\.path: .*source.*" + said)
+    with expected as refused, atomic_path(tmp_path / "out") as out:  # as the stage does it
+        take(source, out)
+    assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
+    assert not asked
+    assert "HARM" not in capfd.readouterr().out
 
 
 def test_a_hub_id_is_to_be_pinned(tmp_path):
