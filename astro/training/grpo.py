@@ -434,7 +434,9 @@ class WatchGradient(TrainerCallback):
         self.recent = self.recent[-self.STEPS :]
         self.unread = self.unread + 1 if reward is None else 0
         flat, mean, cut = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
-        short = 0 < state.max_steps == len(self.recent) < self.STEPS and flat >= 1  # the whole run, and it taught nothing
+        short = (
+            0 < state.max_steps == len(self.recent) < self.STEPS and flat >= 1
+        )  # the whole run, and it taught nothing
         if not short and (len(self.recent) < self.STEPS or flat < self.SHARE):
             return
         if state.global_step < self.said + self.PAUSE:
