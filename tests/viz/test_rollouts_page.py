@@ -143,9 +143,8 @@ def test_model_text_is_data_and_the_page_loads_nothing():
 )  # fmt: skip
 def test_text_of_a_model_cannot_break_or_turn_the_page_around(text, sign):
     problem = PROBLEMS[LEARNT].model_copy(update={"question": f"{PROBLEMS[LEARNT].question} Q{text}Q"})
-    rows = {s: [rollout(problem, s, right=s > 0, text=f"T{text}T")] for s in (0, 5)}
-    given = arm(validation=rows, problems={**PROBLEMS, problem.id: problem})
-    page = page_of([given])
+    rows = {s: [rollout(PROBLEMS[LEARNT], s, right=s > 0, text=f"T{text}T")] for s in (0, 5)}
+    page = page_of([arm(validation=rows, problems={**PROBLEMS, LEARNT: problem})])
     if sign is None:
         assert page.count(f"T{text}T") >= 2
         assert f"Q{text}Q" in page
