@@ -89,6 +89,29 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _rl_has_problems_and_room(self) -> "Params":
+        """Refuse now what RL would refuse after hours, where the params alone say it."""
+        for name in self.arms:
+            grpo = self.of_arm(name).grpo
+            if not grpo.steps:
+                continue
+            held_out, needed = grpo.validation.problems, grpo.prompts_per_step
+            left = min(self.problems.rl - held_out, grpo.pass_rate.problems)
+            if self.problems.source == "generated" and left < needed:
+                raise ValueError(
+                    f"grpo: of problems.rl {self.problems.rl}, grpo.validation.problems {held_out} and "
+                    f"grpo.pass_rate.problems {grpo.pass_rate.problems} leave {max(0, left)} for training, but one step "
+                    f"needs grpo.prompts_per_step {needed}; raise problems.rl, hold out fewer, or lower prompts_per_step"
+                )
+            context = self.base.model.context
+            if self.base.source == "train" and grpo.max_completion_length >= context:
+                raise ValueError(
+                    f"grpo.max_completion_length {grpo.max_completion_length} leaves no room for a prompt: "
+                    f"base.model.context is {context}; lower the one, or raise the other"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _task_has_what_is_asked_of_it(self) -> "Params":
         if self.run.task in TASKS and self.run.options:
             raise ValueError(f"run.options: run.task {self.run.task} has no options; set run.options to {{}}")

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from astro.files import (
 from astro.process import UserError
 from schemas.strict import Strict
 
+ROOT = Path(__file__).parents[1]
 NOBODY = 65534
 
 
@@ -119,6 +122,18 @@ def test_what_a_killed_process_of_the_same_id_left_is_not_taken_in(tmp_path):
         temporary.mkdir()
         (temporary / "new").write_text("new")
     assert names(tmp_path / "out") == ["new"]
+
+
+def test_what_a_killed_process_left_beside_a_model_is_no_part_of_the_models(tmp_path):
+    """DVC hashes the folder models for eval, so half a model in it would run eval again, and once more when it is removed."""
+    with atomic_path(tmp_path / "models/grpo") as temporary:
+        temporary.touch()
+        name = temporary.name
+    paths = [f"models/{name}/model.safetensors", f"metrics/{name}", "models/grpo/model.safetensors"]
+    told = subprocess.run(
+        [sys.executable, "-m", "dvc", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.split() == paths[:2], told.stderr
 
 
 def test_a_read_only_folder_is_an_error_with_its_path(powerless):

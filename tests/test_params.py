@@ -128,6 +128,42 @@ def test_values_that_do_not_fit_together(tmp_path, new, parts):
     assert [part for part in parts if part not in said] == []
 
 
+RL = [
+    # what RL could only refuse after the search and SFT: edits, words
+    ([("  rl: 1128 ", "  rl: 128 ")], ["problems.rl 128", "validation.problems 128", "leave 0 for training"]),
+    ([("  rl: 1128 ", "  rl: 60 ")], ["leave 0 for training", "prompts_per_step 16"]),
+    ([("    problems: 128 ", "    problems: 1113 ")], ["leave 15 for training"]),
+    ([("    problems: 1000", "    problems: 15")], ["grpo.pass_rate.problems 15", "leave 15 for training"]),
+    ([("  prompts_per_step: 16", "  prompts_per_step: 1024")], ["leave 1000 for training", "prompts_per_step 1024"]),
+    ([("  max_completion_length: 224", "  max_completion_length: 512")], ["base.model.context is 512", "no room"]),
+    # one arm alone
+    (
+        [("  direct: {sft: {}, grpo: {}}", "  direct: {sft: {}, grpo: {prompts_per_step: 1024}}")],
+        ["leave 1000 for training"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("edits", "parts"), RL)
+def test_an_rl_set_or_context_that_cannot_do_is_refused_before_the_first_stage(tmp_path, edits, parts):
+    said = message(changed(tmp_path, *edits))
+    assert [part for part in parts if part not in said] == []
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        # just enough; no RL at all; problems of files, whose number only the file says
+        [("    problems: 128 ", "    problems: 1112 ")],
+        [("  rl: 1128 ", "  rl: 5 "), ("  steps: 26", "  steps: 0")],
+        [("  rl: 1128 ", "  rl: 5 "), ("source: generated ", "source: files "),
+         ("  files: {} ", "  files: {train: a, rl: b, eval_c: d} ")],
+    ],
+)  # fmt: skip
+def test_an_rl_set_that_does_is_not_refused(tmp_path, edits):
+    load_params(changed(tmp_path, *edits))
+
+
 MATH = [
     # edits that ask for mathematics, what is missing
     ([("  task: countdown ", "  task: math ")], ["run.task math", "problems.source", "docs/problems.md"]),

@@ -412,6 +412,7 @@ class WatchGradient(TrainerCallback):
         """
         self.settings, self.label = settings, label
         self.recent: list[tuple[float, float, float]] = []
+        self.unread = 0
         self.said = -self.PAUSE
 
     def on_log(
@@ -431,8 +432,14 @@ class WatchGradient(TrainerCallback):
         known = (row["frac_reward_zero_std"], reward) if reward is not None else (1.0, self.settings["reward_wrong"])
         self.recent.append((*known, row.get("completions/clipped_ratio", 0.0)))
         self.recent = self.recent[-self.STEPS :]
+        self.unread = self.unread + 1 if reward is None else 0
         flat, mean, cut = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
-        if len(self.recent) < self.STEPS or flat < self.SHARE or state.global_step < self.said + self.PAUSE:
+        short = (
+            0 < state.max_steps == len(self.recent) < self.STEPS and flat >= 1
+        )  # the whole run, and it taught nothing
+        if not short and (len(self.recent) < self.STEPS or flat < self.SHARE):
+            return
+        if state.global_step < self.said + self.PAUSE:
             return
         self.said = state.global_step
         if state.is_world_process_zero:
@@ -442,18 +449,27 @@ class WatchGradient(TrainerCallback):
         """The observation and a remedy."""
         low, high = self.settings["reward_wrong"], self.settings["reward_correct"]
         first = step - len(self.recent) + 1
+        when = f"in steps {first} to {step}" if first < step else f"in step {step}"
         seen = (
-            f"in steps {first} to {step} the rewards of each group were all equal, so nothing was learned"
+            f"{when} the rewards of each group were all equal, so nothing was learned"
             if flat >= 1
-            else f"{flat:.0%} of the groups in steps {first} to {step} had equal rewards and so no gradient"
+            else f"{flat:.0%} of the groups {when} had equal rewards and so no gradient"
         )
+        if self.unread >= len(self.recent):
+            return f"{seen}; no reference answer of these prompts can be read, so no completion has a reward: check the rl set"
         if (reward - low) / (high - low) > 0.5:
             remedy = "most completions are right, so use harder problems, or lower grpo.pass_rate.high"
         else:
             remedy = "most completions are wrong, so use easier problems, raise grpo.pass_rate.low, or train SFT longer"
             if cut > 0.5:
                 remedy = f"most completions are wrong, and {cut:.0%} are cut, so raise grpo.max_completion_length first"
-        return f"{seen}; {remedy}. grpo.refills above 0 replaces such groups, and a larger grpo.group_size makes them rarer"
+        refills = self.settings["refills"]
+        rounds = (
+            f"grpo.refills {refills} found no better groups, and more rounds try more prompts"
+            if refills
+            else "grpo.refills above 0 replaces such groups"
+        )
+        return f"{seen}; {remedy}. {rounds}, and a larger grpo.group_size makes them rarer"
 
 
 def rows_of(problems: Sequence[Problem], restarts: Sequence[tuple[Problem, str]], task: Task) -> list[dict]:

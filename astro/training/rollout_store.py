@@ -6,18 +6,19 @@ lost.
 """
 
 import gzip
-import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from astro.files import atomic_path, discard, explain, read_jsonl, write_json, write_jsonl
+from astro.files import atomic_path, discard, explain, read_json, read_jsonl, write_json, write_jsonl
 from astro.process import UserError
 from schemas.records import Problem
 from schemas.rollouts import RlRollout
+from schemas.strict import Strict
 
 AFFECTS_RESULTS = False  # rollouts are for inspection; only the report reads them
 
@@ -29,6 +30,12 @@ STATE = "state.json"
 
 KEPT_RUNS = 6
 """Number of runs of one stage whose rollouts are kept. The oldest is removed."""
+
+
+class WriterState(Strict):
+    """Content of state.json."""
+
+    stride: int = Field(ge=1, description="training shards are kept every so many steps")
 
 
 class RolloutWriter:
@@ -50,17 +57,31 @@ class RolloutWriter:
         if not self.limit:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        state = folder / STATE
-        self.stride = int(json.loads(state.read_bytes())["stride"]) if state.is_file() else 1
+        self.stride = 1
+        if (state := folder / STATE).is_file():
+            try:
+                self.stride = read_json(state, WriterState).stride
+            except UserError as error:
+                raise UserError(f"{error}; remove the file, and run `dvc repro` again to resume") from None
         self._thin()
 
     def resume(self, step: int) -> None:
-        """Remove shards that were written after the checkpoint of `step`."""
+        """Remove shards that were written after the checkpoint of `step`.
+
+        Raises:
+            UserError: an earlier shard is damaged, e.g. by a crash of the machine. It cannot be sampled again.
+        """
         if not self.limit:
             return
         for path in shards(self.folder):
             if step_of(path) > step:
                 path.unlink()
+            else:
+                _content(
+                    path,
+                    remedy=f"remove the file and run `dvc repro` again: training resumes after step {step} and keeps "
+                    "the rollouts of all other steps",
+                )
 
     def write(self, kind: str, step: int, rows: Sequence[RlRollout]) -> None:
         """Store the rollouts of a step.
@@ -132,18 +153,29 @@ def kind_of(shard: Path) -> str:
     return shard.name.partition("-")[0]
 
 
+def _content(path: Path, *, remedy: str) -> bytes:
+    """The decompressed content of a shard.
+
+    Raises:
+        UserError: the file is damaged or empty.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip file ({error}); {remedy}") from None
+    if not content.strip():
+        raise UserError(f"{path}: contains no rollouts, so the file was cut; {remedy}")
+    return content
+
+
 def read_shard(path: Path) -> Iterator[RlRollout]:
     """Read the rollouts of a shard.
 
     Raises:
-        UserError: the file is truncated or broken; names file, line and field.
+        UserError: the file is truncated, empty or broken; names file, line and field.
     """
-    remedy = "remove the file, or repeat RL"
-    try:
-        lines = gzip.decompress(path.read_bytes()).splitlines()
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}); {remedy}") from None
-    for number, line in enumerate(lines, 1):
+    remedy = "remove the file to go on without the rollouts of this step, or repeat RL"
+    for number, line in enumerate(_content(path, remedy=remedy).splitlines(), 1):
         try:
             yield RlRollout.model_validate_json(line)
         except ValidationError as error:

@@ -176,11 +176,26 @@ def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield f"{prefix}{key}", value
 
 
+VISIBLE = (
+    {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"}
+    | {0x7F: "\u2421"}
+    | {code: f"\u27e8U+{code:04X}\u27e9" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+)
+"""Characters that pages show by a sign: control characters, which HTML does not allow, and those that change the direction of
+text, by which a model's text would turn the page's own words and marks around."""
+
+
+def shown(value: object) -> object:
+    """What a template prints, with signs for the characters of `VISIBLE`."""
+    return value.translate(VISIBLE) if isinstance(value, str) else value
+
+
 def environment() -> Environment:
     """The template environment with its filters."""
     found = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,  # a misspelt name in a template fails instead of printing nothing
         trim_blocks=True,
         lstrip_blocks=True,

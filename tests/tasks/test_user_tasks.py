@@ -236,6 +236,32 @@ def test_a_score_that_loops_crashes_or_exits_is_no_verdict_and_the_others_stand(
     assert len(caplog.messages) == 1
 
 
+NO_SCORES = [
+    # what score() returns, words of the warning
+    ('float("nan")', "finite number, not nan"),
+    ('float("inf")', "finite number, not inf"),
+    ('float("-inf")', "finite number, not -inf"),
+    ("None", "not None"),
+    ('"1"', "not '1'"),
+    ('"yes"', "not 'yes'"),
+    ("[1.0]", "TypeError"),
+    ("1j", "TypeError"),
+    ("1 / 0", "ZeroDivisionError"),
+]
+
+
+@pytest.mark.parametrize(("value", "words"), NO_SCORES)
+def test_what_is_no_score_is_never_right_and_is_said(write, caplog, value, words):
+    task = own(
+        write, f"def score(self, problem, answer): return {value} if answer == 'odd' else answer == problem.gold"
+    )
+    unread = "unparseable_prediction"
+    assert task.grade_answers([asked()] * 3, ["odd", "3", "odd"]) == [unread, "correct", unread]
+    (said,) = caplog.messages
+    assert words in said
+    assert "(in score); the answer counts as unreadable" in said
+
+
 def test_what_it_prints_and_forks_does_not_reach_us(write, capfd, tmp_path):
     task = own(
         write,

@@ -120,11 +120,11 @@ def test_the_trainer_takes_the_prompts_in_their_order(tmp_path):
 # --- the message ------------------------------------------------------------------------------------------------------
 
 
-def said(capsys, steps, **changes):
-    """What is printed over logged steps: (share of flat groups, reward, share cut)."""
+def said(capsys, steps, last=40, **changes):
+    """What is printed over logged steps: (share of flat groups, reward, share cut). last: the last step of the run."""
 
     class State:
-        global_step, is_world_process_zero = 0, True
+        global_step, max_steps, is_world_process_zero = 0, last, True
 
     watch, state = WatchGradient(SETTINGS | changes, label="grpo"), State()
     for flat, reward, cut in steps:
@@ -147,8 +147,8 @@ MESSAGES = [
     # many flat groups
     ([(0.75, -0.9, 0.1)] * 5, "75% of the groups in steps 1 to 5 had equal rewards"),
     ([(0.75, -0.9, 0.8)] * 5, "80% are cut, so raise grpo.max_completion_length first"),
-    # a step of which no reward is known
-    ([(1.0, None, 0.0)] * 5, "nothing was learned"),
+    # one step of which no reward is known
+    ([(1.0, -1.0, 0.0)] * 4 + [(1.0, None, 0.0)], "nothing was learned; most completions are wrong"),
 ]
 
 
@@ -161,6 +161,34 @@ def test_what_is_said_of_groups_without_a_gradient(capsys, steps, words):
         assert words in lines[0]
         assert "grpo.refills" in lines[0]
         assert "grpo.group_size" in lines[0]
+
+
+def test_the_remedy_is_none_that_is_there_already(capsys):
+    (line,) = said(capsys, [(1.0, -1.0, 0.0)] * 5, refills=3)
+    assert "refills above 0" not in line
+    assert "grpo.refills 3 found no better groups" in line
+
+
+def test_references_that_cannot_be_read_are_not_called_wrong_completions(capsys):
+    (line,) = said(capsys, [(1.0, None, 0.0)] * 5)
+    assert "no reference answer of these prompts can be read" in line
+    assert "wrong" not in line
+    (line,) = said(capsys, [(1.0, None, 0.0)] * 4 + [(1.0, -1.0, 0.0)])
+    assert "most completions are wrong" in line
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        # a run of a few steps in which nothing was learned; one in which something was; one that goes on
+        ([(1.0, -1.0, 0.0)] * 3, "in steps 1 to 3 the rewards of each group were all equal, so nothing was learned"),
+        ([(1.0, 1.0, 0.0)], "in step 1 the rewards of each group were all equal"),
+        ([(1.0, -1.0, 0.0), (0.9, -1.0, 0.0)], ""),
+    ],
+)
+def test_a_run_shorter_than_the_window_that_learned_nothing_is_told(capsys, steps, words):
+    lines = said(capsys, steps, last=len(steps))
+    assert [words in line for line in lines] == [True] * bool(words)
 
 
 def test_it_is_not_said_at_every_step(capsys):

@@ -130,6 +130,30 @@ def test_model_text_is_data_and_the_page_loads_nothing():
     assert not re.search(r'(?:src|href)="(?!#|report\.html)', page)
 
 
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        # what HTML does not allow
+        ("\x00", "\u2400"), ("\x08", "\u2408"), ("\x1b[31m", "\u241b[31m"), ("\x7f", "\u2421"),
+        # what would turn the page's own marks and words around
+        ("\u202e", "\u27e8U+202E\u27e9"), ("\u2067", "\u27e8U+2067\u27e9"),
+        # letters of any script stay as they are
+        ("\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u6f22\u5b57 \U0001f600 e\u0301", None),
+    ],
+)  # fmt: skip
+def test_text_of_a_model_cannot_break_or_turn_the_page_around(text, sign):
+    problem = PROBLEMS[LEARNT].model_copy(update={"question": f"{PROBLEMS[LEARNT].question} Q{text}Q"})
+    rows = {s: [rollout(PROBLEMS[LEARNT], s, right=s > 0, text=f"T{text}T")] for s in (0, 5)}
+    page = page_of([arm(validation=rows, problems={**PROBLEMS, LEARNT: problem})])
+    if sign is None:
+        assert page.count(f"T{text}T") >= 2
+        assert f"Q{text}Q" in page
+    else:
+        assert text[0] not in page
+        assert page.count(f"T{sign}T") >= 2
+        assert f"Q{sign}Q" in page
+
+
 def test_same_rollouts_same_page_and_a_long_run_stays_small():
     long = arm(steps=tuple(range(0, 305, 5)))
     page = page_of([long, arm("grpo_direct", steps=tuple(range(0, 305, 5)))], problems=6)

@@ -163,9 +163,12 @@ def _problem(task: Task, seed: str, level: int) -> dict[str, Any]:
 
 
 def _score(task: Task, problem: dict, answer: str) -> float:
-    score = float(task.score(Problem(**problem), answer))
-    if math.isnan(score):
-        raise ValueError("the score is not a number (NaN)")
+    given = task.score(Problem(**problem), answer)
+    if given is None or isinstance(given, (str, bytes)):
+        raise TypeError(f"score() must return a number or a truth value, not {given!r:.100}")
+    score = float(given)
+    if not math.isfinite(score):
+        raise ValueError(f"score() must return a finite number, not {score}")
     return score
 
 
