@@ -253,11 +253,12 @@ _sudoku, _sudoku_direct = Runs("sft", folder=SUDOKU), Runs("sft_direct", folder=
 
 
 def rl_table() -> str:
-    """Both arms after RL with one change, and the differences from the default."""
+    """Both arms after RL: their gain by RL, and with one change the differences from the default."""
     rows: list[Row] = []
-    for model in ("grpo", "grpo_direct"):
+    for model, before in (("grpo", "sft"), ("grpo_direct", "sft_direct")):
         default = Runs(model, folder=RL_RUNS)
         rows.append((style(model).label, default))
+        rows.append((f"{style(model).label} − {style(before).label}", default, Runs(before, folder=RL_RUNS)))
         for name, label in RL_CHANGES.items():
             rows.append((f"{label} − {style(model).label}", Runs(model, name, RL_RUNS), default))
     return scores_table("pass@1 in %", rows)
