@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def short(monkeypatch):
     monkeypatch.setattr(user_task, "MEMORY_LIMIT", 1 << 29)
     user_task.pool.cache_clear()
     yield
-    user_task.pool(HOME).close()
+    user_task.pool(HOME, Path.cwd()).close()
     user_task.pool.cache_clear()
 
 
@@ -196,6 +197,15 @@ def test_a_bad_file_is_refused_in_one_line(write, code, said):
     with pytest.raises(UserError, match=said) as refused:
         get_task(write(code))
     assert "\n" not in str(refused.value)
+
+
+def test_a_path_is_read_in_the_working_folder_of_its_task(write, tmp_path, monkeypatch):
+    """The workers of the first task have their own working folder, and outlive a change of it."""
+    for name, line in (("one", "from the first folder"), ("two", "from the second")):
+        (tmp_path / name).mkdir()
+        write(MINIMAL.replace("(Task):", f"(Task):\n        '{line}'"), f"{name}/own.py")
+        monkeypatch.chdir(tmp_path / name)
+        assert get_task("own.py").about == line
 
 
 def test_no_file_and_an_unknown_name():

@@ -37,8 +37,12 @@ _log = logging.getLogger(__name__)
 
 
 @cache
-def pool(home: str) -> Pool:
-    """The worker pool of this process for functions of the module `home`."""
+def pool(home: str, folder: Path) -> Pool:
+    """The worker pool of this process for functions of the module `home`.
+
+    Args:
+        folder: the working folder. Workers keep that of their start, so another one needs workers of its own.
+    """
     return Pool(time_limit=TIME_LIMIT, memory_limit=MEMORY_LIMIT, home=home, cache_size=0)
 
 
@@ -65,7 +69,7 @@ class UserTask(Task):
         self.name, self._given = source, json.dumps(dict(options or {}), sort_keys=True)
         if source.endswith(".py") and not Path(source).is_file():
             raise UserError(f"run.task: {source}: no such file")
-        self._home = home_of(source)
+        self._home, self._folder = home_of(source), Path.cwd()
         about = self.workers.run_batch(f"{self._home}describe", [(source, self._given)])[0]
         if isinstance(about, Failed):
             raise UserError(f"{source}: loading failed: {self._limit(about)}")
@@ -82,7 +86,7 @@ class UserTask(Task):
     @property
     def workers(self) -> Pool:
         """The pool of processes that run the task's own code."""
-        return pool(self._home)
+        return pool(self._home, self._folder)
 
     def fresh(self) -> "UserTask":
         """A copy of the task, loaded again from its file."""
