@@ -371,6 +371,15 @@ def test_backtracks_and_accuracy_correlate_over_the_steps_of_rl(data):
     assert "Direct-RL: over the steps" not in part
 
 
+def test_a_figure_of_validation_has_its_interval(data):
+    points = [{"step": step, "pass_at_1": value} for step, value in ((0, 0.25), (5, 0.5), (10, 0.4))]
+    found = {"problems": 96, "points": points, "published_step": 5, "stopped_early": False}
+    curve = [{"step": float(p["step"]), "validation_pass_at_1": p["pass_at_1"]} for p in points]
+    metrics = {**data.stage_metrics, "grpo": {**data.stage_metrics["grpo"], "validation": found}}
+    page = render(replace(data, stage_metrics=metrics, curves={"grpo": curve}))
+    assert ["ASTRO-RL", "96", "25.0", "50.0", "5", "40.0", "± 9.8", "5"] in rows(section(page, "training"))
+
+
 def test_no_rl_step(data):
     none = make_rl_metrics(pass_rate=None, first=None, last=None, steps=0)
     stage_metrics = {**data.stage_metrics, "grpo": none, "grpo_direct": none}
