@@ -14,6 +14,7 @@ import torch
 from transformers import (
     BitsAndBytesConfig,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -271,6 +272,23 @@ def load_causal_lm(
     give_pad(tokenizer, name=name)
     sample_as_asked(model, tokenizer)
     return model, tokenizer
+
+
+def load_settings(model: Path | str) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """Config and tokenizer of a model, without its weights. Code that comes with it never runs.
+
+    Raises:
+        ValueError: a folder has no config.json.
+        Exception: transformers cannot read it. A broken config.json raises many kinds; `load_fault` says why.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise ValueError("it has no config.json")
+    return (
+        AutoConfig.from_pretrained(str(model), trust_remote_code=False),
+        AutoTokenizer.from_pretrained(str(model), trust_remote_code=False),
+    )
 
 
 def load_fault(error: Exception) -> str:

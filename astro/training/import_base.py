@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from astro.process import UserError, plural
-from astro.training.common import load_causal_lm, load_fault, save_model
+from astro.training.common import load_causal_lm, load_fault, load_settings, save_model
 from astro.training.lora import check_adapter, merge
 from astro.training.safetensors_io import copy_snapshot, count, download, not_finite, shapes
 
@@ -118,13 +118,10 @@ def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
     Raises:
         UserError: it will not; `path` is the user's name for the folder.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     try:
-        if not (folder / "config.json").is_file():
-            raise ValueError("it has no config.json")
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config, tokenizer = load_settings(folder)
         with torch.device("meta"):
             wanted = {name: list(p.shape) for name, p in AutoModelForCausalLM.from_config(config).named_parameters()}
         held = shapes(folder)

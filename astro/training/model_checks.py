@@ -127,16 +127,13 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
     Raises:
         UserError: it cannot be read, or `check_model` finds faults, each on its own line.
     """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
-    from astro.training.common import load_fault
+    from astro.training.common import load_fault, load_settings
 
     source = called or str(model)
     try:
-        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-            raise ValueError("it has no config.json")
-        config = AutoConfig.from_pretrained(str(model), trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+        config, tokenizer = load_settings(model)
     except Exception as error:  # a broken config.json raises many kinds, and tokenizers plain Exception
         raise UserError(f"{name}: {source} is not a model that transformers can load: {load_fault(error)}") from None
     generation: GenerationConfig | None

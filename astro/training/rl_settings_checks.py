@@ -167,13 +167,10 @@ def shape_of(model: Path) -> tuple[Callable[[str], list[int]], int]:
     Raises:
         UserError: the folder is not a model.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    from astro.training.common import load_fault
+    from astro.training.common import load_fault, load_settings
 
     try:
-        config = AutoConfig.from_pretrained(str(model), trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=False)
+        config, tokenizer = load_settings(model)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{model}: transformers cannot load the model: {load_fault(error)}") from None
     return lambda text: encode_prompt(tokenizer, text), config.max_position_embeddings
