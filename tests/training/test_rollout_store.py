@@ -197,22 +197,22 @@ def flipped(place):
     return bytes(changed)
 
 
-DAMAGED = [
+# gzip writes the time into its header: without mtime=0 two workers would collect different tests
+DAMAGED = {
     # nothing was written before the machine stopped, or only zeros
-    b"",
-    bytes(200),
-    gzip.compress(b""),
-    gzip.compress(b"\n"),
-    # cut, with other bytes at the end, not compressed
-    *(SHARD[:n] for n in (1, 9, len(SHARD) // 2, len(SHARD) - 1)),
-    SHARD + b"xyz",
-    b"hello",
-    # a bit is another one: in the header, the stream, the check sum
-    *(flipped(place) for place in (0, 12, 60, 150, len(SHARD) - 6, len(SHARD) - 2)),
-]
+    "empty": b"",
+    "zeros": bytes(200),
+    "no rows": gzip.compress(b"", mtime=0),
+    "an empty row": gzip.compress(b"\n", mtime=0),
+    **{f"cut at {n}": SHARD[:n] for n in (1, 9, len(SHARD) // 2, len(SHARD) - 1)},
+    "other bytes at the end": SHARD + b"xyz",
+    "not compressed": b"hello",
+    # in the header, the stream, the check sum
+    **{f"flipped at {n}": flipped(n) for n in (0, 12, 60, 150, len(SHARD) - 6, len(SHARD) - 2)},
+}
 
 
-@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_whatever_damages_a_shard_is_one_line_with_its_name_and_a_remedy(tmp_path, content):
     path = tmp_path / "validation-000004.jsonl.gz"
     path.write_bytes(content)
