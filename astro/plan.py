@@ -134,10 +134,13 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         memory = rates.weights_gb if params.sft.lora.enabled else rates.training_gb
         lines.append(Line(arm, trained=trained, disk_gb=2 * rates.weights_gb, memory_gb=memory))
     measured = rl_problems * g.pass_rate.samples if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0) else 0
+    validations = 1 + g.steps // g.validation.every if g.validation.problems else 0
     for arm in ("grpo", "grpo_direct"):
         drawn = g.steps * g.prompts_per_step * g.group_size
+        held_out = validations * g.validation.problems * g.validation.samples
         length = min(g.max_completion_length, shape["chain_tokens" if arm == "grpo" else "solution_tokens"])
-        line = Line(arm, rl_problems * bool(measured) + g.steps * g.prompts_per_step, (drawn + measured) * length)
+        asked = rl_problems * bool(measured) + g.steps * g.prompts_per_step
+        line = Line(arm, asked, (drawn + held_out + measured) * length)
         line.trained, line.disk_gb = drawn * length, 2 * rates.weights_gb
         line.memory_gb = rates.weights_gb if g.lora.enabled else rates.training_gb
         lines.append(line)
@@ -155,7 +158,8 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         )
     )
     for line in lines:
-        line.unit_hours = hours(line.generated, line.trained)
+        slower = rates.rollouts if line.stage.startswith("grpo") else 1.0
+        line.unit_hours = hours(line.generated / slower, line.trained)
     return lines
 
 
@@ -272,7 +276,14 @@ def make(given: Any) -> Plan:
     device = given.device or ("core" if embedded else "H100")
     units = given.units or (2 if device == "core" else 64 if given.profile == PAPER else gpus(given.compute))
     parameters = given.parameters or parameters_of(params)
-    rates = load_rates(RATES, device=device, parameters=parameters, task=search_of(params), rate=given.rate)
+    rates = load_rates(
+        RATES,
+        device=device,
+        parameters=parameters,
+        task=search_of(params),
+        generation=params.grpo.generation,
+        rate=given.rate,
+    )
     trees = params.mcts.problems
     if params.problems.source == "generated":
         trees = min(trees, params.problems.train)

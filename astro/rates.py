@@ -18,6 +18,7 @@ class Rates:
 
     generate: float  # tokens/s of one unit
     train: float
+    rollouts: float  # tokens/s of RL's sampling / generate
     shape: Mapping[str, float]
     weights_gb: float
     training_gb: float
@@ -45,8 +46,8 @@ def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float,
     return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
 
 
-def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: float | None) -> Rates:
-    """The rates of a device. rate: the user's own measurement, in tokens/s of one unit.
+def load_rates(path: Path, *, device: str, parameters: float, task: str, generation: str, rate: float | None) -> Rates:
+    """The rates of a device. generation: grpo.generation. rate: the user's own measurement, in tokens/s of one unit.
 
     Raises:
         UserError: an entry is missing.
@@ -56,6 +57,7 @@ def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: f
         generate, why = nearest(content["engines"], device, parameters)
         train, why_train = nearest(content["training"], device, parameters)
         shape = content["searches"][task]
+        shares = [e for e in content["rollouts"] if e["generation"] == generation]
         weights, training = content["weights_bytes"], content["training_bytes"]
     except KeyError as error:
         raise UserError(f"{path}: missing entry {error}") from None
@@ -64,6 +66,7 @@ def load_rates(path: Path, *, device: str, parameters: float, task: str, rate: f
     return Rates(
         generate,
         train,
+        min(shares, key=lambda e: abs(e["parameters"] - parameters))["share"],
         shape,
         parameters * weights / GIB,
         parameters * training / GIB,

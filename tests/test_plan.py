@@ -54,7 +54,9 @@ def test_best_of_n_is_one_request():
 
 def test_the_plan_of_the_default_is_near_what_was_measured():
     """docs/log.md, seed 1, of the default when it had 12 iterations: 24,438 requests, 1,217,199 tokens, 1,800 trees."""
-    found = rates.load_rates(rates.RATES, device="core", parameters=0.87e6, task="countdown", rate=None)
+    found = rates.load_rates(
+        rates.RATES, device="core", parameters=0.87e6, task="countdown", generation="hf", rate=None
+    )
     requests, tokens, size = plan.search_cost(params(num_simulations=12), found.shape)
     assert 1800 * requests == pytest.approx(24_438, rel=0.1)
     assert 1800 * tokens == pytest.approx(1_217_199, rel=0.1)
@@ -141,3 +143,27 @@ def test_what_cannot_be_planned_is_told(argv, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_rl_samples_at_the_rate_of_its_generator_and_validation_is_counted():
+    def direct_arm(**changes):
+        loaded = load_params()
+        changed = loaded.model_copy(update={"grpo": loaded.grpo.model_copy(update=changes)})
+        found = rates.load_rates(
+            rates.RATES,
+            device="core",
+            parameters=0.87e6,
+            task="countdown",
+            generation=changed.grpo.generation,
+            rate=None,
+        )
+        lines = plan.plan(changed, found, trees=10, traces=10, rl_problems=10)
+        return next(line for line in lines if line.stage == "grpo_direct")
+
+    hf, vllm = direct_arm(), direct_arm(generation="vllm_colocate")
+    assert hf.generated == vllm.generated and hf.unit_hours > vllm.unit_hours
+    validation = load_params().grpo.validation
+    unwatched = direct_arm(validation=validation.model_copy(update={"problems": 0}))
+    measurements = 1 + load_params().grpo.steps // validation.every
+    per_completion = unwatched.trained / (load_params().grpo.steps * 16 * 8)
+    assert hf.generated - unwatched.generated == pytest.approx(measurements * 128 * per_completion)
