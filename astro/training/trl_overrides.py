@@ -37,6 +37,7 @@ OVERRIDDEN = {
     "trainer/grpo_trainer.py:GRPOTrainer._generate_single_turn": "Rollouts._generate_single_turn: seeded samples, validation",
     "trainer/grpo_trainer.py:GRPOTrainer._generate": "Rollouts.refilled: it asks _generate_single_turn once for a batch",
     "trainer/grpo_trainer.py:GRPOTrainer._generate_and_score_completions": "Rollouts: dynamic sampling, which TRL does not have",
+    "trainer/grpo_trainer.py:GRPOTrainer._compute_loss": "Rollouts._compute_loss: completions that give no gradient are left out",
     "trainer/grpo_trainer.py:GRPOTrainer._get_train_sampler": "Rollouts._get_train_sampler: a resumed run's prompts",
     "trainer/utils.py:RepeatSampler": "_order_of_epoch: what its generator draws in an epoch",
     "trainer/grpo_trainer.py:GRPOTrainer._log_metric": "Rollouts.refilled: what the dropped groups cost",
@@ -50,6 +51,9 @@ OVERRIDDEN = {
 
 NEAR = 4
 """Number of steps before and after this one whose prompts may replace its own, if prompts are ordered by difficulty."""
+
+SUMMED = {"cispo", "dapo", "vespo"}
+"""Losses that are a sum over tokens, divided by the tokens of the whole step. Leaving out a term of 0 does not change them."""
 
 REQUESTS = 64
 """Concurrent requests to a vLLM server. TRL's client keeps as many connections."""
@@ -114,6 +118,25 @@ def _count(counts: dict[tuple[int, ...], int], key: tuple[int, ...]) -> int:
     """Count the calls for `key`; returns the number of earlier calls."""
     counts[key] = counts.get(key, -1) + 1
     return counts[key]
+
+
+def with_gradient(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The completions of a pass whose advantage is not 0; the first one if there is none, because each pass needs a gradient.
+
+    Args:
+        inputs: name -> tensor with one row per completion, or what belongs to all.
+    """
+    advantages = inputs["advantages"]
+    rows = advantages.nonzero().flatten()
+    if len(rows) == len(advantages):
+        return inputs
+    rows = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=advantages.device)
+    return {
+        name: value[rows]
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(advantages)
+        else value
+        for name, value in inputs.items()
+    }
 
 
 def rollouts_trainer() -> type[Any]:
@@ -199,6 +222,15 @@ def rollouts_trainer() -> type[Any]:
             finally:
                 self.held_out = False
                 model.train(training)
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            """As in TRL, without the completions of flat groups, where they contribute 0: they cost as much as the others.
+
+            The logged entropy is that of the completions that are left.
+            """
+            if self.loss_type in SUMMED and not self.beta and self.top_entropy_quantile == 1.0:
+                inputs = with_gradient(inputs)
+            return super()._compute_loss(model, inputs)
 
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
             """As in TRL. With refills, groups of equal rewards in the batch are replaced before."""

@@ -5,9 +5,10 @@ import torch
 from safetensors.torch import load_file
 
 from astro.process import UserError
+from astro.training import grpo, trl_overrides
 from astro.training.seeded_sampling import OwnNoise, sample_seed
 from astro.training.trl_overrides import SeededClient, SeededLlm
-from tests.training.grpo_world import PROBLEMS, run, tiny
+from tests.training.grpo_world import PROBLEMS, EvenSum, run, tiny
 
 
 def weights(trainer):
@@ -218,3 +219,37 @@ def test_a_vllm_server_gets_a_seed_for_each_prompt_and_answers_stay_in_order():
     answer = SeededClient(Client(), Trainer()).generate(prompts, n=2, generation_kwargs={"seed": 0}, temperature=1.0)
     assert answer["prompt_ids"] == prompts
     assert answer["completion_ids"] == [[sample_seed(9, 3, ids, 0), i] for ids in prompts for i in (0, 1)]
+
+
+class HalfKnown(EvenSum):
+    """As EvenSum, but every completion for a second problem is right: such groups give no gradient."""
+
+    def grade_many(self, problems, texts):
+        rows = zip(problems, super().grade_many(problems, texts), strict=True)
+        return [(answer, "correct" if int(p.id[1:]) % 2 else verdict) for p, (answer, verdict) in rows]
+
+
+@pytest.mark.parametrize("loss", ["dapo", "cispo", "grpo"])
+def test_completions_without_a_gradient_are_left_out_and_the_weights_are_the_same(tmp_path, monkeypatch, loss):
+    passes = []
+
+    def trainer_that(leaves_out):
+        class Watched(trl_overrides.rollouts_trainer()):
+            def _get_per_token_logps_and_entropies(self, model, ids, *args, **options):
+                passes.append(len(ids))
+                return super()._get_per_token_logps_and_entropies(model, ids, *args, **options)
+
+        if not leaves_out:  # TRL's own
+            Watched._compute_loss = Watched.__mro__[2]._compute_loss
+        return Watched
+
+    found, sizes = [], []
+    for leaves_out in (True, False):
+        monkeypatch.setattr(grpo, "rollouts_trainer", lambda leaves_out=leaves_out: trainer_that(leaves_out))
+        passes.clear()
+        trainer, curve = run(tmp_path / str(leaves_out), task=HalfKnown(), loss_type=loss, steps=3, save_every=100)
+        assert all(row["zero_variance"] > 0 for row in curve)
+        found.append(weights(trainer))
+        sizes.append(sum(passes))
+    assert all(torch.allclose(value, found[1][name], atol=1e-5) for name, value in found[0].items())
+    assert sizes[0] < sizes[1] if loss in trl_overrides.SUMMED else sizes[0] == sizes[1]

@@ -16,6 +16,7 @@ SEEN = {
     "trainer/grpo_trainer.py:GRPOTrainer._generate_single_turn": "0db039bf190940ad",
     "trainer/grpo_trainer.py:GRPOTrainer._generate": "2f5bcd1dfe35e73f",
     "trainer/grpo_trainer.py:GRPOTrainer._generate_and_score_completions": "3344fb4baad1ed6b",
+    "trainer/grpo_trainer.py:GRPOTrainer._compute_loss": "84d6cf614bec4014",
     "trainer/grpo_trainer.py:GRPOTrainer._get_train_sampler": "837d056dde670bb4",
     "trainer/utils.py:RepeatSampler": "5ea1884e56090acc",
     "trainer/grpo_trainer.py:GRPOTrainer._log_metric": "0847ac05c486c3bf",
