@@ -161,7 +161,8 @@ def test_rl_samples_at_the_rate_of_its_generator_and_validation_is_counted():
         return next(line for line in lines if line.stage == "grpo_direct")
 
     hf, vllm = direct_arm(), direct_arm(generation="vllm_colocate")
-    assert hf.generated == vllm.generated and hf.unit_hours > vllm.unit_hours
+    assert hf.generated == vllm.generated
+    assert hf.unit_hours > vllm.unit_hours
     validation = load_params().grpo.validation
     unwatched = direct_arm(validation=validation.model_copy(update={"problems": 0}))
     measurements = 1 + load_params().grpo.steps // validation.every
