@@ -135,12 +135,12 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         lines.append(Line(arm, trained=trained, disk_gb=2 * rates.weights_gb, memory_gb=memory))
     measured = rl_problems * g.pass_rate.samples if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0) else 0
     validations = 1 + g.steps // g.validation.every if g.validation.problems else 0
+    drawn = g.steps * g.prompts_per_step * g.group_size
+    held_out = validations * g.validation.problems * g.validation.samples
+    prompts = rl_problems * bool(measured) + g.steps * g.prompts_per_step
     for arm in ("grpo", "grpo_direct"):
-        drawn = g.steps * g.prompts_per_step * g.group_size
-        held_out = validations * g.validation.problems * g.validation.samples
         length = min(g.max_completion_length, shape["chain_tokens" if arm == "grpo" else "solution_tokens"])
-        asked = rl_problems * bool(measured) + g.steps * g.prompts_per_step
-        line = Line(arm, asked, (drawn + held_out + measured) * length)
+        line = Line(arm, prompts, (drawn + held_out + measured) * length)
         line.trained, line.disk_gb = drawn * length, 2 * rates.weights_gb
         line.memory_gb = rates.weights_gb if g.lora.enabled else rates.training_gb
         lines.append(line)

@@ -32,16 +32,25 @@ def search_of(params: Params) -> str:
     return "countdown_pretrained" if params.run.task == "countdown" else "mathematics"
 
 
+def closest(entries: list[dict], field: str, wanted: str, parameters: float) -> dict:
+    """The entry whose `field` is `wanted`, for the model nearest in size.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = [e for e in entries if e[field] == wanted]
+    if not known:
+        raise UserError(f"{RATES}: no rate for {field} {wanted!r}; available: {sorted({e[field] for e in entries})}")
+    return min(known, key=lambda e: abs(e["parameters"] - parameters))
+
+
 def nearest(entries: list[dict], device: str, parameters: float) -> tuple[float, str]:
     """(tokens/s scaled to the model, its source).
 
     Raises:
         UserError: there is no entry for the device.
     """
-    known = [e for e in entries if e["device"] == device]
-    if not known:
-        raise UserError(f"{RATES}: no rate for device {device!r}; available: {sorted({e['device'] for e in entries})}")
-    best = min(known, key=lambda e: abs(e["parameters"] - parameters))
+    best = closest(entries, "device", device, parameters)
     scaled = "" if abs(best["parameters"] / parameters - 1) < 0.2 else ", scaled by size"
     return best["tokens_per_s"] * best["parameters"] / parameters, best["source"] + scaled
 
@@ -57,7 +66,7 @@ def load_rates(path: Path, *, device: str, parameters: float, task: str, generat
         generate, why = nearest(content["engines"], device, parameters)
         train, why_train = nearest(content["training"], device, parameters)
         shape = content["searches"][task]
-        shares = [e for e in content["rollouts"] if e["generation"] == generation]
+        rollouts = closest(content["rollouts"], "generation", generation, parameters)["share"]
         weights, training = content["weights_bytes"], content["training_bytes"]
     except KeyError as error:
         raise UserError(f"{path}: missing entry {error}") from None
@@ -66,7 +75,7 @@ def load_rates(path: Path, *, device: str, parameters: float, task: str, generat
     return Rates(
         generate,
         train,
-        min(shares, key=lambda e: abs(e["parameters"] - parameters))["share"],
+        rollouts,
         shape,
         parameters * weights / GIB,
         parameters * training / GIB,
