@@ -12,6 +12,7 @@ assumptions.
 """
 
 import argparse
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,7 +135,7 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         memory = rates.weights_gb if params.sft.lora.enabled else rates.training_gb
         lines.append(Line(arm, trained=trained, disk_gb=2 * rates.weights_gb, memory_gb=memory))
     measured = rl_problems * g.pass_rate.samples if (g.pass_rate.low, g.pass_rate.high) != (0.0, 1.0) else 0
-    validations = 1 + g.steps // g.validation.every if g.validation.problems else 0
+    validations = 1 + math.ceil(g.steps / g.validation.every) if g.validation.problems else 0
     drawn = g.steps * g.prompts_per_step * g.group_size
     held_out = validations * g.validation.problems * g.validation.samples
     prompts = rl_problems * bool(measured) + g.steps * g.prompts_per_step

@@ -69,6 +69,8 @@ def test_a_rate_is_scaled_by_size_and_says_where_it_is_from():
     assert rates.nearest(entries, "core", 4e6) == (250, "measured, scaled by size")
     with pytest.raises(UserError, match=r"no rate for device 'TPU'; available: \['core'\]"):
         rates.nearest(entries, "TPU", 1e6)
+    with pytest.raises(UserError, match=r"no rate for generation 'vllm_server'; available: \['hf'\]"):
+        rates.closest([{"generation": "hf", "parameters": 1e6}], "generation", "vllm_server", 1e6)
 
 
 def test_the_papers_budget(monkeypatch):
@@ -165,6 +167,7 @@ def test_rl_samples_at_the_rate_of_its_generator_and_validation_is_counted():
     assert hf.unit_hours > vllm.unit_hours
     validation = load_params().grpo.validation
     unwatched = direct_arm(validation=validation.model_copy(update={"problems": 0}))
-    measurements = 1 + load_params().grpo.steps // validation.every
+    assert (load_params().grpo.steps, validation.every) == (26, 5)
+    measurements = 7  # steps 0, 5, ..., 25, and 26, the last
     per_completion = unwatched.trained / (load_params().grpo.steps * 16 * 8)
     assert hf.generated - unwatched.generated == pytest.approx(measurements * 128 * per_completion)
