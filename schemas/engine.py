@@ -11,7 +11,10 @@ class VllmParams(Strict):
     """vLLM in the process of the stage."""
 
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        description="precision of weights and arithmetic, also of samples of RL on a CPU; auto: the model's own"
+        description=(
+            "precision of weights and arithmetic, also of samples of RL on a CPU; auto: vLLM's choice on a GPU; on a CPU "
+            "bfloat16 if it multiplies it, else float32"
+        )
     )
     block_size: int = Field(ge=16, description="tokens per KV block")
     enforce_eager: bool = Field(description="no CUDA graphs and no compilation, for a faster start")

@@ -30,7 +30,13 @@ MODULES = SOURCES.modules
 
 LAYERS = [
     {"schemas"},
-    {"astro.process", "astro.special_tokens", "astro.seeds", "astro.code_identity"},  # leaves that anyone may import
+    {
+        "astro.process",
+        "astro.special_tokens",
+        "astro.seeds",
+        "astro.code_identity",
+        "astro.hardware",
+    },  # leaves that anyone may import
     {"astro.files"},
     {"astro.params"},
     {"astro.arms", "astro.dvc_files"},
@@ -56,7 +62,12 @@ LAYERS = [
 
 ONLY_IN = {
     # third party -> the only packages that may import it
-    "torch": {"astro.preflight", "astro.inference", "astro.training"},  # the dry run: shapes, on the meta device
+    "torch": {
+        "astro.hardware",
+        "astro.preflight",
+        "astro.inference",
+        "astro.training",
+    },  # the dry run: shapes, on the meta device
     "transformers": {
         "astro.special_tokens",  # for types alone
         "astro.preflight",

@@ -5,8 +5,9 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from astro.hardware import Dtype, vllm_dtype
 from astro.inference.engine import EngineError, Request
 from astro.search import Sample
 from astro.special_tokens import control_texts, encode_prompt, inert
@@ -36,7 +37,7 @@ class VllmEngine:
         *,
         concurrency: int,
         max_model_len: int,
-        dtype: Literal["float32", "bfloat16", "float16", "auto"],
+        dtype: Dtype,
         block_size: int,
         kv_cache_gb: float,
         gpu_memory_utilization: float,
@@ -73,7 +74,7 @@ class VllmEngine:
                 model=str(model),
                 revision=revision,
                 trust_remote_code=False,
-                dtype=dtype,
+                dtype=vllm_dtype(dtype),
                 max_model_len=max_model_len,
                 max_num_seqs=concurrency,
                 block_size=block_size,

@@ -28,6 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
 from astro.files import atomic_path
+from astro.hardware import native_bf16
 from astro.process import UserError
 from astro.special_tokens import pad_fault, pad_token
 from astro.training.checkpoint_integrity import fault_of
@@ -39,13 +40,6 @@ def use_cores() -> None:
     """Use all cores on a CPU, unless OMP_NUM_THREADS is set."""
     if not torch.cuda.is_available():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-
-
-def native_bf16() -> bool:
-    """Whether the hardware has instructions for bfloat16 multiplication."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def wants_bf16(setting: bool | str) -> bool:

@@ -6,6 +6,7 @@ The checks can only refuse, so results do not depend on this module.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from astro.hardware import native_bf16
 from astro.process import UserError
 from astro.special_tokens import encode_prompt, pad_fault
 from astro.tasks import get_task
@@ -148,8 +149,6 @@ def require_fit(model: Path | str, params: Params, *, name: str, called: str = "
 
 def warn_emulated(params: Params, *, gpus: int) -> None:
     """Warn about parameters that select bfloat16 on a processor that only emulates it. Results stay right, but it is slow."""
-    from astro.training.common import native_bf16
-
     if native_bf16():
         return
     asked = {f"engine.{kind}.dtype": getattr(params.engine, kind).dtype for kind in ("vllm", "hf")}

@@ -23,6 +23,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import LogitsProcessor
 
+from astro.hardware import Dtype, vllm_dtype
 from astro.seeds import hashed_seed
 from astro.special_tokens import encode_prompt
 from astro.training.seeded_sampling import OwnNoise, sample_seed
@@ -404,7 +405,7 @@ class SeededClient:
 # --- vLLM in the training process on a CPU; TRL supports only GPUs ----------------------------------------------------
 
 
-def cpu_colocated(dtype: str) -> type[Any]:
+def cpu_colocated(dtype: Dtype) -> type[Any]:
     """Define the class `CpuColocated`. dtype: of vLLM's copy of the weights, as in schemas.engine.VllmParams.
 
     Three things differ on a CPU. vLLM repacks weights when it loads them, so new weights must use its own reload;
@@ -437,7 +438,7 @@ def cpu_colocated(dtype: str) -> type[Any]:
                 return plain(
                     **options
                     | {
-                        "dtype": dtype,
+                        "dtype": vllm_dtype(dtype),
                         "hf_overrides": {"tie_word_embeddings": False},
                         "load_format": "dummy",  # `sync_weights` comes before the first sample
                         "enforce_eager": True,
@@ -466,7 +467,7 @@ def cpu_colocated(dtype: str) -> type[Any]:
 
 
 @contextlib.contextmanager
-def colocated_on_cpu(dtype: str) -> Iterator[None]:
+def colocated_on_cpu(dtype: Dtype) -> Iterator[None]:
     """Make a GRPOTrainer that is created in the block generate by `CpuColocated`, with weights of `dtype`."""
     replacement = cpu_colocated(dtype)
     import trl.trainer.grpo_trainer

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import GenerationConfig, LlamaConfig
 
+from astro.hardware import vllm_dtype
 from astro.params import load_params
 from astro.process import UserError
 from astro.tasks.chat import chat_template_of
@@ -122,10 +123,26 @@ EMULATED = [
 @pytest.mark.parametrize(("changes", "named"), EMULATED)
 def test_bfloat16_where_it_is_emulated_is_named(changes, named, monkeypatch, capsys):
     for native in (True, False):
-        monkeypatch.setattr("astro.training.common.native_bf16", lambda native=native: native)
+        monkeypatch.setattr("astro.training.model_checks.native_bf16", lambda native=native: native)
         warn_emulated(params(**changes), gpus=0)
         said = capsys.readouterr().out
         assert said.startswith(f"warning: {', '.join(named)}: bfloat16") if named and not native else said == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "native", "gpu", "given"),
+    [
+        ("auto", True, False, "bfloat16"),
+        ("auto", False, False, "float32"),  # vLLM's own choice would be bfloat16, emulated
+        ("auto", False, True, "auto"),
+        ("bfloat16", False, False, "bfloat16"),
+        ("float32", True, False, "float32"),
+    ],
+)
+def test_auto_is_the_type_that_the_processor_multiplies(asked, native, gpu, given, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("astro.hardware.native_bf16", lambda: native)
+    assert vllm_dtype(asked) == given
 
 
 def test_the_prompt_of_countdown_counts_where_it_is_a_conversation():
