@@ -147,8 +147,9 @@ def plan(params: Params, rates: Rates, *, trees: int, traces: float, rl_problems
         lines.append(line)
     sizes = eval_sizes(params)
     asked = (5 + bool(base.warmup.steps)) * sum(sizes)  # the base, before its warm-up too, and both arms
+    more = 3 * sum(sizes) * (e.of_baselines - e.samples)  # of the base and the baseline arm
     tree_searches = sum(min(e.mcts_problems, size) for size in sizes)
-    generated = asked * e.samples * chain + tree_searches * tokens
+    generated = asked * e.samples * chain + more * min(shape["solution_tokens"], chain) + tree_searches * tokens
     lines.append(
         Line(
             "eval",

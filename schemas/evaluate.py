@@ -13,6 +13,12 @@ class EvalParams(Strict):
 
     samples: int = Field(ge=1, description="completions per problem; pass@1 is their mean")
     majority: int = Field(ge=1, description="the k of maj@k; at most samples")
+    baseline_samples: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        description=(
+            "completions per problem of the base and of the arms that are baselines, for the comparison at equal tokens, as "
+            "their answers are short; all other figures take the first `samples` of them; at least samples; auto: samples"
+        )
+    )
     temperature: float = Field(ge=0, description="0: greedy")
     max_tokens: int = Field(ge=1, description="longest completion in tokens")
     long_tokens: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
@@ -30,12 +36,21 @@ class EvalParams(Strict):
     def _k(self) -> "EvalParams":
         if self.majority > self.samples:
             raise ValueError(f"majority {self.majority} is above samples {self.samples}")
+        if self.of_baselines < self.samples:
+            raise ValueError(
+                f"baseline_samples {self.baseline_samples} is below samples {self.samples}; set it to auto"
+            )
         if self.long_tokens and self.longest < self.max_tokens:
             raise ValueError(
                 f"long_tokens {self.long_tokens} is below max_tokens {self.max_tokens}; set it to auto, to 0 (no "
                 "curve), or to at least max_tokens"
             )
         return self
+
+    @property
+    def of_baselines(self) -> int:
+        """Completions per problem of the base and of a baseline's models."""
+        return self.samples if self.baseline_samples == "auto" else self.baseline_samples
 
     @property
     def longest(self) -> int:

@@ -75,6 +75,8 @@ def complete(
 ) -> list[Completion]:
     """All completions of one model. Models with equal bytes (e.g. after a training of 0 steps) are measured only once."""
     params, run = s.params.eval, s.params.run
+    if name in (BASE, *baselines().values()):
+        params = params.model_copy(update={"samples": params.of_baselines})
     jobs = SampleJobs(
         run.spec,
         run.seed,
@@ -263,12 +265,12 @@ def base_by_reading(
     return found
 
 
-def curves_of(s: Stage, records: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
+def curves_of(s: Stage, sampled: dict[str, list[Completion]], searched: list[Searched], members: list[Problem]) -> list:
     """The equal-token curves of one eval set."""
     ids = {p.id for p in members}
     here = [x for x in searched if x.tree.problem.id in ids]
     return budget_curves(
-        {name: [c for c in completions if c.problem_id in ids] for name, completions in records.items()},
+        {name: [c for c in completions if c.problem_id in ids] for name, completions in sampled.items()},
         [x.tree for x in here],
         baselines=baselines(),
         found={x.tree.problem.id: x.found for x in here},
@@ -284,12 +286,14 @@ def main() -> None:
         if not files:
             raise UserError(f"{EVAL_SETS}: contains no eval set")
         sets = {f.stem: list(read_jsonl(f, Problem)) for f in files}
-        records: dict[str, list[Completion]] = {}
+        sampled: dict[str, list[Completion]] = {}
+        records: dict[str, list[Completion]] = {}  # the first eval.samples of them
         chains: dict[str, list[LongChain]] = {}
         with open_runners(s.params.engine, s.params.execution) as runner_of:
             searched = search_at_test_time(s, sets, runner_of)
             for name in measured_models():
-                records[name] = complete(s, name, sets, runner_of)
+                sampled[name] = complete(s, name, sets, runner_of)
+                records[name] = [c for c in sampled[name] if c.sample < s.params.eval.samples]
                 if s.params.eval.longest:
                     chains[name] = long_chains(s, name, sets, records[name], runner_of)
         with atomic_path(OUT) as folder:
@@ -307,7 +311,7 @@ def main() -> None:
             )
             for set_name in sets
         }
-        budgets = {name: curves_of(s, records, searched, members) for name, members in sets.items()}
+        budgets = {name: curves_of(s, sampled, searched, members) for name, members in sets.items()}
         s.finish(
             EvalMetrics(
                 samples=s.params.eval.samples,

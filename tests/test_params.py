@@ -112,6 +112,7 @@ TOGETHER = [
     ({"target_min": 61, "target_max": 60, "value_max": 70}, ["problems: target_min 61 is above target_max 60"]),
     ({"row_tokens": 99999}, ["base: corpus.row_tokens 99999 is above model.context"]),
     ({"majority": 999}, ["eval: majority 999 is above samples"]),
+    ({"baseline_samples": 1}, ["eval: baseline_samples 1 is below samples 8"]),
     ({"max_backtracks": 0, "reflection": "true", "direct_share": 0.5}, ["linearize: max_backtracks 0", "direct_share"]),
     ({"micro_batch": 1000003}, ["grpo: micro_batch 1000003 must divide"]),
     ({"reward_wrong": 1.0, "reward_correct": 1.0}, ["grpo: reward_correct must be above reward_wrong"]),

@@ -147,6 +147,21 @@ def test_what_cannot_be_planned_is_told(argv, said):
     assert "Traceback" not in done.stderr
 
 
+def test_more_answers_of_the_baseline_are_counted():
+    def tokens(**changes):
+        loaded = load_params()
+        changed = loaded.model_copy(update={"eval": loaded.eval.model_copy(update=changes)})
+        found = rates.load_rates(
+            rates.RATES, device="core", parameters=0.87e6, task="countdown", generation="hf", rate=None
+        )
+        lines = plan.plan(changed, found, trees=10, traces=10, rl_problems=10)
+        return next(line.generated for line in lines if line.stage == "eval"), found.shape["solution_tokens"]
+
+    (auto, solution), (more, _) = tokens(), tokens(baseline_samples=12)
+    problems, models, further = 500 + 300 + 100, 3, 12 - 8
+    assert more - auto == pytest.approx(problems * models * further * solution)
+
+
 def test_rl_samples_at_the_rate_of_its_generator_and_validation_is_counted():
     def direct_arm(**changes):
         loaded = load_params()

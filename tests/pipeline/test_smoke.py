@@ -208,6 +208,18 @@ def test_pipeline_run_equals_the_metrics_files(client, root: Path):
     assert metrics.sets["n3"]["grpo"].pass_at_1.value in found
 
 
+def test_more_answers_of_the_baseline_count_for_equal_tokens_alone(root: Path):
+    """eval.samples is 2 and eval.baseline_samples 4; test_outputs counts the 2 completions of each model."""
+    metrics = read_json(root / "metrics/eval.json", EvalMetrics)
+    assert metrics.samples == 2
+    counts = {
+        curve.label: [point.budget for point in curve.points]
+        for curve in metrics.budgets["n3"]
+        if curve.method == "majority"
+    }
+    assert counts == {"base": [1, 2, 4], "sft_direct": [1, 2, 4], "grpo_direct": [1, 2, 4]}
+
+
 def test_a_child_per_stage_none_cached(client):
     children = [r for r in runs(client, "pipelines") if "mlflow.parentRunId" in r.data.tags]
     assert sorted(r.info.run_name for r in children) == sorted(METRICS)
