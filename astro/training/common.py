@@ -215,8 +215,13 @@ def set_aside_broken(folder: Path, ranks: int) -> None:
 
 
 def quiet(trainer: Trainer) -> None:
-    """Remove the trainer's own console printer, because `Curve` prints the same row in a readable form."""
+    """Remove the trainer's own console printer, because `Curve` prints the same row in a readable form.
+
+    Also tell the trainer which weights are tied. Checkpoints do not repeat them, and it would warn that they are missing.
+    """
     trainer.remove_callback(PrinterCallback)
+    if isinstance(trainer.model, PreTrainedModel):
+        trainer.model._keys_to_ignore_on_save = set(trainer.model.all_tied_weights_keys)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
 from astro.process import UserError
 from astro.tasks.chat import chat_template_of
@@ -159,9 +160,11 @@ SETTINGS = {
 }
 
 
-def run(tokenizer, work, *, new_tokens=False, **changes):
+def run(tokenizer, work, *, new_tokens=False, tied=False, **changes):
     torch.manual_seed(0)
     model = new_llama(tokenizer, hidden=32, layers=2, heads=2, ffn=48, context=128)
+    model.config.tie_word_embeddings = tied
+    model = LlamaForCausalLM(model.config) if tied else model
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     dataset, _ = build_dataset([DIRECT, SEARCH], tokenizer, loss_on="completion", max_length=120)
     rows = []
@@ -196,15 +199,17 @@ def test_a_short_run_learns(tokenizer, tmp_path, lora, at_least):
     assert all(p.dtype == torch.float32 for p in after.values())
 
 
-def test_the_curve_is_the_same_every_time_and_goes_on_after_a_kill(tokenizer, tmp_path):
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_curve_is_the_same_every_time_and_goes_on_after_a_kill(tokenizer, tmp_path, tied, caplog):
     """The second run finds the first one's checkpoint of step 10, as after a kill at step 14."""
-    _, first, curve, _, _ = run(tokenizer, tmp_path / "work")
-    _, again, same, _, _ = run(tokenizer, tmp_path / "other")
+    _, first, curve, _, _ = run(tokenizer, tmp_path / "work", tied=tied)
+    _, again, same, _, _ = run(tokenizer, tmp_path / "other", tied=tied)
     assert [row["loss"] for row in same] == [row["loss"] for row in curve]
     for late in (tmp_path / "work").glob("checkpoint-*"):
         if late.name != "checkpoint-10":
             (late / "trainer_state.json").unlink()  # cut off while it was written
-    _, resumed, rest, steps, rows = run(tokenizer, tmp_path / "work")
+    _, resumed, rest, steps, rows = run(tokenizer, tmp_path / "work", tied=tied)
+    assert "missing keys" not in caplog.text  # tied weights are in no checkpoint
     assert rows[0][0] > 10
     assert steps == 15
     assert [row["step"] for row in rest] == [row["step"] for row in curve]
