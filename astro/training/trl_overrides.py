@@ -39,6 +39,8 @@ OVERRIDDEN = {
     "trainer/grpo_trainer.py:GRPOTrainer._generate": "Rollouts.refilled: it asks _generate_single_turn once for a batch",
     "trainer/grpo_trainer.py:GRPOTrainer._generate_and_score_completions": "Rollouts: dynamic sampling, which TRL does not have",
     "trainer/grpo_trainer.py:GRPOTrainer._compute_loss": "Rollouts._compute_loss: completions that give no gradient are left out",
+    "trainer/grpo_trainer.py:GRPOTrainer._prepare_inputs": "Rollouts._prepare_inputs: the order of a step's completions",
+    "trainer/grpo_trainer.py:GRPOTrainer._get_per_token_logps_and_entropies": "Rollouts: common padding is cut off",
     "trainer/grpo_trainer.py:GRPOTrainer._get_train_sampler": "Rollouts._get_train_sampler: a resumed run's prompts",
     "trainer/utils.py:RepeatSampler": "_order_of_epoch: what its generator draws in an epoch",
     "trainer/grpo_trainer.py:GRPOTrainer._log_metric": "Rollouts.refilled: what the dropped groups cost",
@@ -121,23 +123,40 @@ def _count(counts: dict[tuple[int, ...], int], key: tuple[int, ...]) -> int:
     return counts[key]
 
 
-def with_gradient(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The completions of a pass whose advantage is not 0; the first one if there is none, because each pass needs a gradient.
+def rows_of(inputs: dict[str, Any], rows: torch.Tensor) -> dict[str, Any]:
+    """Some completions of a step or a pass.
 
     Args:
         inputs: name -> tensor with one row per completion, or what belongs to all.
     """
-    advantages = inputs["advantages"]
-    rows = advantages.nonzero().flatten()
-    if len(rows) == len(advantages):
-        return inputs
-    rows = rows if len(rows) else torch.zeros(1, dtype=torch.long, device=advantages.device)
+    count = len(inputs["advantages"])
     return {
-        name: value[rows]
-        if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(advantages)
-        else value
+        name: value[rows] if isinstance(value, torch.Tensor) and value.dim() and len(value) == count else value
         for name, value in inputs.items()
     }
+
+
+def with_gradient(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The completions of a pass whose advantage is not 0; the first one if there is none, because each pass needs a gradient."""
+    rows = inputs["advantages"].nonzero().flatten()
+    return rows_of(inputs, rows if len(rows) else torch.zeros_like(inputs["advantages"][:1], dtype=torch.long))
+
+
+def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The passes of a step with their completions in another order: by length, and those with an advantage of 0 last.
+
+    A pass costs as many positions as its longest completion has, for each of its completions.
+    """
+    first = passes[0]
+    step = {
+        name: torch.cat([one[name] for one in passes])
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(first["advantages"])
+        else value
+        for name, value in first.items()
+    }
+    lengths, flat = step["completion_mask"].sum(1), step["advantages"] == 0
+    order = (lengths + flat * (lengths.max() + 1)).argsort(stable=True)
+    return [rows_of(step, rows) for rows in order.chunk(len(passes))]
 
 
 def rollouts_trainer() -> type[Any]:
@@ -224,14 +243,59 @@ def rollouts_trainer() -> type[Any]:
                 self.held_out = False
                 model.train(training)
 
+        @property
+        def summed(self) -> bool:
+            """Whether a completion's part of the gradient is the same in every pass, and 0 if its advantage is 0."""
+            return self.loss_type in SUMMED and not self.beta and self.top_entropy_quantile == 1.0
+
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
             """As in TRL, without the completions of flat groups, where they contribute 0: they cost as much as the others.
 
             The logged entropy is that of the completions that are left.
             """
-            if self.loss_type in SUMMED and not self.beta and self.top_entropy_quantile == 1.0:
-                inputs = with_gradient(inputs)
-            return super()._compute_loss(model, inputs)
+            return super()._compute_loss(model, with_gradient(inputs) if self.summed else inputs)
+
+        def _prepare_inputs(self, generation_batch: Any) -> Any:
+            """As in TRL, with completions of similar length in one pass, where the order does not matter."""
+            before: Any = self._buffered_inputs
+            inputs = super()._prepare_inputs(generation_batch)
+            passes: Any = self._buffered_inputs
+            if not self.summed or passes is before or not passes:
+                return inputs
+            passes[:] = by_length(passes)
+            return passes[self._step % len(passes)]
+
+        def _get_per_token_logps_and_entropies(
+            self,
+            model: Any,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            logits_to_keep: int,
+            batch_size: int | None = None,
+            **options: Any,
+        ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+            """As in TRL, without the padding that ends all rows of a pass. It costs as much as tokens, and no loss reads it."""
+            width = input_ids.shape[1]
+            ends = width - attention_mask.flip(1).argmax(1)  # behind the last token of each row
+            order = ends.argsort(stable=True) if batch_size else torch.arange(len(ends), device=ends.device)
+            found: list[list[Any]] = []
+            for rows in order.split(batch_size or len(order)):
+                spare = min(width - int(ends[rows].max()), logits_to_keep - 1)
+                made = super()._get_per_token_logps_and_entropies(
+                    model,
+                    input_ids[rows, : width - spare],
+                    attention_mask[rows, : width - spare],
+                    logits_to_keep - spare,
+                    **options,
+                )
+                found.append([torch.nn.functional.pad(x, (0, spare)) if x is not None and x.dim() else x for x in made])
+            logps, entropies, losses = zip(*found, strict=True)
+            back = order.argsort()
+            return (
+                torch.cat(logps)[back],
+                None if entropies[0] is None else torch.cat(entropies)[back],
+                None if losses[0] is None else torch.stack(losses).mean(),
+            )
 
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
             """As in TRL. With refills, groups of equal rewards in the batch are replaced before."""

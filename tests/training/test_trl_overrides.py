@@ -17,6 +17,8 @@ SEEN = {
     "trainer/grpo_trainer.py:GRPOTrainer._generate": "2f5bcd1dfe35e73f",
     "trainer/grpo_trainer.py:GRPOTrainer._generate_and_score_completions": "3344fb4baad1ed6b",
     "trainer/grpo_trainer.py:GRPOTrainer._compute_loss": "84d6cf614bec4014",
+    "trainer/grpo_trainer.py:GRPOTrainer._prepare_inputs": "97c440ac0594f10e",
+    "trainer/grpo_trainer.py:GRPOTrainer._get_per_token_logps_and_entropies": "4d0f49f21d6449f9",
     "trainer/grpo_trainer.py:GRPOTrainer._get_train_sampler": "837d056dde670bb4",
     "trainer/utils.py:RepeatSampler": "5ea1884e56090acc",
     "trainer/grpo_trainer.py:GRPOTrainer._log_metric": "0847ac05c486c3bf",
