@@ -205,9 +205,9 @@ def _difference(d: Estimate, by_seed: Sequence[SeedDifference]) -> tuple[str, st
     """The difference, its interval, and the lowest and highest difference of a seed."""
     seeds = [100 * s.difference for s in by_seed]
     return (
-        f"{100 * d.value:+.1f}",
-        f"{100 * d.low:+.1f} .. {100 * d.high:+.1f}",
-        f"{min(seeds):+.1f} .. {max(seeds):+.1f}",
+        f"{100 * d.value:+z.1f}",
+        f"{100 * d.low:+z.1f} .. {100 * d.high:+z.1f}",
+        f"{min(seeds):+z.1f} .. {max(seeds):+z.1f}",
     )
 
 

@@ -99,8 +99,7 @@ def interval(estimate: Estimate) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, always signed, ASCII: "+3.2". A rounded zero is "+0.0"."""
-    text = f"{100 * value:+.1f}"
-    return "+0.0" if text == "-0.0" else text
+    return f"{100 * value:+z.1f}"
 
 
 def points_interval(estimate: Estimate) -> str:

@@ -203,7 +203,7 @@ def environment() -> Environment:
     found.filters.update(
         percent=percent, interval=interval, number=number, signed=lambda v: points(v).replace("-", MINUS),
         signed_interval=lambda e: points_interval(e).replace("-", MINUS), problems=problems, way=way,
-        correlation=lambda v: "-" if v is None else f"{v:+.2f}".replace("-", MINUS),
+        correlation=lambda v: "-" if v is None else f"{v:+z.2f}".replace("-", MINUS),
     )  # fmt: skip
     found.globals.update(style=style, clear_of_zero=clear_of_zero, compared=_compared, MINUS=MINUS)
     return found

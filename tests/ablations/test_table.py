@@ -58,6 +58,15 @@ def test_differences_are_paired_within_seed_and_problem():
     assert "-12.5 .. +50.0" in shown
 
 
+def test_a_rounded_zero_has_no_minus():
+    count = 2500
+    found = build(
+        {("default", 1): result([1.0] + [0.0] * count), ("other", 1): result([0.0] * (count + 1))}, seeds=(1,)
+    )
+    assert -0.0005 < found.rows[1].figures[MODEL["sft"]].difference.value < 0
+    assert "-0.0" not in table.text(found)
+
+
 def test_the_arms_of_a_run_are_paired_with_each_other():
     found = build(
         {
