@@ -13,7 +13,7 @@ class VllmParams(Strict):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         description=(
             "precision of weights and arithmetic, also of samples of RL on a CPU; auto: vLLM's choice on a GPU; on a CPU "
-            "bfloat16 if it multiplies it, else float32"
+            "bfloat16 if it multiplies it, else float32, so results differ between processors"
         )
     )
     block_size: int = Field(ge=16, description="tokens per KV block")

@@ -50,8 +50,6 @@ from stages.harness import Stage, stage, tell_unanswered
 OUT = Path("data/completions")
 EVAL_SETS = Path("data/problems/eval")
 MODELS = Path("models")
-ASKED = ("samples", "temperature", "max_tokens")
-"""Keys of params.eval that determine completions."""
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -70,18 +68,29 @@ def measured(s: Stage, what: dict[str, Any], name: str, record: type[R]) -> Iter
         yield store
 
 
+def samples_of(s: Stage, name: str) -> int:
+    """Completions per problem of a model."""
+    params = s.params.eval
+    return params.of_baselines if name in (BASE, *baselines().values()) else params.samples
+
+
+def asked_of(s: Stage, name: str) -> dict[str, Any]:
+    """What determines the completions of a model, besides the model."""
+    return {"samples": samples_of(s, name), **s.params.eval.model_dump(include={"temperature", "max_tokens"})}
+
+
 def complete(
     s: Stage, name: str, sets: dict[str, list[Problem]], runner_of: Callable[[Path], Runner]
 ) -> list[Completion]:
-    """All completions of one model. Models with equal bytes (e.g. after a training of 0 steps) are measured only once."""
+    """All completions of one model. Models with equal bytes (e.g. after a training of 0 steps) are measured only once, if they
+    get equally many samples.
+    """
     params, run = s.params.eval, s.params.run
-    if name in (BASE, *baselines().values()):
-        params = params.model_copy(update={"samples": params.of_baselines})
     jobs = SampleJobs(
         run.spec,
         run.seed,
         "eval",
-        params.samples,
+        samples_of(s, name),
         params.max_tokens,
         params.temperature,
         chat_for(run.prompt, MODELS / name),
@@ -90,7 +99,7 @@ def complete(
         answers=run.answers,
     )
     asked = [(set_name, p) for set_name, members in sets.items() for p in members]
-    with measured(s, params.model_dump(include=set(ASKED)), name, Answers) as store:
+    with measured(s, asked_of(s, name), name, Answers) as store:
         answers = sample_answers(
             jobs,
             [p for _, p in asked],
@@ -140,7 +149,7 @@ def long_chains(
         more = params.longest - params.max_tokens
         chat = chat_for(run.prompt, MODELS / name)
         jobs = ContinueJobs(run.spec, run.seed, "eval long", more, params.temperature, chat)
-        asked = {"long": params.longest, **params.model_dump(include=set(ASKED))}
+        asked = {"long": params.longest, **asked_of(s, name)}
         with measured(s, asked, name, Additions) as store:
             run_jobs(
                 jobs,

@@ -21,6 +21,7 @@ from astro.export.card_text import (
 )
 from astro.export.model_files import config_of, licence_fields
 from astro.export.source_run import Run, titles
+from astro.hardware import vllm_dtype
 from astro.tasks import get_task
 from astro.viz.markdown_table import table
 from schemas.evaluate import ModelMetrics
@@ -148,7 +149,8 @@ def serving(run: Run, name: str) -> str:
     """How to serve and query the model: the prompt's format, the commands, and the sampling settings of its measurement."""
     config, params = config_of(run.folder), run.params
     length = min(params.engine.max_model_len, config.get("max_position_embeddings", params.engine.max_model_len))
-    options = f"--served-model-name {name} --max-model-len {length} --dtype {params.engine.vllm.dtype} --generation-config vllm"
+    dtype = vllm_dtype(params.engine.vllm.dtype)
+    options = f"--served-model-name {name} --max-model-len {length} --dtype {dtype} --generation-config vllm"
     sampling = {
         "max_tokens": min(params.eval.max_tokens, length // 2),
         "temperature": params.eval.temperature,

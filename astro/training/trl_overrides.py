@@ -38,8 +38,8 @@ OVERRIDDEN = {
     "trainer/grpo_trainer.py:GRPOTrainer._generate_single_turn": "Rollouts._generate_single_turn: seeded samples, validation",
     "trainer/grpo_trainer.py:GRPOTrainer._generate": "Rollouts.refilled: it asks _generate_single_turn once for a batch",
     "trainer/grpo_trainer.py:GRPOTrainer._generate_and_score_completions": "Rollouts: dynamic sampling, which TRL does not have",
-    "trainer/grpo_trainer.py:GRPOTrainer._compute_loss": "Rollouts._compute_loss: completions that give no gradient are left out",
-    "trainer/grpo_trainer.py:GRPOTrainer._prepare_inputs": "Rollouts._prepare_inputs: the order of a step's completions",
+    "trainer/grpo_trainer.py:GRPOTrainer._compute_loss": "Rollouts.summed: what a completion contributes; PER_TOKEN",
+    "trainer/grpo_trainer.py:GRPOTrainer._prepare_inputs": "Rollouts._prepare_inputs: order and number of completions in a pass",
     "trainer/grpo_trainer.py:GRPOTrainer._get_per_token_logps_and_entropies": "Rollouts: common padding is cut off",
     "trainer/grpo_trainer.py:GRPOTrainer._get_train_sampler": "Rollouts._get_train_sampler: a resumed run's prompts",
     "trainer/utils.py:RepeatSampler": "_order_of_epoch: what its generator draws in an epoch",
@@ -57,6 +57,9 @@ NEAR = 4
 
 SUMMED = {"cispo", "dapo", "vespo"}
 """Losses that are a sum over tokens, divided by the tokens of the whole step. Leaving out a term of 0 does not change them."""
+
+PER_TOKEN = {"entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "cispo_clip_ratio"}
+"""Figures that TRL logs for each pass as a mean over its tokens."""
 
 REQUESTS = 64
 """Concurrent requests to a vLLM server. TRL's client keeps as many connections."""
@@ -123,40 +126,36 @@ def _count(counts: dict[tuple[int, ...], int], key: tuple[int, ...]) -> int:
     return counts[key]
 
 
-def rows_of(inputs: dict[str, Any], rows: torch.Tensor) -> dict[str, Any]:
-    """Some completions of a step or a pass.
-
-    Args:
-        inputs: name -> tensor with one row per completion, or what belongs to all.
-    """
-    count = len(inputs["advantages"])
-    return {
-        name: value[rows] if isinstance(value, torch.Tensor) and value.dim() and len(value) == count else value
-        for name, value in inputs.items()
-    }
-
-
-def with_gradient(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The completions of a pass whose advantage is not 0; the first one if there is none, because each pass needs a gradient."""
-    rows = inputs["advantages"].nonzero().flatten()
-    return rows_of(inputs, rows if len(rows) else torch.zeros_like(inputs["advantages"][:1], dtype=torch.long))
-
-
 def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The passes of a step with their completions in another order: by length, and those with an advantage of 0 last.
+    """The passes of a step with its completions in another order: the longest first, those without a gradient last.
 
     A pass costs as many positions as its longest completion has, for each of its completions.
+
+    Args:
+        passes: name -> tensor with one row per completion, or what belongs to all.
     """
-    first = passes[0]
     step = {
-        name: torch.cat([one[name] for one in passes])
-        if isinstance(value, torch.Tensor) and value.dim() and len(value) == len(first["advantages"])
-        else value
-        for name, value in first.items()
+        name: torch.cat([one[name] for one in passes]) if _by_row(value, passes[0]) else value
+        for name, value in passes[0].items()
     }
-    lengths, flat = step["completion_mask"].sum(1), step["advantages"] == 0
-    order = (lengths + flat * (lengths.max() + 1)).argsort(stable=True)
-    return [rows_of(step, rows) for rows in order.chunk(len(passes))]
+    lengths = step["completion_mask"].sum(1)
+    order = torch.where(without_gradient(step), lengths.max() + lengths, -lengths).argsort(stable=True)
+    return [_rows(step, rows) for rows in order.chunk(len(passes))]
+
+
+def without_gradient(inputs: dict[str, Any]) -> torch.Tensor:
+    """Which completions contribute 0 to the loss, shape (completions,)."""
+    return (inputs["advantages"] == 0) | (inputs["completion_mask"].sum(1) == 0)
+
+
+def _by_row(value: Any, inputs: dict[str, Any]) -> bool:
+    """Whether a value has one row per completion."""
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == len(inputs["advantages"])
+
+
+def _rows(inputs: dict[str, Any], rows: torch.Tensor | slice) -> dict[str, Any]:
+    """Some of the completions."""
+    return {name: value[rows] if _by_row(value, inputs) else value for name, value in inputs.items()}
 
 
 def rollouts_trainer() -> type[Any]:
@@ -245,25 +244,45 @@ def rollouts_trainer() -> type[Any]:
 
         @property
         def summed(self) -> bool:
-            """Whether a completion's part of the gradient is the same in every pass, and 0 if its advantage is 0."""
-            return self.loss_type in SUMMED and not self.beta and self.top_entropy_quantile == 1.0
-
-        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-            """As in TRL, without the completions of flat groups, where they contribute 0: they cost as much as the others.
-
-            The logged entropy is that of the completions that are left.
-            """
-            return super()._compute_loss(model, with_gradient(inputs) if self.summed else inputs)
+            """Whether a completion contributes the same to the gradient in every pass, and 0 if its advantage is 0."""
+            more = self.beta or self.top_entropy_quantile < 1.0 or self.aux_loss_enabled
+            return self.loss_type in SUMMED and not more
 
         def _prepare_inputs(self, generation_batch: Any) -> Any:
-            """As in TRL, with completions of similar length in one pass, where the order does not matter."""
+            """As in TRL, but with passes that cost less, if the loss is a sum over completions."""
             before: Any = self._buffered_inputs
             inputs = super()._prepare_inputs(generation_batch)
             passes: Any = self._buffered_inputs
-            if not self.summed or passes is before or not passes:
+            if not self.summed or passes is before:
                 return inputs
-            passes[:] = by_length(passes)
+            passes[:] = self.cheaper(passes)
             return passes[self._step % len(passes)]
+
+        def cheaper(self, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            """The passes of a step, ordered by length, and without the completions of flat groups, which contribute 0.
+
+            A pass keeps at least one completion, and as many as in the other processes, because TRL gathers their figures.
+            Those that only fill it up are masked. `share` is the weight of a pass in the means over passes that TRL logs:
+            without it, the tokens of a small pass would count more than those of a large one.
+            """
+            passes = by_length(passes)
+            mine = [int((~without_gradient(one)).sum()) for one in passes]
+            counts = [max(1, *column) for column in zip(*gather_object([mine]), strict=True)]
+            passes = [_rows(one, slice(count)) for one, count in zip(passes, counts, strict=True)]
+            for one in passes:
+                one["completion_mask"] = one["completion_mask"] * ~without_gradient(one)[:, None]
+            tokens = [int(one["completion_mask"].sum()) for one in passes]
+            together = [sum(column) for column in zip(*gather_object([tokens]), strict=True)]
+            total = max(1, sum(together))
+            return [one | {"share": len(passes) * n / total} for one, n in zip(passes, together, strict=True)]
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            """As in TRL. Logged means over tokens get the weight of their pass."""
+            loss = super()._compute_loss(model, inputs)
+            logged = self._metrics["train"]  # there is no other mode: validation samples without a loss
+            for name in PER_TOKEN & set(logged):
+                logged[name][-1] *= inputs.get("share", 1.0)
+            return loss
 
         def _get_per_token_logps_and_entropies(
             self,

@@ -72,6 +72,18 @@ class EvenSum(Countdown):
         return [(str(total), "wrong" if total % 2 else "correct") for total in sums]
 
 
+class HalfKnown(EvenSum):
+    """As EvenSum, but every completion for a second problem is right: such groups give no gradient."""
+
+    def grade_many(self, problems, texts):
+        rows = zip(problems, super().grade_many(problems, texts), strict=True)
+        return [(answer, "correct" if int(p.id[1:]) % 2 else verdict) for p, (answer, verdict) in rows]
+
+
+UNEVEN = {"max_completion_length": 12, "ends": list(range(3, 15))}
+"""Several end tokens, as chat models have them: lengths vary."""
+
+
 def tiny(**sizes):
     """(model, tokenizer): a Llama with random weights."""
     tokenizer = build_tokenizer(vocabulary(60), 256)
@@ -91,11 +103,14 @@ def run(
     held_out=(),
     rollouts_mb=0.0,
     task=None,
+    ends=None,
     **changes,
 ):
     """(trainer, curve) of a few steps."""
     if model is None:
         model, tokenizer = tiny()
+    if ends:
+        model.generation_config.eos_token_id = ends
     trainer, curve, _ = reinforce(
         model,
         tokenizer,
@@ -124,7 +139,8 @@ def job(given, compute, log):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    trainer, curve = run(work, log=watched, **given["changes"])
+    task = HalfKnown() if given.get("half_known") else EvenSum()
+    trainer, curve = run(work, log=watched, task=task, **given["changes"])
     whole = trainer.accelerator.unwrap_model(trainer.model).state_dict()
     if rank == 0:
         torch.save(whole, work / "weights.pt")

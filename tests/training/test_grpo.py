@@ -8,7 +8,7 @@ from astro.process import UserError
 from astro.training import grpo, trl_overrides
 from astro.training.seeded_sampling import OwnNoise, sample_seed
 from astro.training.trl_overrides import SeededClient, SeededLlm
-from tests.training.grpo_world import PROBLEMS, EvenSum, run, tiny
+from tests.training.grpo_world import PROBLEMS, UNEVEN, HalfKnown, run, tiny
 
 
 def weights(trainer):
@@ -221,18 +221,10 @@ def test_a_vllm_server_gets_a_seed_for_each_prompt_and_answers_stay_in_order():
     assert answer["completion_ids"] == [[sample_seed(9, 3, ids, 0), i] for ids in prompts for i in (0, 1)]
 
 
-class HalfKnown(EvenSum):
-    """As EvenSum, but every completion for a second problem is right: such groups give no gradient."""
-
-    def grade_many(self, problems, texts):
-        rows = zip(problems, super().grade_many(problems, texts), strict=True)
-        return [(answer, "correct" if int(p.id[1:]) % 2 else verdict) for p, (answer, verdict) in rows]
-
-
 OWN = ("_compute_loss", "_prepare_inputs", "_get_per_token_logps_and_entropies")
 
 
-@pytest.mark.parametrize("loss", ["dapo", "cispo", "grpo"])
+@pytest.mark.parametrize("loss", ["dapo", "cispo", "vespo", "grpo"])
 def test_completions_without_a_gradient_and_padding_cost_nothing_and_the_weights_are_the_same(
     tmp_path, monkeypatch, loss
 ):
@@ -253,33 +245,25 @@ def test_completions_without_a_gradient_and_padding_cost_nothing_and_the_weights
             setattr(trainer_class, name, getattr(GRPOTrainer, name))
         monkeypatch.setattr(grpo, "rollouts_trainer", lambda made=trainer_class: made)
         positions.append(0)
-        model, tokenizer = tiny()
-        model.generation_config.eos_token_id = list(range(3, 15))  # several ends, so that lengths vary
-        options = {"steps": 3, "save_every": 100, "max_completion_length": 12}
-        trainer, curve = run(
-            tmp_path / str(ours), model=model, tokenizer=tokenizer, task=HalfKnown(), loss_type=loss, **options
-        )
+        trainer, curve = run(tmp_path / str(ours), task=HalfKnown(), loss_type=loss, **UNEVEN, steps=3, save_every=100)
         assert all(row["zero_variance"] > 0 for row in curve)
         found.append(weights(trainer))
     # AdamW moves a weight whose gradient is rounding by up to lr, so single weights may differ
     assert all(float((value - found[1][name]).abs().mean()) < 1e-6 for name, value in found[0].items())
-    moved = [float((value - start[name]).abs().mean()) for name, value in found[0].items()]
+    moved = [float((value - start[name].detach()).abs().mean()) for name, value in found[0].items()]
     assert min(moved) > 1e-4
     assert positions[0] < positions[1]
 
 
-def test_the_passes_of_a_step_hold_completions_of_similar_length_and_flat_ones_last():
-    lengths, advantages = [7, 1, 5, 3, 2, 6], [1.0, -1.0, 0.0, 2.0, 0.0, 1.0]
+def test_the_passes_of_a_step_hold_completions_of_similar_length_and_those_without_a_gradient_come_last():
+    lengths, advantages = [7, 1, 5, 3, 2, 6, 0, 4], [1.0, -1.0, 0.0, 2.0, 0.0, 1.0, 3.0, 1.0]
     mask = torch.tensor([[1] * n + [0] * (7 - n) for n in lengths])
     step = {"completion_mask": mask, "advantages": torch.tensor(advantages), "num_items_in_batch": torch.tensor(24)}
-    passes = [trl_overrides.rows_of(step, rows) for rows in torch.arange(6).split(2)]
-    got = trl_overrides.by_length(passes)
-    assert [one["completion_mask"].sum(1).tolist() for one in got] == [[1, 3], [6, 7], [2, 5]]
-    assert [one["advantages"].tolist() for one in got] == [[-1.0, 2.0], [1.0, 1.0], [0.0, 0.0]]
-    assert [int(one["num_items_in_batch"]) for one in got] == [24, 24, 24]
-    assert (
-        len(trl_overrides.with_gradient(got[2])["advantages"]) == 1
-    )  # a pass without a gradient costs one, the shortest
+    split = {name: value.split(2) if value.dim() else [value] * 4 for name, value in step.items()}
+    got = trl_overrides.by_length([{name: parts[i] for name, parts in split.items()} for i in range(4)])
+    assert [one["completion_mask"].sum(1).tolist() for one in got] == [[7, 6], [4, 3], [1, 0], [2, 5]]
+    assert [one["advantages"].tolist() for one in got] == [[1.0, 1.0], [1.0, 2.0], [-1.0, 3.0], [0.0, 0.0]]
+    assert [int(one["num_items_in_batch"]) for one in got] == [24] * 4
 
 
 @pytest.mark.parametrize("at_once", [None, 2])
