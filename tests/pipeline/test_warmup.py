@@ -136,17 +136,31 @@ SHORT = {
     "mcts.num_simulations": 3,
     "mcts.gate.min_solved": 0.0,  # three steps of warm-up teach next to nothing
     "mcts.gate.min_valid": 0.0,
+    "grpo.pass_rate.problems": 7,
+    "grpo.validation.problems": 1,
     "execution.concurrency": 32,
 }
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The profile smollm2-135m with a few problems and steps."""
+    checkout = linked(tmp_path_factory.mktemp("smollm2") / "astro", "smollm2-135m", SHORT)
+    checkout.run("python", "-m", "stages.problems")
+    return checkout
+
+
+def test_the_short_variant_of_smollm2_has_its_problems(short):
+    """Its weights are not everywhere, but its parameters must hold everywhere."""
+    assert len((short.root / "data/problems/rl.jsonl").read_text().splitlines()) == 8
+
+
 @needs_smollm2
-def test_smollm2_goes_from_its_file_to_search_trees(tmp_path):
-    """The profile smollm2-135m with a few problems and steps: its real weights, tokenizer, trainer and engine."""
-    checkout = linked(tmp_path / "astro", "smollm2-135m", SHORT)
-    for stage in ("problems", "base", "mcts"):
-        checkout.run("python", "-m", f"stages.{stage}", PYTHONPATH=SITE)
-    root = checkout.root
+def test_smollm2_goes_from_its_file_to_search_trees(short):
+    """Its real weights, tokenizer, trainer and engine."""
+    for stage in ("base", "mcts"):
+        short.run("python", "-m", f"stages.{stage}", PYTHONPATH=SITE)
+    root = short.root
     metrics = read_json(root / "metrics/base.json", BaseModelMetrics)
     assert (metrics.parameters, metrics.vocabulary, metrics.tokens) == (134_515_008, 49_152, 3 * 2 * 256)
     for name in ("base", "base_raw"):
