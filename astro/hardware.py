@@ -1,8 +1,9 @@
 """The type of number that this machine multiplies fast."""
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
-Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+if TYPE_CHECKING:
+    from schemas.engine import Dtype
 
 
 def native_bf16() -> bool:
@@ -14,13 +15,15 @@ def native_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def vllm_dtype(dtype: Dtype) -> Dtype:
+def vllm_dtype(dtype: "Dtype") -> "Dtype":
     """The type that vLLM is asked for. "auto" on a CPU: bfloat16 if it multiplies it, else float32; on a GPU vLLM decides.
 
-    vLLM's own "auto" is bfloat16 on every CPU, also where that is fifteen times as slow as float32 (docs/log.md).
+    vLLM's own "auto" is bfloat16 on every CPU, even on one that emulates it fifteen times slower than float32 (docs/log.md).
     """
+    if dtype != "auto":
+        return dtype
     import torch
 
-    if dtype != "auto" or torch.cuda.is_available():
+    if torch.cuda.is_available():
         return dtype
     return "bfloat16" if native_bf16() else "float32"

@@ -6,11 +6,13 @@ from pydantic import Field, model_validator
 
 from schemas.strict import Strict
 
+Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+
 
 class VllmParams(Strict):
     """vLLM in the process of the stage."""
 
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+    dtype: Dtype = Field(
         description=(
             "precision of weights and arithmetic, also of samples of RL on a CPU; auto: vLLM's choice on a GPU; on a CPU "
             "bfloat16 if it multiplies it, else float32, so results differ between processors"
@@ -28,9 +30,7 @@ class HfParams(Strict):
     """transformers' generate, in batches."""
 
     batch_size: int = Field(ge=1, description="sequences per generate call")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        description="precision of weights and arithmetic; auto: the model's own"
-    )
+    dtype: Dtype = Field(description="precision of weights and arithmetic; auto: the model's own")
 
 
 class EndpointParams(Strict):

@@ -7,13 +7,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from astro.hardware import Dtype, vllm_dtype
+from astro.hardware import vllm_dtype
 from astro.inference.engine import EngineError, Request
 from astro.search import Sample
 from astro.special_tokens import control_texts, encode_prompt, inert
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from schemas.engine import Dtype
 
 # vLLM reads both when it is imported. One process starts in 4 s instead of 55 s on a CPU, and a kill leaves no orphan.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -37,7 +39,7 @@ class VllmEngine:
         *,
         concurrency: int,
         max_model_len: int,
-        dtype: Dtype,
+        dtype: "Dtype",
         block_size: int,
         kv_cache_gb: float,
         gpu_memory_utilization: float,

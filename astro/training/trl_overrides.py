@@ -23,11 +23,12 @@ import torch
 from accelerate.utils import gather_object
 from transformers import LogitsProcessor
 
-from astro.hardware import Dtype, vllm_dtype
+from astro.hardware import vllm_dtype
 from astro.seeds import hashed_seed
 from astro.special_tokens import encode_prompt
 from astro.training.seeded_sampling import OwnNoise, sample_seed
 from astro.training.step_sampler import loader_of
+from schemas.engine import Dtype
 
 TRL = "1.16.0"
 
@@ -127,7 +128,7 @@ def _count(counts: dict[tuple[int, ...], int], key: tuple[int, ...]) -> int:
 
 
 def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The passes of a step with its completions in another order: the longest first, those without a gradient last.
+    """The passes of a step with its completions in another order: the longest first, those without a gradient masked and last.
 
     A pass costs as many positions as its longest completion has, for each of its completions.
 
@@ -138,14 +139,9 @@ def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         name: torch.cat([one[name] for one in passes]) if _by_row(value, passes[0]) else value
         for name, value in passes[0].items()
     }
-    lengths = step["completion_mask"].sum(1)
-    order = torch.where(without_gradient(step), lengths.max() + lengths, -lengths).argsort(stable=True)
+    step["completion_mask"] = step["completion_mask"] * (step["advantages"] != 0)[:, None]
+    order = step["completion_mask"].sum(1).argsort(descending=True, stable=True)
     return [_rows(step, rows) for rows in order.chunk(len(passes))]
-
-
-def without_gradient(inputs: dict[str, Any]) -> torch.Tensor:
-    """Which completions contribute 0 to the loss, shape (completions,)."""
-    return (inputs["advantages"] == 0) | (inputs["completion_mask"].sum(1) == 0)
 
 
 def _by_row(value: Any, inputs: dict[str, Any]) -> bool:
@@ -262,19 +258,19 @@ def rollouts_trainer() -> type[Any]:
             """The passes of a step, ordered by length, and without the completions of flat groups, which contribute 0.
 
             A pass keeps at least one completion, and as many as in the other processes, because TRL gathers their figures.
-            Those that only fill it up are masked. `share` is the weight of a pass in the means over passes that TRL logs:
+            `share` is the weight of a pass in the means over passes that TRL logs:
             without it, the tokens of a small pass would count more than those of a large one.
             """
             passes = by_length(passes)
-            mine = [int((~without_gradient(one)).sum()) for one in passes]
-            counts = [max(1, *column) for column in zip(*gather_object([mine]), strict=True)]
-            passes = [_rows(one, slice(count)) for one, count in zip(passes, counts, strict=True)]
-            for one in passes:
-                one["completion_mask"] = one["completion_mask"] * ~without_gradient(one)[:, None]
-            tokens = [int(one["completion_mask"].sum()) for one in passes]
-            together = [sum(column) for column in zip(*gather_object([tokens]), strict=True)]
-            total = max(1, sum(together))
-            return [one | {"share": len(passes) * n / total} for one, n in zip(passes, together, strict=True)]
+            lengths = gather_object([[one["completion_mask"].sum(1).tolist() for one in passes]])
+            by_pass = list(zip(*lengths, strict=True))  # for each pass the lengths of every process
+            counts = [max(1, *(sum(n > 0 for n in mine) for mine in each)) for each in by_pass]
+            tokens = [sum(map(sum, each)) for each in by_pass]
+            shares = [len(passes) * n / max(1, sum(tokens)) for n in tokens]
+            return [
+                _rows(one, slice(count)) | {"share": share}
+                for one, count, share in zip(passes, counts, shares, strict=True)
+            ]
 
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
             """As in TRL. Logged means over tokens get the weight of their pass."""

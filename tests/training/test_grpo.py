@@ -261,8 +261,8 @@ def test_the_passes_of_a_step_hold_completions_of_similar_length_and_those_witho
     step = {"completion_mask": mask, "advantages": torch.tensor(advantages), "num_items_in_batch": torch.tensor(24)}
     split = {name: value.split(2) if value.dim() else [value] * 4 for name, value in step.items()}
     got = trl_overrides.by_length([{name: parts[i] for name, parts in split.items()} for i in range(4)])
-    assert [one["completion_mask"].sum(1).tolist() for one in got] == [[7, 6], [4, 3], [1, 0], [2, 5]]
-    assert [one["advantages"].tolist() for one in got] == [[1.0, 1.0], [1.0, 2.0], [-1.0, 3.0], [0.0, 0.0]]
+    assert [one["completion_mask"].sum(1).tolist() for one in got] == [[7, 6], [4, 3], [1, 0], [0, 0]]
+    assert [one["advantages"].tolist() for one in got] == [[1.0, 1.0], [1.0, 2.0], [-1.0, 0.0], [0.0, 3.0]]
     assert [int(one["num_items_in_batch"]) for one in got] == [24] * 4
 
 
