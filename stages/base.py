@@ -89,6 +89,7 @@ def fetch(s: Stage) -> BaseModelMetrics:
     """Import a pretrained model, merge an adapter if there is one, and warm it up if requested."""
     from astro.training.common import write_curve
     from astro.training.import_base import PATH, is_hub_id, require_pinned, take
+    from astro.training.lora import check_quantize
     from astro.training.model_checks import require_fit, warn_emulated
     from astro.training.safetensors_io import SETTINGS, download
 
@@ -96,6 +97,8 @@ def fetch(s: Stage) -> BaseModelMetrics:
     path, compute = pretrained.path, load_compute()
     if warmup.steps:
         split_batch(warmup.batch_size, compute.micro_batch.sft, compute.world, "base.warmup.batch_size")
+        if warmup.lora.enabled:
+            check_quantize(warmup.lora.quantize, compute, visible_gpus(compute), stage="base.warmup")
     require_pinned(path, pretrained.revision)
     warn_emulated(s.params, gpus=visible_gpus(compute))
     if is_hub_id(path) or Path(path).is_dir():  # check the settings before gigabytes of weights are downloaded

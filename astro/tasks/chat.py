@@ -77,8 +77,18 @@ def _rendered(chat: ChatTemplate, message: str, system: str | None, answer: str 
             strftime_now=TODAY.strftime,
             **names,
         )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise UserError(f"{chat.source}: the chat template cannot render a message: {error}") from None
+    except (
+        TemplateError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{chat.source}: the chat template cannot render a message: {text}") from None
     return texts[0]
 
 

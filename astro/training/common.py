@@ -299,7 +299,12 @@ def load_fault(error: Exception) -> str:
         )
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are pickled with more than tensors, and such code is never run; use safetensors weights"
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    # These name a key, an attribute or a byte alone, so their kind is half of what they say.
+    bare = isinstance(error, LookupError | AttributeError | UnicodeError | TypeError)
+    return f"{type(error).__name__}: {text}" if bare else text
 
 
 def sample_as_asked(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -8,18 +8,19 @@ have, and any tokenizer whose token ids differ from those of llama.cpp.
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from astro.process import UserError, plural
 from astro.training.common import give_pad, save_model
-from astro.training.gguf_layout import ARRAY, STRING, Layout
+from astro.training.gguf_layout import ARRAY, STRING, Layout, shortened
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -106,7 +107,7 @@ class Gguf:
 
     def fault(self, text: str) -> UserError:
         """An error about this file, in one line whatever names the file contains."""
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shortened(text, 1000))
         return UserError(f"{self.said}: {self.file.name} {line}")
 
     @property
@@ -294,7 +295,7 @@ class Gguf:
             raise self.fault(f"has a tokenizer that cannot be read: {str(error).strip().splitlines()[0]}") from None
         core = found.backend_tokenizer
         core.pre_tokenizer = PRE_TOKENIZERS[pre]()
-        token = lambda name: self._token(name)  # noqa: E731
+        token = lambda name: self._token(core, name)  # noqa: E731
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=core,
             bos_token=token("bos"),
@@ -310,9 +311,20 @@ class Gguf:
         give_pad(tokenizer, name=self.said)
         return tokenizer
 
-    def _token(self, name: str) -> str | None:
-        number = self.value(f"tokenizer.ggml.{name}_token_id")
-        return None if number is None else self.reader.fields["tokenizer.ggml.tokens"].contents(int(number))
+    def _token(self, core: Tokenizer, name: str) -> str | None:
+        """The text of a special token; None: there is none.
+
+        Raises:
+            UserError: the tokenizer does not hold it, as one that no merge makes.
+        """
+        key = f"tokenizer.ggml.{name}_token_id"
+        number = self.value(key)
+        if number is None:
+            return None
+        text = self.reader.fields["tokenizer.ggml.tokens"].contents(int(number))
+        if core.token_to_id(text) != number:
+            raise self.fault(f"has {key} {number} ({_said(text)}), which its tokenizer does not hold")
+        return text
 
     def check_ids(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Compare the ids of the known strings.
@@ -342,8 +354,7 @@ def shortest(value: float) -> float:
 
 def _said(value: object) -> str:
     """A value of the metadata for a message, shortened."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(repr(value), 60)
 
 
 def _open(file: Path, said: str) -> "GGUFReader":
@@ -410,7 +421,8 @@ def convert(file: Path, target: Path, *, said: str, source: str) -> None:
     }
     text = json.dumps(origin, indent=2, ensure_ascii=False) + "\n"
     (target / ORIGIN).write_text(text, encoding="utf-8")
-    licence = f"---\nlicense: {origin['licence']}\n---\n\n" if origin["licence"] else ""
+    named = re.fullmatch(r"[\w.+-]{1,80}", str(origin["licence"] or ""))  # anything else is no entry of a card's head
+    licence = f"---\nlicense: {named[0]}\n---\n\n" if named else ""
     said_of = f"{origin['name'] or file.stem}, dequantised from {origin['quantisation']} ({source}, sha256 {origin['sha256']}).\n"
     (target / "README.md").write_text(licence + said_of, encoding="utf-8")
 

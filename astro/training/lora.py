@@ -2,10 +2,11 @@
 
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astro.process import UserError
+from astro.process import UserError, plural
 from astro.training.safetensors_io import header, shapes
 from schemas.compute_profile import Compute
 
@@ -97,6 +98,10 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
         own, model = header(adapter / WEIGHTS), shapes(base) if isinstance(base, Path) else base
     except ValueError as error:
         raise UserError(f"{name}: {adapter}: {error}") from None
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        found = f"is a {kind} adapter" if isinstance(kind, str) else f"has no peft_type in its {CONFIG}"
+        raise UserError(f"{name}: {adapter} {found}; only LoRA adapters can be merged")
     made_for = str(config.get("base_model_name_or_path") or "")
     last = [text.rstrip("/").rpartition("/")[2].lower() for text in (made_for, base_name)]
     if made_for and last[0] != last[1]:
@@ -112,6 +117,8 @@ def check_adapter(adapter: Path, base: Path | dict[str, list[int]], *, base_name
         if weight is None:
             raise UserError(f"{name}: {adapter} changes {module}, which {base_name} does not have")
         if part.startswith(("A.", "B.")):
+            if len(shape) != 2 or len(weight) != 2:
+                raise UserError(f"{name}: {adapter}: {key} has shape {shape}, but LoRA needs a matrix")
             mine, theirs = (shape[1], weight[1]) if part.startswith("A.") else (shape[0], weight[0])
             if mine != theirs:
                 side = "inputs" if part.startswith("A.") else "outputs"
@@ -124,10 +131,23 @@ def merge(model: "PreTrainedModel", adapter: Path, *, name: str) -> "PreTrainedM
     Raises:
         UserError: the adapter does not fit; `name` is the parameter or stage that asked for it.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name}: {adapter} cannot be merged: {first}") from None
+        own = header(adapter / WEIGHTS).keys()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # an error below
+            adapted = PeftModel.from_pretrained(model, str(adapter))
+        expected = get_peft_model_state_dict(adapted).keys()
+        places = adapted.state_dict().keys()
+        if gone := sorted(expected - own):
+            raise ValueError(
+                f"its weights lack {len(gone)} of {plural(len(expected), 'tensor')}, the first is {gone[0]}"
+            )
+        if unused := sorted(key for key in own - expected if key not in places):
+            raise ValueError(f"the model has no place for its {unused[0]}")
+        return adapted.merge_and_unload()
+    except Exception as error:  # PEFT raises many kinds for a broken adapter
+        lines = str(error).strip().splitlines() or [""]
+        first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        raise UserError(f"{name}: {adapter} cannot be merged: {type(error).__name__}: {first}") from None

@@ -39,12 +39,14 @@ def check_model(
         source: name of the model in messages.
     """
     faults, chat = [], None
+    ends = _ends(config if generation is None else generation)
     if params.run.prompt == "chat":
         try:
             chat = chat_template_of(tokenizer, source=source)
-            faults += _turn_faults(chat, tokenizer, _ends(config if generation is None else generation), source)
+            faults += _turn_faults(chat, tokenizer, ends, source)
         except UserError as error:
             return [str(error)]
+    faults += _lora_faults(config, params, source)
     config = config.get_text_config()
     if tokenizer.eos_token_id is None:
         faults.append(f"{source}: the tokenizer has no end token")
@@ -52,10 +54,51 @@ def check_model(
         faults.append(f"{source}: {fault}")
     if len(tokenizer) > config.vocab_size:
         faults.append(f"{source}: the tokenizer has {len(tokenizer)} tokens, but the model has {config.vocab_size}")
+    elif outside := [end for end in sorted(ends) if end >= config.vocab_size]:
+        faults.append(f"{source}: its end token {outside[0]} is none of its {config.vocab_size} tokens")
     context = getattr(config, "max_position_embeddings", None)
     return faults + (
         _context_faults(context, prompt_tokens(tokenizer, params, chat), params, source) if context else []
     )
+
+
+def _lora_faults(config: "PreTrainedConfig", params: Params, source: str) -> list[str]:
+    """LoRA targets that the model's blocks do not have.
+
+    The embedding and the output layer are none: where they are tied, merging an adapter of one would change the other.
+    """
+    asked = {
+        f"{name}.lora.target_modules": section.lora.target_modules
+        for name, section in _trained(params).items()
+        if section.lora.enabled and section.lora.target_modules != "all-linear"
+    }
+    if not asked:
+        return []
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    output = model.get_output_embeddings()
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not output]
+    known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
+    return [
+        f"{name} {target!r}: {source} has no such linear layer in its blocks; available: all-linear, {known}"
+        for name, target in asked.items()
+        if not any(layer == target or layer.endswith(f".{target}") for layer in linear)
+    ]
+
+
+def _trained(params: Params) -> "dict[str, WarmupParams | SftParams | GrpoParams]":
+    """The sections of the parameters that train, by name."""
+    found: dict[str, WarmupParams | SftParams | GrpoParams] = {}
+    if params.base.warmup.steps:
+        found["base.warmup"] = params.base.warmup
+    if params.sft.epochs:
+        found["sft"] = params.sft
+    if params.grpo.steps:
+        found["grpo"] = params.grpo
+    return found
 
 
 def _ends(config: "PreTrainedConfig | GenerationConfig") -> set[int]:
@@ -153,15 +196,8 @@ def warn_emulated(params: Params, *, gpus: int) -> None:
         return
     asked = {f"engine.{kind}.dtype": getattr(params.engine, kind).dtype for kind in ("vllm", "hf")}
     asked = {name: dtype for name, dtype in asked.items() if f".{params.engine.kind}." in name}
-    trained: dict[str, WarmupParams | SftParams | GrpoParams] = {
-        "base.warmup": params.base.warmup,
-        "sft": params.sft,
-        "grpo": params.grpo,
-    }
-    used = {"base.warmup": params.base.warmup.steps, "sft": params.sft.epochs, "grpo": params.grpo.steps}
-    for name, section in trained.items():
-        if used[name]:
-            asked |= {f"{name}.dtype": section.dtype, f"{name}.bf16": "bfloat16" if section.bf16 is True else ""}
+    for name, section in _trained(params).items():
+        asked |= {f"{name}.dtype": section.dtype, f"{name}.bf16": "bfloat16" if section.bf16 is True else ""}
     if found := [name for name, dtype in asked.items() if dtype == "bfloat16"]:
         print(
             f"warning: {', '.join(found)}: bfloat16, but {'this GPU' if gpus else 'this processor'} only emulates it, about "

@@ -84,21 +84,51 @@ def count(folder: Path) -> int:
 
 
 def not_finite(folder: Path) -> str:
-    """The name of the first weight of a model folder that is NaN or infinite; "": none. One tensor at a time is in memory."""
-    from safetensors import safe_open
+    """The name of the first weight of a model folder that is NaN or infinite; "": none. One tensor at a time is in memory.
+
+    Raises:
+        ValueError: a file is damaged; names it.
+    """
+    from safetensors import SafetensorError, safe_open
 
     for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  # it is no dict
-                weights = tensors.get_tensor(name)
-                if weights.dtype in CHECKED and not torch.isfinite(weights).all():
-                    return name
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  # it is no dict
+                    weights = tensors.get_tensor(name)
+                    if weights.dtype in CHECKED and not torch.isfinite(weights).all():
+                        return name
+        except SafetensorError as error:
+            raise ValueError(f"{file.name} is damaged: {error}") from None
     return ""
 
 
+def tensor(folder: Path, name: str) -> torch.Tensor:
+    """One tensor of a model folder.
+
+    Raises:
+        KeyError: there is no such tensor.
+    """
+    from safetensors import safe_open
+
+    for file in weight_files(folder):
+        if name in header(file):
+            with safe_open(file, framework="pt") as tensors:
+                return tensors.get_tensor(name)
+    raise KeyError(name)
+
+
 def copy_snapshot(source: Path, target: Path) -> None:
-    """Copy a model folder without the files that no loader needs. Links in the hub's cache become files."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    """Copy a model folder without the files that no loader needs. Links in the hub's cache become files.
+
+    Raises:
+        ValueError: a file cannot be copied, such as a link that leads nowhere; names it.
+    """
+    try:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    except shutil.Error as error:
+        file, _, reason = error.args[0][0]
+        raise ValueError(f"{Path(file).name} cannot be copied: {reason}") from None
 
 
 def download(repository: str, revision: str, patterns: list[str] | None = None) -> Path:

@@ -16,6 +16,7 @@ from astro.files import read_jsonl, write_jsonl
 from astro.profiles import merged
 from schemas.records import Problem, Tree
 from tests.pipeline.checkout import REPOSITORY, Checkout, environment, unpacked
+from tests.tiny_chat import write_tiny_chat
 
 CODE = ("astro", "schemas", "stages", "phrases", "profiles", "dvc.yaml", "arms.yaml")
 
@@ -192,6 +193,27 @@ def test_base_that_is_not_there(workspace: Checkout):
     done = workspace.run("python", "-m", "stages.base", ok=False, HF_HUB_OFFLINE="1")
     fails(done, r"base\.pretrained\.path: models/llama is not a model folder")
     assert leftovers(workspace.root) == []
+
+
+WARM_UPS = [
+    ("quantize", "nf4", r"base\.warmup\.lora\.quantize nf4: bitsandbytes needs a GPU"),
+    ("target_modules", "nope", r"base\.warmup\.lora\.target_modules 'nope': pretrained has no such linear layer"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "value", "said"), WARM_UPS)
+def test_a_warm_up_that_cannot_run_leaves_what_is_there(workspace: Checkout, name, value, said):
+    write_tiny_chat(workspace.root / "pretrained", context=1024)
+    kept = workspace.root / "models/base_raw/model.txt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("an earlier one")
+    changes = {"base.source": "pretrained", "base.pretrained.path": "pretrained", "base.warmup.steps": 2}
+    for parameter, setting in (changes | {"base.warmup.lora.enabled": True, f"base.warmup.lora.{name}": value}).items():
+        workspace.set_param(parameter, setting)
+    fails(workspace.run("python", "-m", "stages.base", ok=False, CUDA_VISIBLE_DEVICES=""), said)
+    assert kept.read_text() == "an earlier one"
+    assert leftovers(workspace.root) == ["models/base_raw/model.txt"]
 
 
 def golden_trees() -> list[Tree]:

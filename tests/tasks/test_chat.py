@@ -119,6 +119,9 @@ REFUSED = [
     ("{{ messages[0", "cannot render a message"),
     ("{{ raise_exception('only tools here') }}", "only tools here"),
     ("{{ 7 + 'a' }}", "cannot render a message"),
+    ("{{ 1 / 0 }}", "cannot render a message: division by zero"),
+    ("{{ 10.0 ** 1000 }}", "cannot render a message"),
+    ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "cannot render a message: maximum recursion depth"),
     ("<|im_start|>assistant", "omits the user's message"),
     ({"rag": "x", "tool_use": "y"}, "multiple chat templates"),
 ]

@@ -181,6 +181,75 @@ def with_code(folder):
     (folder / "own.py").write_text("raise SystemExit('HARM')")
 
 
+def with_weights(change):
+    """Weights that `change(name -> tensor)` has changed, in one file."""
+
+    def write(folder):
+        weights = {name: w for file in folder.glob("*.safetensors") for name, w in load_file(file).items()}
+        for file in folder.glob("*safetensors*"):
+            file.unlink()
+        save_file(change(weights) or weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return write
+
+
+def with_archive(change):
+    """The same in torch's own format."""
+
+    def write(folder):
+        weights = {name: w for file in folder.glob("*.safetensors") for name, w in load_file(file).items()}
+        changed = change(weights)
+        pickled(b"")(folder)
+        torch.save(weights if changed is None else changed, folder / "pytorch_model.bin")
+
+    return write
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+def a_reward_model(weights):
+    del weights["lm_head.weight"]
+    weights["score.weight"] = torch.zeros(1, 32)
+
+
+def an_old_model_that_lacks_one(weights):
+    del weights[UP]
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+
+
+def without_a_head(weights):
+    del weights["lm_head.weight"]
+    return {name.removeprefix("model."): w for name, w in weights.items()}
+
+
+def of_other_names(weights):
+    return {f"transformer.{name}": w for name, w in weights.items()}
+
+
+def without_one(weights):
+    del weights[UP]
+
+
+def not_finite(weights):
+    weights[UP][0, 0] = torch.inf
+
+
+def tied_in_its_settings_alone(folder):
+    with_weights(lambda weights: None)(folder)
+    with_config(tie_word_embeddings=True)(folder)
+
+
+def with_more_bytes(folder):
+    with_weights(lambda weights: None)(folder)
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b"more")
+
+
+def with_link_to_nowhere(folder):
+    (folder / "LICENSE").symlink_to(folder / "gone")
+
+
 NO_MAP = r"model\.safetensors\.index\.json does not map the names of weights to files of this folder"
 BROKEN = [
     (with_code, r"needs code of its own \(auto_map\), which is never run; use a model whose architecture"),
@@ -204,6 +273,24 @@ BROKEN = [
     (not_a_number, r"has weights that are not finite; fetch it again"),
     (pickled(pickle.dumps(Harm())), r"is not a model|cannot load the model.*(safetensors|pickle)"),
     (pickled(b"PK\x03\x04 cut"), r"is not a model|cannot load the model"),
+    # weights that transformers would draw at random, whatever else the file holds
+    (with_weights(a_reward_model), r"its weights lack 1 of 21 tensors .*, the first is lm_head\.weight"),
+    (with_weights(an_old_model_that_lacks_one), rf"its weights lack 1 of 21 tensors .*, the first is {UP}"),
+    (with_weights(without_a_head), r"its weights lack 1 of 21 tensors .*, the first is lm_head\.weight"),
+    (with_weights(of_other_names), r"its weights lack 21 of 21 tensors"),
+    (with_archive(without_one), rf"its weights lack 1 of 21 tensors .*, the first is {UP}"),
+    (with_archive(lambda weights: {"x": weights}), r"its weights lack 21 of 21 tensors|is not a model"),
+    (with_archive(lambda weights: [1, 2]), r"is not a model that transformers can load"),
+    (with_archive(not_finite), rf"{UP} has weights that are not finite; fetch it again"),
+    # models that engines and trainers would read differently, or not at all
+    (with_config(quantization_config={"quant_method": "gptq", "bits": 4}), r"is quantised \(gptq\), so it cannot"),
+    (
+        with_file("adapter_config.json", b"{}"),
+        r"holds an adapter .* beside its weights.* name that in base\.pretrained",
+    ),
+    (tied_in_its_settings_alone, r"its config\.json ties lm_head\.weight to model\.embed_tokens\.weight, but"),
+    (with_more_bytes, r"model\.safetensors is damaged: .*; fetch it again|is not a model that transformers can load"),
+    (with_link_to_nowhere, r"LICENSE cannot be copied: .*; fetch it again"),
     # (what is done to a good model, what is said)
     (without("config.json"), r"is not a model that transformers can load"),
     (without("tokenizer.json"), r"is not a model that transformers can load"),
@@ -271,3 +358,83 @@ def test_an_adapter_is_merged_in_the_precision_of_the_base(base, tmp_path):
     assert not same["model.layers.0.self_attn.q_proj.weight"]
     with pytest.raises(UserError, match=r"base\.pretrained\.adapter: .* is not a PEFT adapter"):
         take(source, tmp_path / "again", adapter=base)
+
+
+def test_weights_without_a_place_are_named(base, tmp_path, capsys):
+    """transformers leaves them out: here the layers above the one that config.json speaks of."""
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    with_config(num_hidden_layers=1)(source)
+    take(source, tmp_path / "out")
+    assert (
+        "source: 9 tensors of its weights are not used, because its config.json has no place for them, the first is "
+        in (capsys.readouterr().out)
+    )
+
+
+def test_a_tied_model_may_hold_its_output_layer_twice(base, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(base, source)
+    with_weights(lambda weights: weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()})(source)
+    with_config(tie_word_embeddings=True)(source)
+    take(source, tmp_path / "out")
+    assert shapes(tmp_path / "out") == shapes(source)
+
+
+@pytest.fixture(scope="module")
+def adapter(base, tmp_path_factory):
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("adapter")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    get_peft_model(model, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(folder)
+    return folder
+
+
+def with_lora(change):
+    """An adapter whose tensors `change` has changed."""
+
+    def write(folder):
+        weights = load_file(folder / "adapter_model.safetensors")
+        save_file(change(weights) or weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    return write
+
+
+def with_adapter_config(**changes):
+    def change(folder):
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return change
+
+
+Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+BROKEN_ADAPTERS = [
+    (
+        with_lora(lambda w: {n.removeprefix("base_model.model."): t for n, t in w.items()}),
+        r"cannot be merged.*lack 28 of 28",
+    ),
+    (with_lora(lambda w: {n: t for n, t in w.items() if "lora_B" not in n}), r"its weights lack 14 of 28 tensors"),
+    (with_lora(lambda w: {n: t for n, t in w.items() if "layers.1." not in n}), r"its weights lack 14 of 28 tensors"),
+    (with_lora(lambda w: {"foo": torch.ones(2)}), r"its weights lack 28 of 28 tensors"),
+    (with_lora(lambda w: w | {"foo": torch.ones(2)}), r"the model has no place for its foo"),
+    (with_lora(lambda w: w | {Q: torch.ones(4)}), r"lora_A\.weight has shape \[4\], but LoRA needs a matrix"),
+    (with_lora(lambda w: w | {Q: w[Q] * torch.nan}), r"q_proj\.weight has weights that are not finite; fetch it again"),
+    (with_adapter_config(r=3), r"cannot be merged: .*size mismatch"),
+    (with_adapter_config(r="two"), r"cannot be merged"),
+    (with_adapter_config(peft_type="IA3"), r"is a IA3 adapter; only LoRA adapters can be merged"),
+    (with_file("adapter_config.json", b"[]"), r"has no peft_type in its adapter_config\.json"),
+]
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN_ADAPTERS)
+def test_an_adapter_that_would_not_be_merged_as_a_whole_is_refused(base, adapter, tmp_path, broken, said):
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapter, folder)
+    take(base, tmp_path / "good", adapter=folder)
+    broken(folder)
+    with pytest.raises(UserError, match=rf"base\.pretrained\.adapter: {folder}.*{said}") as refused:
+        take(base, tmp_path / "out", adapter=folder)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()

@@ -48,6 +48,11 @@ def test_a_model_that_fits(family, prompt):
     assert check_model(config(tokenizer), tokenizer, params(run__prompt=prompt), generation=ends) == []
 
 
+def lora(target):
+    """SFT of one kind of layers."""
+    return {"sft__lora": params().sft.lora.model_copy(update={"enabled": True, "target_modules": target})}
+
+
 ASKED = prompt_tokens(llama(), params(), chat_template_of(llama(), source="m"))
 FAULTS = [
     (llama(chat_template=None), {}, {}, "has no chat template"),
@@ -63,6 +68,21 @@ FAULTS = [
     (llama(), {}, {"engine__max_model_len": 1025}, "engine.max_model_len 1025: m has a context of 1024"),
     (llama(), {}, {"engine__max_model_len": ASKED}, "the shortest prompt has"),
     (llama(), {}, {"grpo__max_completion_length": 1000}, "grpo.max_completion_length 1000, after a prompt of"),
+    (llama(), {"eos_token_id": [504, 9999]}, {}, "its end token 9999 is none of its"),
+    (
+        llama(),
+        {},
+        lora("q_proj,v_proj"),
+        "sft.lora.target_modules 'q_proj,v_proj': m has",
+    ),
+    (
+        llama(),
+        {},
+        lora(""),
+        "available: all-linear, q_proj, k_proj, v_proj, o_proj, gate_",
+    ),
+    (llama(), {}, lora("embed_tokens"), "no such linear layer in its blocks"),
+    (llama(), {}, lora("lm_head"), "no such linear layer in its blocks"),
     (chat_tokenizer("qwen", pad=None), {}, {}, "no pad token"),
     (chat_tokenizer("qwen", pad="<|im_end|>"), {}, {}, "its end token as pad token"),
 ]
@@ -79,7 +99,12 @@ def test_each_fault_is_named(tokenizer, shape, changes, reason):
 def test_what_is_not_used_is_not_checked():
     unused = {"sft__epochs": 0.0, "sft__max_length": 9999, "grpo__steps": 0, "grpo__max_completion_length": 9999}
     endpoint = {"engine__kind": "endpoint", "engine__max_model_len": 9999}
-    assert check_model(config(llama()), llama(), params(**unused, **endpoint)) == []
+    assert check_model(config(llama()), llama(), params(**lora("nope"), **unused, **endpoint)) == []
+
+
+@pytest.mark.parametrize("target", ["all-linear", "q_proj", "self_attn.v_proj"])
+def test_the_linear_layers_of_the_blocks_may_be_adapted(target):
+    assert check_model(config(llama()), llama(), params(**lora(target))) == []
 
 
 def test_all_faults_are_told_at_once():
