@@ -133,6 +133,8 @@ def merge(model: "PreTrainedModel", adapter: Path, *, name: str) -> "PreTrainedM
     """
     from peft import PeftModel, get_peft_model_state_dict
 
+    from astro.training.common import load_fault
+
     try:
         own = header(adapter / WEIGHTS).keys()
         with warnings.catch_warnings():
@@ -148,6 +150,4 @@ def merge(model: "PreTrainedModel", adapter: Path, *, name: str) -> "PreTrainedM
             raise ValueError(f"the model has no place for its {unused[0]}")
         return adapted.merge_and_unload()
     except Exception as error:  # PEFT raises many kinds for a broken adapter
-        lines = str(error).strip().splitlines() or [""]
-        first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-        raise UserError(f"{name}: {adapter} cannot be merged: {type(error).__name__}: {first}") from None
+        raise UserError(f"{name}: {adapter} cannot be merged: {load_fault(error)}") from None
