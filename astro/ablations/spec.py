@@ -127,7 +127,7 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
     """
     result, seen = copy.deepcopy(base), set()
     for setting in settings:
-        key, value = parse(setting, where)
+        key, value, adds = parse(setting, where)
         if key in seen:
             what = "is set by the runner, from `seeds`" if key == SEED_KEY else "is set twice"
             raise UserError(f"{where}: set {setting!r}: {key} {what}")
@@ -135,11 +135,15 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
         *sections, leaf = key.split(".")
         here: Any = result
         for section in sections:
+            if adds and isinstance(here, dict):
+                here.setdefault(section, {})
             here = here.get(section) if isinstance(here, dict) else None
-        if not isinstance(here, dict) or leaf not in here:
-            hint = nearest(Params, key.split("."))
+        if adds and isinstance(here, dict) and leaf in here:
+            raise UserError(f"{where}: set {setting!r}: {key} has a value already; leave out the +")
+        if not isinstance(here, dict) or (leaf not in here and not adds):
+            hint = f"; add it by +{key}" if key.startswith("arms.") else nearest(Params, key.split("."))
             raise UserError(f"{where}: set {setting!r}: {PARAMS_FILE} has no parameter {key!r}{hint}")
-        if isinstance(here[leaf], dict):
+        if isinstance(here.get(leaf), dict):
             raise UserError(f"{where}: set {setting!r}: {key} is a section; set its parameters individually")
         here[leaf] = value
     return result
@@ -158,11 +162,13 @@ def check(params: dict, where: str) -> dict:
     return params
 
 
-def parse(setting: str, where: str) -> tuple[str, object]:
-    """Key and value of `key=value`, parsed like DVC's -S, because `1e-3` must mean the same to both.
+def parse(setting: str, where: str) -> tuple[str, object, bool]:
+    """Key and value of `key=value`, and whether a `+` adds the key, as only an arm has keys to add.
+
+    Parsed like DVC's -S, because `1e-3` must mean the same to both.
 
     Raises:
-        UserError: it is not a plain key=value (also: `+key=`, `~key`, a sweep over several values).
+        UserError: it is not a plain key=value (also: `+key=` of another section, `~key`, a sweep over several values).
     """
     from dvc.utils.hydra import to_hydra_overrides  # slow to import
     from hydra.errors import OverrideParseException
@@ -171,9 +177,11 @@ def parse(setting: str, where: str) -> tuple[str, object]:
         [override] = to_hydra_overrides([setting])
     except OverrideParseException as error:
         raise UserError(f"{where}: set {setting!r}: not a key=value setting: {str(error).splitlines()[0]}") from None
-    if override.type.name != "CHANGE" or override.is_sweep_override() or override.package:
+    key, adds = override.key_or_group, override.type.name == "ADD"
+    fits = override.type.name == "CHANGE" or (adds and key.startswith("arms."))
+    if not fits or override.is_sweep_override() or override.package:
         raise UserError(f"{where}: set {setting!r}: expected exactly one key=value")
-    return override.key_or_group, override.value()
+    return key, override.value(), adds
 
 
 def _where(path: Path, content: CommentedMap, location: tuple) -> str:

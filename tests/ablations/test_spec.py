@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from astro.ablations.experiment_refs import done, experiments, git, head, ref_of
 from astro.ablations.spec import load, plan
+from astro.params import plain, read_yaml
 from astro.process import UserError
 
 FILE = Path("ablations.yaml")
@@ -33,6 +35,15 @@ def test_command_and_params_of_a_run(repository):
     assert (run.params["run"]["seed"], run.params["linearize"]["reflection"]) == (3, False)
 
 
+def test_one_arm_can_be_trained_otherwise(repository):
+    FILE.write_text(one("+arms.astro.sft.lora.enabled=true, +arms.astro.sft.lr=2e-3"))
+    run = plan(FILE, only=["other"])[0]
+    assert run.params["arms"]["astro"]["sft"] == {"lora": {"enabled": True}, "lr": 2e-3}
+    assert run.params["arms"]["direct"]["sft"] == {}
+    apply_overrides("params.yaml", run.ablation.set)  # as `dvc exp run -S` does
+    assert plain(read_yaml(Path("params.yaml")))["arms"] == run.params["arms"]
+
+
 # text of the file, parts of the message
 BAD = [
     ("", ["expected sections"]),
@@ -57,6 +68,11 @@ BAD = [
     (one("sft.lora=1"), ["sft.lora is a section"]),
     (one("sft.lr"), ["not a key=value"]),
     (one("+sft.lr=1"), ["expected exactly one key=value"]),
+    (one("+arms.astro.sft.learning_rate=1"), ["the resulting parameters are invalid", "learning_rate"]),
+    (one("+arms.masked.sft.lr=1"), ["the resulting parameters are invalid", "masked"]),
+    (one("+arms.astro.sft.lr=1, arms.astro.sft.lr=2"), ["set twice"]),
+    (one('"+arms.astro.sft={lr: 1}"'), ["arms.astro.sft has a value already; leave out the +"]),
+    (one("arms.astro.sft.lr=1"), ["no parameter 'arms.astro.sft.lr'", "+arms.astro.sft.lr"]),
     (one('"sft.lr=0.1,0.2"'), ["expected exactly one key=value"]),
     (one("sft.lr=0.1, sft.lr=0.2"), ["set twice"]),
     (one("run.seed=4"), ["set by the runner"]),

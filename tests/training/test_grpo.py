@@ -271,7 +271,7 @@ def test_log_probabilities_without_the_common_padding_are_those_of_trl(tmp_path,
     from trl import GRPOTrainer
 
     trainer, _ = run(tmp_path, steps=1)
-    lengths, prompt, longest = [4, 9, 0, 2, 6], 3, 12
+    lengths, longest = [4, 9, 0, 2, 6], 12
     completion = torch.tensor([[1] * n + [0] * (longest - n) for n in lengths])
     mask = torch.cat([torch.tensor([[0, 1, 1]] * 5), completion], 1)
     ids = torch.randint(5, 9, mask.shape, generator=torch.Generator().manual_seed(0))
@@ -282,4 +282,3 @@ def test_log_probabilities_without_the_common_padding_are_those_of_trl(tmp_path,
     assert got[0].shape == (5, longest)
     for mine, trls in zip(got[:2], expected[:2], strict=True):
         assert torch.allclose(mine * completion, trls * completion, atol=1e-5)
-    assert prompt + longest == mask.shape[1]
