@@ -135,15 +135,17 @@ def overlaid(base: dict, settings: Iterable[str], where: str) -> dict:
         *sections, leaf = key.split(".")
         here: Any = result
         for section in sections:
-            if adds and isinstance(here, dict):
-                here.setdefault(section, {})
-            here = here.get(section) if isinstance(here, dict) else None
-        if adds and isinstance(here, dict) and leaf in here:
+            if not isinstance(here, dict):
+                break
+            here = here.setdefault(section, {}) if adds else here.get(section)
+        known = isinstance(here, dict) and leaf in here
+        if known and adds:
             raise UserError(f"{where}: set {setting!r}: {key} has a value already; leave out the +")
-        if not isinstance(here, dict) or (leaf not in here and not adds):
-            hint = f"; add it by +{key}" if key.startswith("arms.") else nearest(Params, key.split("."))
+        if not isinstance(here, dict) or not (known or adds):
+            may_add = key.startswith("arms.") and not adds
+            hint = f"; add it by +{key}" if may_add else nearest(Params, key.split("."))
             raise UserError(f"{where}: set {setting!r}: {PARAMS_FILE} has no parameter {key!r}{hint}")
-        if isinstance(here.get(leaf), dict):
+        if known and isinstance(here[leaf], dict):
             raise UserError(f"{where}: set {setting!r}: {key} is a section; set its parameters individually")
         here[leaf] = value
     return result

@@ -72,6 +72,7 @@ BAD = [
     (one("+arms.masked.sft.lr=1"), ["the resulting parameters are invalid", "masked"]),
     (one("+arms.astro.sft.lr=1, arms.astro.sft.lr=2"), ["set twice"]),
     (one('"+arms.astro.sft={lr: 1}"'), ["arms.astro.sft has a value already; leave out the +"]),
+    (one("+arms.astro.sft.lr=1, +arms.astro.sft.lr.deep=1"), ["no parameter 'arms.astro.sft.lr.deep'"]),
     (one("arms.astro.sft.lr=1"), ["no parameter 'arms.astro.sft.lr'", "+arms.astro.sft.lr"]),
     (one('"sft.lr=0.1,0.2"'), ["expected exactly one key=value"]),
     (one("sft.lr=0.1, sft.lr=0.2"), ["set twice"]),
