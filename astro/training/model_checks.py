@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 AFFECTS_RESULTS = False  # it can only refuse
 
+OTHER_HEADS = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+)
+"""Ends of the `architectures` of models that do not continue a text. transformers loads many of them as if they did."""
+
 
 def check_model(
     config: "PreTrainedConfig",
@@ -38,6 +48,8 @@ def check_model(
         generation: its GenerationConfig; None: `config` holds the end tokens.
         source: name of the model in messages.
     """
+    if other := _architecture_fault(config, source):
+        return [other]
     faults, chat = [], None
     ends = _ends(config if generation is None else generation)
     if params.run.prompt == "chat":
@@ -59,6 +71,21 @@ def check_model(
     context = getattr(config, "max_position_embeddings", None)
     return faults + (
         _context_faults(context, prompt_tokens(tokenizer, params, chat), params, source) if context else []
+    )
+
+
+def _architecture_fault(config: "PreTrainedConfig", source: str) -> str:
+    """Why a model cannot continue a text, although transformers may load it for that; "": it can."""
+    kinds = config.architectures if isinstance(config.architectures, list) else []
+    if config.is_encoder_decoder:
+        kind = f"an encoder with a decoder ({kinds[0] if kinds else config.model_type})"
+    elif kinds and all(str(kind).endswith(OTHER_HEADS) for kind in kinds):
+        kind = str(kinds[0])
+    else:
+        return ""
+    return (
+        f"{source}: its architecture is {kind}, which does not continue a text; use a causal language model, "
+        "such as a Llama"
     )
 
 

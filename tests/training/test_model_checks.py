@@ -83,6 +83,14 @@ FAULTS = [
     ),
     (llama(), {}, lora("embed_tokens"), "no such linear layer in its blocks"),
     (llama(), {}, lora("lm_head"), "no such linear layer in its blocks"),
+    (llama(), {"architectures": ["BertForMaskedLM"]}, {}, "m: its architecture is BertForMaskedLM, which does not"),
+    (
+        llama(),
+        {"architectures": ["LlamaForSequenceClassification"]},
+        {},
+        "its architecture is LlamaForSequenceClassification",
+    ),
+    (llama(), {"is_encoder_decoder": True}, {}, "its architecture is an encoder with a decoder (llama)"),
     (chat_tokenizer("qwen", pad=None), {}, {}, "no pad token"),
     (chat_tokenizer("qwen", pad="<|im_end|>"), {}, {}, "its end token as pad token"),
 ]
